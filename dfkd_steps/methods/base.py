@@ -1,0 +1,63 @@
+"""What a synthesis method is.
+
+A method module holds ``Config``, a dataclass derived from ``TransferConfig``, and ``Method``, a class with
+
+    __init__(self, config, teacher, sources, device)
+    batch(self, index) -> Batch          # the batches of a set in order; ``index`` counts from 0
+    independent: bool                    # True: batch i depends on (seed, i) alone, in any order, in any process
+    state() -> dict / restore(dict)      # only where batches depend on each other: exact resumption
+
+``teacher`` is a frozen ``Classifier`` on images in [0,1]. ``sources`` are data sets, opened read-only, for the
+arbitrary transfer sets only. The step does everything else: device, progress, writing, locking, resuming.
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from ..fields import opt, required
+from ..transfer_set import IMAGE_TYPES
+
+
+@dataclass
+class TransferConfig:
+    method: str = required("synthesis method")
+    n: int = opt(24000, "samples", lo=1)
+    batch: int = opt(500, "samples that are made together", lo=1)
+    image_type: str = opt("uint8", "how images are stored", choices=IMAGE_TYPES)
+    seed: int = opt(0, "seed of all that is random", lo=0)
+
+
+@dataclass
+class Batch:
+    """Images (B,C,H,W) in [0,1], any device; the soft targets (B,K) they were made for, if any; the round."""
+
+    images: torch.Tensor
+    targets: torch.Tensor | None = None
+    generation: int = 0
+
+
+class Method:
+    """Base of the methods; see the head of this file."""
+
+    independent = True
+    has_targets = False
+
+    def __init__(self, config, teacher, sources, device):
+        self.config, self.teacher, self.sources, self.device = config, teacher, sources, device
+
+    def batch(self, index: int) -> Batch:
+        """The batch number ``index`` of the set."""
+        raise TypeError(f"{type(self).__name__} has no batch()")
+
+    def about(self) -> dict:
+        """What people are to be told of the set, e.g. ``{"label": "real data (fashion-mnist)"}``."""
+        return {"label": self.config.method}
+
+    def size(self, index: int) -> int:
+        """Samples in batch ``index``: ``batch``, or fewer in the last."""
+        return min(self.config.batch, self.config.n - index * self.config.batch)
+
+    def count(self) -> int:
+        """Batches of the whole set."""
+        return -(-self.config.n // self.config.batch)

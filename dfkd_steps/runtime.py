@@ -1,0 +1,49 @@
+"""Device, threads, determinism, seeds: what a process is set to before it computes."""
+
+import hashlib
+import os
+
+import torch
+
+from . import gpu
+
+
+def setup():
+    """Fix what bytes depend on: number of threads (DFKD_THREADS, default 1), deterministic algorithms, one free GPU."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    gpu.claim()
+    torch.set_num_threads(threads())
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+
+
+def threads() -> int:
+    """CPU threads a step uses. A fixed number, not the machine's, because sums in another order give other bytes."""
+    return max(1, int(os.environ.get("DFKD_THREADS", "1")))
+
+
+def device() -> torch.device:
+    """The GPU if there is one, else the CPU; DFKD_DEVICE overrides."""
+    return torch.device(os.environ.get("DFKD_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def describe(where) -> str:
+    """The device's kind, for provenance."""
+    where = torch.device(where)
+    return torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu"
+
+
+def seed_of(*parts) -> int:
+    """A 63-bit seed derived by hash from what the job is, e.g. ``seed_of("zskd", seed, batch_index)``."""
+    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def generator(where, *parts) -> torch.Generator:
+    """A random generator on a device, seeded by ``seed_of(*parts)``."""
+    return torch.Generator(device=where).manual_seed(seed_of(*parts))
+
+
+def autocast(where, precision: str):
+    """Autocast to bf16 where ``precision`` is 'bf16'; no change for 'fp32'."""
+    return torch.autocast(torch.device(where).type, torch.bfloat16, enabled=precision == "bf16")
