@@ -20,7 +20,7 @@ import h5py
 from safetensors import SafetensorError, safe_open
 
 from . import config, pipeline, runtime, spec
-from .errors import UserError
+from .errors import DAMAGE, UserError, complain
 
 LIBRARIES = ("torch", "torchvision", "numpy", "h5py", "safetensors")
 
@@ -53,6 +53,8 @@ def job(step: str, argv=None) -> Job:
     template = pipeline.STEPS[step].template
     parser = argparse.ArgumentParser(prog=f"python -m dfkd_steps.{step}", description=(made_by.__doc__ or "").strip(),
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    # @FILE stands for the arguments in it, one a line: so dvc.yaml gives inputs that only some transfer sets have.
+    parser.fromfile_prefix_chars = "@"
     parser.add_argument("out", metavar="OUT", help=f"the file to make: {template}")
     parser.add_argument("inputs", metavar="IN", nargs="*", help="the artefacts it is made from, in the order of the rule")
     arguments = parser.parse_args(argv)
@@ -80,12 +82,12 @@ def key_of(path) -> str:
                 key = file.attrs.get("key")
         elif path.suffix == ".safetensors":
             with safe_open(path, "pt") as file:
-                key = (file.metadata() or {}).get("key")
+                key = json.loads((file.metadata() or {}).get("dfkd", "{}")).get("key")
         else:
-            content = json.loads(path.read_text())
-            key = content.get("key") if isinstance(content, dict) else None
-    except (OSError, SafetensorError, ValueError, RuntimeError, KeyError) as error:
-        raise UserError(f"{path}: is damaged or no {path.suffix} file ({' '.join(str(error).split())[:120]}); delete it and make it again") from None
+            key = json.loads(path.read_text("utf-8")).get("key")
+    except (*DAMAGE, SafetensorError) as error:
+        why = " ".join(str(error).split())[:120]
+        raise UserError(f"{path}: is damaged or no {path.suffix} file of dfkd ({why}); delete it and make it again") from None
     if not isinstance(key, str):
         raise UserError(f"{path}: carries no key, so no step of dfkd made it; delete it and make it again")
     return key
@@ -106,16 +108,16 @@ def working(out, key: str):
     """
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    lock_path = out.with_name(f".{out.name}.partial.lock")
-    with _locked(lock_path):
-        with contextlib.suppress(UserError):
-            if key_of(out) == key:
-                yield None
-                return
-        yield partial_of(out)
-        with contextlib.suppress(FileNotFoundError):
-            partial_of(out).unlink()
-        lock_path.unlink(missing_ok=True)
+    with _locked(out.with_name(f".{out.name}.partial.lock")):
+        yield None if _is_made(out, key) else partial_of(out)
+        partial_of(out).unlink(missing_ok=True)
+
+
+def _is_made(out, key) -> bool:
+    try:
+        return key_of(out) == key
+    except UserError:
+        return False
 
 
 @contextlib.contextmanager
@@ -127,10 +129,20 @@ def _locked(path):
             except BlockingIOError:
                 print(f"waiting for another process that works on {path.parent}", file=sys.stderr, flush=True)
                 fcntl.flock(lock, fcntl.LOCK_EX)
-            # The holder before us removed the file it held: then ours is a lock on nothing.
-            if path.exists() and os.path.samestat(os.fstat(lock.fileno()), os.stat(path)):
+            if not _is_at(lock, path):
+                continue  # the holder before us removed the file it held: ours is a lock on nothing
+            try:
                 yield
-                return
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _is_at(file, path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def publish(written, out):
@@ -163,10 +175,3 @@ def main(step: str, run):
         if error.errno is None:
             raise
         sys.exit(complain(f"{error.filename or step}: {error.strerror}; make room or mend the permissions, then run again"))
-
-
-def complain(error) -> int:
-    """Print each fault as one line ``error: ...``; returns the exit code 2."""
-    for line in str(error).splitlines():
-        print(f"error: {line}", file=sys.stderr, flush=True)
-    return 2

@@ -24,7 +24,7 @@ def _file(module: str) -> Path | None:
 
 @functools.lru_cache(maxsize=None)
 def _tree(module: str) -> ast.Module:
-    tree = ast.parse(_file(module).read_text())
+    tree = ast.parse(_file(module).read_text("utf-8"))
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if not isinstance(body, list) or not body or not isinstance(body[0], ast.Expr):
@@ -36,9 +36,7 @@ def _tree(module: str) -> ast.Module:
 
 def _imports(module: str):
     """Modules of this package that ``module`` imports, as dotted names below the package."""
-    package = [] if _file(module).name == "__init__.py" and "." not in module else module.split(".")[:-1]
-    if _file(module).name == "__init__.py":
-        package = module.split(".")
+    package = module.split(".") if _file(module).name == "__init__.py" else module.split(".")[:-1]
     for node in ast.walk(_tree(module)):
         if isinstance(node, ast.Import):
             for alias in node.names:
@@ -65,17 +63,28 @@ def modules(*roots: str) -> tuple[str, ...]:
     seen, todo = set(), list(roots)
     while todo:
         module = todo.pop()
-        if module in seen or module in NEUTRAL or not _file(module):
+        if not module or module in seen or module in NEUTRAL or not _file(module):
             continue
         seen.add(module)
-        todo += _imports(module)
+        todo += [module.rpartition(".")[0], *_imports(module)]  # the package's __init__ runs too
     return tuple(sorted(seen))
 
 
+def _dump(node) -> str:
+    """Like ``ast.dump`` without what is empty: that function's text differs between versions of Python."""
+    if isinstance(node, ast.AST):
+        inner = (f"{name}={_dump(value)}" for name, value in ast.iter_fields(node) if value is not None and value != [])
+        return f"{type(node).__name__}({','.join(inner)})"
+    return f"[{','.join(map(_dump, node))}]" if isinstance(node, list) else repr(node)
+
+
 @functools.lru_cache(maxsize=None)
-def fingerprint(*roots: str) -> str:
-    """16 hex digits that change when code reached from ``roots`` changes, and not when only its comments do."""
-    digest = hashlib.sha256()
+def fingerprint(*roots: str, salt: str = "") -> str:
+    """16 hex digits that change when code reached from ``roots`` changes, and not when only its comments do.
+
+    ``salt``: what else counts as code, like the arguments that a registry gives to a module.
+    """
+    digest = hashlib.sha256(salt.encode())
     for module in modules(*roots):
-        digest.update(f"{module}\0{ast.dump(_tree(module))}\0".encode())
+        digest.update(f"{module}\0{_dump(_tree(module))}\0".encode())
     return digest.hexdigest()[:16]

@@ -1,8 +1,21 @@
 """The one exception that means: the user can mend this."""
 
+import sys
+
 
 class UserError(ValueError):
     """Bad input. The message is one line or one line per fault: place, value, remedy.
 
     A step prints it without a traceback and exits with code 2.
     """
+
+
+def complain(error) -> int:
+    """Print each fault as one line ``error: ...``; returns the exit code 2."""
+    for line in str(error).splitlines():
+        print(f"error: {line}", file=sys.stderr, flush=True)
+    return 2
+
+
+# What h5py, json and zip readers raise for a broken or foreign file.
+DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, EOFError, MemoryError)

@@ -22,13 +22,18 @@ def required(doc: str, **limits):
     return opt(MISSING, doc, **limits)
 
 
+def choices(item: dataclasses.Field):
+    """The closed set of allowed values, or None."""
+    found = item.metadata["choices"]
+    return found() if callable(found) else found
+
+
 def fault(item: dataclasses.Field, value) -> str | None:
     """Why a value of the right type is not allowed, or None."""
-    limits = item.metadata
-    choices = limits["choices"]() if callable(limits["choices"]) else limits["choices"]
+    limits, allowed = item.metadata, choices(item)
     for one in value if isinstance(value, list) else [value]:
-        if choices is not None and one not in choices:
-            return f"is none of {', '.join(map(str, choices))}"
+        if allowed is not None and one not in allowed:
+            return "is unknown"
         if isinstance(one, float) and not abs(one) < float("inf"):
             return "is not a finite number"
         if limits["lo"] is not None and one < limits["lo"]:
@@ -42,10 +47,9 @@ def fault(item: dataclasses.Field, value) -> str | None:
 
 def span(item: dataclasses.Field) -> str:
     """The allowed values, for people."""
-    limits = item.metadata
-    choices = limits["choices"]() if callable(limits["choices"]) else limits["choices"]
-    if choices is not None:
-        return " | ".join(str(one) or "''" for one in choices)
+    limits, allowed = item.metadata, choices(item)
+    if allowed is not None:
+        return " | ".join(str(one) or "''" for one in allowed)
     low = f"> {limits['above']}" if limits["above"] is not None else f">= {limits['lo']}" if limits["lo"] is not None else ""
     high = f"<= {limits['hi']}" if limits["hi"] is not None else ""
     return ", ".join(part for part in (low, high) if part)

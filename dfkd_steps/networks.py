@@ -10,9 +10,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from . import models
-from .errors import UserError
+from .errors import DAMAGE, UserError
 
 KIND = "network"
+METADATA = "dfkd"
 
 
 @dataclass(frozen=True)
@@ -55,32 +56,33 @@ def build_net(description: Description) -> nn.Module:
     return foreign.build(description)
 
 
-def save(path, net: nn.Module, description: Description, key: str, provenance: dict, **extra: str):
+def save(path, net: nn.Module, description: Description, key: str, provenance: dict, **extra):
     """Write weights and metadata; the same content gives the same bytes."""
-    metadata = {"kind": KIND, "key": key, "description": json.dumps(asdict(description), sort_keys=True),
-                "provenance": json.dumps(provenance, sort_keys=True), **extra}  # fmt: skip
+    content = {"kind": KIND, "key": key, "description": asdict(description), "provenance": provenance, **extra}
+    # One entry, because safetensors writes several in random order.
+    metadata = {METADATA: json.dumps(content, sort_keys=True)}
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in net.state_dict().items()}
     save_file(weights, path, metadata)
 
 
-def read_metadata(path) -> dict[str, str]:
+def read_metadata(path) -> dict:
     """The metadata of a network's file; raises UserError where it is missing, damaged or not a network of dfkd."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file; make it first (snakemake {path})")
     try:
         with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-    except (SafetensorError, OSError, ValueError) as error:
+            content = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+    except (*DAMAGE, SafetensorError) as error:
         raise UserError(f"{path}: is damaged or no safetensors file ({' '.join(str(error).split())[:100]}); delete it and make it again") from None
-    if metadata.get("kind") != KIND or "description" not in metadata:
+    if not isinstance(content, dict) or content.get("kind") != KIND or not isinstance(content.get("description"), dict):
         raise UserError(f"{path}: is no network of dfkd; import it with a teacher of kind import")
-    return metadata
+    return content
 
 
 def describe(path) -> Description:
     """The description stored with a network."""
-    content = json.loads(read_metadata(path)["description"])
+    content = read_metadata(path)["description"]
     return Description(**{name: tuple(value) if isinstance(value, list) else value for name, value in content.items()})
 
 

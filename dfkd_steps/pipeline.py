@@ -5,10 +5,11 @@ Snakefile, dvc.yaml, the steps and the audit all name files by the templates of 
 
 import functools
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import code, config, models, spec
+from . import code, config, methods, models, spec
 from .errors import UserError
 
 
@@ -73,18 +74,21 @@ def own_config(step: str, specs: dict[str, str]) -> str:
 
 
 @functools.lru_cache(maxsize=None)
-def group_code(group: str, text: str) -> tuple[str, ...]:
-    """Modules that only this spec's kind needs: the method of a transfer spec, the architecture of a network."""
+def group_code(group: str, text: str) -> tuple[tuple[str, ...], str]:
+    """What only this spec's kind needs: modules (a method, an architecture), and the architecture's line of the registry."""
     made = config.load(group, text)
-    found = [f"methods.{made.method.replace('-', '_')}"] if group == "transfer" else []
+    found = [methods.REGISTRY[made.method].split(".", 1)[1]] if group == "transfer" else []
     arch = getattr(made, "arch", None) or getattr(made, "student", None)
-    return tuple(found + [models.module_of(arch)] if arch in models.REGISTRY else found)
+    if arch not in models.REGISTRY:
+        return tuple(found), ""
+    return (*found, models.module_of(arch)), json.dumps(models.REGISTRY[arch], sort_keys=True)
 
 
 def code_of(step: str, specs: dict[str, str]) -> str:
     """Fingerprint of the code that makes this step's output for these specs."""
     group = STEPS[step].group
-    return code.fingerprint(step, *(group_code(group, specs[group]) if group else ()))
+    own, salt = group_code(group, specs[group]) if group else ((), "")
+    return code.fingerprint(step, *own, salt=salt)
 
 
 def make_key(step: str, specs: dict[str, str], input_keys) -> str:
@@ -100,3 +104,20 @@ def make_key(step: str, specs: dict[str, str], input_keys) -> str:
 def expected_key(path: str) -> str:
     """The key that the artefact at ``path`` has to carry, from params/ and the code alone."""
     return make_key(step_of(path), spec.of_path(path), [expected_key(str(one)) for one in inputs_of(path)])
+
+
+@functools.cache
+def report_code() -> str:
+    """Fingerprint of the code that makes the report, its templates included."""
+    digest = hashlib.sha256(code.fingerprint("report").encode())
+    for template in sorted(code.HERE.joinpath("reporting").glob("*.j2")):
+        digest.update(template.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def report_key(keys: dict[str, str]) -> str:
+    """The key of a report, from the path and key of each metrics.json it is made from."""
+    digest = hashlib.sha256(report_code().encode())
+    for path, key in sorted(keys.items()):
+        digest.update(f"{path}\0{key}\0".encode())
+    return digest.hexdigest()[:20]

@@ -6,6 +6,7 @@ import os
 import torch
 
 from . import gpu
+from .errors import UserError
 
 
 def setup():
@@ -14,17 +15,25 @@ def setup():
     gpu.claim()
     torch.set_num_threads(threads())
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, and nothing here reads such memory
     torch.backends.cudnn.benchmark = False
 
 
 def threads() -> int:
     """CPU threads a step uses. A fixed number, not the machine's, because sums in another order give other bytes."""
-    return max(1, int(os.environ.get("DFKD_THREADS", "1")))
+    given = os.environ.get("DFKD_THREADS") or "1"
+    if not given.isdecimal() or int(given) < 1:
+        raise UserError(f"DFKD_THREADS: {given!r} is no number of threads; set a whole number above 0, or unset it")
+    return int(given)
 
 
 def device() -> torch.device:
     """The GPU if there is one, else the CPU; DFKD_DEVICE overrides."""
-    return torch.device(os.environ.get("DFKD_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu"))
+    given = os.environ.get("DFKD_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=given).device
+    except (RuntimeError, AssertionError):
+        raise UserError(f"DFKD_DEVICE: {given!r} is no device of this machine; set cpu or cuda, or unset it") from None
 
 
 def describe(where) -> str:

@@ -31,13 +31,13 @@ class Spec:
 def parse(group: str, text: str) -> Spec:
     """The parts of a spec; raises UserError where the grammar is broken, with the right spelling if there is one."""
     if not isinstance(text, str):
-        raise UserError(f"{group}: {text!r} is not a spec but a {type(text).__name__}; quote it: '{text}'")
+        raise UserError(f"{group}: {str(text)[:60]!r} is not a spec but a {type(text).__name__}; write a name, in quotes if it is a number")
+    shown = text if len(text) <= 80 else text[:77] + "..."
     if not re.fullmatch(PATTERN, text) or ".." in text:
-        shown = text if len(text) <= 80 else text[:77] + "..."
         raise UserError(f"{group}: {shown!r} is not NAME or NAME+key=value+key=value (letters, digits, '_', '.', '-')")
     if len(text) > MAX_LENGTH:
         raise UserError(
-            f"{group}: {text!r} has {len(text)} characters, more than {MAX_LENGTH}; "
+            f"{group}: {shown!r} has {len(text)} characters, more than {MAX_LENGTH}; "
             f"put these values into a file params/{group}/NAME.yaml of their own and write NAME"
         )
     name, *parts = text.split("+")

@@ -10,19 +10,23 @@
 """
 
 import json
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from .errors import UserError
+from .errors import DAMAGE, UserError
+from .journal import Journal
 
 SCHEMA_VERSION = 1
 KIND = "transfer_set"
 IMAGE_TYPES = ("uint8", "float16", "float32")
 FIELDS = ("images", "logits", "labels", "targets", "weights", "generation")
-COPY_ROWS = 4096
+# Reading a set takes no more memory than a few chunks; a foreign file may declare any size.
+MAX_CHUNK_BYTES = 1 << 30
+VERIFY_BYTES = 64 << 20
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,9 @@ class Layout:
 
 
 def to_stored(images: np.ndarray, image_type: str) -> np.ndarray:
-    """Images in [0,1] as they are stored: uint8 by rounding, or floats."""
+    """Images in [0,1] as they are stored: uint8 by rounding, or floats; NaN raises FloatingPointError."""
+    if not np.isfinite(images).all():
+        raise FloatingPointError("images: not a finite number")  # uint8 would hide it
     if image_type == "uint8":
         return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
     return np.clip(images, 0, 1).astype(image_type)
@@ -61,88 +67,71 @@ def to_unit(images: np.ndarray) -> np.ndarray:
 
 
 class Writer:
-    """Appends batches to a working file that survives kill -9, and resumes it when it carries the same key.
-
-    Data are flushed before the counter ``done``, so that a counted batch is whole. HDF5's default libver: files
-    written with 'latest' do not open after kill -9.
-    """
+    """Appends batches to a working file that survives kill -9 (a journal), and resumes it when it carries the same key."""
 
     def __init__(self, path, key: str, layout: Layout):
-        self.path, self.layout = Path(path), layout
-        self.file = self._reopen(key) or self._create(key)
-
-    def _reopen(self, key):
-        try:
-            file = h5py.File(self.path, "r+")
-        except (OSError, RuntimeError):
-            return None
-        try:
-            if file.attrs.get("key") == key and "done" in file.attrs:
-                done = int(file.attrs["done"])
-                if all(len(file[name]) >= done for name, _, _ in self.layout.fields()):
-                    return file
-        except (OSError, RuntimeError, KeyError):
-            pass
-        file.close()
-        return None
-
-    def _create(self, key):
-        file = h5py.File(self.path, "w")
-        _fields(file, self.layout, 0, resizable=True)
-        file.attrs["batches"], file.attrs["done"], file.attrs["state"] = 0, 0, ""
-        file.flush()
-        file.attrs["key"] = key
-        file.flush()
-        return file
-
-    @property
-    def done(self) -> int:
-        """Samples that are safely stored."""
-        return int(self.file.attrs["done"])
+        self.path, self.key, self.layout = Path(path), key, layout
+        self.journal = Journal(self.path, json.dumps({"key": key, "layout": asdict(layout)}).encode())
+        self.done, self.counts = 0, np.zeros(layout.num_classes, np.int64)
+        for part in self._batches():
+            self._count(part)
 
     @property
     def batches(self) -> int:
-        """Batches that are safely stored."""
-        return int(self.file.attrs["batches"])
+        """Batches that are safely stored. ``done`` counts samples, ``counts`` samples per class (K)."""
+        return len(self.journal)
 
     def append(self, **fields: np.ndarray):
         """Store one batch: every field of the layout, same number of rows each; images as ``to_stored`` gives them."""
-        start, rows = self.done, len(fields["images"])
+        rows, part = len(fields["images"]), {}
         for name, shape, kind in self.layout.fields():
             value = np.asarray(fields[name])
             if value.shape != (rows, *shape):
                 raise ValueError(f"{name}: shape {value.shape}, expected {(rows, *shape)}")
             if value.dtype.kind == "f" and not np.isfinite(value).all():
                 raise FloatingPointError(f"{name}: not a finite number in batch {self.batches}")
-            self.file[name].resize(start + rows, axis=0)
-            self.file[name][start : start + rows] = value.astype(kind, copy=False)
-        self.file.flush()
-        self.file.attrs["done"], self.file.attrs["batches"] = start + rows, self.batches + 1
-        self.file.flush()
+            part[name] = np.ascontiguousarray(value.astype(kind, copy=False))
+        if rows:
+            self.journal.append(b"".join(value.tobytes() for value in part.values()))
+            self._count(part)
+
+    def _count(self, part):
+        self.done += len(part["labels"])
+        self.counts += np.bincount(part["labels"], minlength=len(self.counts))
+
+    def _batches(self):
+        """The batches stored so far, each {field: array}."""
+        fields = [(name, shape, np.dtype(kind)) for name, shape, kind in self.layout.fields()]
+        width = sum(math.prod(shape) * kind.itemsize for _, shape, kind in fields)
+        for content in self.journal:
+            part, at, rows = {}, 0, len(content) // width
+            for name, shape, kind in fields:
+                part[name] = np.frombuffer(content, kind, rows * math.prod(shape), at).reshape(rows, *shape)
+                at += part[name].nbytes
+            yield part
 
     def finish(self, whole, provenance: dict, about: dict):
-        """Copy into a fresh file, so that bytes do not tell how often the work was interrupted; close both."""
-        rows, key = self.done, self.file.attrs["key"]
+        """Write the set as HDF5; its bytes do not tell how often the work was interrupted. Closes the working file."""
+        if not self.done:
+            raise UserError(f"{self.path.parent}: no sample is left for the transfer set; loosen what selects them (threshold, deficit)")
         with h5py.File(whole, "w") as out:
-            out.attrs["schema_version"], out.attrs["kind"], out.attrs["key"] = SCHEMA_VERSION, KIND, key
+            out.attrs["schema_version"], out.attrs["kind"], out.attrs["key"] = SCHEMA_VERSION, KIND, self.key
             out.attrs["provenance"] = json.dumps(provenance, sort_keys=True)
             out.attrs["about"] = json.dumps(about, sort_keys=True)
-            _fields(out, self.layout, rows, resizable=False)
-            for name, _, _ in self.layout.fields():
-                for start in range(0, rows, COPY_ROWS):
-                    stop = min(start + COPY_ROWS, rows)
-                    out[name][start:stop] = self.file[name][start:stop]
-        self.file.close()
+            for name, shape, kind in self.layout.fields():
+                chunk = max(1, min(self.layout.chunk, self.done))
+                out.create_dataset(name, (self.done, *shape), kind, chunks=(chunk, *shape), track_times=False)
+            start = 0
+            for part in self._batches():
+                stop = start + len(part["labels"])
+                for name, values in part.items():
+                    out[name][start:stop] = values
+                start = stop
+        self.close()
 
     def close(self):
         """Close the working file; it stays."""
-        self.file.close()
-
-
-def _fields(file, layout, rows, resizable):
-    for name, shape, kind in layout.fields():
-        chunk = max(1, min(layout.chunk, rows or layout.chunk))
-        file.create_dataset(name, (rows, *shape), kind, chunks=(chunk, *shape), maxshape=(None if resizable else rows, *shape), track_times=False)
+        self.journal.close()
 
 
 class TransferSet:
@@ -154,11 +143,15 @@ class TransferSet:
             raise UserError(f"{path}: no such file; make it first (snakemake {path})")
         try:
             self.file = h5py.File(path, "r")
-        except (OSError, RuntimeError) as error:
-            raise UserError(f"{path}: is damaged or no HDF5 file ({' '.join(str(error).split())[:100]}); delete it and make it again") from None
-        if problems := _structure(self.file):
+        except DAMAGE as error:
+            raise UserError(f"{path}: is damaged or no HDF5 file ({_one_line(error)}); delete it and make it again") from None
+        try:
+            problems = _structure(self.file)
+        except DAMAGE as error:
+            problems = [f"is damaged ({_one_line(error)})"]
+        if problems:
             self.file.close()
-            raise UserError(f"{path}: {problems[0]}; delete it and make it again")
+            raise UserError("\n".join(f"{path}: {problem}; delete it and make it again" for problem in problems))
         self.provenance, self.about = json.loads(self.file.attrs["provenance"]), json.loads(self.file.attrs["about"])
         self.key = self.file.attrs["key"]
 
@@ -190,18 +183,18 @@ class TransferSet:
             yield start, {field: self.file[field][start : start + rows] for field in fields}
 
 
+def _one_line(error):
+    return " ".join(str(error).split())[:100]
+
+
 def _structure(file) -> list[str]:
-    attributes = file.attrs
-    if attributes.get("kind") != KIND:
-        return [f"is no transfer set (attribute kind is {attributes.get('kind')!r}, expected {KIND!r})"]
-    if attributes.get("schema_version") != SCHEMA_VERSION:
-        return [f"has schema version {attributes.get('schema_version')!r}, this program reads {SCHEMA_VERSION}"]
-    problems = [f"attribute {name} is missing" for name in ("key", "provenance", "about") if not isinstance(attributes.get(name), str)]
-    for name in ("provenance", "about"):
-        try:
-            json.loads(attributes.get(name, "{}"))
-        except ValueError:
-            problems.append(f"attribute {name} is no JSON")
+    kind, version = (file.attrs.get(name) for name in ("kind", "schema_version"))
+    if not isinstance(kind, str) or kind != KIND:
+        return [f"is no transfer set (attribute kind is {_one_line(repr(kind))}, expected {KIND!r})"]
+    if not np.array_equal(version, SCHEMA_VERSION):
+        return [f"has schema version {_one_line(repr(version))}, this program reads {SCHEMA_VERSION}"]
+    problems = [] if isinstance(file.attrs.get("key"), str) else ["attribute key is missing"]
+    problems += [f"attribute {name} is no JSON mapping" for name in ("provenance", "about") if not _is_mapping(file.attrs.get(name))]
     for name in FIELDS:
         link = file.get(name, getlink=True)
         if link is None:
@@ -211,17 +204,37 @@ def _structure(file) -> list[str]:
             problems.append(f"field {name} is no data set of this file")
         elif file[name].external or file[name].is_virtual:
             problems.append(f"field {name} lies in another file")
-    if problems:
-        return problems
+        elif file[name].shape is None:
+            problems.append(f"field {name} is empty")
+    return problems or _shapes(file)
+
+
+def _is_mapping(text) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, TypeError, RecursionError):
+        return False
+
+
+def _shapes(file) -> list[str]:
     images, logits = file["images"], file["logits"]
-    if images.ndim != 4 or str(images.dtype) not in IMAGE_TYPES or images.chunks is None:
-        return [f"images are {images.dtype} of shape {images.shape}, expected chunked uint8 or float (N,C,H,W)"]
+    if images.ndim != 4 or str(images.dtype) not in IMAGE_TYPES:
+        return [f"images are {images.dtype} of shape {images.shape}, expected uint8 or float (N,C,H,W)"]
     if logits.ndim != 2:
         return [f"logits have shape {logits.shape}, expected (N,K)"]
-    layout = Layout(images.shape[1:], logits.shape[1], 1, str(images.dtype), "targets" in file, "weights" in file)
+    if 0 in (*images.shape[1:], logits.shape[1]):
+        return [f"images have shape {images.shape} and logits {logits.shape}; only N may be 0"]
+    layout, problems = Layout(images.shape[1:], logits.shape[1], 1, str(images.dtype), "targets" in file, "weights" in file), []
     for name, shape, kind in layout.fields():
-        if file[name].shape != (len(images), *shape) or str(file[name].dtype) != kind:
-            problems.append(f"{name} is {file[name].dtype} of shape {file[name].shape}, expected {kind} {(len(images), *shape)}")
+        field, expected = file[name], (len(images), *shape)
+        if field.shape != expected or str(field.dtype) != kind:
+            problems.append(f"{name} is {field.dtype} of shape {field.shape}, expected {kind} {expected}")
+        elif field.chunks is None or field.chunks[1:] != shape:
+            problems.append(f"{name} is not chunked by whole samples (chunks {field.chunks})")
+        elif math.prod(field.chunks) * field.dtype.itemsize > MAX_CHUNK_BYTES:
+            problems.append(f"{name} has chunks of {field.chunks}, more than {MAX_CHUNK_BYTES >> 20} MiB each")
+        elif field.id.get_num_chunks() < (whole := -(-len(field) // field.chunks[0])):
+            problems.append(f"{name} declares {len(field)} samples, but only {field.id.get_num_chunks()} of {whole} chunks are there")
     return problems
 
 
@@ -230,18 +243,23 @@ def verify(path) -> list[str]:
     try:
         opened = TransferSet(path)
     except UserError as error:
-        return [str(error)]
-    problems = []
+        return str(error).splitlines()
+    problems, weight = [], 0.0
     with opened as transfer:
         if not len(transfer):
-            problems.append("holds no samples")
+            return ["holds no samples"]
+        names = [name for name, _, _ in transfer.layout.fields()]
+        width = sum(math.prod(transfer.file[name].shape[1:]) * transfer.file[name].dtype.itemsize for name in names)
         try:
-            for start, part in transfer.chunks(*(name for name, _, _ in transfer.layout.fields())):
+            for start, part in transfer.chunks(*names, rows=max(1, min(1024, VERIFY_BYTES // width))):
                 problems += [f"rows {start} to {start + len(part['labels']) - 1}: {fault}" for fault in _content(part)]
+                weight += part["weights"].sum(dtype=np.float64) if "weights" in part else len(part["labels"])
                 if len(problems) > 20:
-                    break
-        except (OSError, RuntimeError) as error:
-            problems.append(f"cannot be read to its end ({' '.join(str(error).split())[:100]})")
+                    return [*problems, "and perhaps more: stopped here"]
+        except DAMAGE as error:
+            return [*problems, f"cannot be read to its end ({_one_line(error)})"]
+        if not problems and abs(weight / len(transfer) - 1) > 1e-3:
+            problems.append(f"weights have the mean {weight / len(transfer):.4g}, expected 1")
     return problems
 
 
@@ -257,6 +275,8 @@ def _content(part):
         yield "targets are no probabilities"
     if "weights" in part and part["weights"].min() < 0:
         yield "weights are negative"
+    if part["generation"].min() < 0:
+        yield "generation is negative"
 
 
 def class_counts(path_or_set) -> np.ndarray:

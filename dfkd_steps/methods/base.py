@@ -5,7 +5,6 @@ A method module holds ``Config``, a dataclass derived from ``TransferConfig``, a
     __init__(self, config, teacher, sources, device)
     batch(self, index) -> Batch          # the batches of a set in order; ``index`` counts from 0
     independent: bool                    # True: batch i depends on (seed, i) alone, in any order, in any process
-    state() -> dict / restore(dict)      # only where batches depend on each other: exact resumption
 
 ``teacher`` is a frozen ``Classifier`` on images in [0,1]. ``sources`` are data sets, opened read-only, for the
 arbitrary transfer sets only. The step does everything else: device, progress, writing, locking, resuming.
@@ -54,10 +53,15 @@ class Method:
         """What people are to be told of the set, e.g. ``{"label": "real data (fashion-mnist)"}``."""
         return {"label": self.config.method}
 
-    def size(self, index: int) -> int:
-        """Samples in batch ``index``: ``batch``, or fewer in the last."""
-        return min(self.config.batch, self.config.n - index * self.config.batch)
+    @property
+    def total(self) -> int:
+        """Samples of the whole set."""
+        return self.config.n
+
+    def rows(self, index: int) -> range:
+        """The samples of batch ``index``, by their number in the set."""
+        return range(index * self.config.batch, min((index + 1) * self.config.batch, self.total))
 
     def count(self) -> int:
         """Batches of the whole set."""
-        return -(-self.config.n // self.config.batch)
+        return -(-self.total // self.config.batch)

@@ -1,0 +1,104 @@
+"""Augmentation in batches on the device: images (N,C,H,W) and a generator on their device, images out.
+
+``VIEWS`` are the named views of a batch that a student is trained on.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+
+def shift(images, most: int, generator):
+    """Each image moved by its own random whole number of pixels, up to ``most`` each way; zeros come in."""
+    if not most:
+        return images
+    number, _, height, width = images.shape
+    padded = F.pad(images, (most,) * 4)
+    offsets = torch.randint(0, 2 * most + 1, (2, number, 1), generator=generator, device=images.device)
+    rows = offsets[0] + torch.arange(height, device=images.device)
+    columns = offsets[1] + torch.arange(width, device=images.device)
+    sample = torch.arange(number, device=images.device)[:, None, None]
+    # Indexing with the channels last moves whole pixels and leaves the batch in the channels_last layout.
+    return padded.permute(0, 2, 3, 1)[sample, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def flip(images, generator, axis: int = 3):
+    """Each image mirrored with probability 1/2 along ``axis`` (3 = left to right, 2 = top to bottom)."""
+    chosen = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device) < 0.5
+    return torch.where(chosen, images.flip(axis), images)
+
+
+def cutout(images, side: int, generator):
+    """A square of ``side`` pixels at a random centre of each image set to zero (arXiv 1708.04552)."""
+    if not side:
+        return images
+    number, _, height, width = images.shape
+    centre = torch.rand(2, number, 1, generator=generator, device=images.device)
+    rows = (torch.arange(height, device=images.device) - (centre[0] * height).floor()).abs() * 2 < side
+    columns = (torch.arange(width, device=images.device) - (centre[1] * width).floor()).abs() * 2 < side
+    return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
+
+
+def affine(images, generator, *, degrees: float, scale: tuple[float, float], move: float, share: float = 1.0):
+    """Each image, with probability ``share``, rotated (uniform to +-degrees), scaled and moved (share of its side)."""
+    number, device = len(images), images.device
+
+    def uniform(low, high):
+        return low + (high - low) * torch.rand(number, generator=generator, device=device)
+
+    angle, size = uniform(-math.radians(degrees), math.radians(degrees)), uniform(*scale)
+    shift_x, shift_y = uniform(-2 * move, 2 * move), uniform(-2 * move, 2 * move)  # the grid's side is 2
+    keep = torch.rand(number, generator=generator, device=device) >= share
+    angle, shift_x, shift_y = (torch.where(keep, 0.0, value) for value in (angle, shift_x, shift_y))
+    size = torch.where(keep, 1.0, size)
+    cos, sin = torch.cos(angle) / size, torch.sin(angle) / size
+    theta = torch.stack([torch.stack([cos, -sin, shift_x], 1), torch.stack([sin, cos, shift_y], 1)], 1)
+    return F.grid_sample(images, F.affine_grid(theta, list(images.shape), align_corners=False), align_corners=False)
+
+
+def noise(images, generator, *, std: float, share: float = 0.5):
+    """Gaussian noise added to a share of the images; clipped to [0,1]."""
+    chosen = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device) < share
+    added = torch.randn(images.shape, generator=generator, device=images.device) * std
+    return torch.where(chosen, images + added, images).clamp(0, 1)
+
+
+def salt_and_pepper(images, generator, *, density: float, share: float = 0.5):
+    """A share of the images has ``density`` of its pixels set to 0 or 1, half each, all channels alike."""
+    number, _, height, width = images.shape
+    chosen = torch.rand(number, 1, 1, 1, generator=generator, device=images.device) < share
+    draw = torch.rand(number, 1, height, width, generator=generator, device=images.device)
+    images = images.masked_fill(chosen & (draw < density / 2), 0)
+    return images.masked_fill(chosen & (draw > 1 - density / 2), 1)
+
+
+def _flip_crop(images, generator):
+    return flip(shift(images, images.shape[-1] // 8, generator), generator)
+
+
+def _mild(images, generator):
+    images = affine(images, generator, degrees=15, scale=(0.9, 1.1), move=0.08)
+    return noise(images, generator, std=0.05)
+
+
+def _zskd(images, generator):
+    """The strong augmentation of ZSKD's public code: shift, rotation, scale, flips, salt and pepper, noise."""
+    images = affine(images, generator, degrees=90, scale=(0.6, 0.9), move=0.2, share=0.5)
+    images = flip(flip(images, generator, 3), generator, 2)
+    images = salt_and_pepper(images, generator, density=0.05)
+    return noise(images, generator, std=0.1)
+
+
+VIEWS = {
+    "none": lambda images, generator: images,
+    "shift": lambda images, generator: shift(images, images.shape[-1] // 8, generator),
+    "flip-crop": _flip_crop,
+    "mild": _mild,
+    "zskd": _zskd,
+}
+
+
+def view(name: str, images, generator):
+    """A random view of float images (N,C,H,W) in [0,1], by name."""
+    return VIEWS[name](images, generator)

@@ -1,0 +1,232 @@
+"""Step: a transfer set in which the teacher sees its classes as often as asked (arXiv 2011.09113).
+
+Streams: what is held in memory beside one chunk is a few numbers a sample, never the images.
+"""
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from . import artefact, augment, networks, progress, runtime, training
+from .distill import check as check_fit
+from .synthesize import ask
+from .transfer_set import TransferSet, Writer, to_stored, to_unit
+
+CHUNK = 1024
+
+
+def softmax(logits):
+    """Rows of logits (N,K) as probabilities, numpy float64."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
+    return shifted / shifted.sum(1, keepdims=True)
+
+
+def confidence(transfer) -> np.ndarray:
+    """The teacher's largest probability for each sample (N)."""
+    return np.concatenate([softmax(part["logits"]).max(1) for _, part in transfer.chunks("logits", rows=CHUNK)])
+
+
+def likeliest(transfer, label: int, number: int) -> np.ndarray:
+    """The samples with the highest teacher probability for a class, best first."""
+    probability = np.concatenate([softmax(part["logits"])[:, label] for _, part in transfer.chunks("logits", rows=CHUNK)])
+    return np.argsort(-probability, kind="stable")[:number]
+
+
+def quota(counts, config) -> int:
+    """Samples per class: as asked, or the largest possible: N/K where the missing are drawn again, else the rarest class."""
+    if config.per_class:
+        return config.per_class
+    if config.deficit == "resample":
+        return max(1, int(counts.sum()) // len(counts))
+    return int(counts[counts > 0].min())
+
+
+def choose(labels, per_class: int, config, transfer) -> np.ndarray:
+    """Sorted samples to keep as they are: all of a class, or ``per_class`` of it where it has more."""
+    rng = np.random.default_rng(runtime.seed_of("balance", config.seed, "surplus"))
+    rank = confidence(transfer) if config.surplus == "confident" else None
+    kept = []
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        if len(members) > per_class:
+            if rank is None:
+                members = rng.choice(members, per_class, replace=False)
+            else:
+                members = members[np.argsort(-rank[members], kind="stable")][:per_class]
+        kept.append(members)
+    return np.sort(np.concatenate(kept))
+
+
+def copy(transfer, writer, chosen, weights=None):
+    """Append the chosen samples (sorted) to the writer, a chunk at a time."""
+    for start in range(0, len(chosen), CHUNK):
+        rows = chosen[start : start + CHUNK]
+        part = {name: transfer.read(name, rows) for name, _, _ in transfer.layout.fields()}
+        if weights is not None:
+            part["weights"] = weights[rows]
+        writer.append(**part)
+
+
+class Resampler:
+    """Makes more samples of a class out of those there are, and asks the teacher about each again."""
+
+    def __init__(self, config, teacher, transfer, device):
+        self.config, self.teacher, self.transfer, self.device = config, teacher, transfer, device
+        self.image_type = transfer.layout.image_type
+
+    def fields(self, stored, logits, label):
+        """All fields of samples made here; the target is what the teacher says of the new image."""
+        made = {"images": stored, "logits": logits, "labels": np.full(len(stored), label), "generation": np.zeros(len(stored))}
+        if "targets" in self.transfer:
+            made["targets"] = softmax(logits).astype(np.float32)
+        if "weights" in self.transfer:
+            made["weights"] = np.ones(len(stored), np.float32)
+        return made
+
+    def draw(self, pool, label: int, missing: int):
+        """Yield ``missing`` samples of a class as augmented copies of ``pool`` (stored images) that keep the class.
+
+        After ``rounds`` rounds without enough, the rest are copies as they are.
+        """
+        rng = np.random.default_rng(runtime.seed_of("balance", self.config.seed, "deficit", label))
+        generator = runtime.generator(self.device, "balance", self.config.seed, "augment", label)
+        for _ in range(self.config.rounds):
+            if not missing:
+                return
+            picked = pool(rng.integers(0, pool.size, min(CHUNK, 2 * missing + 16)))
+            views = augment.view("mild", training.to_float(torch.from_numpy(picked).to(self.device)), generator)
+            stored = to_stored(views.cpu().numpy(), self.image_type)
+            logits = ask(self.teacher, stored, self.device)
+            right = np.flatnonzero(logits.argmax(1) == label)[:missing]
+            missing -= len(right)
+            if len(right):
+                yield self.fields(stored[right], logits[right], label)
+        while missing:
+            stored = pool(rng.integers(0, pool.size, min(CHUNK, missing)))
+            missing -= len(stored)
+            yield self.fields(stored, ask(self.teacher, stored, self.device), label)
+
+    def push(self, label: int, number: int):
+        """The likeliest samples moved by signed gradient steps until the teacher calls them ``label``; those that do."""
+        chosen = np.sort(likeliest(self.transfer, label, number))
+        images = training.to_float(torch.from_numpy(to_unit(self.transfer.read("images", chosen))).to(self.device))
+        wanted = torch.full((len(images),), label, device=self.device)
+        for _ in range(self.config.push_steps):
+            images.requires_grad_()
+            logits = self.teacher(images)
+            loss = torch.nn.functional.cross_entropy(logits, wanted, reduction="none")
+            # A probability of 0.9 and not just the argmax, which rounding to uint8 could undo.
+            going = loss.detach() > -np.log(0.9)
+            if not going.any():
+                break
+            step = torch.autograd.grad(loss.sum(), images)[0].sign() * self.config.push_lr
+            images = (images.detach() - step * going[:, None, None, None]).clamp(0, 1)
+        stored = to_stored(images.detach().cpu().numpy(), self.image_type)
+        logits = ask(self.teacher, stored, self.device)
+        right = logits.argmax(1) == label
+        return stored[right], logits[right]
+
+
+class Members:
+    """Stored images of a class, by position among its members; read from the file a chunk at a time."""
+
+    def __init__(self, transfer, members):
+        self.transfer, self.members, self.size = transfer, members, len(members)
+
+    def __call__(self, positions):
+        rows, back = np.unique(self.members[positions], return_inverse=True)
+        return self.transfer.read("images", rows)[back]
+
+
+class Held:
+    """Stored images held in memory: the few that were pushed."""
+
+    def __init__(self, images):
+        self.images, self.size = images, len(images)
+
+    def __call__(self, positions):
+        return self.images[positions]
+
+
+def equal(config, teacher, transfer, writer, device) -> dict:
+    """The same number for each class. Returns what to tell: per_class, resampled and pushed samples, classes uncovered."""
+    labels = transfer.read("labels")
+    counts = np.bincount(labels, minlength=transfer.layout.num_classes)
+    per_class = quota(counts, config)
+    copy(transfer, writer, choose(labels, per_class, config, transfer))
+    told = {"per_class": per_class, "resampled": 0, "pushed": 0, "uncovered": []}
+    resampler = Resampler(config, teacher, transfer, device)
+    for label in progress.bar(np.flatnonzero(counts < per_class), desc="balance", unit="class"):
+        label, missing = int(label), int(per_class - counts[label])
+        if config.deficit == "short" and counts[label]:
+            continue
+        if counts[label]:
+            pool = Members(transfer, np.flatnonzero(labels == label))
+        else:
+            stored, logits = resampler.push(label, min(per_class, CHUNK)) if config.push_steps else ((), ())
+            if not len(stored):
+                told["uncovered"].append(teacher.description.classes[label])
+                continue
+            writer.append(**resampler.fields(stored, logits, label))
+            told["pushed"] += len(stored)
+            pool, missing = Held(stored), missing - len(stored)
+        if config.deficit == "resample":
+            for made in resampler.draw(pool, label, missing):
+                writer.append(**made)
+                told["resampled"] += len(made["labels"])
+    return told
+
+
+def none(config, teacher, transfer, writer, device) -> dict:
+    """All samples as they are."""
+    copy(transfer, writer, np.arange(len(transfer)))
+    return {}
+
+
+def confident(config, teacher, transfer, writer, device) -> dict:
+    """Only samples whose largest probability reaches the threshold."""
+    copy(transfer, writer, np.flatnonzero(confidence(transfer) >= config.threshold))
+    return {}
+
+
+def weight(config, teacher, transfer, writer, device) -> dict:
+    """All samples, weighted so that each class that occurs is drawn as often as every other; mean weight 1."""
+    labels = transfer.read("labels")
+    counts = np.bincount(labels, minlength=transfer.layout.num_classes)
+    weights = len(labels) / (np.count_nonzero(counts) * counts[labels])
+    copy(transfer, writer, np.arange(len(labels)), weights.astype(np.float32))
+    return {}
+
+
+MODES = {"none": none, "equal": equal, "confidence": confident, "weight": weight}
+
+
+def run(job: artefact.Job):
+    """Make the balanced set of a job."""
+    device, started = runtime.device(), time.monotonic()
+    teacher = networks.load_frozen(job.inputs[0], device)
+    with TransferSet(job.inputs[1]) as transfer, artefact.working(job.out, job.key) as partial:
+        if partial is None:
+            return
+        check_fit(transfer, teacher.description)
+        layout = transfer.layout
+        if job.config.mode == "weight":
+            layout = replace(layout, weights=True)
+        partial.unlink(missing_ok=True)  # balancing is quick beside synthesis, and starts afresh
+        writer = Writer(partial, job.key, layout)
+        told = MODES[job.config.mode](job.config, teacher, transfer, writer, device)
+        classes = teacher.description.classes
+        before = np.bincount(transfer.read("labels"), minlength=len(classes))
+        after = writer.counts
+        histograms = {"classes": list(classes), "histogram_before": before.tolist(), "histogram_after": after.tolist()}
+        told = {"uncovered": [name for name, number in zip(classes, after) if not number], **told}
+        whole = job.out.with_name(f".{job.out.name}.whole")
+        writer.finish(whole, job.provenance(device), {**transfer.about, "balance": job.config.mode, **histograms, **told})
+        artefact.publish(whole, job.out)
+    progress.say(f"balance: {before.sum()} -> {after.sum()} samples, uncovered {told['uncovered'] or 'none'}, {time.monotonic() - started:.1f} s")
+
+
+if __name__ == "__main__":
+    artefact.main("balance", run)

@@ -1,0 +1,213 @@
+"""The console command ``dfkd``: look at methods, configs and artefacts.
+
+Heavy imports stand in the commands that need them, so that ``dfkd --help`` answers at once.
+"""
+
+import argparse
+import ast
+import os
+import sys
+from pathlib import Path
+
+from .errors import UserError, complain
+
+HERE = Path(__file__).parent
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line of ``dfkd``."""
+    top = argparse.ArgumentParser(prog="dfkd", description="Data-free knowledge distillation: look at methods, configs and artefacts. "
+                                  "The pipeline itself is run with snakemake or dvc repro.")  # fmt: skip
+    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    one = commands.add_parser("list", help="what there is: methods, models, datasets, config fields",
+                              description="List what there is, a line each.")  # fmt: skip
+    one.add_argument("what", choices=LISTS, help="fields: every config field of every kind, as Markdown")
+    one.set_defaults(run=lambda given: LISTS[given.what]())
+
+    one = commands.add_parser("inspect", help="what an artefact holds and how it was made",
+                              description="Print what an artefact holds and how it was made.")  # fmt: skip
+    one.add_argument("file", metavar="FILE", help="transfer_set.h5, dataset.h5, *.safetensors or metrics.json")
+    one.add_argument("--png", metavar="OUT", help="also write a grid of samples, a row for each class")
+    one.set_defaults(run=inspect)
+
+    one = commands.add_parser("verify", help="check an artefact from end to end",
+                              description="Read all of an artefact. Prints what is wrong and exits with 1, or prints 'ok'.")  # fmt: skip
+    one.add_argument("file", metavar="FILE", help="transfer_set.h5, dataset.h5, *.safetensors or metrics.json")
+    one.set_defaults(run=verify)
+
+    commands.add_parser("audit", help="which artefacts are not current")
+
+    one = commands.add_parser("spec", help="the resolved config behind a spec or a path", description="Print each field of the resolved "
+                              "config: value, where it comes from, allowed values, meaning.")  # fmt: skip
+    one.add_argument("group", metavar="GROUP", nargs="?", help="dataset, teacher, transfer, balance or student; needed where two have the name")
+    one.add_argument("spec", metavar="SPEC", help="NAME+key=value..., or the path of an artefact: results/.../metrics.json")
+    one.set_defaults(run=show_spec)
+    return top
+
+
+def main(argv=None) -> int:
+    """Run a command; returns the exit code: 0, 1 = something is wrong with a file, 2 = bad input."""
+    argv = sys.argv[1:] if argv is None else argv
+    # The audit has a command line of its own, which argparse would not pass on as it is (REMAINDER takes no leading option).
+    given = argparse.Namespace(run=audit, rest=argv[1:]) if argv[:1] == ["audit"] else parser().parse_args(argv)
+    try:
+        code = given.run(given)
+        sys.stdout.flush()
+        return code or 0
+    except UserError as error:
+        return complain(error)
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough. Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        return complain(f"{error.filename or 'dfkd'}: {error.strerror or error}; mend the path or its permissions")
+
+
+def table(rows, head=None, gap="  "):
+    """Print rows of text in aligned columns."""
+    rows = [*([head] if head else []), *rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
+    for row in rows:
+        print(gap.join(f"{cell:<{width}}" for cell, width in zip(row, widths)).rstrip())
+
+
+def headline(module: str) -> str:
+    """The first line of a module's docstring, read without importing it (and torch with it)."""
+    path = HERE / f"{module.replace('.', '/')}.py"
+    doc = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+    return doc.split("\n", 1)[0]
+
+
+def comment(path) -> str:
+    """The first line of the comment that a YAML file begins with."""
+    first = Path(path).read_text("utf-8").split("\n", 1)[0]
+    return first.lstrip("# ") if first.startswith("#") else ""
+
+
+def list_methods():
+    """Each method, the params files that use it, and what it is."""
+    from . import config, methods
+
+    files = {}
+    for name in config.names("transfer"):
+        files.setdefault(config.kind_of("transfer", name), []).append(name)
+    module = {name: path.split(".", 1)[1] for name, path in methods.REGISTRY.items()}
+    table([(name, ", ".join(files.get(name, ["-"])), headline(module[name])) for name in sorted(module)],
+          ("METHOD", "PARAMS/TRANSFER", "DESCRIPTION"))  # fmt: skip
+
+
+def list_models():
+    """Each architecture, its size, and what it is."""
+    import torch
+
+    from . import models
+
+    rows = []
+    for name in models.names():
+        with torch.device("meta"):  # shapes without memory
+            net = models.build(name, 10, (3, 32, 32))
+        rows.append((name, f"{sum(value.numel() for value in net.parameters()):>14,}", headline(models.module_of(name))))
+    table(rows, ("ARCHITECTURE", "PARAMETERS (1)", "DESCRIPTION"))
+    print("\n(1) for 10 classes and images of 3x32x32")
+
+
+def list_datasets():
+    """Each file in params/dataset, its source, and what it is."""
+    from . import config
+
+    table([(name, config.kind_of("dataset", name), comment(config.PARAMS / "dataset" / f"{name}.yaml")) for name in config.names("dataset")],
+          ("DATA SET", "SOURCE", "DESCRIPTION"))  # fmt: skip
+
+
+def list_fields():
+    """Every config field, as in docs/config.md."""
+    from . import reference
+
+    print(reference.tables(), end="")
+
+
+LISTS = {"methods": list_methods, "models": list_models, "datasets": list_datasets, "fields": list_fields}
+
+
+def inspect(given):
+    """dfkd inspect FILE [--png OUT]"""
+    from . import inspect_files
+
+    print("\n".join(inspect_files.summary(given.file)))
+    if given.png:
+        inspect_files.write_grid(given.file, given.png)
+        print(f"\nwrote {given.png}")
+
+
+def verify(given) -> int:
+    """dfkd verify FILE"""
+    from . import inspect_files
+
+    problems = inspect_files.verify(given.file)
+    for problem in problems:
+        print(f"{given.file}: {problem.removeprefix(f'{given.file}: ')}")
+    if not problems:
+        print(f"ok: {given.file}")
+    return 1 if problems else 0
+
+
+def audit(given) -> int:
+    """dfkd audit [PATH...]"""
+    from . import audit as walk
+
+    return walk.main(given.rest)
+
+
+def show_spec(given):
+    """dfkd spec [GROUP] SPEC, or the path of an artefact."""
+    from . import pipeline, spec
+
+    if "/" in given.spec:
+        step = pipeline.step_of(given.spec)
+        key, specs = pipeline.expected_key(given.spec), spec.of_path(given.spec)
+        print(f"made by the step {step}; its key is {key}")
+        for group, text in specs.items():
+            print()
+            show_config(group, text)
+        return
+    if given.group is not None and given.group not in spec.GROUPS:
+        raise UserError(f"group: {given.group!r} is unknown; known: {', '.join(spec.GROUPS)}")
+    show_config(given.group or find_group(given.spec), given.spec)
+
+
+def find_group(text: str) -> str:
+    """The one group that has a file of this name."""
+    from . import config, spec
+
+    name = spec.parse("spec", text).name
+    groups = [group for group in spec.GROUPS if name in config.names(group)]
+    if len(groups) == 1:
+        return groups[0]
+    if groups:
+        raise UserError(f"spec: {name!r} is a name in {', '.join(groups)}; write dfkd spec {groups[0]} {text}")
+    known = "; ".join(f"{group}: {', '.join(config.names(group)) or 'none'}" for group in spec.GROUPS)
+    raise UserError(f"spec: no params/*/{name}.yaml; known are {known}")
+
+
+def show_config(group: str, text: str):
+    """Print the fields of a spec's resolved config."""
+    import dataclasses
+
+    from . import config, fields, reference
+
+    made, origins = config.load(group, text), config.origins(group, text)
+    rows = []
+    for item in dataclasses.fields(made):
+        allowed, choices = fields.span(item), fields.choices(item)
+        if choices and len(allowed) > 40:
+            allowed = f"one of {len(choices)}"
+        rows.append((item.name, reference.type_name(item.type), reference.shown(getattr(made, item.name)), origins[item.name], allowed,
+                     item.metadata["doc"]))  # fmt: skip
+    print(f"{group}: {text}")
+    table(rows, ("KEY", "TYPE", "VALUE", "FROM", "ALLOWED", "MEANING"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

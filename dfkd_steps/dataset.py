@@ -1,0 +1,100 @@
+"""Step dataset: a data set as one file of uint8 images, labels, class names, mean and std.
+
+python -m dfkd_steps.dataset results/<dataset>/dataset.h5
+"""
+
+import time
+
+import numpy as np
+
+from . import artefact, data, progress, runtime, sources
+from .errors import UserError
+
+
+def run(job):
+    """Make dataset.h5."""
+    started = time.monotonic()
+    with artefact.working(job.out, job.key) as partial:
+        if partial is None:
+            progress.say(f"{job.out}: is there already")
+            return
+        classes, arrays = prepare(job.config)
+        data.write(partial, job.key, job.provenance("cpu"), classes, arrays)
+        artefact.publish(partial, job.out)
+    shape = "x".join(map(str, arrays["x_train"].shape[1:]))
+    progress.say(
+        f"{job.out}: {len(arrays['x_train'])} training and {len(arrays['x_test'])} test images of {shape}, "
+        f"{len(classes)} classes, in {time.monotonic() - started:.1f} s"
+    )
+
+
+def prepare(config) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    """Class names and the four arrays of a data set config, split and cut down as it says."""
+    source = sources.read(config)
+    arrays = source.arrays
+    if source.test_share:
+        arrays = hold_out(arrays, source.test_share, _rng(config, "test"))
+    if config.val:
+        arrays = hold_out(arrays, config.val, _rng(config, "val"))
+    for split, limit in (("train", config.train), ("test", config.test)):
+        if limit:
+            arrays = arrays | _keep(arrays, split, limit, _rng(config, split))
+    for split in ("train", "test"):
+        if not len(arrays[f"y_{split}"]):
+            raise UserError(
+                f"dataset: no {split} images are left of {len(source.arrays['y_train'])}; give more images or change test_share and val"
+            )
+    return source.classes, arrays
+
+
+def _rng(config, purpose):
+    return np.random.default_rng(runtime.seed_of("dataset", purpose, config.seed))
+
+
+def hold_out(arrays, share: float, rng) -> dict[str, np.ndarray]:
+    """x_train, y_train -> a share of each class as x_test, y_test, the rest as x_train, y_train; both in random order.
+
+    A class of two or more images is in both parts; one of a single image stays in training.
+    """
+    labels = arrays["y_train"]
+    counts = np.bincount(labels)
+    sizes = np.minimum(np.maximum(np.rint(share * counts).astype(int), 1), np.maximum(counts - 1, 0))
+    test, train = _draw(labels, sizes, rng)
+    images = arrays["x_train"]
+    return {"x_train": images[train], "y_train": labels[train], "x_test": images[test], "y_test": labels[test]}
+
+
+def _keep(arrays, split, limit, rng):
+    images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
+    if limit > len(labels):
+        raise UserError(
+            f"dataset: {split}: {limit} is more than the {len(labels)} {split} images there are; give at most {len(labels)}, or 0 for all"
+        )
+    rows, _ = _draw(labels, balanced_sizes(np.bincount(labels), limit), rng)
+    return {f"x_{split}": images[rows], f"y_{split}": labels[rows]}
+
+
+def balanced_sizes(counts: np.ndarray, total: int) -> np.ndarray:
+    """How many to take of each class, ``total`` in all (at most counts.sum()): as equal as the counts allow."""
+    sizes = np.zeros_like(counts)
+    while (left := total - sizes.sum()) > 0:
+        room = np.flatnonzero(sizes < counts)
+        # All classes with room get the same; the last few of the total go to the first classes, one each.
+        level = left // len(room)
+        sizes[room] = np.minimum(sizes[room] + level, counts[room]) if level else sizes[room] + (np.arange(len(room)) < left)
+    return sizes
+
+
+def _draw(labels, sizes, rng):
+    """Indices of a random ``sizes[k]`` samples of each class k, and of the others; each in random order."""
+    order = rng.permutation(len(labels))
+    ranks = np.empty(len(labels), int)
+    for k in range(len(sizes)):
+        rows = order[labels[order] == k]
+        ranks[rows] = np.arange(len(rows))
+    taken = (ranks < sizes[labels])[order]
+    return order[taken], order[~taken]
+
+
+if __name__ == "__main__":
+    artefact.main("dataset", run)

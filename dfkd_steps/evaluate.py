@@ -1,0 +1,116 @@
+"""Step evaluate: how good a student is, beside its teacher, on the test images. The only place that reads them.
+
+python -m dfkd_steps.evaluate results/.../metrics.json STUDENT TEACHER DATASET
+"""
+
+import time
+
+import torch
+import torch.nn.functional as F
+from torchmetrics.functional import classification, kl_divergence
+
+from . import artefact, data, networks, probe, progress, runtime, spec
+from .errors import UserError
+
+BATCH = 1000
+ECE_BINS = 15
+
+
+def run(job):
+    """Make metrics.json."""
+    started = time.monotonic()
+    student_path, teacher_path, dataset_path = job.inputs
+    with artefact.working(job.out, job.key) as partial:
+        if partial is None:
+            progress.say(f"{job.out}: is there already")
+            return
+        device, dataset = runtime.device(), data.open_dataset(dataset_path)
+        student, teacher = (networks.load_frozen(path, device) for path in (student_path, teacher_path))
+        for network, path in ((student, student_path), (teacher, teacher_path)):
+            check(network.description, path, dataset)
+        logits_student, logits_teacher, labels = outputs(student, teacher, dataset, device)
+        for logits, path in ((logits_student, student_path), (logits_teacher, teacher_path)):
+            if not logits.isfinite().all():
+                raise UserError(f"{path}: its logits on the test images are not finite; train it again with a smaller lr")
+        metrics = measure(logits_student, logits_teacher, labels) | size(student.net, teacher.net, dataset.image_shape)
+        # DVC shows every number and every string it finds as a column, and passes over lists.
+        about = {
+            "key": job.key,
+            "specs": list(spec.of_path(job.out).values()),
+            "provenance": [job.provenance(device)],
+            "classes": list(dataset.classes),
+        }
+        artefact.write_json(job.out, metrics | about)
+    progress.say(
+        f"{job.out}: top-1 {metrics['top1']:.2f} %, teacher {metrics['teacher_top1']:.2f} %, "
+        f"{metrics['n_test']} images, in {time.monotonic() - started:.1f} s"
+    )
+
+
+def check(description, path, dataset):
+    """Refuse a network that is not for this data set's images and classes."""
+    if tuple(description.image_shape) != tuple(dataset.image_shape):
+        takes, has = ("x".join(map(str, shape)) for shape in (description.image_shape, dataset.image_shape))
+        raise UserError(f"{path}: takes images of {takes}, {dataset.path} has {has}; make both from one data set")
+    if description.num_classes != len(dataset.classes):
+        raise UserError(
+            f"{path}: knows {description.num_classes} classes, {dataset.path} has {len(dataset.classes)}; make both from one data set"
+        )
+
+
+@torch.inference_mode()
+def outputs(student, teacher, dataset, device):
+    """Logits (N,K) of both networks on all test images, and labels (N); on the CPU."""
+    parts = []
+    starts = range(0, dataset.sizes["test"], BATCH)
+    for start in progress.bar(starts, desc="evaluate", unit="batch"):
+        images, labels = dataset.read("test", slice(start, start + BATCH))
+        images = torch.from_numpy(images).to(device).float().div_(255).contiguous(memory_format=torch.channels_last)
+        parts.append((student(images).float().cpu(), teacher(images).float().cpu(), torch.from_numpy(labels)))
+    return tuple(torch.cat(part) for part in zip(*parts))
+
+
+def measure(logits_student, logits_teacher, labels) -> dict:
+    """Metrics from logits (N,K) and labels (N).
+
+    Accuracies and agreement in percent; kl_to_teacher = mean KL(teacher || student) and nll in nats, temperature 1;
+    ece in [0,1]; per_class (K) percent, None for a class without test images; confusion_matrix (K,K), rows true.
+    """
+    classes = logits_student.shape[1]
+    confusion = classification.multiclass_confusion_matrix(logits_student, labels, classes)
+    log_p, log_q = F.log_softmax(logits_teacher.double(), 1), F.log_softmax(logits_student.double(), 1)
+    ece = classification.multiclass_calibration_error(log_q.exp(), labels, classes, n_bins=ECE_BINS, norm="l1")
+    totals = confusion.sum(1).tolist()
+    return {
+        "top1": _accuracy(logits_student, labels, 1),
+        "top5": _accuracy(logits_student, labels, min(5, classes)),
+        "teacher_top1": _accuracy(logits_teacher, labels, 1),
+        "agreement": _accuracy(logits_student, logits_teacher.argmax(1), 1),
+        "kl_to_teacher": round(kl_divergence(log_p, log_q, log_prob=True).item(), 6),
+        "nll": round(F.nll_loss(log_q, labels).item(), 6),
+        "ece": round(ece.item(), 6),
+        "n_test": len(labels),
+        "per_class": [round(100 * right / n, 4) if n else None for right, n in zip(confusion.diag().tolist(), totals)],
+        "confusion_matrix": confusion.tolist(),
+    }
+
+
+def _accuracy(logits, labels, top_k):
+    value = classification.multiclass_accuracy(logits, labels, logits.shape[1], average="micro", top_k=top_k)
+    return round(100 * value.item(), 4)
+
+
+def size(student, teacher, image_shape) -> dict:
+    """Parameters and multiply-accumulates per image of the two bare networks; compression = teacher's / student's parameters."""
+    own, others = probe.parameters(student), probe.parameters(teacher)
+    return {
+        "parameters": own,
+        "macs": probe.macs(student, image_shape),
+        "teacher_parameters": others,
+        "teacher_macs": probe.macs(teacher, image_shape),
+        "compression": round(others / own, 6),
+    }
+
+
+if __name__ == "__main__":
+    artefact.main("evaluate", run)

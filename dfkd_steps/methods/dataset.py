@@ -1,0 +1,57 @@
+"""A data set as the transfer set: another one (arXiv 2011.09113), or the task's own as the real-data baseline."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from .. import runtime
+from ..errors import UserError
+from ..fields import opt, required
+from .base import Batch, TransferConfig
+from .base import Method as Base
+
+
+@dataclass
+class Config(TransferConfig):
+    """Training images of a data set, made to fit the teacher (grey to colour or back, resized); its labels are not read."""
+
+    source: str = required("name of the data set, params/dataset/NAME.yaml", reads="dataset")
+    n: int = opt(0, "samples, a random subset (0 = all training images)", lo=0)
+
+
+class Method(Base):
+    """Batch i depends on (seed, i) alone."""
+
+    def __init__(self, config, teacher, sources, device):
+        super().__init__(config, teacher, sources, device)
+        have = sources[0].sizes["train"]
+        if config.n > have:
+            raise UserError(f"transfer: n: {config.n} is more than the {have} training images of {config.source}; lower n or write n=0")
+
+    @property
+    def total(self) -> int:
+        """All training images, or the subset asked for."""
+        return self.config.n or self.sources[0].sizes["train"]
+
+    def batch(self, index: int) -> Batch:
+        """The next images of one random order of the source."""
+        source, rows = self.sources[0], self.rows(index)
+        order = np.random.default_rng(runtime.seed_of("dataset", self.config.seed)).permutation(source.sizes["train"])
+        chosen = order[rows.start : rows.stop]
+        images, _ = source.read("train", np.sort(chosen))
+        images = images[np.argsort(np.argsort(chosen))]
+        return Batch(fit(torch.from_numpy(images).float() / 255, self.teacher.description.image_shape))
+
+
+def fit(images, shape):
+    """Images (N,C,H,W) in [0,1] made (N, *shape): grey by luma, colour by repetition, antialiased bilinear resizing."""
+    channels, height, width = shape
+    if images.shape[1] != channels:
+        luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
+        grey = (images * luma).sum(1, keepdim=True) if images.shape[1] == 3 else images
+        images = grey.expand(-1, channels, -1, -1)
+    if images.shape[2:] != (height, width):
+        images = F.interpolate(images, (height, width), mode="bilinear", antialias=True, align_corners=False)
+    return images.clamp(0, 1)

@@ -1,0 +1,56 @@
+"""Step report: all runs of a sweep as one self-contained page, and results.csv beside it.
+
+python -m dfkd_steps.report report/index.html METRICS...      METRICS: results/.../metrics.json, or @FILE with one path per line
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from . import artefact, pipeline
+from .errors import UserError
+from .reporting import page, runs
+
+
+def write(out: Path, text: str):
+    """Write a text file whole."""
+    beside = out.with_name(f".{out.name}.whole")
+    beside.write_text(text, encoding="utf-8")
+    artefact.publish(beside, out)
+
+
+def report(out: Path, metrics: list[str]):
+    """Make the page and the CSV; print the table."""
+    if out.suffix != ".html":
+        raise UserError(f"{out}: is no .html file; give a path like report/index.html")
+    read = runs.read(metrics)
+    key = pipeline.report_key({str(run.path): run.metrics.get("key", "") for run in read})
+    text = page.render(read, key=key)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # The page last: where it is, the table beside it is of the same sweep.
+    write(out.with_name("results.csv"), runs.to_csv(read))
+    write(out, text)
+    print(runs.to_text(runs.grouped(read)), out, sep="\n")
+
+
+def main(argv=None) -> int:
+    """Entry of the step; returns the exit code."""
+    # @FILE: one argument of a shell command is limited to 128 KiB, which some 700 paths fill.
+    parser = argparse.ArgumentParser(prog="python -m dfkd_steps.report", description=__doc__, fromfile_prefix_chars="@",
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    parser.add_argument("out", metavar="OUT", type=Path, help="the page to make, report/index.html")
+    parser.add_argument("metrics", metavar="METRICS", nargs="+", help="what evaluate made, one per run")
+    arguments = parser.parse_args(argv)
+    try:
+        report(arguments.out, arguments.metrics)
+    except UserError as error:
+        return artefact.complain(error)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        return artefact.complain(f"{error.filename or arguments.out}: {error.strerror}; make room or mend the permissions, then run again")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,219 @@
+"""The runs of a sweep, read from their metrics; grouped over seeds; as CSV and as a plain table."""
+
+import csv
+import io
+import json
+import math
+import statistics
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+from .. import spec
+from ..errors import UserError
+from ..transfer_set import TransferSet
+
+# Runs that differ in these groups' seeds alone are repeats. Another seed of the data set is another test set: no repeat.
+REPEATED = ("teacher", "transfer", "balance", "student")
+# Metrics in the order of tables: name, heading, digits, meaning. A metric that is not here follows in results.csv only.
+COLUMNS = (
+    ("top1", "top-1 %", 2, "test images the student classifies correctly, percent"),
+    ("gap", "gap to teacher", 2, "student's top-1 minus teacher's, percentage points"),
+    ("agreement", "agreement %", 2, "test images on which student and teacher answer the same, percent"),
+    ("ece", "ECE", 4, "expected calibration error, 0 to 1"),
+    ("nll", "NLL", 4, "negative log-likelihood of the right class, nats"),
+    ("kl_to_teacher", "KL", 4, "KL divergence from the teacher's probabilities to the student's, nats"),
+    ("compression", "compression", 2, "parameters of the teacher / parameters of the student"),
+)
+NEEDED = ("top1", "teacher_top1")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One metrics.json. ``label``: where the transfer set comes from, for people; data_free: None where nobody says."""
+
+    path: Path
+    specs: dict[str, str]
+    metrics: dict
+    label: str
+    data_free: bool | None
+
+    def value(self, name: str) -> float | None:
+        """A scalar metric, or the gap to the teacher in percentage points; None where it is missing."""
+        if name == "gap":
+            return self.metrics["top1"] - self.metrics["teacher_top1"]
+        return self.metrics.get(name)
+
+    def numbers(self) -> list[tuple[str, str]]:
+        """All scalar metrics as plain decimals: those of COLUMNS first, the others by name."""
+        names = sorted((name for name, value in self.metrics.items() if _is_number(value)), key=_place)
+        return [(name, format(Decimal(repr(self.metrics[name])), "f")) for name in names]
+
+    @property
+    def origin(self) -> str:
+        """What kind of transfer set it is: data-free | real | other | unknown."""
+        if self.data_free is None:
+            return "unknown"
+        return "data-free" if self.data_free else "real" if self.label == "real data" else "other"
+
+    @property
+    def badge(self) -> str:
+        """The origin, for people."""
+        return {"data-free": "data-free", "unknown": "origin unknown"}.get(self.origin, self.label)
+
+    def file(self, depth: int, name: str) -> Path:
+        """The file of this name below the first ``depth`` specs."""
+        return self.path.parents[len(spec.GROUPS) - depth] / name
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that differ in nothing but seeds; ``specs`` are theirs without them."""
+
+    specs: dict[str, str]
+    runs: list[Run]
+
+    def mean(self, name: str) -> float | None:
+        """Mean of a metric over the runs; None where one of them lacks it."""
+        values = [run.value(name) for run in self.runs]
+        return None if None in values else statistics.fmean(values)
+
+    def std(self, name: str) -> float | None:
+        """Sample standard deviation over the runs; None for a single run."""
+        values = [run.value(name) for run in self.runs]
+        return None if None in values or len(values) < 2 else statistics.stdev(values)
+
+    def shown(self, name: str, digits: int) -> str:
+        """The mean as tables show it; a gap with its sign."""
+        mean = self.mean(name)
+        return "–" if mean is None else f"{mean:+.{digits}f}" if name == "gap" else f"{mean:.{digits}f}"
+
+    def deviation(self, name: str, digits: int) -> str:
+        """The standard deviation as tables show it; empty for a single run."""
+        std = self.std(name)
+        return "" if std is None else f"± {std:.{digits}f}"
+
+    def text(self, name: str, digits: int) -> str:
+        """Mean and deviation."""
+        return f"{self.shown(name, digits)} {self.deviation(name, digits)}".rstrip()
+
+
+def read(paths) -> list[Run]:
+    """All runs, in the order of their specs; raises UserError that lists every bad file."""
+    runs, faults, seen = [], [], set()
+    for path in map(Path, paths):
+        try:
+            if path in seen:
+                raise UserError(f"{path}: is given twice; give it once")
+            seen.add(path)
+            runs.append(_read(path))
+        except UserError as error:
+            faults.append(str(error))
+    if faults:
+        raise UserError("\n".join(faults))
+    return sorted(runs, key=lambda run: tuple(run.specs.values()))
+
+
+def _read(path):
+    specs = spec.of_path(path)
+    if path.name != "metrics.json" or len(specs) != len(spec.GROUPS):
+        raise UserError(f"{path}: is not results/{'/'.join(f'{{{g}}}' for g in spec.GROUPS)}/metrics.json; give what evaluate makes")
+    for group, text in specs.items():
+        spec.parse(group, text)
+    try:
+        metrics = json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; make it first (snakemake {path})") from None
+    except ValueError as error:
+        raise UserError(f"{path}: is no JSON ({' '.join(str(error).split())[:100]}); delete it and make it again") from None
+    if problem := _fault(metrics, specs):
+        raise UserError(f"{path}: {problem}; delete it and make it again")
+    about = _about(path)
+    free = about.get("data_free")
+    return Run(path, specs, metrics, str(about.get("label", "unknown")), free if isinstance(free, bool) else None)
+
+
+def _fault(metrics, specs) -> str | None:
+    if not isinstance(metrics, dict):
+        return f"holds a {type(metrics).__name__}, not the metrics of evaluate"
+    for name in NEEDED:
+        if not _is_number(metrics.get(name)):
+            return f"{name} is {metrics.get(name)!r}, not a number"
+    for name, value in metrics.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"{name} is {value}, not a finite number"
+    if metrics.get("specs") != list(specs.values()):
+        return f"is about {metrics.get('specs')!r} and not about the run its path spells"
+    classes, confusion, per_class = (metrics.get(name) for name in ("classes", "confusion_matrix", "per_class"))
+    if not isinstance(classes, list) or not classes:
+        return "classes is missing or empty"
+    if not isinstance(per_class, list) or len(per_class) != len(classes) or not all(v is None or _is_number(v) for v in per_class):
+        return f"per_class is not a list of {len(classes)} numbers"
+    rows = confusion if isinstance(confusion, list) else []
+    if len(rows) != len(classes) or not all(isinstance(r, list) and len(r) == len(classes) and all(map(_is_number, r)) for r in rows):
+        return f"confusion_matrix is not a table of {len(classes)} x {len(classes)} numbers"
+    return None
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _place(name):
+    """Sorting key of metrics: the known ones in their order, the others after them by name."""
+    known = ["top1", "top5", "teacher_top1", *(column for column, *_ in COLUMNS[2:])]
+    return (known.index(name) if name in known else len(known), name)
+
+
+def _about(path):
+    """What the transfer set of a run says of itself; empty where there is no file any more."""
+    for place in (path.parents[2], path.parents[1]):
+        if (place / "transfer_set.h5").exists():
+            with TransferSet(place / "transfer_set.h5") as transfer:
+                if "data_free" in transfer.about:
+                    return transfer.about
+    return {}
+
+
+def without_seed(group: str, text: str) -> str:
+    """A spec without its override of ``seed``."""
+    parsed = spec.parse(group, text)
+    return str(spec.Spec(group, parsed.name, tuple(pair for pair in parsed.overrides if pair[0] != "seed")))
+
+
+def grouped(runs: list[Run]) -> list[Group]:
+    """Repeats together, in the order of the specs without seeds."""
+    groups = {}
+    for run in runs:
+        specs = {group: without_seed(group, text) if group in REPEATED else text for group, text in run.specs.items()}
+        groups.setdefault(tuple(specs.values()), Group(specs, [])).runs.append(run)
+    return [groups[key] for key in sorted(groups)]
+
+
+def baseline(groups: list[Group], like: dict[str, str]) -> Group | None:
+    """The real-data run for the same data set, teacher and student; not balanced, where there is a choice."""
+    same = [g for g in groups if g.runs[0].origin == "real" and all(g.specs[key] == like[key] for key in ("dataset", "teacher", "student"))]
+    return min(same, key=lambda g: (g.specs["balance"] != "none", *g.specs.values()), default=None)
+
+
+def to_csv(runs: list[Run]) -> str:
+    """One line per run: specs, label, data_free, all scalar metrics; plain decimals."""
+    numbers = [dict(run.numbers()) for run in runs]
+    names = sorted({name for one in numbers for name in one}, key=_place)
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow([*spec.GROUPS, "label", "data_free", *names])
+    for run, own in zip(runs, numbers):
+        free = "" if run.data_free is None else str(run.data_free).lower()
+        table.writerow([*run.specs.values(), run.label, free, *(own.get(name, "") for name in names)])
+    return text.getvalue()
+
+
+def to_text(groups: list[Group]) -> str:
+    """The result table for a terminal."""
+    rows = [[*spec.GROUPS, "origin", "runs", "top-1 %", "gap", "agreement %"]]
+    for group in groups:
+        shown = [group.text(name, 2) for name in ("top1", "gap", "agreement")]
+        rows.append([*group.specs.values(), group.runs[0].badge, str(len(group.runs)), *shown])
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)

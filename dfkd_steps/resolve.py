@@ -1,0 +1,114 @@
+"""The sweep of an experiment file, and what each of its jobs depends on besides data, as small files for DVC to watch.
+
+    python -m dfkd_steps.resolve     writes   results/_resolved/<step>/<spec>.json   own config and code of a step
+                                              results/_resolved/sources/<spec>       data sets a transfer set is taken from
+                                              results/_resolved/{evaluate,report}.json, results/_resolved/metrics
+
+Snakemake is given the same config and code as params. A comment in YAML or code leaves all of these files as they are.
+"""
+
+import itertools
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from . import artefact, config, pipeline, spec
+from .errors import UserError
+
+EXPERIMENT = "params/experiment.yaml"
+RESOLVED = "results/_resolved"
+
+
+def read(path=EXPERIMENT) -> dict[str, list[str]]:
+    """The lists of an experiment file, checked; raises UserError that lists every fault."""
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path))
+    except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: is not readable YAML: {' '.join(str(error).split())[:200]}; mend the file") from None
+    groups = ", ".join(spec.GROUPS)
+    if not isinstance(content, dict) or not all(isinstance(content.get(group), list) for group in spec.GROUPS):
+        raise UserError(f"{path}: must give a list of specs for each of {groups}; write lines like 'teacher: [lenet5]'")
+    check(content, str(path))
+    return content
+
+
+def check(experiment: dict, where: str):
+    """Is every spec of the sweep right, and every data set that is read in one of its lists? UserError lists what is not."""
+    faults = []
+    for group in spec.GROUPS:
+        for text in experiment[group]:
+            faults += _fault(config.load, group, text)
+    datasets, only_read = experiment["dataset"], experiment.get("source") or []
+    for text in only_read:
+        faults += _fault(config.load, "dataset", text)
+        if text in datasets:
+            faults.append(f"{where}: source: {text!r} is in the list dataset too; take it out of source")
+    if not faults:
+        for text in experiment["transfer"]:
+            for source in pipeline.sources(text):
+                faults += _fault(config.load, "dataset", source)
+                if source not in (*datasets, *only_read):
+                    faults.append(f"{where}: transfer {text!r} reads {source}, which is in no list; add {source!r} to source")
+    if faults:
+        raise UserError("\n".join(dict.fromkeys(faults)))
+
+
+def _fault(function, *arguments) -> list[str]:
+    try:
+        function(*arguments)
+    except UserError as error:
+        return str(error).splitlines()
+    return []
+
+
+def finals(experiment: dict) -> list[str]:
+    """The metrics of every combination of the sweep, in order."""
+    grid = itertools.product(*(experiment[group] for group in spec.GROUPS))
+    return [str(pipeline.path_of("evaluate", dict(zip(spec.GROUPS, specs)))) for specs in grid]
+
+
+def files(experiment: dict):
+    """Name below ``results/_resolved`` and content of each file."""
+    for step, graph in pipeline.STEPS.items():
+        if graph.group is None:
+            yield f"{step}.json", _json(code=pipeline.code_of(step, {}))
+            continue
+        texts = experiment[graph.group] + ((experiment.get("source") or []) if step == "dataset" else [])
+        for text in texts:
+            specs = {graph.group: text}
+            found = {"code": pipeline.code_of(step, specs), "config": json.loads(pipeline.own_config(step, specs))}
+            if step == "synthesize":
+                sources = [str(pipeline.path_of("dataset", {"dataset": source})) for source in pipeline.sources(text)]
+                # No stage of dvc.yaml can have a data set as a dependency for some transfer sets only: its key stands in.
+                found["sources"] = {path: pipeline.expected_key(path) for path in sources}
+                yield f"sources/{text}", "".join(f"{path}\n" for path in sources)
+            yield f"{step}/{text}.json", _json(**found)
+    yield "report.json", _json(code=pipeline.report_code())
+    yield "metrics", "".join(f"{path}\n" for path in finals(experiment))
+
+
+def _json(**content) -> str:
+    return json.dumps(content, indent=1, sort_keys=True) + "\n"
+
+
+def main() -> int:
+    """Write all files of the sweep; returns the exit code."""
+    try:
+        made = dict(files(read()))
+    except UserError as error:
+        return artefact.complain(error)
+    shutil.rmtree(RESOLVED, ignore_errors=True)
+    for name, content in made.items():
+        path = Path(RESOLVED, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""Every architecture: shapes, published sizes, channels_last, and what it refuses."""
+
+import pytest
+import torch
+from torch import nn
+
+from dfkd_steps import models, probe
+from dfkd_steps.errors import UserError
+
+# parameters at 10 classes, as papers and public code give them; LeNet with one channel, the others with three
+PUBLISHED = {
+    "lenet5": 61_706,
+    "alexnet": 1_660_000,
+    "alexnet-half": 420_000,
+    "resnet20": 270_000,
+    "resnet32": 460_000,
+    "resnet56": 850_000,
+    "resnet18": 11_174_000,
+    "resnet34": 21_282_000,
+    "wrn16-1": 175_000,
+    "wrn16-2": 692_000,
+    "wrn40-1": 564_000,
+    "wrn40-2": 2_244_000,
+}
+
+
+@pytest.mark.parametrize("arch", models.names())
+def test_any_channels_and_classes(arch):
+    torch.manual_seed(0)
+    for channels, classes in ((1, 7), (3, 10)):
+        net = models.build(arch, classes, (channels, 32, 32)).eval()
+        images = torch.rand(2, channels, 32, 32, requires_grad=True)
+        logits = net(images)
+        assert logits.shape == (2, classes) and torch.isfinite(logits).all()
+        assert torch.allclose(net.to(memory_format=torch.channels_last)(images), logits, atol=1e-4)
+        logits.sum().backward()
+        assert images.grad.abs().sum() > 0
+        assert probe.last_linear(net, (channels, 32, 32)).out_features == classes
+        net.train()(images).sum().backward()
+        assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in net.parameters())
+
+
+@pytest.mark.parametrize(("arch", "number"), PUBLISHED.items())
+def test_published_sizes(arch, number):
+    channels = 1 if arch.startswith("lenet") else 3
+    assert probe.parameters(models.build(arch, 10, (channels, 32, 32))) == pytest.approx(number, rel=0.01)
+
+
+@pytest.mark.parametrize("arch", models.names())
+def test_refuses_images_that_do_not_fit(arch):
+    with pytest.raises(UserError, match=r"image shape \(3, 7, 7\) does not fit; it|image shape \(3, 7, 7\) does not fit; its"):
+        models.build(arch, 10, (3, 7, 7))
+
+
+@pytest.mark.parametrize("form", ["lenet5", "lenet5-half", "lenet5-conv", "lenet5-conv-half"])
+def test_lenet_takes_both_sizes(form):
+    for side in (28, 32):
+        assert models.build(form, 10, (1, side, side))(torch.rand(2, 1, side, side)).shape == (2, 10)
+    with pytest.raises(UserError, match="28x28 or 32x32"):
+        models.build(form, 10, (1, 64, 64))
+
+
+def test_larger_images_fit_the_deep_ones():
+    for arch in ("resnet8", "wrn16-1", "vgg11", "alexnet-half"):
+        assert models.build(arch, 5, (3, 64, 64)).eval()(torch.rand(1, 3, 64, 64)).shape == (1, 5)
+
+
+def test_macs_of_lenet_by_hand():
+    net = models.build("lenet5", 10, (1, 28, 28))
+    by_hand = 28 * 28 * 6 * 25 + 10 * 10 * 16 * 6 * 25 + 400 * 120 + 120 * 84 + 84 * 10
+    assert probe.macs(net, (1, 28, 28)) == by_hand
+
+
+class Convolutional(nn.Module):
+    """Its logits come from a convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.head = nn.Linear(4, 4), nn.Conv2d(1, 3, 4)
+
+    def forward(self, x):
+        return self.head(self.linear(x)).flatten(1)
+
+
+def test_last_linear_needs_a_linear_classifier():
+    with pytest.raises(UserError, match="do not come from a linear layer"):
+        probe.last_linear(Convolutional(), (1, 4, 4))
+
+
+def test_hooks_see_and_leave():
+    net, shape = models.build("resnet8", 10, (3, 16, 16)).eval(), (3, 16, 16)
+    images = torch.rand(4, *shape)
+    with probe.penultimate(net, shape) as features, probe.batchnorm_inputs(net) as inputs:
+        logits = net(images)
+        seen, kept = list(inputs), features[0]
+    assert torch.allclose(probe.last_linear(net, shape)(kept), logits, atol=1e-5)
+    assert [layer for layer, _ in seen] == [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert seen[0][1].shape == (4, 16, 16, 16)
+    assert not any(module._forward_hooks for module in net.modules())
+    with pytest.raises(RuntimeError), probe.batchnorm_inputs(net):
+        raise RuntimeError
+    assert not any(module._forward_hooks for module in net.modules())

@@ -1,0 +1,314 @@
+"""The report over results trees made by the project's own writers."""
+
+import base64
+import csv
+import io
+import itertools
+import json
+import re
+import statistics
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dfkd_steps import artefact, report, training
+from dfkd_steps.errors import UserError
+from dfkd_steps.reporting import figures, page, runs
+from dfkd_steps.transfer_set import Layout, TransferSet, Writer
+
+CLASSES = [f"class {i}" for i in range(4)]
+
+
+class Tree:
+    """A results tree; ``run`` adds one run with everything that lies beside it."""
+
+    def __init__(self, root, classes=CLASSES, shape=(1, 8, 8)):
+        self.root, self.classes, self.shape = root / "results", classes, shape
+        self.rng = np.random.default_rng(0)
+
+    def set(self, path, about, labels):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            return
+        n, k = len(labels), len(self.classes)
+        writer = Writer(path.with_suffix(".partial"), "key", Layout(self.shape, k, 16, targets=False))
+        images = self.rng.integers(0, 256, (n, *self.shape)).astype(np.uint8)
+        logits = np.eye(k, dtype=np.float32)[labels]
+        writer.append(images=images, logits=logits, labels=labels, generation=np.zeros(n))
+        writer.finish(path, {}, about)
+        path.with_suffix(".partial").unlink()
+
+    def history(self, path, epochs=5):
+        path.write_bytes(training.history_csv([{"epoch": e, "loss": 3.0 / e**3, "lr": 0.1 - 0.01 * e} for e in range(1, epochs + 1)]))
+
+    def run(self, transfer, balance="none", student="half", top1=90.0, about=None, teacher="net", dataset="toy", **metrics):
+        specs = [dataset, teacher, transfer, balance, student]
+        folder, k = self.root.joinpath(*specs), len(self.classes)
+        labels = np.sqrt(np.arange(40)).astype(int) % k  # uneven
+        about = {"label": transfer, "data_free": True} if about is None else about
+        self.set(folder.parents[1] / "transfer_set.h5", about, labels)
+        before, even = np.bincount(labels, minlength=k), np.repeat(np.arange(k), 3)
+        after = labels if balance == "none" else even
+        told = {"classes": list(self.classes), "histogram_before": before.tolist(), "histogram_after": np.bincount(after, minlength=k).tolist()}
+        self.set(folder.parent / "transfer_set.h5", {**about, **told, "uncovered": []}, after)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.history(folder / "history.csv")
+        self.history(folder.parents[2] / "history.csv")
+        content = {
+            "top1": top1, "top5": 100.0, "teacher_top1": 95.5, "agreement": 93.25, "ece": 0.0123, "nll": 0.5, "kl_to_teacher": 1e-06,
+            "compression": 3.98, "parameters": 15738, "macs": 123456, "n_test": 400, "per_class": [top1] * (k - 1) + [None],
+            "confusion_matrix": (np.eye(k, dtype=int) * 90 + 10).tolist(), "classes": list(self.classes), "specs": specs, "key": "0" * 20,
+        } | metrics  # fmt: skip
+        artefact.write_json(folder / "metrics.json", content)
+        return folder / "metrics.json"
+
+    def baseline(self, **more):
+        return self.run("dataset+source=toy", about={"label": "real data", "data_free": False}, **{"top1": 94.0} | more)
+
+
+@pytest.fixture
+def tree(tmp_path):
+    return Tree(tmp_path)
+
+
+def made(tree, metrics, name="index.html"):
+    """The page as text."""
+    out = tree.root.parent / "report" / name
+    assert report.main([str(out), *map(str, metrics)]) == 0
+    return out.read_text()
+
+
+class Outline(HTMLParser):
+    """What a page would load, and what stands in its result table; fails on a tag that is closed out of order."""
+
+    VOID = {"meta", "link", "img", "input", "wbr", "br"}
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.loads, self.rows, self.tags = [], [], [], []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.loads += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "td" in self.open or "th" in self.open:
+            self.rows[-1][-1] += data.strip()
+
+
+def test_seeds_are_grouped_with_mean_and_sample_deviation(tree):
+    values = {"zskd": 90.0, "zskd+seed=1": 91.0, "zskd+seed=2": 93.5}
+    metrics = [tree.run(transfer, top1=top1) for transfer, top1 in values.items()]
+    metrics += [tree.run("zskd", student="half+seed=1", top1=92.0), tree.run("zskd+steps=9", top1=80.0)]
+    text = made(tree, metrics)
+    rows = {row[2]: row for row in Outline(text).rows if row and row[0] == "toy"}
+    assert set(rows) == {"zskd", "zskd+steps=9"}
+    four = [90.0, 91.0, 93.5, 92.0]
+    assert rows["zskd"][6] == f"{statistics.mean(four):.2f} ± {statistics.stdev(four):.2f}" and rows["zskd"][-1] == "4"
+    assert rows["zskd"][7].startswith(f"{statistics.mean(four) - 95.5:+.2f}")
+    assert rows["zskd+steps=9"][6] == "80.00" and rows["zskd+steps=9"][-1] == "1"
+
+
+def test_another_seed_of_the_data_set_is_no_repeat(tree):
+    read = runs.read([tree.run("zskd"), tree.run("zskd", dataset="toy+seed=1"), tree.run("zskd", teacher="net+seed=1")])
+    assert [(g.specs["dataset"], len(g.runs)) for g in runs.grouped(read)] == [("toy", 2), ("toy+seed=1", 1)]
+
+
+def test_badges_tell_data_free_real_other_and_unknown(tree):
+    metrics = [tree.run("zskd"), tree.baseline(), tree.run("letters", about={"label": "other data (letters)", "data_free": False})]
+    metrics.append(tree.run("silent", about={}))
+    origins = {run.specs["transfer"]: (run.origin, run.badge) for run in runs.read(metrics)}
+    assert origins == {
+        "zskd": ("data-free", "data-free"),
+        "dataset+source=toy": ("real", "real data"),
+        "letters": ("other", "other data (letters)"),
+        "silent": ("unknown", "origin unknown"),
+    }
+
+
+def test_baseline_is_the_unbalanced_real_data_run_of_the_same_teacher_and_student(tree):
+    metrics = [tree.run("zskd"), tree.baseline(balance="equal", top1=94.9), tree.baseline(top1=94.25), tree.baseline(student="tiny", top1=70.0)]
+    text = made(tree, metrics)
+    assert "real data 94.25" in text and "real data 70.00" in text and "94.90</span>" in text
+    assert 'class="r" style="left:94.25%"' in text
+    assert "no real-data baseline" not in text
+
+
+def test_one_run_without_baseline_history_or_sets(tree):
+    path = tree.run("zskd")
+    for name in ("history.csv", "../transfer_set.h5", "../../transfer_set.h5"):
+        (path.parent / name).unlink()
+    (path.parents[3] / "history.csv").write_text("epoch,loss,lr\n")  # an imported teacher
+    text = made(tree, [path])
+    assert "no real-data baseline among these runs" in text and "origin unknown" in text and "No samples to show" in text
+    assert text.count("No training curves") == 2 and "1 run</h1>" in text and "± is" not in text
+
+
+def test_page_holds_all_its_parts_and_loads_nothing(tree):
+    text = made(tree, [tree.run("zskd"), tree.run("zskd", balance="equal"), tree.baseline()])
+    outline = Outline(text)
+    assert all(one.startswith(("#", "data:")) for one in outline.loads)
+    assert not re.search(r"https?:|@import|url\(", text)
+    # 2 transfer sets with 4 classes; 2 charts for the teacher and each of 3 runs, a histogram for each of 3 balances, bars per class
+    assert outline.tags.count("img") == 8 and outline.tags.count("svg") == 2 + 3 * 2 + 3 + 3
+    assert "before 40" in text and "after 12" in text and "unchanged" in text
+
+
+def test_names_are_escaped(tmp_path):
+    tree = Tree(tmp_path, classes=["<script>alert(1)</script>", '"quoted"', "a&b", "plain"])
+    text = made(tree, [tree.run("zskd", about={"label": "<b>x</b>", "data_free": False})])
+    assert "<script>alert" not in text and "&lt;script&gt;alert(1)&lt;/script&gt;" in text and "<b>x" not in text
+    assert Outline(text).tags.count("script") == 1
+
+
+def test_bytes_repeat_in_any_order_of_arguments(tree):
+    metrics = [tree.run("zskd"), tree.run("noise"), tree.baseline()]
+    assert made(tree, metrics) == made(tree, metrics[::-1], "again.html")
+
+
+def test_csv_has_a_line_per_run_and_plain_decimals(tree):
+    made(tree, [tree.run("zskd+seed=1", top1=91.5), tree.run("zskd", extra=7), tree.baseline()])
+    text = (tree.root.parent / "report/results.csv").read_text()
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [row["transfer"] for row in rows] == ["dataset+source=toy", "zskd", "zskd+seed=1"]
+    assert [row["data_free"] for row in rows] == ["false", "true", "true"] and rows[0]["label"] == "real data"
+    assert rows[2]["top1"] == "91.5" and rows[2]["kl_to_teacher"] == "0.000001" and rows[2]["macs"] == "123456"
+    assert [row["extra"] for row in rows] == ["", "7", ""] and "key" not in rows[0] and "per_class" not in rows[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "No such file"),
+        ("{", "is no JSON"),
+        ("[1]", "holds a list"),
+        ({"top1": "90"}, "top1 is '90', not a number"),
+        ({"top1": True}, "top1 is True, not a number"),
+        ({"ece": float("nan")}, "ece is nan, not a finite number"),
+        ({"specs": ["toy", "net", "noise", "none", "half"]}, "not about the run its path spells"),
+        ({"confusion_matrix": [[1]]}, "confusion_matrix is not a table of 4 x 4"),
+        ({"per_class": [1, 2]}, "per_class is not a list of 4"),
+        ({"classes": []}, "classes is missing or empty"),
+    ],
+)
+def test_bad_metrics_are_one_line_and_exit_code_2(tree, capsys, content, message):
+    path = tree.run("zskd")
+    if content is None:
+        path.unlink()
+    else:
+        path.write_text(content if isinstance(content, str) else json.dumps(json.loads(path.read_text()) | content))
+    out = tree.root.parent / "report/index.html"
+    assert report.main([str(out), str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {path}: ") and message in error and error.count("\n") == 1
+    assert not out.parent.exists()
+
+
+def test_bad_paths_and_neighbours_are_refused(tree, capsys):
+    path, out = tree.run("zskd"), str(tree.root.parent / "report/index.html")
+    assert report.main([out, str(path), str(path)]) == 2 and "is given twice" in capsys.readouterr().err
+    assert report.main([out, str(path.parent / "history.csv")]) == 2 and "give what evaluate makes" in capsys.readouterr().err
+    assert report.main([out + ".txt", str(path)]) == 2 and "is no .html file" in capsys.readouterr().err
+    (path.parent / "history.csv").write_text("epoch,loss\n1,much\n")
+    assert report.main([out, str(path)]) == 2 and "column loss is not a number" in capsys.readouterr().err
+    tree.history(path.parent / "history.csv")
+    (path.parents[1] / "transfer_set.h5").write_bytes(b"nothing")
+    assert report.main([out, str(path)]) == 2 and "is damaged" in capsys.readouterr().err
+
+
+def test_set_with_other_classes_than_the_metrics_is_refused(tree):
+    path = tree.run("zskd")
+    (path.parents[2] / "transfer_set.h5").unlink()
+    tree.classes = CLASSES[:3]
+    tree.set(path.parents[2] / "transfer_set.h5", {"data_free": True}, np.zeros(3, int))
+    with pytest.raises(UserError, match="has 3 classes, .* has 4"):
+        page.render(runs.read([path]))
+
+
+def test_command_prints_the_table_and_last_the_path(tree):
+    metrics, out = [tree.run("zskd"), tree.baseline()], tree.root.parent / "report/index.html"
+    listed = tree.root.parent / "metrics.txt"
+    listed.write_text("".join(f"{path}\n" for path in metrics))
+    done = subprocess.run([sys.executable, "-m", "dfkd_steps.report", out, f"@{listed}"], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert lines[0].split()[:5] == ["dataset", "teacher", "transfer", "balance", "student"]
+    assert lines[1].split()[2] == "dataset+source=toy" and "94.00" in lines[1] and "-1.50" in lines[1] and "real data" in lines[1]
+    assert lines[-1] == str(out) and len(lines) == 4 and not done.stderr
+    assert {one.name for one in out.parent.iterdir()} == {"index.html", "results.csv"}
+
+
+def test_200_runs_are_fast_and_limits_are_stated(tmp_path):
+    tree = Tree(tmp_path, [f"c{i}" for i in range(10)], (3, 32, 32))
+    metrics = [tree.run(f"zskd+seed={s}+steps={n}", balance, f"half+seed={t}") for n, s, balance, t in
+               itertools.product(range(1, 6), range(5), ("none", "equal"), range(4))]  # fmt: skip
+    started = time.monotonic()
+    read = runs.read(metrics)
+    whole = page.render(read)
+    assert len(read) == 200 and time.monotonic() - started < 20
+    assert len(whole) < 10_000_000 and "Left out" not in whole
+    small = page.render(read, samples_limit=1, details_limit=1)
+    # One figure is drawn before a budget of one character is spent.
+    assert "24 × sample grids" in small and "200 × confusion matrices" in small and len(small) < 400_000
+    Outline(small)
+
+
+def test_line_chart_keeps_its_ends_and_takes_a_logarithm_of_wide_ranges():
+    x = list(range(1, 1001))
+    chart = figures.line_chart("loss", x, [1000.0 / i for i in x])
+    points = re.search(r'points="([^"]*)"', chart)[1].split()
+    assert len(points) <= 201 and points[0] == "52.0,26.0" and points[-1] == "290.0,108.0" and "(log)" in chart
+    middle = float(points[20].split(",")[1])  # epoch 101 of 1,000: two thirds of the way down on a logarithmic axis
+    assert middle == pytest.approx(26 + 82 * np.log10(101) / 3, abs=0.1)
+    flat = figures.line_chart("lr", [1.0], [0.1])
+    assert "polyline" not in flat and 'cy="67.0"' in flat and "(log)" not in flat
+
+
+def test_bars_are_as_long_as_their_values():
+    widths = re.findall(r'class="bar0" x="96" y="\d+" width="([\d.]+)"', figures.class_bars("t", ["a", "b", "c"], {"s": [50, None, 100]}, 100))
+    assert [float(width) for width in widths] == [79.0, 0.0, 158.0]
+    many = figures.class_bars("t", range(1000), {"before": [3] * 1000, "after": [1] * 1000})
+    assert many.count("<path") == 3 and len(many) < 100_000
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (2, 9, 7), (3, 200, 100)])
+def test_sample_strips_show_the_first_of_each_class(tmp_path, shape):
+    tree = Tree(tmp_path, shape=shape)
+    tree.set(tmp_path / "transfer_set.h5", {}, np.array([2, 0, 2, 2, 0]))
+    with TransferSet(tmp_path / "transfer_set.h5") as transfer:
+        strips = figures.sample_strips(transfer, CLASSES, per_class=2)
+        first = figures.tile(transfer.read("images", slice(1, 2))[0])
+    assert [(strip["name"], strip["n"]) for strip in strips] == [("class 0", 2), ("class 2", 2)]
+    image = decoded(strips[0]["uri"])
+    height, width = first.shape[:2]
+    assert max(height, width) <= 64 and height / width == pytest.approx(shape[1] / shape[2], rel=0.05)
+    np.testing.assert_array_equal(image[:height], first)
+    assert image.shape == (2 * height + 1, width, 4) and not image[height].any()
+
+
+def test_confusion_picture_is_opaque_where_the_mass_is():
+    alpha = decoded(figures.confusion_png([[4, 0], [3, 1]]))[..., 3]
+    assert alpha.tolist() == [[255, 0], [round(255 * 0.75**0.5), round(255 * 0.5)]]
+
+
+def decoded(uri):
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))))

@@ -1,0 +1,100 @@
+"""The training loop: schedules, resumption to the bit, orders, and what stops it."""
+
+import dataclasses
+
+import pytest
+import torch
+from torch import nn
+
+from dfkd_steps import groups, training
+from dfkd_steps.errors import UserError
+
+CONFIG = groups.Student(arch="lenet5-half", epochs=6, batch=16, lr=0.05, optimizer="adam")
+
+
+def data():
+    draw = torch.Generator().manual_seed(3)
+    x = torch.randn(64, 8, generator=draw)
+    return x, (x[:, 0] > 0).long()
+
+
+def network():
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 2))
+
+
+def fit(tmp_path, net, config=CONFIG, stop_after=None, key="k"):
+    x, y = data()
+
+    def losses(generator, epoch):
+        assert net.training
+        if stop_after is not None and epoch >= stop_after:
+            raise KeyboardInterrupt
+        for rows in training.order(len(x), config.batch, generator):
+            yield nn.functional.cross_entropy(net(x[rows]), y[rows])
+
+    return training.fit(net, config, 4, losses, tmp_path / ".partial", key, "cpu", "test")
+
+
+@pytest.mark.parametrize("kind", ["sgd", "adam", "adamw"])
+def test_learns_and_resumes_to_the_bit(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(training, "CHECKPOINT_EVERY", -1.0)
+    config = dataclasses.replace(CONFIG, optimizer=kind)
+    whole = network()
+    history = fit(tmp_path / "nowhere", whole, config) if (tmp_path / "nowhere").mkdir() is None else None
+    assert history[-1]["loss"] < history[0]["loss"] and not whole.training
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path, network(), config, stop_after=3)
+    resumed = network()
+    assert fit(tmp_path, resumed, config) == history
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_other_key_or_broken_checkpoint_starts_over(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(training, "CHECKPOINT_EVERY", -1.0)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path, network(), stop_after=3)
+    fit(tmp_path, network(), key="other")
+    assert "starting over" in capsys.readouterr().err
+    (tmp_path / ".partial").write_bytes(b"PK\3\4 torn")
+    assert len(fit(tmp_path, network())) == 6
+    assert "not usable" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_not_finite_stops(tmp_path):
+    net = network()
+
+    def losses(generator, epoch):
+        yield net(data()[0]).sum() * float("nan")
+
+    with pytest.raises(UserError, match="loss is nan in epoch 1; lower lr"):
+        training.fit(net, CONFIG, 1, losses, tmp_path / "p", "k", "cpu", "test")
+
+
+def test_schedules():
+    rates = {
+        kind: [training.rate(dataclasses.replace(CONFIG, schedule=kind, lr=1.0), step, 100) for step in range(100)]
+        for kind in ("cosine", "onecycle", "constant")
+    }
+    assert rates["constant"] == [1.0] * 100
+    assert rates["cosine"][0] == 1 and rates["cosine"] == sorted(rates["cosine"], reverse=True) and rates["cosine"][-1] < 1e-3
+    peak = rates["onecycle"].index(max(rates["onecycle"]))
+    assert 18 <= peak <= 20 and max(rates["onecycle"]) == 1 and rates["onecycle"][-1] < 0.02 and rates["onecycle"][0] == 0.05
+
+
+def test_order():
+    draw = torch.Generator().manual_seed(0)
+    rows = torch.cat(list(training.order(50, 8, draw)))
+    assert len(rows) == 48 and len(set(rows.tolist())) == 48
+    assert [len(part) for part in training.order(5, 8, draw)] == [5]
+    rows = torch.cat(list(training.order(10, 4, draw, steps=6)))
+    assert len(rows) == 24 and rows.bincount(minlength=10).min() >= 2
+    weights = torch.tensor([0.0, 1.0, 3.0])
+    counts = torch.cat(list(training.order(3, 3, draw, steps=1000, weights=weights))).bincount(minlength=3)
+    assert counts[0] == 0 and 2.7 < counts[2] / counts[1] < 3.3
+
+
+def test_weight_decay_spares_biases_and_norms():
+    groups_ = training.optimizer(network(), dataclasses.replace(CONFIG, weight_decay=0.1)).param_groups
+    assert [(g["weight_decay"], {p.ndim for p in g["params"]}) for g in groups_] == [(0.1, {2}), (0.0, {1})]

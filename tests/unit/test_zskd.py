@@ -1,0 +1,85 @@
+"""Data impressions: the pieces of the formula, and that optimisation gets where it should."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dfkd_steps import losses, pixels
+from dfkd_steps.methods import zskd
+
+
+def test_similarity_and_concentration():
+    weights = torch.tensor([[1.0, 0.0], [1.0, 1.0], [-2.0, 0.0]])
+    classes = zskd.similarity(weights)
+    root = 0.5**0.5
+    assert torch.allclose(classes, torch.tensor([[1, root, -1], [root, 1, -root], [-1, -root, 1]], dtype=torch.float64))
+    alpha = zskd.concentration(classes)
+    assert torch.allclose(alpha[0], torch.tensor([1.0, (root + 1) / 2, 0.0], dtype=torch.float64) + 1e-4)
+    assert (alpha.max(1).values - 1 - 1e-4).abs().max() < 1e-12 and (alpha.min(1).values - 1e-4).abs().max() < 1e-12
+
+
+def test_targets_have_the_mean_and_spread_of_their_dirichlet():
+    alpha = np.array([[1.0, 0.5, 1e-4], [0.3, 1.0, 0.2], [1e-4, 0.4, 1.0]])
+    samples = np.arange(60_000)
+    drawn = zskd.draw_targets(alpha, samples, [1.0, 0.1], 7)
+    assert np.allclose(drawn.sum(1), 1) and drawn.min() >= 0
+    for label in range(3):
+        for turn, beta in enumerate([1.0, 0.1]):
+            part = drawn[(samples % 3 == label) & (samples // 3 % 2 == turn)]
+            a = alpha[label] * beta
+            mean = a / a.sum()
+            assert len(part) == 10_000
+            assert np.allclose(part.mean(0), mean, atol=0.015)
+            # beta is not scaled away: the variance is that of Dir(beta alpha)
+            assert np.allclose(part.var(0), mean * (1 - mean) / (a.sum() + 1), atol=0.015)
+
+
+class Linear(nn.Module):
+    """A convex problem: logits are a linear map of the pixels."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.map = nn.Linear(16, 3).requires_grad_(False)
+
+    def forward(self, images):
+        return self.map(images.flatten(1) - 0.5) * 3
+
+
+def run(steps=300, tolerance=0.0, check=10, count=6):
+    torch.manual_seed(1)
+    start, targets = torch.rand(count, 1, 4, 4), torch.softmax(torch.randn(count, 3), 1)
+    teacher, steps_taken = Linear(), []
+
+    def loss(logits, rows):
+        steps_taken.append(len(rows))
+        return losses.soft_cross_entropy(logits, targets[rows])
+
+    images = pixels.optimise(teacher, start, loss, steps=steps, lr=0.05, check=check, tolerance=tolerance, precision="fp32")
+    return images, losses.soft_cross_entropy(teacher(images), targets) - losses.entropy(targets), steps_taken, start
+
+
+def test_optimise_reaches_the_target():
+    images, gap, _, start = run()
+    assert gap.max() < 1e-4 and images.min() >= 0 and images.max() <= 1 and not torch.equal(images, start)
+
+
+def test_each_sample_stops_by_itself_and_as_if_alone():
+    images, gap, taken, _ = run(tolerance=1e-4)
+    assert gap.max() < 5e-3 and len(taken) < 300 and taken[-1] < 6  # fewer steps, and not all at once
+    assert sorted(set(taken), reverse=True)[0] == 6
+    late, _, _, _ = run(tolerance=1e-4, count=6, check=10)
+    assert torch.equal(images, late)
+
+
+@pytest.mark.parametrize("kept", [[0, 1, 2], [3]])
+def test_a_sample_is_the_same_whatever_its_neighbours(kept):
+    whole, *_ = run(steps=40)
+    torch.manual_seed(1)
+    start, targets = torch.rand(6, 1, 4, 4), torch.softmax(torch.randn(6, 3), 1)
+    alone = pixels.optimise(
+        Linear(), start[kept], lambda logits, rows: losses.soft_cross_entropy(logits, targets[kept][rows]),
+        steps=40, lr=0.05, check=10, tolerance=0.0, precision="fp32",
+    )  # fmt: skip
+    assert torch.allclose(alone, whole[kept], atol=1e-5)

@@ -1,0 +1,89 @@
+# What all rules share: names of files, config and code of a job, and what is to be made again.
+
+FILE = {name: step.template for name, step in pipeline.STEPS.items()}
+LOG = {name: f"logs/{path}.log" for name, path in FILE.items()}
+REPORT = "report/index.html"
+TABLE = "report/results.csv"
+# Bytes depend on the number of threads a step computes with, so it is a setting and not what is left of --cores.
+THREADS = max(1, int(os.environ.get("DFKD_THREADS", "1")))
+# Everything a step says goes to its log; of a job that fails the profiles show it (show-failed-logs).
+TO_LOG = " > {log:q} 2>&1"
+
+
+def friendly(function, *arguments):
+    """Call a function of dfkd_steps; its UserError becomes an error that Snakemake shows without a traceback."""
+    try:
+        return function(*arguments)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def own_config(step):
+    """The config that a job of this step reads, as a function of its wildcards."""
+    return lambda wildcards: friendly(pipeline.own_config, step, dict(wildcards.items()))
+
+
+def own_code(step):
+    """The fingerprint of the code that a job of this step runs, as a function of its wildcards."""
+    return lambda wildcards: friendly(pipeline.code_of, step, dict(wildcards.items()))
+
+
+def history(step):
+    """The training curve that appears beside a network."""
+    return str(Path(FILE[step]).with_name(audit.HISTORY))
+
+
+def source_sets(wildcards):
+    """The data sets that an arbitrary transfer set is taken from; none for a data-free method."""
+    return [FILE["dataset"].format(dataset=source) for source in friendly(pipeline.sources, wildcards.transfer)]
+
+
+def stale():
+    """Files that do not belong to params/ and the code as they are now, by the keys they carry.
+
+    Snakemake's own records are not asked: they are missing in a fresh clone, know nothing of what DVC made, and call
+    a file current whose config was changed there and back in between.
+    """
+    faults = friendly(audit.handover, "results", [REPORT, TABLE], FINALS)
+    if faults:
+        logger.info(f"{len(faults)} files were made under another config, code or input: made again where needed")
+    return set(faults)
+
+
+def made_again(wildcards):
+    """No input, but an input function, called while the DAG is built: tells it which files are to be made again."""
+    workflow.dag.forcefiles.update(STALE)
+    return []
+
+
+def show_results():
+    """Print the table of the sweep at the end of a run that was asked for it."""
+    targets = {str(target) for target in workflow.dag_settings.targets}
+    if not targets or targets & {"all", "version", "report", REPORT, TABLE}:
+        print(runs.to_text(runs.grouped(friendly(runs.read, FINALS))), REPORT, sep="\n")
+
+
+def metrics_argument(wildcards, input):
+    """The report's inputs on its command line; as @FILE where they exceed the 128 KiB that Linux allows one argument."""
+    if len(" ".join(input)) < 100_000:
+        return list(input)
+    listing = Path("logs/report/metrics")
+    listing.parent.mkdir(parents=True, exist_ok=True)
+    listing.write_text("".join(f"{path}\n" for path in input))
+    return f"@{listing}"
+
+
+class NothingToBeDone(logging.Handler):
+    """Snakemake calls no hook when there is nothing to do; the table is shown then, too."""
+
+    def emit(self, record):
+        if record.getMessage().startswith("Nothing to be done") and not workflow.dryrun:
+            show_results()
+
+
+friendly(resolve.check, config, resolve.EXPERIMENT)
+FINALS = resolve.finals(config)
+# Not in the processes that Snakemake starts for single jobs: there the decision is made.
+STALE = stale() if workflow.is_main_process else set()
+if workflow.is_main_process:
+    logger.addHandler(NothingToBeDone())

@@ -1,0 +1,19 @@
+rule evaluate:
+    input:
+        student=FILE["distill"],
+        teacher=FILE["teacher"],
+        dataset=FILE["dataset"],
+    output:
+        FILE["evaluate"],
+    log:
+        LOG["evaluate"],
+    threads: THREADS
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        code=own_code("evaluate"),
+    message:
+        "evaluate: {wildcards.dataset}/{wildcards.teacher}/{wildcards.transfer}/{wildcards.balance}/{wildcards.student}"
+    shell:
+        "python -m dfkd_steps.evaluate {output:q} {input:q}" + TO_LOG

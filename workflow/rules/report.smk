@@ -1,0 +1,20 @@
+# The only rule over the whole sweep.
+rule report:
+    input:
+        FINALS,
+    output:
+        page=report(REPORT, caption="../report/page.rst", category="Results", labels={"file": "all runs, figures"}),
+        table=report(TABLE, caption="../report/table.rst", category="Results", labels={"file": "all runs, table"}),
+    log:
+        f"logs/{REPORT}.log",
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        metrics=metrics_argument,
+        code=pipeline.report_code(),
+    message:
+        "report: {output.page}"
+    shell:
+        "python -m dfkd_steps.report {output.page:q} {params.metrics:q}" + TO_LOG

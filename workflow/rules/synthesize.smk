@@ -1,0 +1,20 @@
+rule synthesize:
+    input:
+        teacher=FILE["teacher"],
+        sources=source_sets,
+    output:
+        FILE["synthesize"],
+    log:
+        LOG["synthesize"],
+    threads: THREADS
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime=720,
+    params:
+        cfg=own_config("synthesize"),
+        code=own_code("synthesize"),
+    message:
+        "synthesize: {wildcards.transfer} from {wildcards.dataset}/{wildcards.teacher}"
+    shell:
+        "python -m dfkd_steps.synthesize {output:q} {input:q}" + TO_LOG

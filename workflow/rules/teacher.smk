@@ -1,0 +1,20 @@
+rule teacher:
+    input:
+        dataset=FILE["dataset"],
+    output:
+        network=FILE["teacher"],
+        history=history("teacher"),
+    log:
+        LOG["teacher"],
+    threads: THREADS
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime=240,
+    params:
+        cfg=own_config("teacher"),
+        code=own_code("teacher"),
+    message:
+        "teacher: {wildcards.teacher} for {wildcards.dataset}"
+    shell:
+        "python -m dfkd_steps.teacher {output.network:q} {input:q}" + TO_LOG
