@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import UserError
+from .errors import DAMAGE, UserError
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-UNREADABLE = (OSError, ValueError, TypeError, EOFError, RuntimeError, KeyError, SyntaxError, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (*DAMAGE, SyntaxError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -50,17 +50,15 @@ def pin(config, where, files):
 def compare(config, where, digest):
     """Raise UserError where a digest is not the config's sha256."""
     if digest.hexdigest() != config.sha256.lower():
-        raise UserError(
-            f"{where}: sha256 is {digest.hexdigest()}, expected {config.sha256}; get the right data or mend sha256 in the YAML file"
-        )
+        raise UserError(f"{where}: sha256 is {digest.hexdigest()}, expected {config.sha256}; get the right data or mend sha256")
 
 
 def fits(where, shape):
     """Refuse an array of bytes that this machine cannot hold, before it is allocated."""
-    have = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if math.prod(shape) > have:
+    have, need = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), math.prod(shape)
+    if need > have:
         raise UserError(
-            f"{where}: shape {tuple(shape)} takes {math.prod(shape) / 1e9:.0f} GB, the machine has {have / 1e9:.0f}; give fewer images"
+            f"{where}: shape {tuple(shape)} takes {need / 1e9:.0f} GB, the machine has {have / 1e9:.0f}; give fewer images"
         )
 
 

@@ -124,6 +124,7 @@ def not_before(made, inputs):
 def main(argv=None) -> int:
     """The command; returns the exit code: 0 = all current, 1 = some are not, 2 = bad arguments."""
     parser = argparse.ArgumentParser(prog="dfkd audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.fromfile_prefix_chars = "@"  # @FILE stands for the paths in it, one a line
     parser.add_argument("paths", metavar="PATH", nargs="*", default=["results"], help="folders or artefacts (default: results)")
     try:
         found = _artefacts(parser.parse_args(argv).paths)

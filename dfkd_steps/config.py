@@ -20,7 +20,7 @@ from . import fields, groups, methods, spec
 from .errors import UserError
 
 PARAMS = Path("params")
-MAX_FILE_BYTES = 1 << 16
+MAX_FILE_BYTES, MAX_DEPTH = 1 << 16, 8
 KIND_KEY = {"dataset": "source", "teacher": "kind", "transfer": "method", "balance": "mode"}
 
 
@@ -93,7 +93,11 @@ def _read(group, name, params):
 
 def _parse(text):
     """Faults and content of a YAML text. Plain values only: what looks like one value and is read as another is a fault."""
+    depth = 0
     for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:  # PyYAML takes minutes for a few thousand brackets
+            return [f"line {event.start_mark.line + 1}: is nested too deep; a value is a number, a word or a list of them"], {}
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) or getattr(event, "tag", None):
             return [f"line {event.start_mark.line + 1}: holds an anchor, alias or tag (&, * or !); write the value out"], {}
     root, faults = yaml.compose(text, yaml.SafeLoader), []

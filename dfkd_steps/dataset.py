@@ -41,9 +41,7 @@ def prepare(config) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
             arrays = arrays | _keep(arrays, split, limit, _rng(config, split))
     for split in ("train", "test"):
         if not len(arrays[f"y_{split}"]):
-            raise UserError(
-                f"dataset: no {split} images are left of {len(source.arrays['y_train'])}; give more images or change test_share and val"
-            )
+            raise UserError(f"dataset: no {split} images are left; give more images, or another test_share or val")
     return source.classes, arrays
 
 
@@ -68,7 +66,7 @@ def _keep(arrays, split, limit, rng):
     images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
     if limit > len(labels):
         raise UserError(
-            f"dataset: {split}: {limit} is more than the {len(labels)} {split} images there are; give at most {len(labels)}, or 0 for all"
+            f"dataset: {split}: {limit} is above {len(labels)}, the number of {split} images; give fewer, or 0 for all"
         )
     rows, _ = _draw(labels, balanced_sizes(np.bincount(labels), limit), rng)
     return {f"x_{split}": images[rows], f"y_{split}": labels[rows]}
@@ -92,8 +90,9 @@ def _draw(labels, sizes, rng):
     for k in range(len(sizes)):
         rows = order[labels[order] == k]
         ranks[rows] = np.arange(len(rows))
-    taken = (ranks < sizes[labels])[order]
-    return order[taken], order[~taken]
+    taken = ranks < sizes[labels]
+    # Shuffled anew: in ``order`` itself, the classes that are drawn up late would crowd at the end.
+    return rng.permutation(np.flatnonzero(taken)), rng.permutation(np.flatnonzero(~taken))
 
 
 if __name__ == "__main__":

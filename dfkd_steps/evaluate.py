@@ -54,7 +54,7 @@ def check(description, path, dataset):
         raise UserError(f"{path}: takes images of {takes}, {dataset.path} has {has}; make both from one data set")
     if description.num_classes != len(dataset.classes):
         raise UserError(
-            f"{path}: knows {description.num_classes} classes, {dataset.path} has {len(dataset.classes)}; make both from one data set"
+            f"{path}: knows {description.num_classes} classes, {dataset.path} has {len(dataset.classes)}; make both from one"
         )
 
 

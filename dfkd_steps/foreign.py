@@ -1,9 +1,13 @@
 """Networks that were not trained here: checkpoints for our architectures or for a factory, torchvision, timm."""
 
+import dataclasses
+import difflib
 import hashlib
 import importlib
 import os
 import pickle
+import re
+import struct
 import sys
 from pathlib import Path
 
@@ -14,10 +18,11 @@ from safetensors.torch import load_file
 from torch import nn
 
 from . import networks
-from .errors import UserError
+from .errors import DAMAGE, UserError
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
-NAMED = 6  # keys that an error line names before it counts
+PREFIXES = ("module.", "_orig_mod.")  # of nn.DataParallel and torch.compile
+NAMED = 8  # keys that an error line names before it counts
 
 
 def import_checkpoint(config, dataset):
@@ -27,7 +32,7 @@ def import_checkpoint(config, dataset):
     builder, name = ("arch", config.arch) if config.arch else ("factory", config.factory)
     description = _describe(config, dataset, builder, name)
     net = networks.build_net(description)
-    _load(net, weights, path, name)
+    _load(net, weights, path, description)
     return _checked(net, description)
 
 
@@ -36,10 +41,23 @@ def import_library(config, dataset):
     description = _describe(config, dataset, config.library, config.name)
     if not config.weights:
         return _checked(build(description), description)
+    known = _classes_of(config)
+    if known != description.num_classes:
+        raise UserError(
+            f"teacher: weights {config.weights} of {config.name} know {known} classes, {dataset.path} has "
+            f"{description.num_classes}; choose other weights"
+        )
     try:
         net = _library_model(config.library, config.name, weights=config.weights)
-    except OSError as error:
-        raise UserError(f"teacher: weights of {config.library} model {config.name} cannot be fetched ({_line(error)}); connect, or import a checkpoint") from None
+    except (OSError, RuntimeError) as error:  # no network; a broken download
+        raise UserError(
+            f"teacher: weights of {config.library} model {config.name} cannot be fetched ({_line(error)}); connect, or "
+            "import a checkpoint"
+        ) from None
+    if config.library == "torchvision" and hasattr(net, "transform_input"):
+        # GoogLeNet and Inception are built otherwise where weights are given, and their weights do not tell.
+        arguments = {"aux_logits": net.aux_logits, "transform_input": net.transform_input, "init_weights": False}
+        description = dataclasses.replace(description, arguments=arguments)
     return _checked(net, description)
 
 
@@ -47,7 +65,9 @@ def build(description) -> nn.Module:
     """The bare network of a foreign description, without its weights (nothing is downloaded)."""
     if description.builder == "factory":
         return _factory(description.name, description.num_classes)
-    return _library_model(description.builder, description.name, num_classes=description.num_classes)
+    if description.builder not in ("torchvision", "timm"):
+        raise UserError(f"network {description.name}: builder {description.builder[:40]!r} is unknown; make the file again")
+    return _library_model(description.builder, description.name, num_classes=description.num_classes, **description.arguments)
 
 
 def read_weights(path: Path, sha256: str = "") -> dict[str, torch.Tensor]:
@@ -57,46 +77,62 @@ def read_weights(path: Path, sha256: str = "") -> dict[str, torch.Tensor]:
     """
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint; set checkpoint: to a file (relative to the working directory)")
-    if sha256 and (found := _sha256(path)) != sha256:
+    if sha256 and (found := _sha256(path)) != sha256.lower():
         raise UserError(f"{path}: its sha256 is {found}, expected {sha256}; fetch the right file or change sha256:")
     try:
         content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise UserError(f"{path}: holds more than weights (pickled code), refused; save the state_dict alone: torch.save(net.state_dict(), FILE)") from None
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: is no readable checkpoint ({_line(error)}); fetch it again") from None
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        fault = f"holds pickled code ({named[1]}), refused" if named else "is damaged, or holds pickled code, which is refused"
+        raise UserError(f"{path}: {fault}; save the weights alone: torch.save(net.state_dict(), FILE)") from None
+    except (*DAMAGE, SafetensorError, AssertionError, IndexError, struct.error) as error:
+        raise UserError(f"{path}: is no readable checkpoint ({_line(error) or type(error).__name__}); fetch it again") from None
     while isinstance(content, dict) and (inner := next((key for key in WRAPPERS if isinstance(content.get(key), dict)), None)):
         content = content[inner]
     if not isinstance(content, dict) or not content or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        raise UserError(f"{path}: holds no weights (a dictionary of tensors, perhaps under {', '.join(WRAPPERS)}); save net.state_dict()")
-    return {str(key).removeprefix("module."): value for key, value in content.items()}
+        raise UserError(
+            f"{path}: holds no weights (a dictionary of tensors, perhaps under {', '.join(WRAPPERS)}); save net.state_dict()"
+        )
+    content = {str(key): value for key, value in content.items()}
+    while prefix := next((one for one in PREFIXES if all(key.startswith(one) for key in content)), ""):
+        content = {key.removeprefix(prefix): value for key, value in content.items()}
+    return content
 
 
-def _load(net, weights, path, name):
+def _load(net, weights, path, description):
     wanted = net.state_dict()
     # Checkpoints from before PyTorch 0.4.1 do not count batches; nothing here reads that count.
     missing = [key for key in wanted if key not in weights and not key.endswith("num_batches_tracked")]
     unexpected = [key for key in weights if key not in wanted]
-    shapes = [
-        f"{key} {tuple(weights[key].shape)} instead of {tuple(wanted[key].shape)}"
-        for key in wanted
-        if key in weights and weights[key].shape != wanted[key].shape
-    ]
+    other = {key: (tuple(weights[key].shape), tuple(wanted[key].shape)) for key in wanted if key in weights}
+    other = {key: (found, needed) for key, (found, needed) in other.items() if found != needed}
+    heads = {found[0] if needed == (description.num_classes, *found[1:]) else None for found, needed in other.values()}
+    if not missing and not unexpected and len(heads) == 1 and None not in heads:
+        raise UserError(
+            f"{path}: knows {heads.pop()} classes, the data set has {description.num_classes}; choose the data set it was "
+            "trained on"
+        )
+    shapes = [f"{key} {found} instead of {needed}" for key, (found, needed) in other.items()]
     faults = [
         f"{title}: {', '.join(keys[:NAMED])}" + (f" and {len(keys) - NAMED} more" if len(keys) > NAMED else "")
         for title, keys in (("missing", missing), ("unexpected", unexpected), ("other shape", shapes))
         if keys
     ]
     if faults:
-        raise UserError(f"{path}: does not fit {name}; {'; '.join(faults)}; choose the architecture it was trained as")
-    net.load_state_dict(weights, strict=False)
+        raise UserError(
+            f"{path}: does not fit {description.name}; {'; '.join(faults)}; choose the architecture it was trained as"
+        )
+    net.load_state_dict(weights, strict=False)  # strict but for the count of batches: checked above
 
 
 def _describe(config, dataset, builder, name):
     channels = dataset.image_shape[0]
     mean, std = tuple(config.mean) or dataset.mean, tuple(config.std) or dataset.std
     if len(mean) != channels:
-        raise UserError(f"teacher: mean and std have {len(mean)} values, but images of {dataset.path} have {channels} channels; give {channels}")
+        raise UserError(
+            f"teacher: mean and std have {len(mean)} values, but images of {dataset.path} have {channels} channels; give "
+            f"{channels}"
+        )
     return networks.Description(builder, name, dataset.classes, dataset.image_shape, mean, std)
 
 
@@ -106,11 +142,21 @@ def _checked(net, description):
     try:
         with torch.no_grad():
             logits = net(torch.zeros(1, *description.image_shape))
-    except RuntimeError as error:
-        raise UserError(f"teacher: {description.name} does not take images {tuple(description.image_shape)} ({_line(error)}); choose another data set or network") from None
+    except Exception as error:  # the network is not ours: libraries assert, index and raise what they like
+        shape = "x".join(map(str, description.image_shape))
+        raise UserError(
+            f"teacher: {description.name} does not take images of {shape} ({_line(error)}); choose another data set or network"
+        ) from None
     if not isinstance(logits, torch.Tensor) or logits.shape != (1, description.num_classes):
         found = tuple(logits.shape)[1:] if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise UserError(f"teacher: {description.name} gives logits {found}, but the data set has {description.num_classes} classes; choose the data set it was trained on")
+        raise UserError(
+            f"teacher: {description.name} gives logits {found}, but the data set has {description.num_classes} classes; "
+            "choose the data set it was trained on"
+        )
+    if not torch.isfinite(logits).all():
+        raise UserError(
+            f"teacher: {description.name} gives logits that are not finite; its weights are damaged, fetch them again"
+        )
     return net, description
 
 
@@ -123,33 +169,67 @@ def _factory(name: str, num_classes: int) -> nn.Module:
     try:
         made = getattr(importlib.import_module(package), function)(num_classes=num_classes)
     except Exception as error:  # the factory is the user's code: whatever it raises is the user's to mend
-        raise UserError(f"teacher: factory: {name!r} failed: {type(error).__name__}: {_line(error)}; mend it, or the name") from None
+        raise UserError(
+            f"teacher: factory: {name!r} failed: {type(error).__name__}: {_line(error)}; mend it, or the name"
+        ) from None
     if not isinstance(made, nn.Module):
         raise UserError(f"teacher: factory: {name!r} returned a {type(made).__name__}, not a torch.nn.Module; return the network")
     return made
 
 
-def _library_model(library: str, name: str, num_classes: int | None = None, weights: str = ""):
+def _classes_of(config) -> int:
+    """How many classes the named weights know; nothing is downloaded."""
+    if config.library == "timm":
+        if config.weights != "DEFAULT":
+            raise UserError(f"teacher: weights: {config.weights!r} is unknown for timm; write DEFAULT and a name like NAME.TAG")
+        found = _timm(config.name).get_pretrained_cfg(config.name)
+        if found is None or not found.has_weights:
+            raise UserError(
+                f"teacher: timm has no weights for {config.name!r}; set weights: '' for random ones, or import a checkpoint"
+            )
+        return found.num_classes
+    known = torchvision.models.get_model_weights(_torchvision(config.name))
+    if config.weights not in known.__members__:
+        raise UserError(
+            f"teacher: weights: {config.weights!r} is unknown for {config.name}; known: {', '.join(known.__members__)}, ''"
+        )
+    return len(known[config.weights].meta["categories"])
+
+
+def _library_model(library: str, name: str, weights: str = "", **arguments):
+    """A network of torchvision or timm; ``arguments`` (num_classes among them) go to the library's own builder."""
     if library == "timm":
-        return _timm_model(name, num_classes, bool(weights))
-    if name not in torchvision.models.list_models(module=torchvision.models):
-        raise UserError(f"teacher: name: torchvision has no classification model {name!r}; known: python -c 'import torchvision; print(torchvision.models.list_models())'")
-    try:
-        return torchvision.models.get_model(name, weights=weights or None, **({"num_classes": num_classes} if num_classes else {}))
-    except KeyError:
-        known = ", ".join(one.name for one in torchvision.models.get_model_weights(name))
-        raise UserError(f"teacher: weights: {weights!r} is unknown for {name}; known: {known}, DEFAULT, ''") from None
+        return _timm(name).create_model(name, pretrained=bool(weights), **arguments)
+    return torchvision.models.get_model(_torchvision(name), weights=weights or None, **arguments)
 
 
-def _timm_model(name, num_classes, pretrained):
+def _torchvision(name) -> str:
+    """``name``, if torchvision has such a classification model."""
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        raise UserError(f"teacher: name: torchvision has no classification model {name!r}; known: {_like(name, known)}")
+    return name
+
+
+def _timm(name):
+    """The module timm, if it is installed and has such a model."""
     try:
         import timm
     except ImportError:
         raise UserError("teacher: library: timm is not installed; run pip install 'dfkd[timm]'") from None
-    if not timm.is_model(name):
-        close = ", ".join(timm.list_models(f"*{name}*")[:NAMED]) or "none like it"
-        raise UserError(f"teacher: name: timm has no model {name!r}; it has {close}")
-    return timm.create_model(name, pretrained=pretrained, **({"num_classes": num_classes} if num_classes else {}))
+    base, _, tag = name.partition(".")
+    if not timm.is_model(base):
+        raise UserError(f"teacher: name: timm has no model {name!r}; known: {_like(base, timm.list_models())}")
+    tags = [one.partition(".")[2] for one in timm.list_pretrained(f"{base}.*")]
+    if tag and tag not in tags:
+        raise UserError(f"teacher: name: timm's {base} has no weights {tag!r}; known: {_like(tag, tags)}")
+    return timm
+
+
+def _like(name, known) -> str:
+    """The names most like ``name``, and how many there are."""
+    close = difflib.get_close_matches(name, known, n=NAMED, cutoff=0.0)
+    return ", ".join(close) + (f" and {len(known) - len(close)} more" if len(known) > len(close) else "")
 
 
 def _sha256(path) -> str:

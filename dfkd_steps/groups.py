@@ -172,7 +172,7 @@ class Student(Training):
     lr: float = opt(1e-3, "peak learning rate", above=0, hi=100)
     loss: str = opt("kd", "kd = tau^2 KL at temperature tau; l1 = mean absolute difference of logits", choices=("kd", "l1"))
     tau: float = opt(20.0, "temperature of kd", above=0, hi=1000)
-    augment: str = opt("zskd", "view the teacher and the student are asked on", choices=("none", "shift", "flip-crop", "mild", "zskd"))
+    augment: str = opt("strong", "view the teacher and the student are asked on", choices=("none", "shift", "flip-crop", "mild", "zskd", "strong"))
     sampling: str = opt("uniform", "given = by the transfer set's sampling weights", choices=("uniform", "given"))
     steps_per_epoch: int = opt(0, "steps an epoch has (0 = one pass over the set)", lo=0)
 

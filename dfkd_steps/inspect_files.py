@@ -1,5 +1,6 @@
 """What is in an artefact, and what is wrong with it: for `dfkd inspect` and `dfkd verify`."""
 
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -33,11 +34,23 @@ def kind_of(path) -> str:
 def summary(path) -> list[str]:
     """What an artefact holds and how it was made, as lines for a person."""
     kind = kind_of(path)
-    told, provenance = {"transfer_set": _transfer_set, "dataset": _dataset, "network": _network, "metrics": _metrics}[kind](path)
+    read = {"transfer_set": _transfer_set, "dataset": _dataset, "network": _network, "metrics": _metrics}[kind]
+    with _readable(path):
+        told, provenance = read(path)
     lines = [*_pairs({"file": str(path), "kind": kind, "key": artefact.key_of(path)}), *told]
     for one in provenance if isinstance(provenance, list) else [provenance]:
         lines += ["", "provenance", *_pairs(one, 2)]
     return lines
+
+
+@contextlib.contextmanager
+def _readable(path):
+    try:
+        yield
+    except UserError:
+        raise
+    except DAMAGE as error:
+        raise UserError(f"{path}: is damaged ({' '.join(str(error).split())[:100]}); delete it and make it again") from None
 
 
 def _pairs(mapping, indent=0):
@@ -95,7 +108,7 @@ def _transfer_set(path):
 
 def _dataset(path):
     opened = data.open_dataset(path)
-    counts = {split: np.bincount(_labels(path, split), minlength=len(opened.classes)).tolist() for split in ("train", "test")}
+    counts = {split: _histogram(_labels(path, split), len(opened.classes)) for split in ("train", "test")}
     told = {"train": opened.sizes["train"], "test": opened.sizes["test"], "image": "x".join(map(str, opened.image_shape)),
             "mean": [round(value, 4) for value in opened.mean], "std": [round(value, 4) for value in opened.std]}  # fmt: skip
     width = max(map(len, opened.classes))
@@ -105,9 +118,18 @@ def _dataset(path):
         return lines, json.loads(file.attrs["provenance"])
 
 
+def _histogram(labels, number):
+    # Not bincount alone, which takes as much memory as a damaged label is large.
+    return np.bincount(labels[(labels >= 0) & (labels < number)], minlength=number).tolist()
+
+
 def _labels(path, split):
     with h5py.File(path, "r") as file:
-        return file[f"y_{split}"][:]
+        field = file[f"y_{split}"]
+        # A damaged file may declare any size, of which h5py would make zeros in memory.
+        if field.ndim != 1 or field.chunks is None or field.id.get_num_chunks() < -(-len(field) // field.chunks[0]):
+            raise UserError(f"{path}: y_{split} is not all there; delete it and make it again")
+        return field[:]
 
 
 def _network(path):
@@ -140,11 +162,10 @@ def verify(path) -> list[str]:
         kind_of(path)
     try:
         check = {"transfer_set": transfer_set.verify, "dataset": _verify_dataset, "network": _verify_network, "metrics": _verify_metrics}
-        return check[kind_of(path)](path)
+        with _readable(path):
+            return check[kind_of(path)](path)
     except UserError as error:
         return [line.removeprefix(f"{path}: ") for line in str(error).splitlines()]
-    except DAMAGE as error:
-        return [f"is damaged ({' '.join(str(error).split())[:100]}); delete it and make it again"]
 
 
 def _verify_dataset(path):
@@ -155,6 +176,9 @@ def _verify_dataset(path):
             images = file[f"x_{split}"]
             if images.dtype != np.uint8 or images.shape != (len(labels), *opened.image_shape):
                 problems.append(f"x_{split} is {images.dtype} of shape {images.shape}, expected uint8 {(len(labels), *opened.image_shape)}")
+                continue
+            if images.chunks is None or images.id.get_num_chunks() < -(-len(images) // images.chunks[0]):
+                problems.append(f"x_{split} is not all there")
                 continue
             for start in range(0, len(images), ROWS):
                 images[start : start + ROWS]  # a damaged chunk raises
@@ -189,14 +213,15 @@ def _verify_metrics(path):
 def samples(path) -> dict[str, np.ndarray]:
     """A few images (n,C,H,W) in [0,1] of each of the first classes, with the class's name and size."""
     kind = kind_of(path)
-    if kind == "transfer_set":
-        with TransferSet(path) as transfer:
-            labels = transfer.read("labels")
-            names = transfer.about.get("classes") or range(transfer.layout.num_classes)
-            return _few(labels, names, lambda rows: to_unit(transfer.read("images", rows)))
-    if kind == "dataset":
-        opened = data.open_dataset(path)
-        return _few(_labels(path, "train"), opened.classes, lambda rows: to_unit(opened.read("train", rows)[0]))
+    with _readable(path):
+        if kind == "transfer_set":
+            with TransferSet(path) as transfer:
+                labels = transfer.read("labels")
+                names = transfer.about.get("classes") or range(transfer.layout.num_classes)
+                return _few(labels, names, lambda rows: to_unit(transfer.read("images", rows)))
+        if kind == "dataset":
+            opened = data.open_dataset(path)
+            return _few(_labels(path, "train"), opened.classes, lambda rows: to_unit(opened.read("train", rows)[0]))
     raise UserError(f"{path}: holds no images; --png takes a transfer_set.h5 or dataset.h5")
 
 

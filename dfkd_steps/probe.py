@@ -1,6 +1,7 @@
 """Looking into a network: its classifier, its features, its BatchNorm inputs, its size. Hooks never outlive the call."""
 
 import contextlib
+import threading
 
 import torch
 from torch import nn
@@ -10,9 +11,18 @@ from .errors import UserError
 
 
 @contextlib.contextmanager
-def hooked(modules, hook):
-    """``hook(module, inputs, output)`` on each module's forward pass, inside the block only."""
-    handles = [module.register_forward_hook(hook) for module in modules]
+def hooked(modules, hook, before=False):
+    """``hook`` on each forward pass of each module, inside the block only; ``before``: before the pass, not after it.
+
+    Sees the passes of its own thread only: batches are made side by side on one teacher.
+    """
+    owner = threading.get_ident()
+
+    def own(*arguments):
+        if threading.get_ident() == owner:
+            hook(*arguments)
+
+    handles = [module.register_forward_pre_hook(own) if before else module.register_forward_hook(own) for module in modules]
     try:
         yield
     finally:
@@ -20,22 +30,33 @@ def hooked(modules, hook):
             handle.remove()
 
 
-def _blank(net, image_shape):
-    """One black image (1,C,H,W) where the network is."""
-    return torch.zeros(1, *image_shape, device=next(net.parameters()).device)
+@contextlib.contextmanager
+def _probing(net):
+    """The network in eval mode and without gradients, inside the block only: looking changes no BatchNorm statistics."""
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def last_linear(net: nn.Module, image_shape) -> nn.Linear:
     """The linear layer whose output is the logits; raises UserError where the classifier is none.
 
-    Found by running a blank image, since the order of definition does not tell the order of use.
+    Found by running two random images, since the order of definition does not tell the order of use.
     """
     seen = []
     linear = [module for module in net.modules() if isinstance(module, nn.Linear)]
-    with hooked(linear, lambda module, inputs, output: seen.append((module, output))), torch.no_grad():
-        logits = net(_blank(net, image_shape))
-    if not seen or seen[-1][1] is not logits:
-        raise UserError(f"{type(net).__name__}: its logits do not come from a linear layer, which this method needs; use another teacher")
+    images = torch.rand(2, *image_shape, generator=torch.Generator().manual_seed(0)).to(next(net.parameters()).device)
+    with _probing(net), hooked(linear, lambda module, inputs, output: seen.append((module, output))):
+        logits = net(images)
+    if not seen or (seen[-1][1] is not logits and not torch.equal(seen[-1][1], logits)):
+        raise UserError(
+            f"{type(net).__name__}: its logits do not come from a linear layer, which this method needs; use another teacher"
+        )
     return seen[-1][0]
 
 
@@ -53,10 +74,19 @@ def penultimate(net: nn.Module, image_shape):
 
 @contextlib.contextmanager
 def batchnorm_inputs(net: nn.Module):
-    """Yields a list of (BatchNorm layer, its input), appended in each forward pass; clear it between passes."""
+    """Yields a list that holds, after each forward pass of ``net``, (BatchNorm layer, its input) in the order of use.
+
+    Raises UserError where no BatchNorm layer of ``net`` keeps running statistics to compare with.
+    """
     seen = []
-    layers = [module for module in net.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-    with hooked(layers, lambda module, inputs, output: seen.append((module, inputs[0]))):
+    layers = [one for one in net.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm) and one.running_mean is not None]
+    if not layers:
+        raise UserError(f"{type(net).__name__}: has no BatchNorm statistics, which this method needs; use another teacher")
+
+    def keep(module, inputs, output):
+        seen.append((module, inputs[0]))
+
+    with hooked([net], lambda *_: seen.clear(), before=True), hooked(layers, keep):
         yield seen
 
 
@@ -67,6 +97,7 @@ def parameters(net: nn.Module) -> int:
 
 def macs(net: nn.Module, image_shape) -> int:
     """Multiply-accumulates of convolutions and matrix products for one image (C,H,W)."""
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        net(_blank(net, image_shape))
+    image = torch.zeros(1, *image_shape, device=next(net.parameters()).device)
+    with _probing(net), FlopCounterMode(display=False) as counter:
+        net(image)
     return counter.get_total_flops() // 2

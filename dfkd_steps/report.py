@@ -48,7 +48,8 @@ def main(argv=None) -> int:
     except OSError as error:
         if error.errno is None:
             raise
-        return artefact.complain(f"{error.filename or arguments.out}: {error.strerror}; make room or mend the permissions, then run again")
+        place = error.filename or arguments.out
+        return artefact.complain(f"{place}: {error.strerror}; make room or mend the permissions, then run again")
     return 0
 
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from .. import losses, pixels, probe, runtime
 from ..fields import opt
+from . import noise
 from .base import Batch, TransferConfig
 from .base import Method as Base
 
@@ -18,6 +19,7 @@ class Config(TransferConfig):
 
     betas: list[float] = opt([1.0, 0.1], "scales of the Dirichlet concentration, an equal share of samples each", above=0, hi=100)
     tau: float = opt(20.0, "temperature of the teacher while pixels are optimised", above=0, hi=1000)
+    start: str = opt("uniform", "noise that pixels start from: uniform (the paper), or smooth (low-pass)", choices=("uniform", "smooth"))
     steps: int = opt(1500, "Adam steps at most", lo=1)
     lr: float = opt(0.05, "Adam step on pixels in [0,1]", above=0, hi=100)
     window: int = opt(50, "steps between two looks at whether a sample has converged", lo=1)
@@ -26,6 +28,9 @@ class Config(TransferConfig):
 
     def check(self):
         return None if self.betas else "betas is empty; give at least one scale"
+
+
+NOISE = {"uniform": noise.uniform, "smooth": noise.smooth}
 
 
 def similarity(weights):
@@ -65,12 +70,12 @@ class Method(Base):
         self.alpha = concentration(similarity(last.weight.detach().cpu())).numpy()
 
     def batch(self, index: int) -> Batch:
-        """argmin_x CE(y, softmax(T(x)/tau)) from uniform noise (eq. 2)."""
+        """argmin_x CE(y, softmax(T(x)/tau)) from noise (eq. 2)."""
         config, rows = self.config, self.rows(index)
         targets = draw_targets(self.alpha, rows, config.betas, runtime.seed_of("zskd", config.seed, index, "targets"))
         wanted = torch.from_numpy(targets).float().to(self.device)
         generator = runtime.generator("cpu", "zskd", config.seed, index, "pixels")
-        start = torch.rand(len(rows), *self.teacher.description.image_shape, generator=generator).to(self.device)
+        start = NOISE[config.start](len(rows), self.teacher.description.image_shape, generator).to(self.device)
         images = pixels.optimise(
             self.teacher, start, lambda logits, chosen: losses.soft_cross_entropy(logits, wanted[chosen], config.tau),
             steps=config.steps, lr=config.lr, check=config.window, tolerance=config.tolerance, precision=config.precision,

@@ -27,8 +27,7 @@ def tile(image: np.ndarray) -> np.ndarray:
     """A stored image (C,H,W) as (h,w,4) uint8, made smaller where it is larger than LARGEST_TILE."""
     unit = np.rint(to_unit(image) * 255).astype(np.uint8)
     # Two, or four and more channels have no colours of their own: shown as grey.
-    rgb = unit.transpose(1, 2, 0) if len(unit) == 3 else np.repeat(unit.mean(0, keepdims=True).astype(np.uint8), 3, 0).transpose(1, 2, 0)
-    picture = Image.fromarray(np.ascontiguousarray(rgb))
+    picture = Image.fromarray(np.ascontiguousarray(unit.transpose(1, 2, 0)) if len(unit) == 3 else unit.mean(0).astype(np.uint8))
     picture.thumbnail((LARGEST_TILE, LARGEST_TILE), Image.Resampling.LANCZOS)
     return np.asarray(picture.convert("RGBA"))
 
@@ -53,7 +52,7 @@ def confusion_png(matrix) -> str:
     """A confusion matrix as a picture, a pixel each; the darker, the larger the share of the true class."""
     matrix = np.asarray(matrix, float)
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    picture = np.full((*share.shape, 4), (47, 109, 214, 0), np.uint8)
+    picture = np.full((*share.shape, 4), (74, 134, 232, 0), np.uint8)
     # The square root makes the few errors visible beside the diagonal.
     picture[..., 3] = np.rint(255 * np.sqrt(share))
     return png(picture)
@@ -72,7 +71,7 @@ def line_chart(name: str, x: list[float], y: list[float]) -> Markup:
     low, high = min(y), max(y)
     log = low > 0 and high / low > 50
     scale = math.log10 if log else float
-    left, right, top, bottom = 52, 290, 26, 108
+    left, right, top, bottom = 62, 290, 26, 108
 
     def across(value):
         return left + (right - left) * ((value - x[0]) / (x[-1] - x[0]) if x[-1] != x[0] else 0.5)
@@ -83,15 +82,24 @@ def line_chart(name: str, x: list[float], y: list[float]) -> Markup:
 
     points = " ".join(f"{across(a):.1f},{down(b):.1f}" for a, b in zip(x, y))
     mark = Markup('<polyline class="curve" points="{}"/>').format(points) if len(x) > 1 else Markup("")
-    ends = Markup('<text x="46" y="{}" class="end">{}</text>')
-    levels = ends.format(bottom + 4, number(low)) + ends.format(top + 4, number(high)) if high > low else ends.format((top + bottom) / 2 + 4, number(low))
+    ends = Markup('<text x="56" y="{:.0f}" class="end">{}</text>')
+    levels = Markup("").join(ends.format(down(value) + 4, number(value)) for value in sorted({low, high}))
     return Markup(
         '<svg viewBox="0 0 300 130" width="300" height="130" role="img" aria-label="{name} by epoch, last {last}">'
         '<text x="4" y="13"><tspan class="strong">{name}</tspan>{log}, last {last}</text>'
-        '<path class="axis" d="M52 26V108H290"/>{mark}<circle class="dot" cx="{cx:.1f}" cy="{cy:.1f}" r="2.5"/>{levels}'
-        '<text x="52" y="124">{first}</text><text x="290" y="124" class="end">epoch {end}</text></svg>'
-    ).format(name=name, log=" (log)" if log else "", last=number(last), mark=mark, cx=across(x[-1]), cy=down(y[-1]), levels=levels,
-             first=number(x[0]) if len(x) > 1 else "", end=number(x[-1]))  # fmt: skip
+        '<path class="axis" d="M62 26V108H290"/>{mark}<circle class="dot" cx="{cx:.1f}" cy="{cy:.1f}" r="2.5"/>{levels}'
+        '<text x="62" y="124">{first}</text><text x="290" y="124" class="end">epoch {end}</text></svg>'
+    ).format(
+        name=name,
+        log=" (log)" if log else "",
+        last=number(last),
+        mark=mark,
+        cx=across(x[-1]),
+        cy=down(y[-1]),
+        levels=levels,
+        first=number(x[0]) if len(x) > 1 else "",
+        end=number(x[-1]),
+    )
 
 
 def class_bars(title: str, names, series: dict[str, list], most: float | None = None) -> Markup:
@@ -102,19 +110,20 @@ def class_bars(title: str, names, series: dict[str, list], most: float | None = 
 
 
 def _named_bars(title, names, series, most):
-    bar, width, left = 13, 300, 96
+    bar, width, left = 13, 270, 96
     row = bar * len(series) + 5
     body, y = [], 3
+    label = Markup('<text x="{}" y="{:.1f}" class="end">{}<title>{}</title></text>')
+    rect = Markup('<rect class="bar{}" x="{}" y="{}" width="{:.1f}" height="{}"/><text x="{:.1f}" y="{}">{}</text>')
     for i, name in enumerate(names):
         short = name if len(name) <= 14 else name[:13] + "…"
-        body.append(Markup('<text x="{}" y="{:.1f}" class="end">{}<title>{}</title></text>').format(left - 6, y + row / 2 + 1, short, name))
+        body.append(label.format(left - 6, y + row / 2 + 1, short, name))
         for j, values in enumerate(series.values()):
             value = values[i]
             length = 0 if value is None else value / most * (width - left - 46)
             at = y + j * bar
-            body.append(Markup('<rect class="bar{}" x="{}" y="{}" width="{:.1f}" height="{}"/>').format(j, left, at, length, bar - 2))
             shown = "–" if value is None else f"{value:.6g}"
-            body.append(Markup('<text x="{:.1f}" y="{}">{}</text>').format(left + length + 4, at + bar - 3, shown))
+            body.append(rect.format(j, left, at, length, bar - 2, left + length + 4, at + bar - 3, shown))
         y += row
     return Markup('<svg viewBox="0 0 {w} {h}" width="{w}" height="{h}" role="img" aria-label="{t}">{b}</svg>').format(
         w=width, h=y, t=title, b=Markup("").join(body)
@@ -123,7 +132,7 @@ def _named_bars(title, names, series, most):
 
 def _narrow_bars(title, names, series, most):
     """One path per series: a thousand classes stay small."""
-    width, left, bottom, height = 600, 44, 104, 96
+    width, left, bottom, height = 400, 44, 104, 96
     each = (width - left) / len(names)
     paths = []
     for j, values in enumerate(series.values()):
@@ -132,7 +141,8 @@ def _narrow_bars(title, names, series, most):
         outline = "".join(f"M{x:.1f} {bottom}v{-tall:.1f}h{share * 0.9:.2f}v{tall:.1f}" for x, tall in places)
         paths.append(Markup('<path class="bar{}" d="{}"/>').format(j, outline))
     return Markup(
-        '<svg viewBox="0 0 {w} 122" width="{w}" height="122" role="img" aria-label="{t}">{paths}<path class="axis" d="M44 8V104H600"/>'
+        '<svg viewBox="0 0 {w} 122" width="{w}" height="122" role="img" aria-label="{t}">{paths}'
+        '<path class="axis" d="M44 8V104H400"/>'
         '<text x="38" y="14" class="end">{most}</text><text x="38" y="106" class="end">0</text>'
-        '<text x="44" y="119">{first}</text><text x="600" y="119" class="end">{last} ({n} classes)</text></svg>'
+        '<text x="44" y="119">{first}</text><text x="400" y="119" class="end">{last} ({n} classes)</text></svg>'
     ).format(w=width, t=title, paths=Markup("").join(paths), most=f"{most:.6g}", first=names[0], last=names[-1], n=len(names))

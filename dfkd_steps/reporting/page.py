@@ -7,7 +7,7 @@ from collections import Counter
 import jinja2
 import numpy as np
 
-from .. import __version__
+from .. import __version__, spec
 from ..errors import UserError
 from ..transfer_set import TransferSet, class_counts
 from . import figures
@@ -38,18 +38,23 @@ class Budget:
 def render(runs: list[Run], samples_limit=SAMPLES_LIMIT, details_limit=DETAILS_LIMIT, key: str = "") -> str:
     """The whole page as HTML. ``key`` stands in its head, see ``pipeline.report_key``."""
     groups, samples, details = grouped(runs), Budget(samples_limit), Budget(details_limit)
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("dfkd_steps.reporting", "."), autoescape=True, undefined=jinja2.StrictUndefined,
-                                     trim_blocks=True, lstrip_blocks=True)  # fmt: skip
+    loader = jinja2.PackageLoader("dfkd_steps.reporting", ".")
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     # In this order: where the budget of details runs out, it is runs far down the page that lose their figures.
-    content = {"teachers": _teachers(runs, details), "sets": _sets(runs, samples), "details": [_detail(run, details) for run in runs]}
+    teachers, sets, detailed = _teachers(runs, details), _sets(runs, samples), [_detail(run, details) for run in runs]
     refused = samples.refused + details.refused
     return environment.get_template("page.html.j2").render(
-        **content,
+        teachers=teachers,
+        sets=sets,
+        details=detailed,
         version=__version__,
         key=key,
         runs=runs,
         groups=groups,
         columns=COLUMNS,
+        constant=[name for name in spec.GROUPS if len({group.specs[name] for group in groups}) == 1 < len(groups)],
         panels=_panels(groups),
         datasets=sorted({run.specs["dataset"] for run in runs}),
         number_of={run.path: index for index, run in enumerate(runs)},
@@ -68,12 +73,15 @@ def _first_by(runs, depth):
 
 
 def _teachers(runs, budget):
-    for_each = _first_by(runs, 2)
     return [
-        {"dataset": run.specs["dataset"], "name": run.specs["teacher"], "top1": run.metrics["teacher_top1"],
-         "curves": budget.draw("training curves of teachers", _curves, run.file(2, "history.csv"))}
-        for run in for_each
-    ]  # fmt: skip
+        {
+            "dataset": run.specs["dataset"],
+            "name": run.specs["teacher"],
+            "top1": run.metrics["teacher_top1"],
+            "curves": budget.draw("training curves of teachers", _curves, run.file(2, "history.csv")),
+        }
+        for run in _first_by(runs, 2)
+    ]
 
 
 def _panels(groups: list[Group]):
@@ -82,11 +90,16 @@ def _panels(groups: list[Group]):
     for group in groups:
         panels.setdefault(tuple(group.specs[key] for key in ("dataset", "teacher", "student")), []).append(group)
     return [
-        {"dataset": dataset, "teacher": teacher, "student": student, "teacher_top1": _mean_teacher(members),
-         "baseline": baseline(members, members[0].specs),
-         "groups": sorted(members, key=lambda group: (-group.mean("top1"), *group.specs.values()))}
+        {
+            "dataset": dataset,
+            "teacher": teacher,
+            "student": student,
+            "teacher_top1": _mean_teacher(members),
+            "baseline": baseline(members),
+            "groups": sorted(members, key=lambda group: (-group.mean("top1"), *group.specs.values())),
+        }
         for (dataset, teacher, student), members in sorted(panels.items())
-    ]  # fmt: skip
+    ]
 
 
 def _mean_teacher(groups):
@@ -116,29 +129,35 @@ def _curves(path):
 
 
 def _sets(runs, budget):
-    """A card per transfer set, with a histogram per balance. Sets that differ from an earlier one in seed alone are closed."""
-    cards, seen, balances = [], set(), _first_by(runs, 4)
-    for run in _first_by(runs, 3):
-        own = tuple(run.specs.values())[:3]
+    """A card per transfer set. Sets that differ from an earlier one in seed alone are closed, and so are all after a few."""
+    cards, seen, balances = [], set(), {}
+    for run in _first_by(runs, 4):
+        balances.setdefault(tuple(run.specs.values())[:3], []).append(run)
+    for own, of_set in balances.items():
         family = (own[0], without_seed("teacher", own[1]), without_seed("transfer", own[2]))
-        path = run.file(3, "transfer_set.h5")
-        card = {"dataset": own[0], "teacher": own[1], "name": own[2], "run": run, "n": None, "strips": [],
-                "path": path, "open": family not in seen and len(seen) < OPEN_SETS, "classes": len(run.metrics["classes"])}  # fmt: skip
+        shown = family not in seen and len(seen) < OPEN_SETS
         seen.add(family)
-        before = None
-        if path.exists():
-            with TransferSet(path) as transfer:
-                before, card["n"] = class_counts(transfer), len(transfer)
-                _check_classes(path, before, run)
-                card["strips"] = budget.draw("sample grids", figures.sample_strips, transfer, run.metrics["classes"])
-        made_from = [one for one in balances if tuple(one.specs.values())[:3] == own]
-        card["histograms"] = [_histogram(one, before, budget) for one in made_from if one.file(4, "transfer_set.h5").exists()]
-        cards.append(card)
+        cards.append({"specs": own, "run": of_set[0], "open": shown} | _set(of_set, budget))
     return cards
 
 
+def _set(of_set: list[Run], budget):
+    """Samples of a transfer set and a histogram per balance; ``of_set``: a run for each balance."""
+    run, before = of_set[0], None
+    path = run.file(3, "transfer_set.h5")
+    card = {"path": path, "n": None, "strips": [], "classes": len(run.metrics["classes"])}
+    if path.exists():
+        with TransferSet(path) as transfer:
+            before, card["n"] = class_counts(transfer), len(transfer)
+            _check_classes(path, before, run)
+            card["strips"] = budget.draw("sample grids", figures.sample_strips, transfer, run.metrics["classes"])
+    there = [one for one in of_set if one.file(4, "transfer_set.h5").exists()]
+    return card | {"histograms": [_histogram(one, before, budget) for one in there]}
+
+
 def _histogram(run, before, budget):
-    path, classes = run.file(4, "transfer_set.h5"), run.metrics["classes"]
+    """Samples per class after balancing, and before it where that is known and differs."""
+    path, classes, balance = run.file(4, "transfer_set.h5"), run.metrics["classes"], run.specs["balance"]
     with TransferSet(path) as balanced:
         about = balanced.about
         after = np.asarray(about["histogram_after"]) if "histogram_after" in about else class_counts(balanced)
@@ -146,26 +165,32 @@ def _histogram(run, before, budget):
     _check_classes(path, after, run)
     same = before is None or np.array_equal(before, after)
     series = {"after": after.tolist()} if same else {"before": before.tolist(), "after": after.tolist()}
-    uncovered = about.get("uncovered", [name for name, count in zip(classes, after) if not count])
-    title = f"samples per class, balance {run.specs['balance']}"
-    return {"balance": run.specs["balance"], "before": None if before is None else int(before.sum()), "after": int(after.sum()), "same": same,
-            "uncovered": uncovered, "svg": budget.draw("class histograms", figures.class_bars, title, classes, series)}  # fmt: skip
+    title = f"samples per class, balance {balance}"
+    return {
+        "balance": balance,
+        "before": None if before is None else int(before.sum()),
+        "after": int(after.sum()),
+        "same": same,
+        "uncovered": about.get("uncovered", [name for name, count in zip(classes, after) if not count]),
+        "svg": budget.draw("class histograms", figures.class_bars, title, classes, series),
+    }
 
 
 def _check_classes(path, counts, run):
-    if len(counts) != len(run.metrics["classes"]):
-        raise UserError(f"{path}: has {len(counts)} classes, {run.path} has {len(run.metrics['classes'])}; delete the older and make it again")
+    have, wanted = len(counts), len(run.metrics["classes"])
+    if have != wanted:
+        raise UserError(f"{path}: has {have} classes, {run.path} has {wanted}; delete the older and make it again")
 
 
 def _detail(run: Run, budget: Budget):
     classes, matrix = run.metrics["classes"], run.metrics["confusion_matrix"]
     named = len(classes) <= figures.MOST_NAMED
-    title = "top-1 per class, percent"
+    bars = ("top-1 per class, percent", classes, {"top-1": run.metrics["per_class"]}, 100)
     return {
         "run": run,
         "numbers": run.numbers(),
         "curves": budget.draw("training curves of students", _curves, run.file(5, "history.csv")),
-        "per_class": budget.draw("per-class accuracies", figures.class_bars, title, classes, {"top-1": run.metrics["per_class"]}, 100),
+        "per_class": budget.draw("per-class accuracies", figures.class_bars, *bars),
         "confusion": budget.draw("confusion matrices", _confusion if named else figures.confusion_png, matrix),
     }
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from .. import spec
+from .. import pipeline, spec
 from ..errors import UserError
 from ..transfer_set import TransferSet
 
@@ -117,7 +117,8 @@ def read(paths) -> list[Run]:
 def _read(path):
     specs = spec.of_path(path)
     if path.name != "metrics.json" or len(specs) != len(spec.GROUPS):
-        raise UserError(f"{path}: is not results/{'/'.join(f'{{{g}}}' for g in spec.GROUPS)}/metrics.json; give what evaluate makes")
+        wanted = pipeline.STEPS["evaluate"].template
+        raise UserError(f"{path}: is not {wanted}; give what evaluate makes")
     for group, text in specs.items():
         spec.parse(group, text)
     try:
@@ -147,16 +148,20 @@ def _fault(metrics, specs) -> str | None:
     classes, confusion, per_class = (metrics.get(name) for name in ("classes", "confusion_matrix", "per_class"))
     if not isinstance(classes, list) or not classes:
         return "classes is missing or empty"
-    if not isinstance(per_class, list) or len(per_class) != len(classes) or not all(v is None or _is_number(v) for v in per_class):
-        return f"per_class is not a list of {len(classes)} numbers"
-    rows = confusion if isinstance(confusion, list) else []
-    if len(rows) != len(classes) or not all(isinstance(r, list) and len(r) == len(classes) and all(map(_is_number, r)) for r in rows):
-        return f"confusion_matrix is not a table of {len(classes)} x {len(classes)} numbers"
+    k = len(classes)
+    if not _are_numbers(per_class, k, or_none=True):
+        return f"per_class is not a list of {k} numbers"
+    if not isinstance(confusion, list) or len(confusion) != k or not all(_are_numbers(row, k) for row in confusion):
+        return f"confusion_matrix is not a table of {k} x {k} numbers"
     return None
 
 
 def _is_number(value):
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _are_numbers(values, count, or_none=False):
+    return isinstance(values, list) and len(values) == count and all(_is_number(v) or (or_none and v is None) for v in values)
 
 
 def _place(name):
@@ -190,10 +195,10 @@ def grouped(runs: list[Run]) -> list[Group]:
     return [groups[key] for key in sorted(groups)]
 
 
-def baseline(groups: list[Group], like: dict[str, str]) -> Group | None:
-    """The real-data run for the same data set, teacher and student; not balanced, where there is a choice."""
-    same = [g for g in groups if g.runs[0].origin == "real" and all(g.specs[key] == like[key] for key in ("dataset", "teacher", "student"))]
-    return min(same, key=lambda g: (g.specs["balance"] != "none", *g.specs.values()), default=None)
+def baseline(groups: list[Group]) -> Group | None:
+    """The real-data group among those of one data set, teacher and student; not balanced, where there is a choice."""
+    real = [group for group in groups if group.runs[0].origin == "real"]
+    return min(real, key=lambda group: (group.specs["balance"] != "none", *group.specs.values()), default=None)
 
 
 def to_csv(runs: list[Run]) -> str:

@@ -70,6 +70,17 @@ def test_noises_touch_their_share(images):
     assert 0.02 < touched.float().mean() < 0.2
 
 
+def test_window_keeps_one_rectangle():
+    kept = augment.window(torch.ones(200, 2, 16, 12), generator(), least=0.25)
+    whole = kept.flatten(1).all(1)
+    assert 60 < whole.sum() < 140
+    for image in kept[~whole]:
+        rows, columns = image[0].any(1), image[0].any(0)
+        assert torch.equal(image[0], image[1]) and torch.equal(image[0].bool(), rows[:, None] & columns[None])
+        for line in (rows, columns):  # in one piece
+            assert (line[1:] != line[:-1]).sum() <= 2
+
+
 @pytest.mark.parametrize("name", augment.VIEWS)
 def test_views_stay_in_range_and_repeat(name, images):
     one, two = augment.view(name, images, generator(1)), augment.view(name, images, generator(1))

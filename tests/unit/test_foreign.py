@@ -2,11 +2,13 @@
 
 import hashlib
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torchvision
 from safetensors.torch import save_file
 
 from dfkd_steps import data, foreign, groups, models, networks, training
@@ -18,7 +20,9 @@ PUBLIC = Path(__file__).parents[3] / "shared/data/teachers/resnet20-12fca82f.th"
 @pytest.fixture
 def dataset(tmp_path):
     arrays = {f"x_{s}": np.random.default_rng(0).integers(0, 256, (20, 1, 28, 28), np.uint8) for s in ("train", "test")}
-    data.write(tmp_path / "dataset.h5", "k", {}, list("0123456789"), arrays | {f"y_{s}": np.arange(20) % 10 for s in ("train", "test")})
+    data.write(
+        tmp_path / "dataset.h5", "k", {}, list("0123456789"), arrays | {f"y_{s}": np.arange(20) % 10 for s in ("train", "test")}
+    )
     return data.open_dataset(tmp_path / "dataset.h5")
 
 
@@ -49,7 +53,8 @@ def test_every_form_goes_in(tmp_path, dataset, net, form):
     made, description = foreign.import_checkpoint(config(path), dataset)
     images = torch.rand(3, 1, 28, 28)
     assert torch.equal(made(images), net(images))
-    assert description.mean == dataset.mean and description.classes == dataset.classes
+    assert description.mean == dataset.mean
+    assert description.classes == dataset.classes
     out = tmp_path / "teacher.safetensors"
     networks.save(out, made, description, "key", {})
     first = out.read_bytes()
@@ -59,7 +64,8 @@ def test_every_form_goes_in(tmp_path, dataset, net, form):
     with torch.no_grad():
         expected = net((images - torch.tensor(dataset.mean).view(-1, 1, 1)) / torch.tensor(dataset.std).view(-1, 1, 1))
         assert torch.allclose(again(images), expected, atol=1e-5)
-    assert not again.training and not any(p.requires_grad for p in again.parameters())
+    assert not again.training
+    assert not any(p.requires_grad for p in again.parameters())
 
 
 class Evil:
@@ -87,9 +93,46 @@ def test_what_does_not_fit_is_named(tmp_path, dataset, net):
     torch.save({key: value for key, value in state.items() if key != name}, tmp_path / "a.pth")
     with pytest.raises(UserError, match=f"missing: {name}"):
         foreign.import_checkpoint(config(tmp_path / "a.pth"), dataset)
+    torch.save({f"layer.{number}": torch.zeros(1) for number in range(30)} | state, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=r"unexpected: layer.0, .*, layer.7 and 22 more; choose") as error:
+        foreign.import_checkpoint(config(tmp_path / "a.pth"), dataset)
+    assert len(str(error.value).splitlines()) == 1
+    assert "layer.8" not in str(error.value)
+    torch.save(models.build("lenet5", 7, (1, 28, 28)).state_dict(), tmp_path / "a.pth")
+    with pytest.raises(UserError, match="knows 7 classes, the data set has 10; choose"):
+        foreign.import_checkpoint(config(tmp_path / "a.pth"), dataset)
     torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=r"mean and std have 3 values, but images of .* have 1 channels"):
+        foreign.import_checkpoint(config(tmp_path / "a.pth", mean=[0.5] * 3, std=[0.5] * 3), dataset)
     with pytest.raises(UserError, match=rf"{name} \(6, 1, 5, 5\) instead of \(3, 1, 5, 5\)"):
         foreign.import_checkpoint(config(tmp_path / "a.pth", arch="lenet5-half"), dataset)
+
+
+def test_weights_that_are_not_numbers_are_refused(tmp_path, dataset, net):
+    next(net.parameters()).data[0] = float("nan")
+    torch.save(net.state_dict(), tmp_path / "a.pth")
+    with pytest.raises(UserError, match="logits that are not finite"):
+        foreign.import_checkpoint(config(tmp_path / "a.pth"), dataset)
+
+
+def test_the_refused_code_is_named(tmp_path, dataset, net):
+    torch.save({"model": net.state_dict(), "network": net}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=r"pickled code \(torch.nn.modules.container.Sequential\), refused"):
+        foreign.import_checkpoint(config(tmp_path / "a.pth"), dataset)
+
+
+def test_torn_files_are_one_line(tmp_path, net):
+    torch.save(net.state_dict(), tmp_path / "a.pth", _use_new_zipfile_serialization=False)
+    whole, rng = (tmp_path / "a.pth").read_bytes(), np.random.default_rng(0)
+    refused = 0
+    for _ in range(200):
+        torn = bytearray(whole[: rng.integers(1, len(whole))])
+        torn[rng.integers(min(len(torn), 400))] = rng.integers(256)
+        (tmp_path / "a.pth").write_bytes(torn)
+        with pytest.raises(UserError) as error:
+            foreign.read_weights(tmp_path / "a.pth")
+        refused += len(str(error.value).splitlines()) == 1
+    assert refused == 200
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", b"PK\x03\x04 torn"])
@@ -99,7 +142,8 @@ def test_damaged_files(tmp_path, dataset, content, suffix):
     path.write_bytes(content)
     with pytest.raises(UserError) as error:
         foreign.import_checkpoint(config(path), dataset)
-    assert str(path) in str(error.value) and len(str(error.value).splitlines()) == 1
+    assert str(path) in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
 
 
 def test_missing_pinned_and_empty(tmp_path, dataset, net):
@@ -126,7 +170,11 @@ def test_factory(tmp_path, dataset, monkeypatch):
     assert made(torch.rand(1, 1, 28, 28)).argmax() == 9
     networks.save("t.safetensors", made, description, "k", {})
     assert networks.load("t.safetensors")(torch.rand(1, 1, 28, 28)).argmax() == 9
-    for factory, said in (("my_nets", "not package.module:function"), ("nowhere:net", "No module named"), ("my_nets:none", "returned a int")):
+    for factory, said in (
+        ("my_nets", "not package.module:function"),
+        ("nowhere:net", "No module named"),
+        ("my_nets:none", "returned a int"),
+    ):
         with pytest.raises(UserError, match=said):
             foreign.import_checkpoint(config("linear.pth", arch="", factory=factory), dataset)
     torch.save({"1.weight": torch.zeros(7, 784), "1.bias": torch.zeros(7)}, "seven.pth")
@@ -134,18 +182,76 @@ def test_factory(tmp_path, dataset, monkeypatch):
         foreign.import_checkpoint(config("seven.pth", arch="", factory="my_nets:seven"), dataset)
 
 
-@pytest.mark.parametrize(("library", "name"), [("torchvision", "squeezenet1_1"), ("timm", "test_efficientnet")])
-def test_libraries(tmp_path, library, name):
+def coloured(tmp_path, classes):
     arrays = {f"x_{s}": np.random.default_rng(0).integers(0, 256, (8, 3, 64, 64), np.uint8) for s in ("train", "test")}
-    data.write(tmp_path / "d.h5", "k", {}, list("abcd"), arrays | {f"y_{s}": np.arange(8) % 4 for s in ("train", "test")})
-    dataset = data.open_dataset(tmp_path / "d.h5")
-    net, description = foreign.import_library(groups.LibraryTeacher(library=library, name=name, weights=""), dataset)
+    data.write(
+        tmp_path / "d.h5",
+        "k",
+        {},
+        list(map(str, range(classes))),
+        arrays | {f"y_{s}": np.arange(8) % 4 for s in ("train", "test")},
+    )
+    return data.open_dataset(tmp_path / "d.h5")
+
+
+def library(library, name, weights=""):
+    return groups.LibraryTeacher(library=library, name=name, weights=weights)
+
+
+def comes_back(tmp_path, net, description, dataset):
     networks.save(tmp_path / "t.safetensors", net, description, "k", {})
     images = torch.rand(2, 3, 64, 64)
     shown = (images - torch.tensor(dataset.mean).view(-1, 1, 1)) / torch.tensor(dataset.std).view(-1, 1, 1)
-    assert torch.allclose(networks.load(tmp_path / "t.safetensors")(images), net(shown), atol=1e-4)
-    with pytest.raises(UserError, match="has no"):
-        foreign.import_library(groups.LibraryTeacher(library=library, name="resnet1000000", weights=""), dataset)
+    with torch.no_grad():
+        assert torch.allclose(networks.load(tmp_path / "t.safetensors")(images), net(shown), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", [("torchvision", "squeezenet1_1"), ("timm", "test_efficientnet")])
+def test_libraries(tmp_path, name):
+    dataset = coloured(tmp_path, 4)
+    comes_back(tmp_path, *foreign.import_library(library(*name), dataset), dataset)
+
+
+@pytest.mark.parametrize(("wrong", "said"), [
+    (("torchvision", "resent18"), "no classification model 'resent18'; known: resnet18, "),
+    (("torchvision", "resnet18", "NOPE"), "'NOPE' is unknown for resnet18; known: IMAGENET1K_V1, DEFAULT"),
+    (("torchvision", "resnet18", "DEFAULT"), "know 1000 classes, .* has 4"),
+    (("torchvision", "inception_v3"), "does not take images of 3x64x64"),
+    (("timm", "resent18"), "timm has no model 'resent18'; known: resnet18, "),
+    (("timm", "resnet18.nope"), "timm's resnet18 has no weights 'nope'; known: .*tv_in1k"),
+    (("timm", "resnet18", "NOPE"), "'NOPE' is unknown for timm; write DEFAULT"),
+    (("timm", "resnet18", "DEFAULT"), "know 1000 classes, .* has 4"),
+    (("timm", "vit_tiny_patch16_224"), "does not take images of 3x64x64"),
+])  # fmt: skip
+def test_library_models_that_do_not_fit(tmp_path, wrong, said):
+    with pytest.raises(UserError, match=said) as error:
+        foreign.import_library(library(*wrong), coloured(tmp_path, 4))
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_timm_may_be_absent(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(UserError, match=r"pip install 'dfkd\[timm\]'"):
+        foreign.import_library(library("timm", "resnet18"), coloured(tmp_path, 4))
+
+
+def test_library_weights(tmp_path, monkeypatch):
+    """GoogLeNet is built otherwise where weights are given, and must come back as it was."""
+    dataset = coloured(tmp_path, 1000)
+    torch.manual_seed(0)
+    state = torchvision.models.googlenet(weights=None, init_weights=False).state_dict()
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: state)
+    net, description = foreign.import_library(library("torchvision", "googlenet", "DEFAULT"), dataset)
+    assert net.transform_input
+    assert torch.equal(net.conv1.conv.weight, state["conv1.conv.weight"])
+    comes_back(tmp_path, net, description, dataset)
+
+    def offline(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    with pytest.raises(UserError, match=r"cannot be fetched \(no network\); connect"):
+        foreign.import_library(library("torchvision", "resnet18", "DEFAULT"), dataset)
 
 
 @pytest.mark.skipif(not PUBLIC.is_file(), reason="the public ResNet-20 lies outside the repository")
@@ -154,5 +260,6 @@ def test_public_resnet20_goes_in(tmp_path):
     data.write(tmp_path / "d.h5", "k", {}, list("0123456789"), arrays | {f"y_{s}": np.arange(10) for s in ("train", "test")})
     given = groups.ImportTeacher(checkpoint=str(PUBLIC), arch="resnet20", mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
     net, description = foreign.import_checkpoint(given, data.open_dataset(tmp_path / "d.h5"))
-    assert description.mean == (0.485, 0.456, 0.406) and training.sha256(PUBLIC.read_bytes()).startswith("12fca82f")
+    assert description.mean == (0.485, 0.456, 0.406)
+    assert training.sha256(PUBLIC.read_bytes()).startswith("12fca82f")
     assert net.linear.out_features == 10

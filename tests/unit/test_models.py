@@ -1,15 +1,20 @@
 """Every architecture: shapes, published sizes, channels_last, and what it refuses."""
 
+import threading
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from dfkd_steps import models, probe
 from dfkd_steps.errors import UserError
+from dfkd_steps.models.alexnet import LocalResponseNorm
 
 # parameters at 10 classes, as papers and public code give them; LeNet with one channel, the others with three
 PUBLISHED = {
     "lenet5": 61_706,
+    "lenet5-conv": 61_706,
     "alexnet": 1_660_000,
     "alexnet-half": 420_000,
     "resnet20": 270_000,
@@ -17,6 +22,8 @@ PUBLISHED = {
     "resnet56": 850_000,
     "resnet18": 11_174_000,
     "resnet34": 21_282_000,
+    "vgg11": 9_231_114,
+    "vgg19": 20_040_522,
     "wrn16-1": 175_000,
     "wrn16-2": 692_000,
     "wrn40-1": 564_000,
@@ -31,7 +38,8 @@ def test_any_channels_and_classes(arch):
         net = models.build(arch, classes, (channels, 32, 32)).eval()
         images = torch.rand(2, channels, 32, 32, requires_grad=True)
         logits = net(images)
-        assert logits.shape == (2, classes) and torch.isfinite(logits).all()
+        assert logits.shape == (2, classes)
+        assert torch.isfinite(logits).all()
         assert torch.allclose(net.to(memory_format=torch.channels_last)(images), logits, atol=1e-4)
         logits.sum().backward()
         assert images.grad.abs().sum() > 0
@@ -60,6 +68,39 @@ def test_lenet_takes_both_sizes(form):
         models.build(form, 10, (1, 64, 64))
 
 
+def test_small_grey_images_fit_all_but_vgg():
+    for arch in models.names():
+        if not arch.startswith("vgg"):
+            assert models.build(arch, 7, (1, 28, 28)).eval()(torch.rand(2, 1, 28, 28)).shape == (2, 7), arch
+    with pytest.raises(UserError, match=r"vgg11: image shape \(1, 28, 28\) does not fit; its five pools take 32x32"):
+        models.build("vgg11", 7, (1, 28, 28))
+
+
+def test_same_seed_same_weights():
+    def made():
+        torch.manual_seed(3)
+        return models.build("wrn16-1", 10, (3, 32, 32)).state_dict()
+
+    assert all(torch.equal(one, two) for one, two in zip(made().values(), made().values(), strict=True))
+
+
+def test_option_a_has_no_parameters_and_keeps_every_second_pixel():
+    option_a, option_b = (models.build(arch, 10, (3, 32, 32)) for arch in ("resnet20", "resnet20-b"))
+    # two 1x1 convolutions with their BatchNorm
+    assert probe.parameters(option_b) - probe.parameters(option_a) == 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64
+    x = torch.rand(2, 16, 8, 8)
+    short = option_a.layer2[0].shortcut(x)
+    assert torch.equal(short[:, 8:24], x[:, :, ::2, ::2])
+    assert not short[:, :8].any()
+    assert not short[:, 24:].any()
+
+
+def test_response_norm_is_that_of_torch():
+    x = torch.randn(2, 12, 5, 5, generator=torch.Generator().manual_seed(0)) * 30
+    # torch divides its alpha by the size of the window
+    assert torch.allclose(LocalResponseNorm()(x), F.local_response_norm(x, 5, alpha=5e-4, beta=0.75, k=1.0), rtol=1e-5)
+
+
 def test_larger_images_fit_the_deep_ones():
     for arch in ("resnet8", "wrn16-1", "vgg11", "alexnet-half"):
         assert models.build(arch, 5, (3, 64, 64)).eval()(torch.rand(1, 3, 64, 64)).shape == (1, 5)
@@ -82,6 +123,26 @@ class Convolutional(nn.Module):
         return self.head(self.linear(x)).flatten(1)
 
 
+class Flattened(nn.Sequential):
+    """Hands out its logits as another tensor object."""
+
+    def forward(self, x):
+        return super().forward(x).flatten(1)
+
+
+def test_last_linear_is_the_last_used_and_looking_leaves_the_mode_and_statistics():
+    net = Flattened(nn.Flatten(), nn.BatchNorm1d(16), nn.Linear(16, 5), nn.ReLU(), nn.Linear(5, 3)).train()
+    net[1].eval()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    assert probe.last_linear(net, (1, 4, 4)) is net[4]
+    assert probe.macs(net, (1, 4, 4)) == 16 * 5 + 5 * 3
+    assert [one.training for one in net] == [True, False, True, True, True]
+    assert net.training
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    with pytest.raises(UserError, match="do not come from a linear layer"):
+        probe.last_linear(nn.Sequential(net, nn.Softmax(1)), (1, 4, 4))
+
+
 def test_last_linear_needs_a_linear_classifier():
     with pytest.raises(UserError, match="do not come from a linear layer"):
         probe.last_linear(Convolutional(), (1, 4, 4))
@@ -91,7 +152,11 @@ def test_hooks_see_and_leave():
     net, shape = models.build("resnet8", 10, (3, 16, 16)).eval(), (3, 16, 16)
     images = torch.rand(4, *shape)
     with probe.penultimate(net, shape) as features, probe.batchnorm_inputs(net) as inputs:
+        net(torch.zeros(2, *shape))
         logits = net(images)
+        other = threading.Thread(target=net, args=(torch.zeros(3, *shape),))
+        other.start()
+        other.join()
         seen, kept = list(inputs), features[0]
     assert torch.allclose(probe.last_linear(net, shape)(kept), logits, atol=1e-5)
     assert [layer for layer, _ in seen] == [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
@@ -100,3 +165,8 @@ def test_hooks_see_and_leave():
     with pytest.raises(RuntimeError), probe.batchnorm_inputs(net):
         raise RuntimeError
     assert not any(module._forward_hooks for module in net.modules())
+    with (
+        pytest.raises(UserError, match="no BatchNorm statistics"),
+        probe.batchnorm_inputs(models.build("lenet5", 10, (1, 28, 28))),
+    ):
+        pass

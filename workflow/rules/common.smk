@@ -63,13 +63,13 @@ def show_results():
         print(runs.to_text(runs.grouped(friendly(runs.read, FINALS))), REPORT, sep="\n")
 
 
-def metrics_argument(wildcards, input):
-    """The report's inputs on its command line; as @FILE where they exceed the 128 KiB that Linux allows one argument."""
-    if len(" ".join(input)) < 100_000:
-        return list(input)
+def metrics_argument(wildcards):
+    """The sweep's metrics on a command line; as @FILE where they exceed the 128 KiB that Linux allows one argument."""
+    if len(" ".join(FINALS)) < 100_000:
+        return FINALS
     listing = Path("logs/report/metrics")
     listing.parent.mkdir(parents=True, exist_ok=True)
-    listing.write_text("".join(f"{path}\n" for path in input))
+    listing.write_text("".join(f"{path}\n" for path in FINALS))
     return f"@{listing}"
 
 

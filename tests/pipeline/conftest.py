@@ -1,0 +1,131 @@
+"""Both drivers over a tiny real sweep of MNIST digits, each in a copy of the repository; run once for all tests."""
+
+import concurrent.futures
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+# Nine runs of steps for one method and the baseline; ``source`` is a data set that nothing but the baseline reads.
+SWEEP = """
+dataset: [mnist-5k+test=100+train=500]
+teacher: [lenet5+epochs=1]
+transfer: [zskd+batch=20+n=40+steps=5, dataset+n=100+source=mnist-5k]
+balance: [equal]
+student: [lenet5-half+epochs=1]
+source: [mnist-5k]
+"""
+DATASET = "results/mnist-5k+test=100+train=500"
+TEACHER = f"{DATASET}/lenet5+epochs=1"
+ZSKD = f"{TEACHER}/zskd+batch=20+n=40+steps=5"
+BASELINE = f"{TEACHER}/dataset+n=100+source=mnist-5k"
+STUDENT = "equal/lenet5-half+epochs=1"
+ALL = {"dataset": 2, "teacher": 1, "synthesize": 2, "balance": 2, "distill": 2, "evaluate": 2, "report": 1}
+COPIED = ("dfkd_steps", "params", "workflow", "dvc.yaml", ".dvcignore", ".gitignore", "pyproject.toml")
+
+
+class Copy:
+    """A copy of the repository, with the commands of both drivers."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    @classmethod
+    def of_repository(cls, repository: Path, folder: Path):
+        """A fresh checkout with the tiny sweep, in git and DVC."""
+        folder.mkdir()
+        for name in COPIED:
+            if (repository / name).is_dir():
+                shutil.copytree(repository / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy2(repository / name, folder / name)
+        (folder / "params/experiment.yaml").write_text(SWEEP)
+        copy = cls(folder)
+        for command in ("git init -q", "dvc init -q", "dvc config core.analytics false"):
+            copy.run(*command.split())
+        return copy
+
+    def again(self, folder: Path):
+        """A copy of this copy with its results, times of modification included."""
+        shutil.copytree(self.folder, folder, symlinks=True)
+        return Copy(folder)
+
+    def run(self, *command: str, fails=False) -> str:
+        """What a command prints; the test ends here if it fails, or does not where it has to."""
+        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DFKD_THREADS": "1"}
+        environment |= {"PYTHONPATH": "", "DFKD_DEVICE": "cpu", "DVC_NO_ANALYTICS": "1", "COLUMNS": "200"}
+        done = subprocess.run(
+            command, cwd=self.folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+        assert (done.returncode != 0) == fails, f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}"
+        return done.stdout
+
+    def snakemake(self, *arguments: str, fails=False) -> str:
+        return self.run("snakemake", *arguments, fails=fails)
+
+    def dvc(self, *arguments: str, fails=False) -> str:
+        return self.run("dvc", *arguments, fails=fails)
+
+    def audit(self, fails=False) -> set[str]:
+        """The artefacts that the audit calls stale."""
+        lines = self.run(sys.executable, "-m", "dfkd_steps.audit", fails=fails).splitlines()
+        return {line.split(": ")[0] for line in lines if line.startswith("results/")}
+
+    def jobs(self, *arguments: str) -> dict[str, int]:
+        """How many jobs of each rule Snakemake would run."""
+        said = self.snakemake("-n", "--quiet", "rules", *arguments)
+        table = re.search(r"^job +count\n[- ]+\n(.*?)\ntotal", said, re.M | re.S)
+        found = dict(line.split() for line in table[1].splitlines()) if table else {}
+        assert found or "Nothing to be done" in said, said
+        return {rule: int(number) for rule, number in found.items() if rule != "all"}
+
+    def changed(self) -> set[str]:
+        """The stages that DVC calls changed, after it looked at config and code."""
+        self.dvc("repro", "-q", "resolve")
+        return set(re.findall(r"^([\w-]+(?:@\S+)?):$", self.dvc("status"), re.M))
+
+    def edit(self, name: str, old: str, new: str):
+        """Change a file; ``old`` has to be in it."""
+        path = self.folder / name
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new, 1))
+
+    def made(self) -> dict[str, str]:
+        """sha256 of every file under results/ and report/ but what the drivers keep for themselves."""
+        files = [path for top in ("results", "report") for path in (self.folder / top).rglob("*") if path.is_file()]
+        named = {str(path.relative_to(self.folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+        return {name: digest for name, digest in named.items() if "_resolved" not in name}
+
+
+@pytest.fixture(scope="session")
+def drivers(repository, tmp_path_factory):
+    """Two copies: one made by ``snakemake version``, one by ``dvc repro``; side by side, to save time. Not to be changed."""
+    folder = tmp_path_factory.mktemp("drivers")
+    by_snakemake, by_dvc = (Copy.of_repository(repository, folder / name) for name in ("snakemake", "dvc"))
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        started = pool.submit(by_snakemake.snakemake, "--cores", "1", "all", "version"), pool.submit(by_dvc.dvc, "repro")
+        by_snakemake.said, by_dvc.said = (one.result() for one in started)
+    return by_snakemake, by_dvc
+
+
+@pytest.fixture(scope="session")
+def by_snakemake(drivers) -> Copy:
+    """A copy that Snakemake made and handed over to DVC."""
+    return drivers[0]
+
+
+@pytest.fixture(scope="session")
+def by_dvc(drivers) -> Copy:
+    """A copy that DVC made; Snakemake never ran in it."""
+    return drivers[1]
+
+
+@pytest.fixture(scope="session")
+def fresh(repository, tmp_path_factory) -> Copy:
+    """A copy in which nothing ran."""
+    return Copy.of_repository(repository, tmp_path_factory.mktemp("fresh") / "copy")

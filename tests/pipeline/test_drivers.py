@@ -1,0 +1,84 @@
+"""Snakemake and DVC: the same bytes, and each takes over what the other made without running it."""
+
+import shutil
+
+from .conftest import ALL, BASELINE, STUDENT, TEACHER, ZSKD
+
+
+def test_same_bytes(by_snakemake, by_dvc):
+    made = by_snakemake.made()
+    assert made == by_dvc.made()
+    assert {f"{ZSKD}/{STUDENT}/metrics.json", f"{BASELINE}/{STUDENT}/history.csv", "report/results.csv"} <= set(made)
+    assert (by_snakemake.folder / "dvc.lock").read_text() == (by_dvc.folder / "dvc.lock").read_text()
+
+
+def test_ends_with_the_table(by_snakemake, by_dvc):
+    for said in (by_snakemake.said, by_dvc.said):
+        assert "report/index.html" in said[said.index("top-1 %") :], said
+
+
+def test_snakemake_then_dvc(by_snakemake):
+    assert "up to date" in by_snakemake.dvc("status")
+    assert "Running stage" not in by_snakemake.dvc("repro")
+
+
+def test_dvc_then_snakemake(by_dvc):
+    before = by_dvc.made()
+    said = by_dvc.snakemake()
+    assert "Nothing to be done" in said
+    assert "top-1 %" in said
+    assert by_dvc.made() == before
+    assert "up to date" in by_dvc.dvc("status")
+
+
+def test_dvc_pull_then_snakemake(by_dvc, tmp_path):
+    copy = by_dvc.again(tmp_path / "copy")
+    copy.dvc("remote", "add", "-q", "-d", "shared", str(tmp_path / "remote"))
+    copy.dvc("push", "-q")
+    before = copy.made()
+    for name in ("results", "report", ".dvc/cache", ".snakemake"):
+        shutil.rmtree(copy.folder / name, ignore_errors=True)
+    copy.dvc("pull", "-q")
+    # Whatever order the files came in: this is the worst.
+    copy.run("touch", f"{TEACHER}/teacher.safetensors")
+    assert copy.made() == before
+    assert copy.jobs() == {}
+
+
+def test_changed_there_and_back(by_snakemake, tmp_path):
+    """The file of a driver that ran in between is found out, by the audit and by Snakemake, by nothing but its key."""
+    copy, student = by_snakemake.again(tmp_path / "copy"), f"{ZSKD}/{STUDENT}/student.safetensors"
+    assert copy.audit() == set()
+    copy.edit("params/student/lenet5-half.yaml", "arch:", "clip: 0.5\narch:")
+    (copy.folder / student).unlink()
+    copy.run("python", "-m", "dfkd_steps.distill", student, f"{TEACHER}/teacher.safetensors", f"{ZSKD}/equal/transfer_set.h5")
+    assert student not in copy.audit(fails=True)
+    assert copy.jobs(student) == {}
+    copy.edit("params/student/lenet5-half.yaml", "clip: 0.5\n", "")
+    assert copy.audit(fails=True) == {student}
+    assert copy.jobs() == {"distill": 1, "evaluate": 1, "report": 1}
+
+
+def test_audit_finds_damage(by_snakemake, tmp_path):
+    copy = by_snakemake.again(tmp_path / "copy")
+    history, truncated, foreign = f"{TEACHER}/history.csv", f"{ZSKD}/transfer_set.h5", f"{ZSKD}/{STUDENT}/metrics.json"
+    (copy.folder / history).write_text("epoch,loss,lr\n1,0.0,0.0\n")
+    (copy.folder / truncated).write_bytes((copy.folder / truncated).read_bytes()[:3000])
+    (copy.folder / foreign).write_text('{"top1": 99.9}\n')
+    assert copy.audit(fails=True) == {f"{TEACHER}/teacher.safetensors", truncated, foreign}
+    assert copy.jobs() == {rule: number for rule, number in ALL.items() if rule != "dataset"}
+
+
+def test_any_path_is_a_target(by_dvc):
+    metrics = f"{ZSKD.replace('n=40', 'n=60')}/{STUDENT}/metrics.json"
+    assert by_dvc.jobs(metrics) == {"synthesize": 1, "balance": 1, "distill": 1, "evaluate": 1}
+
+
+def test_dvc_shows_metrics_and_plots(by_dvc, tmp_path):
+    shown = by_dvc.dvc("metrics", "show", "--md")
+    assert "top1" in shown.splitlines()[0]
+    assert f"{ZSKD}/{STUDENT}/metrics.json" in shown
+    by_dvc.dvc("plots", "show", "-o", str(tmp_path / "plots"))
+    page = (tmp_path / "plots/index.html").read_text()
+    assert f"{TEACHER}/history.csv" in page
+    assert f"{ZSKD}/{STUDENT}/history.csv" in page

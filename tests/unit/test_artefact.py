@@ -1,0 +1,272 @@
+"""Artefacts appear whole or not at all, one process makes each, and their keys are read with care."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from dfkd_steps import artefact, config, pipeline, spec
+from dfkd_steps.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+DATASET = "results/mnist-5k/dataset.h5"
+TEACHER = "results/mnist-5k/lenet5/teacher.safetensors"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty working folder with params/ in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params").symlink_to(ROOT / "params")
+    return tmp_path
+
+
+def write(path, key="k" * 20):
+    """A file of the right format that carries a key."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".h5":
+        with h5py.File(path, "w") as file:
+            file.attrs["key"] = key
+    elif path.suffix == ".safetensors":
+        save_file({"w": torch.zeros(100)}, path, {"dfkd": json.dumps({"key": key})})
+    else:
+        path.write_text(json.dumps({"key": key}))
+    return path
+
+
+def fault(function, *arguments) -> str:
+    with pytest.raises(UserError) as caught:
+        function(*arguments)
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+# ---------------------------------------------------------------------------------------------------- key_of
+NAMES = ("x.h5", "x.safetensors", "x.json")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_key_of(tmp_path, name):
+    assert artefact.key_of(write(tmp_path / name)) == "k" * 20
+    assert "no such file; make it first" in fault(artefact.key_of, tmp_path / f"other{name}")
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("content", [b"", b"\0" * 100, b"hello", b"\xff" * 2000, b"[" * 100_000, b'{"a": 1}', b"[]", b"null", b'{"key": 3}'])
+def test_foreign_files_carry_no_key(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    told = fault(artefact.key_of, tmp_path / name)
+    assert told.startswith(f"{tmp_path / name}: ") and told.endswith("make it again")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_truncated_files(tmp_path, name):
+    whole = write(tmp_path / name).read_bytes()
+    for size in {0, 1, 7, len(whole) // 3, len(whole) - 1}:
+        (tmp_path / name).write_bytes(whole[:size])
+        assert "is damaged or no" in fault(artefact.key_of, tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["x.safetensors", "x.json"])  # libhdf5 itself can crash on a broken file
+def test_changed_bytes_give_a_key_or_a_fault(tmp_path, name):
+    whole, rng = write(tmp_path / name).read_bytes(), random.Random(0)
+    for _ in range(300):
+        raw = bytearray(whole)
+        for _ in range(rng.choice((1, 1, 3))):
+            raw[rng.randrange(len(raw))] ^= 1 << rng.randrange(8)
+        (tmp_path / name).write_bytes(raw)
+        try:
+            assert isinstance(artefact.key_of(tmp_path / name), str)
+        except UserError as error:
+            assert len(str(error).splitlines()) == 1
+
+
+@pytest.mark.parametrize("metadata", [None, {}, {"dfkd": "[]"}, {"dfkd": "3"}, {"dfkd": "{"}, {"dfkd": '{"key": [1]}'}, {"format": "pt"}])
+def test_foreign_safetensors(tmp_path, metadata):
+    save_file({"w": torch.zeros(3)}, tmp_path / "x.safetensors", metadata)
+    assert "make it again" in fault(artefact.key_of, tmp_path / "x.safetensors")
+
+
+def test_an_hdf5_key_that_is_no_text(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.attrs["key"] = [1, 2, 3]
+    assert "carries no key" in fault(artefact.key_of, tmp_path / "x.h5")
+
+
+# --------------------------------------------------------------------------------------------------- working
+def test_working_yields_the_hidden_file_and_cleans_up(tmp_path):
+    out = tmp_path / "new" / "metrics.json"
+    with artefact.working(out, "key") as partial:
+        partial.write_text(json.dumps({"key": "key"}))
+        assert partial.parent == out.parent and partial.name.startswith(".")
+        assert not out.exists()
+        artefact.publish(partial, out)
+    assert os.listdir(out.parent) == ["metrics.json"]
+    with artefact.working(out, "key") as partial:
+        assert partial is None
+    with artefact.working(out, "another") as partial:
+        assert partial is not None
+    assert os.listdir(out.parent) == ["metrics.json"]
+
+
+def test_a_failed_step_keeps_what_it_did_and_lets_go_of_the_lock(tmp_path):
+    out = tmp_path / "x.h5"
+    with pytest.raises(UserError, match="on purpose"), artefact.working(out, "key") as partial:
+        partial.write_text("half")
+        raise UserError("on purpose")
+    assert sorted(os.listdir(tmp_path)) == [".x.h5.partial"]
+    with artefact.working(out, "key") as partial:
+        assert partial.read_text() == "half"
+
+
+def test_an_error_while_nothing_is_to_do_is_not_swallowed(tmp_path):
+    write(tmp_path / "x.json", "key")
+    with pytest.raises(UserError, match="on purpose"), artefact.working(tmp_path / "x.json", "key"):
+        raise UserError("on purpose")
+
+
+class Worker:
+    """A process that makes ``out``, after a word if it is told to wait; ``said`` is what it came to."""
+
+    def __init__(self, out, wait=False):
+        self.heard, said = os.pipe()
+        told, self.tell = os.pipe()
+        self.pid = os.fork()
+        if self.pid:
+            os.close(said)
+            os.close(told)
+            return
+        os.dup2(said, 2)  # where "waiting for ..." goes
+        try:
+            with artefact.working(out, "key") as partial:
+                os.write(said, b"None\n" if partial is None else b"works\n")
+                if partial is not None:
+                    if wait:
+                        os.read(told, 1)
+                    os.close(os.open(out.parent / "alone", os.O_CREAT | os.O_EXCL))
+                    time.sleep(0.02)
+                    os.unlink(out.parent / "alone")
+                    partial.write_text(json.dumps({"key": "key"}))
+                    artefact.publish(partial, out)
+        except BaseException as error:
+            os.write(said, f"failed: {error!r}\n".encode())
+        os._exit(0)
+
+    def says(self) -> str:
+        """What it has said since, at least a line unless it has ended."""
+        return os.read(self.heard, 1000).decode()
+
+    def end(self) -> str:
+        """Wait for its end; all that it said since."""
+        found = ""
+        while part := self.says():
+            found += part
+        os.waitpid(self.pid, 0)
+        os.close(self.heard)
+        os.close(self.tell)
+        return found
+
+
+@pytest.fixture
+def real_stderr(monkeypatch):
+    """Standard error as a process has it, not pytest's."""
+    monkeypatch.setattr(sys, "stderr", open(2, "w", closefd=False))
+
+
+def test_a_second_process_waits_and_then_finds_it_made(tmp_path, real_stderr):
+    out = tmp_path / "out" / "metrics.json"
+    first = Worker(out, wait=True)
+    assert first.says() == "works\n"
+    second = Worker(out)
+    assert second.says() == f"waiting for another process that works on {out.parent}\n"
+    os.write(first.tell, b"!")
+    assert (first.end(), second.end()) == ("", "None\n")
+    assert os.listdir(out.parent) == ["metrics.json"]
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path, real_stderr):
+    out = tmp_path / "out" / "metrics.json"
+    first = Worker(out, wait=True)
+    assert first.says() == "works\n"
+    waiting = [Worker(out) for _ in range(4)]
+    assert all("waiting" in one.says() for one in waiting)
+    os.kill(first.pid, signal.SIGKILL)
+    assert first.end() == ""
+    # One of them goes on, alone, and the others find its work.
+    said = sorted(one.end().splitlines()[-1] for one in waiting)
+    assert said == ["None"] * 3 + ["works"]
+    assert os.listdir(out.parent) == ["metrics.json"]
+
+
+def test_publish_replaces_at_once_and_write_json_refuses_nan(tmp_path):
+    out = write(tmp_path / "metrics.json", "old")
+    with pytest.raises(ValueError, match="JSON"):
+        artefact.write_json(out, {"key": "new", "top1": float("nan")})
+    assert artefact.key_of(out) == "old"
+    artefact.write_json(out, {"key": "new", "b": 1, "a": 2})
+    assert out.read_text() == '{\n "a": 2,\n "b": 1,\n "key": "new"\n}\n'
+    assert os.listdir(tmp_path) == ["metrics.json"]
+
+
+# ------------------------------------------------------------------------------------------------------- job
+def test_job_knows_its_config_inputs_and_key(here):
+    write(DATASET, pipeline.expected_key(DATASET))
+    made = artefact.job("teacher", [TEACHER, DATASET])
+    assert (made.step, made.out, made.inputs) == ("teacher", Path(TEACHER), [Path(DATASET)])
+    assert made.config == config.load("teacher", "lenet5")
+    assert made.key == pipeline.expected_key(TEACHER) and len(made.key) == 20
+    assert made.input_keys == {"mnist-5k/dataset.h5": pipeline.expected_key(DATASET)}
+    assert artefact.job("teacher", [f"{here}/{TEACHER}", f"{here}/{DATASET}"]).key == made.key
+
+
+def test_the_key_follows_the_inputs(here):
+    write(DATASET, "another")
+    assert artefact.job("teacher", [TEACHER, DATASET]).key != pipeline.expected_key(TEACHER)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([TEACHER], f"{TEACHER}: inputs are none; give {DATASET}"),
+        ([TEACHER, DATASET, DATASET], f"inputs are {DATASET} {DATASET}; give {DATASET}"),
+        ([TEACHER, "results/mnist/dataset.h5"], f"give {DATASET}"),
+        ([DATASET], "is made by the step dataset, not teacher"),
+        (["results/mnist-5k/lenet5/teacher.h5"], "no step makes such a file"),
+        (["results/mnist-5k/teacher.safetensors"], "no step makes such a file"),
+        (["teacher.safetensors"], "an artefact lies under results/"),
+        (["results/mnist-5k/../teacher.safetensors", DATASET], "'..' is not NAME"),
+        (["results/mnist-5k/nix/teacher.safetensors", DATASET], "no file params/teacher/nix.yaml"),
+        (["results/mnist-5k/lenet5+seed=1+lr=1/teacher.safetensors", DATASET], "out of order"),
+        ([TEACHER, DATASET], f"{DATASET}: no such file; make it first"),
+    ],
+)
+def test_job_refuses(here, arguments, told):
+    assert told in fault(artefact.job, "teacher", arguments)
+    assert not Path("results").exists()
+
+
+def test_a_step_ends_with_one_line_and_code_2(here):
+    done = subprocess.run([sys.executable, "-m", "dfkd_steps.dataset", "results/a/teacher.safetensors"], capture_output=True, text=True,
+                          check=False, env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
+    assert done.returncode == 2 and done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: results/a/teacher.safetensors: no step makes such a file")
+    assert not Path("results").exists()
+
+
+def test_every_step_is_found_by_its_path():
+    specs = dict(zip(spec.GROUPS, ("mnist-5k", "lenet5", "zskd+seed=1", "none", "lenet5-half")))
+    for step in pipeline.STEPS:
+        path = pipeline.path_of(step, specs)
+        assert pipeline.step_of(path) == step
+        assert all(pipeline.step_of(one) in pipeline.STEPS[step].inputs for one in pipeline.inputs_of(path))

