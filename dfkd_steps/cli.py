@@ -16,8 +16,8 @@ HERE = Path(__file__).parent
 
 def parser() -> argparse.ArgumentParser:
     """The command line of ``dfkd``."""
-    top = argparse.ArgumentParser(prog="dfkd", description="Data-free knowledge distillation: look at methods, configs and artefacts. "
-                                  "The pipeline itself is run with snakemake or dvc repro.")  # fmt: skip
+    told = "Data-free knowledge distillation: look at methods, configs and artefacts. Snakemake or DVC runs the pipeline itself."
+    top = argparse.ArgumentParser(prog="dfkd", description=told)
     commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     one = commands.add_parser("list", help="what there is: methods, models, datasets, config fields",
@@ -31,16 +31,17 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--png", metavar="OUT", help="also write a grid of samples, a row for each class")
     one.set_defaults(run=inspect)
 
-    one = commands.add_parser("verify", help="check an artefact from end to end",
-                              description="Read all of an artefact. Prints what is wrong and exits with 1, or prints 'ok'.")  # fmt: skip
+    told = "Read all of an artefact. Prints what is wrong and exits with 1, or prints 'ok'."
+    one = commands.add_parser("verify", help="check an artefact from end to end", description=told)
     one.add_argument("file", metavar="FILE", help="transfer_set.h5, dataset.h5, *.safetensors or metrics.json")
     one.set_defaults(run=verify)
 
     commands.add_parser("audit", help="which artefacts are not current")
 
-    one = commands.add_parser("spec", help="the resolved config behind a spec or a path", description="Print each field of the resolved "
-                              "config: value, where it comes from, allowed values, meaning.")  # fmt: skip
-    one.add_argument("group", metavar="GROUP", nargs="?", help="dataset, teacher, transfer, balance or student; needed where two have the name")
+    told = "Print each field of the resolved config: value, where it comes from, allowed values, meaning."
+    one = commands.add_parser("spec", help="the resolved config behind a spec or a path", description=told)
+    told = "dataset, teacher, transfer, balance or student; needed where two have the name"
+    one.add_argument("group", metavar="GROUP", nargs="?", help=told)
     one.add_argument("spec", metavar="SPEC", help="NAME+key=value..., or the path of an artefact: results/.../metrics.json")
     one.set_defaults(run=show_spec)
     return top
@@ -117,8 +118,9 @@ def list_datasets():
     """Each file in params/dataset, its source, and what it is."""
     from . import config
 
-    table([(name, config.kind_of("dataset", name), comment(config.PARAMS / "dataset" / f"{name}.yaml")) for name in config.names("dataset")],
-          ("DATA SET", "SOURCE", "DESCRIPTION"))  # fmt: skip
+    names = config.names("dataset")
+    rows = [(name, config.kind_of("dataset", name), comment(config.PARAMS / "dataset" / f"{name}.yaml")) for name in names]
+    table(rows, ("DATA SET", "SOURCE", "DESCRIPTION"))
 
 
 def list_fields():
@@ -203,8 +205,8 @@ def show_config(group: str, text: str):
         allowed, choices = fields.span(item), fields.choices(item)
         if choices and len(allowed) > 40:
             allowed = f"one of {len(choices)}"
-        rows.append((item.name, reference.type_name(item.type), reference.shown(getattr(made, item.name)), origins[item.name], allowed,
-                     item.metadata["doc"]))  # fmt: skip
+        kind, value = reference.type_name(item.type), reference.shown(getattr(made, item.name))
+        rows.append((item.name, kind, value, origins[item.name], allowed, item.metadata["doc"]))
     print(f"{group}: {text}")
     table(rows, ("KEY", "TYPE", "VALUE", "FROM", "ALLOWED", "MEANING"))
 

@@ -22,7 +22,7 @@ def _file(module: str) -> Path | None:
     return None
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _tree(module: str) -> ast.Module:
     tree = ast.parse(_file(module).read_text("utf-8"))
     for node in ast.walk(tree):
@@ -57,7 +57,7 @@ def _imports(module: str):
                 yield ".".join(filter(None, [target, alias.name]))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def modules(*roots: str) -> tuple[str, ...]:
     """The closure of modules that ``roots`` import, neutral ones left out; sorted."""
     seen, todo = set(), list(roots)
@@ -78,7 +78,7 @@ def _dump(node) -> str:
     return f"[{','.join(map(_dump, node))}]" if isinstance(node, list) else repr(node)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def fingerprint(*roots: str, salt: str = "") -> str:
     """16 hex digits that change when code reached from ``roots`` changes, and not when only its comments do.
 

@@ -64,12 +64,12 @@ def origins(group: str, text: str, params: Path = PARAMS) -> dict[str, str]:
     return keys | dict.fromkeys(content, "YAML") | dict.fromkeys(dict(parsed.overrides), "spec")
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _canonical(group, text, params):
     return json.dumps(dataclasses.asdict(_load(group, text, params)), sort_keys=True)
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _read(group, name, params):
     path = Path(params) / group / f"{name}.yaml"
     if not path.is_file():
@@ -107,7 +107,8 @@ def _parse(text):
     for number, (node, value) in enumerate(root.value):
         line = f"line {node.start_mark.line + 1}"
         if node.tag != "tag:yaml.org,2002:str":
-            faults.append(f"{line}: the key {_shown(node.value) if isinstance(node, yaml.ScalarNode) else 'that is a list'} is no name; write lines like 'key: value'")
+            key = _shown(node.value) if isinstance(node, yaml.ScalarNode) else "that is a list"
+            faults.append(f"{line}: the key {key} is no name; write lines like 'key: value'")
         elif node.value in keys[:number]:
             faults.append(f"{line}: {_name(node.value)} is given twice; give it once")
         for one in value.value if isinstance(value, yaml.SequenceNode) else [value]:
@@ -119,14 +120,14 @@ def _parse(text):
 def _misread(node) -> str | None:
     """Why a scalar would not be read as a person reads it, with the remedy."""
     kind = node.tag.removeprefix("tag:yaml.org,2002:")
-    if kind == "int" and not re.fullmatch(r"[-+]?(0|[1-9][0-9_]*)", node.value) or kind == "float" and ":" in node.value:
+    if (kind == "int" and not re.fullmatch(r"[-+]?(0|[1-9][0-9_]*)", node.value)) or (kind == "float" and ":" in node.value):
         return "would be read as octal, hexadecimal or base 60; write a plain decimal number"
     if kind == "bool" and node.value not in ("true", "false"):
         return "would be read as a truth value; write true or false, or put text in quotes"
     return "is an interpolation; write the value itself" if kind == "str" and "${" in node.value else None
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _load(group, text, params):
     parsed = spec.parse(group, text)
     path, content = _read(group, parsed.name, params)
@@ -216,7 +217,8 @@ def _wanted(item, value):
     if typing.get_origin(item.type) is list:
         wanted = f"give a {_named(item.type)}, like [1.0, 0.5]"
     else:
-        wanted = {int: "give a whole number", float: "give a number", bool: "give true or false", str: "put it in quotes"}[item.type]
+        names = {int: "give a whole number", float: "give a number", bool: "give true or false", str: "put it in quotes"}
+        wanted = names[item.type]
     limits = fields.span(item)
     return wanted + (f" ({limits})" if limits else "")
 

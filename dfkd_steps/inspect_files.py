@@ -74,7 +74,8 @@ def _softmax(logits):
 
 def _entropy(probabilities):
     """Entropy (N) in nats of rows of probabilities (N,K)."""
-    return -(probabilities * np.log(np.maximum(probabilities, 1e-300))).sum(1)
+    probabilities = probabilities.astype(np.float64)
+    return -(probabilities * np.log(np.maximum(probabilities, 1e-300))).sum(1)  # 0 log 0 = 0
 
 
 def _transfer_set(path):
@@ -102,7 +103,8 @@ def _transfer_set(path):
         width = max(len(str(name)) for name in names)
         for name, count, total in zip(names, counts, confidence):
             mean = f"{total / count:.3f}" if count else "-"
-            lines.append(f"  {name!s:<{width}}  {count:>8}  {count / number:>6.1%}  {mean:>5}  {'#' * round(40 * count / counts.max())}")
+            bar = "#" * round(40 * count / counts.max())
+            lines.append(f"  {name!s:<{width}}  {count:>8}  {count / number:>6.1%}  {mean:>5}  {bar}")
         return lines, transfer.provenance
 
 
@@ -161,9 +163,9 @@ def verify(path) -> list[str]:
     if path.suffix not in (".h5", ".safetensors", ".json"):
         kind_of(path)
     try:
-        check = {"transfer_set": transfer_set.verify, "dataset": _verify_dataset, "network": _verify_network, "metrics": _verify_metrics}
+        checks = {"dataset": _verify_dataset, "network": _verify_network, "metrics": _verify_metrics}
         with _readable(path):
-            return check[kind_of(path)](path)
+            return {**checks, "transfer_set": transfer_set.verify}[kind_of(path)](path)
     except UserError as error:
         return [line.removeprefix(f"{path}: ") for line in str(error).splitlines()]
 
@@ -174,15 +176,16 @@ def _verify_dataset(path):
         labels = _labels(path, split)
         with h5py.File(path, "r") as file:
             images = file[f"x_{split}"]
-            if images.dtype != np.uint8 or images.shape != (len(labels), *opened.image_shape):
-                problems.append(f"x_{split} is {images.dtype} of shape {images.shape}, expected uint8 {(len(labels), *opened.image_shape)}")
+            expected = (len(labels), *opened.image_shape)
+            if images.dtype != np.uint8 or images.shape != expected:
+                problems.append(f"x_{split} is {images.dtype} of shape {images.shape}, expected uint8 {expected}")
                 continue
             if images.chunks is None or images.id.get_num_chunks() < -(-len(images) // images.chunks[0]):
                 problems.append(f"x_{split} is not all there")
                 continue
             for start in range(0, len(images), ROWS):
                 images[start : start + ROWS]  # a damaged chunk raises
-        if len(labels) and not (0 <= labels.min() and labels.max() < len(opened.classes)):
+        if len(labels) and (labels.min() < 0 or labels.max() >= len(opened.classes)):
             problems.append(f"y_{split} has labels outside 0 to {len(opened.classes) - 1}")
     if not np.isfinite([*opened.mean, *opened.std]).all() or min(opened.std) <= 0:
         problems.append(f"mean {opened.mean} and std {opened.std} are no normalisation")
@@ -246,8 +249,8 @@ def write_grid(path, out):
         for column, image in enumerate(images):
             pixels = np.rint(image * 255).astype(np.uint8)
             shown = np.repeat(pixels[:1], 3, 0) if len(pixels) != 3 else pixels
-            size = (CELL, max(1, round(CELL * shown.shape[1] / shown.shape[2]))) if shown.shape[2] >= shown.shape[1] else (
-                max(1, round(CELL * shown.shape[2] / shown.shape[1])), CELL)  # fmt: skip
+            height, width = shown.shape[1:]
+            size = tuple(max(1, round(CELL * side / max(height, width))) for side in (width, height))
             resized = Image.fromarray(np.ascontiguousarray(shown.transpose(1, 2, 0))).resize(size, Image.Resampling.NEAREST)
             sheet.paste(resized, (margin + column * (CELL + 2), row * (CELL + 2)))
     sheet.save(out, "PNG")

@@ -22,7 +22,7 @@ class Journal:
 
     def __init__(self, path, head: bytes):
         # Without a buffer: a record is in the operating system's hands as soon as it is appended.
-        self.file = open(path, "a+b", buffering=0)
+        self.file = open(path, "a+b", buffering=0)  # noqa: SIM115
         self.spans = []
         self._scan()
         if not self.spans or self._read(0) != head:

@@ -73,7 +73,7 @@ def own_config(step: str, specs: dict[str, str]) -> str:
     return config.canonical(group, specs[group]) if group else ""
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def group_code(group: str, text: str) -> tuple[tuple[str, ...], str]:
     """What only this spec's kind needs: modules (a method, an architecture), and the architecture's line of the registry."""
     made = config.load(group, text)
@@ -100,7 +100,7 @@ def make_key(step: str, specs: dict[str, str], input_keys) -> str:
     return digest.hexdigest()[:20]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def expected_key(path: str) -> str:
     """The key that the artefact at ``path`` has to carry, from params/ and the code alone."""
     return make_key(step_of(path), spec.of_path(path), [expected_key(str(one)) for one in inputs_of(path)])

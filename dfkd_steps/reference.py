@@ -1,6 +1,6 @@
 """What config fields there are: tables for `dfkd spec`, `dfkd list fields` and docs/config.md.
 
-    python -m dfkd_steps.reference docs/config.md      write the tables anew, below the marker in that file
+python -m dfkd_steps.reference docs/config.md      write the tables anew, below the marker in that file
 """
 
 import dataclasses
@@ -37,7 +37,8 @@ def rows(items):
     """The fields as rows under ``HEAD``."""
     for item in items:
         default = default_of(item)
-        yield item.name, type_name(item.type), "required" if default == MISSING else shown(default), fields.span(item), item.metadata["doc"]
+        default = "required" if default == MISSING else shown(default)
+        yield item.name, type_name(item.type), default, fields.span(item), item.metadata["doc"]
 
 
 def markdown(items) -> list[str]:
@@ -50,7 +51,7 @@ def tables() -> str:
     """All fields of all kinds of all groups, as Markdown; what all kinds of a group have in common stands first."""
     lines = []
     for group in spec.GROUPS:
-        classes = {kind: {item.name: item for item in dataclasses.fields(config.schema(group, kind))} for kind in config.kinds(group)}
+        classes = {kind: _fields(group, kind) for kind in config.kinds(group)}
         first = next(iter(classes.values()))
         key = config.KIND_KEY.get(group)
         common = [
@@ -69,6 +70,10 @@ def tables() -> str:
                 lines += ["", f"### {group}: `{key}: {kind}`", "", _doc(config.schema(group, kind))]
                 lines += ["", *markdown(rest)] if rest else []
     return "\n".join(lines[1:]) + "\n"
+
+
+def _fields(group, kind):
+    return {item.name: item for item in dataclasses.fields(config.schema(group, kind))}
 
 
 def _same(one, other):

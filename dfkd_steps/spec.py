@@ -31,7 +31,8 @@ class Spec:
 def parse(group: str, text: str) -> Spec:
     """The parts of a spec; raises UserError where the grammar is broken, with the right spelling if there is one."""
     if not isinstance(text, str):
-        raise UserError(f"{group}: {str(text)[:60]!r} is not a spec but a {type(text).__name__}; write a name, in quotes if it is a number")
+        kind = type(text).__name__
+        raise UserError(f"{group}: {str(text)[:60]!r} is not a spec but a {kind}; write a name, in quotes if it is a number")
     shown = text if len(text) <= 80 else text[:77] + "..."
     if not re.fullmatch(PATTERN, text) or ".." in text:
         raise UserError(f"{group}: {shown!r} is not NAME or NAME+key=value+key=value (letters, digits, '_', '.', '-')")

@@ -1,12 +1,12 @@
 """transfer_set.h5, schema version 1: write, resume, read in chunks, verify.
 
-    /images      (N,C,H,W)  uint8 by rounding, or float16 / float32 in [0,1]; chunked by whole batches
-    /logits      (N,K)      float32, the teacher's on the stored image
-    /labels      (N)        int64, argmax of the logits
-    /targets     (N,K)      float32, the soft target the image was made for; absent where there is none
-    /weights     (N)        float32, sampling weights with mean 1; absent where sampling is uniform
-    /generation  (N)        int32, the round it was made in
-    attributes   schema_version, kind, key, provenance (JSON), about (JSON: what people are to be told of the set)
+/images      (N,C,H,W)  uint8 by rounding, or float16 / float32 in [0,1]; chunked by whole batches
+/logits      (N,K)      float32, the teacher's on the stored image
+/labels      (N)        int64, argmax of the logits
+/targets     (N,K)      float32, the soft target the image was made for; absent where there is none
+/weights     (N)        float32, sampling weights with mean 1; absent where sampling is uniform
+/generation  (N)        int32, the round it was made in
+attributes   schema_version, kind, key, provenance (JSON), about (JSON: what people are to be told of the set)
 """
 
 import json
@@ -113,7 +113,7 @@ class Writer:
     def finish(self, whole, provenance: dict, about: dict):
         """Write the set as HDF5; its bytes do not tell how often the work was interrupted. Closes the working file."""
         if not self.done:
-            raise UserError(f"{self.path.parent}: no sample is left for the transfer set; loosen what selects them (threshold, deficit)")
+            raise UserError(f"{self.path.parent}: no sample is left; loosen what selects them (threshold, deficit)")
         with h5py.File(whole, "w") as out:
             out.attrs["schema_version"], out.attrs["kind"], out.attrs["key"] = SCHEMA_VERSION, KIND, self.key
             out.attrs["provenance"] = json.dumps(provenance, sort_keys=True)
@@ -170,8 +170,8 @@ class TransferSet:
     @property
     def layout(self) -> Layout:
         """Shapes, chunk and fields of this set."""
-        images = self.file["images"]
-        return Layout(images.shape[1:], self.file["logits"].shape[1], images.chunks[0], str(images.dtype), "targets" in self, "weights" in self)
+        images, classes = self.file["images"], self.file["logits"].shape[1]
+        return Layout(images.shape[1:], classes, images.chunks[0], str(images.dtype), "targets" in self, "weights" in self)
 
     def read(self, field: str, rows=slice(None)) -> np.ndarray:
         """Rows of a field as stored. ``rows``: a slice, or sorted unique indices."""
@@ -194,7 +194,8 @@ def _structure(file) -> list[str]:
     if not np.array_equal(version, SCHEMA_VERSION):
         return [f"has schema version {_one_line(repr(version))}, this program reads {SCHEMA_VERSION}"]
     problems = [] if isinstance(file.attrs.get("key"), str) else ["attribute key is missing"]
-    problems += [f"attribute {name} is no JSON mapping" for name in ("provenance", "about") if not _is_mapping(file.attrs.get(name))]
+    texts = {name: file.attrs.get(name) for name in ("provenance", "about")}
+    problems += [f"attribute {name} is no JSON mapping" for name, text in texts.items() if not _is_mapping(text)]
     for name in FIELDS:
         link = file.get(name, getlink=True)
         if link is None:
@@ -233,8 +234,8 @@ def _shapes(file) -> list[str]:
             problems.append(f"{name} is not chunked by whole samples (chunks {field.chunks})")
         elif math.prod(field.chunks) * field.dtype.itemsize > MAX_CHUNK_BYTES:
             problems.append(f"{name} has chunks of {field.chunks}, more than {MAX_CHUNK_BYTES >> 20} MiB each")
-        elif field.id.get_num_chunks() < (whole := -(-len(field) // field.chunks[0])):
-            problems.append(f"{name} declares {len(field)} samples, but only {field.id.get_num_chunks()} of {whole} chunks are there")
+        elif (there := field.id.get_num_chunks()) < (whole := -(-len(field) // field.chunks[0])):
+            problems.append(f"{name} declares {len(field)} samples, but only {there} of {whole} chunks are there")
     return problems
 
 

@@ -102,14 +102,20 @@ class Copy:
         return {name: digest for name, digest in named.items() if "_resolved" not in name}
 
 
+def at_once(*calls):
+    """What the functions return; run side by side, as most of the time goes into the start of programs."""
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        return [started.result() for started in [pool.submit(call) for call in calls]]
+
+
 @pytest.fixture(scope="session")
 def drivers(repository, tmp_path_factory):
-    """Two copies: one made by ``snakemake version``, one by ``dvc repro``; side by side, to save time. Not to be changed."""
+    """Two copies: one made by ``snakemake version``, one by ``dvc repro``. Tests leave them as they are."""
     folder = tmp_path_factory.mktemp("drivers")
     by_snakemake, by_dvc = (Copy.of_repository(repository, folder / name) for name in ("snakemake", "dvc"))
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        started = pool.submit(by_snakemake.snakemake, "--cores", "1", "all", "version"), pool.submit(by_dvc.dvc, "repro")
-        by_snakemake.said, by_dvc.said = (one.result() for one in started)
+    by_snakemake.said, by_dvc.said = at_once(
+        lambda: by_snakemake.snakemake("--cores", "1", "all", "version"), lambda: by_dvc.dvc("repro")
+    )
     return by_snakemake, by_dvc
 
 

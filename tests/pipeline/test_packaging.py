@@ -35,5 +35,5 @@ def test_workflow_is_formatted(repository):
 
 
 def test_lint(fresh):
-    hints = set(re.findall(r"^    \* (.*?):?$", fresh.snakemake("--lint"), re.M))
+    hints = set(re.findall(r"^    \* (.*?):?$", fresh.snakemake("--lint", fails=True), re.M))
     assert hints <= {"Specify a conda environment or container for each rule."}

@@ -24,7 +24,12 @@ def copy(by_snakemake, tmp_path_factory):
 def start(copy, *command):
     environment = {**os.environ, "PYTHONPATH": "", "DFKD_THREADS": "1", "DFKD_DEVICE": "cpu"}
     return subprocess.Popen(
-        [sys.executable, "-m", *command], cwd=copy.folder, env=environment, text=True, stderr=subprocess.PIPE, start_new_session=True
+        [sys.executable, "-m", *command],
+        cwd=copy.folder,
+        env=environment,
+        text=True,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
 
 
@@ -75,7 +80,10 @@ def test_a_partial_file_of_another_config_is_not_used(copy):
     teacher = f"{TEACHER}/teacher.safetensors"
     out = copy.folder / SET.replace("n=600", "n=500")
     partial = out.with_name(".transfer_set.h5.partial")
-    kill_when(start(copy, "dfkd_steps.synthesize", str(out.relative_to(copy.folder)), teacher), lambda: partial.exists() and partial.stat().st_size > 200_000)
+    kill_when(
+        start(copy, "dfkd_steps.synthesize", str(out.relative_to(copy.folder)), teacher),
+        lambda: partial.exists() and partial.stat().st_size > 200_000,
+    )
     copy.edit("params/transfer/zskd.yaml", "method: zskd", "method: zskd\nlr: 0.01")
     again = start(copy, "dfkd_steps.synthesize", str(out.relative_to(copy.folder)), teacher)
     said = again.communicate()[1]
@@ -92,7 +100,9 @@ def test_training_resumes(copy):
 
     def run():
         command = [sys.executable, "-c", code, STUDENT, *inputs]
-        return subprocess.Popen(command, cwd=copy.folder, env=environment, text=True, stderr=subprocess.PIPE, start_new_session=True)
+        return subprocess.Popen(
+            command, cwd=copy.folder, env=environment, text=True, stderr=subprocess.PIPE, start_new_session=True
+        )
 
     kill_when(run(), lambda: (folder / ".student.safetensors.partial").exists())
     second = run()

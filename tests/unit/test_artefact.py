@@ -62,7 +62,9 @@ def test_key_of(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("content", [b"", b"\0" * 100, b"hello", b"\xff" * 2000, b"[" * 100_000, b'{"a": 1}', b"[]", b"null", b'{"key": 3}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"\0" * 100, b"hello", b"\xff" * 2000, b"[" * 100_000, b'{"a": 1}', b"[]", b"null", b'{"key": 3}']
+)
 def test_foreign_files_carry_no_key(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     told = fault(artefact.key_of, tmp_path / name)
@@ -86,12 +88,15 @@ def test_changed_bytes_give_a_key_or_a_fault(tmp_path, name):
             raw[rng.randrange(len(raw))] ^= 1 << rng.randrange(8)
         (tmp_path / name).write_bytes(raw)
         try:
-            assert isinstance(artefact.key_of(tmp_path / name), str)
+            told = artefact.key_of(tmp_path / name)
         except UserError as error:
-            assert len(str(error).splitlines()) == 1
+            told = str(error)
+        assert isinstance(told, str) and (told.isprintable() or name == "x.json")
 
 
-@pytest.mark.parametrize("metadata", [None, {}, {"dfkd": "[]"}, {"dfkd": "3"}, {"dfkd": "{"}, {"dfkd": '{"key": [1]}'}, {"format": "pt"}])
+@pytest.mark.parametrize(
+    "metadata", [None, {}, {"dfkd": "[]"}, {"dfkd": "3"}, {"dfkd": "{"}, {"dfkd": '{"key": [1]}'}, {"format": "pt"}]
+)
 def test_foreign_safetensors(tmp_path, metadata):
     save_file({"w": torch.zeros(3)}, tmp_path / "x.safetensors", metadata)
     assert "make it again" in fault(artefact.key_of, tmp_path / "x.safetensors")
@@ -121,7 +126,7 @@ def test_working_yields_the_hidden_file_and_cleans_up(tmp_path):
 
 def test_a_failed_step_keeps_what_it_did_and_lets_go_of_the_lock(tmp_path):
     out = tmp_path / "x.h5"
-    with pytest.raises(UserError, match="on purpose"), artefact.working(out, "key") as partial:
+    with pytest.raises(UserError, match="on purpose"), artefact.working(out, "key") as partial:  # noqa: PT012
         partial.write_text("half")
         raise UserError("on purpose")
     assert sorted(os.listdir(tmp_path)) == [".x.h5.partial"]
@@ -146,7 +151,7 @@ class Worker:
             os.close(said)
             os.close(told)
             return
-        os.dup2(said, 2)  # where "waiting for ..." goes
+        sys.stderr = os.fdopen(os.dup(said), "w")  # where "waiting for ..." goes
         try:
             with artefact.working(out, "key") as partial:
                 os.write(said, b"None\n" if partial is None else b"works\n")
@@ -177,13 +182,7 @@ class Worker:
         return found
 
 
-@pytest.fixture
-def real_stderr(monkeypatch):
-    """Standard error as a process has it, not pytest's."""
-    monkeypatch.setattr(sys, "stderr", open(2, "w", closefd=False))
-
-
-def test_a_second_process_waits_and_then_finds_it_made(tmp_path, real_stderr):
+def test_a_second_process_waits_and_then_finds_it_made(tmp_path):
     out = tmp_path / "out" / "metrics.json"
     first = Worker(out, wait=True)
     assert first.says() == "works\n"
@@ -194,7 +193,7 @@ def test_a_second_process_waits_and_then_finds_it_made(tmp_path, real_stderr):
     assert os.listdir(out.parent) == ["metrics.json"]
 
 
-def test_the_lock_of_a_killed_process_is_free(tmp_path, real_stderr):
+def test_the_lock_of_a_killed_process_is_free(tmp_path):
     out = tmp_path / "out" / "metrics.json"
     first = Worker(out, wait=True)
     assert first.says() == "works\n"
@@ -256,8 +255,9 @@ def test_job_refuses(here, arguments, told):
 
 
 def test_a_step_ends_with_one_line_and_code_2(here):
-    done = subprocess.run([sys.executable, "-m", "dfkd_steps.dataset", "results/a/teacher.safetensors"], capture_output=True, text=True,
-                          check=False, env={**os.environ, "PYTHONPATH": str(ROOT)})  # fmt: skip
+    command = [sys.executable, "-m", "dfkd_steps.dataset", "results/a/teacher.safetensors"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 2 and done.stdout == ""
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: results/a/teacher.safetensors: no step makes such a file")

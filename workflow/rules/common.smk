@@ -59,7 +59,8 @@ def made_again(wildcards):
 def show_results():
     """Print the table of the sweep at the end of a run that was asked for it."""
     targets = {str(target) for target in workflow.dag_settings.targets}
-    if not targets or targets & {"all", "version", "report", REPORT, TABLE}:
+    asked_for = not targets or targets & {"all", "version", "report", REPORT, TABLE}
+    if asked_for and all(map(os.path.exists, FINALS)):
         print(runs.to_text(runs.grouped(friendly(runs.read, FINALS))), REPORT, sep="\n")
 
 
@@ -81,7 +82,7 @@ class NothingToBeDone(logging.Handler):
             show_results()
 
 
-friendly(resolve.check, config, resolve.EXPERIMENT)
+friendly(resolve.check, config, os.path.relpath(workflow.configfiles[-1]))
 FINALS = resolve.finals(config)
 # Not in the processes that Snakemake starts for single jobs: there the decision is made.
 STALE = stale() if workflow.is_main_process else set()

@@ -1,0 +1,42 @@
+"""Every file in params/ and every default, and the page that lists them."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dfkd_steps import config, fields, reference, spec
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted(path for group in spec.GROUPS for path in (ROOT / "params" / group).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_every_file_loads_says_what_it_is_and_repeats_no_default(path):
+    group = path.parent.name
+    made = config.load(group, path.stem, ROOT / "params")
+    assert path.read_text().startswith("# ")
+    given = yaml.safe_load(path.read_text())
+    for item in dataclasses.fields(made):
+        default = reference.default_of(item)
+        if item.name in given and default != "???" and item.name != config.KIND_KEY.get(group):
+            assert getattr(made, item.name) != default, f"{item.name} is the default already"
+
+
+ALL = [(group, kind) for group in spec.GROUPS for kind in config.kinds(group)]
+
+
+@pytest.mark.parametrize(("group", "kind"), ALL)
+def test_every_default_is_allowed_and_every_field_says_what_it_means(group, kind):
+    for item in dataclasses.fields(config.schema(group, kind)):
+        default = reference.default_of(item)
+        assert item.metadata["doc"] and not item.metadata["doc"].endswith(".")
+        if default != "???":
+            assert fields.fault(item, default) is None, item.name
+
+
+def test_the_page_of_fields_is_up_to_date():
+    page = (ROOT / "docs/config.md").read_text("utf-8")
+    _, below = page.split(reference.MARKER)
+    assert below.strip() == reference.tables().strip(), "run: python -m dfkd_steps.reference docs/config.md"
