@@ -10,7 +10,6 @@ import numpy as np
 import torch
 
 from . import artefact, augment, networks, progress, runtime, training
-from .distill import check as check_fit
 from .synthesize import ask
 from .transfer_set import TransferSet, Writer, to_stored, to_unit
 
@@ -210,7 +209,7 @@ def run(job: artefact.Job):
     with TransferSet(job.inputs[1]) as transfer, artefact.working(job.out, job.key) as partial:
         if partial is None:
             return
-        check_fit(transfer, teacher.description)
+        transfer.require_fit(teacher.description)
         layout = transfer.layout
         if job.config.mode == "weight":
             layout = replace(layout, weights=True)
@@ -225,7 +224,9 @@ def run(job: artefact.Job):
         whole = job.out.with_name(f".{job.out.name}.whole")
         writer.finish(whole, job.provenance(device), {**transfer.about, "balance": job.config.mode, **histograms, **told})
         artefact.publish(whole, job.out)
-    progress.say(f"balance: {before.sum()} -> {after.sum()} samples, uncovered {told['uncovered'] or 'none'}, {time.monotonic() - started:.1f} s")
+    progress.say(
+        f"balance: {before.sum()} -> {after.sum()} samples, uncovered {told['uncovered'] or 'none'}, {time.monotonic() - started:.1f} s"
+    )
 
 
 if __name__ == "__main__":

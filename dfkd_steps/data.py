@@ -1,6 +1,6 @@
 """dataset.h5: uint8 images of a task, its labels, its class names, its mean and std.
 
-    /x_train /x_test (N,C,H,W) uint8    /y_train /y_test (N) int64    attributes: kind, key, provenance, classes (JSON), mean, std
+/x_train /x_test (N,C,H,W) uint8    /y_train /y_test (N) int64    attributes: kind, key, provenance, classes (JSON), mean, std
 """
 
 import json
@@ -58,7 +58,9 @@ def open_dataset(path) -> Dataset:
     try:
         with h5py.File(path, "r") as file:
             if file.attrs.get("kind") != KIND:
-                raise UserError(f"{path}: is no data set of dfkd (attribute kind is {file.attrs.get('kind')!r}); delete it and make it again")
+                raise UserError(
+                    f"{path}: is no data set of dfkd (attribute kind is {file.attrs.get('kind')!r}); delete it and make it again"
+                )
             sizes = {split: len(file[f"x_{split}"]) for split in ("train", "test")}
             return Dataset(path, file.attrs["key"], tuple(json.loads(file.attrs["classes"])), file["x_train"].shape[1:],
                            tuple(map(float, file.attrs["mean"])), tuple(map(float, file.attrs["std"])), sizes)  # fmt: skip

@@ -7,7 +7,7 @@ import time
 
 import torch
 
-from . import artefact, augment, losses, models, networks, progress, runtime, teacher, training
+from . import artefact, augment, losses, models, networks, progress, runtime, training
 from .errors import UserError
 from .transfer_set import TransferSet
 
@@ -50,24 +50,14 @@ def run(job: artefact.Job):
     with TransferSet(job.inputs[1]) as transfer, artefact.working(job.out, job.key) as partial:
         if partial is None:
             return
-        check(transfer, guide.description)
-        check_usable(transfer, job.config)
+        transfer.require_fit(guide.description)
+        check(transfer, job.config)
         net, description, history = distill(job.config, guide, transfer, partial, job.key, device)
-        teacher.publish(job, net, description, history, device)
+        networks.publish(job, net, description, history, device)
     progress.say(f"distill: {len(history)} epochs, {time.monotonic() - started:.1f} s")
 
 
-def check(transfer: TransferSet, description):
-    """Was the set made for such a teacher? One line if not."""
-    layout = transfer.layout
-    if tuple(layout.image_shape) != tuple(description.image_shape) or layout.num_classes != description.num_classes:
-        raise UserError(
-            f"{transfer.path}: images {tuple(layout.image_shape)} with {layout.num_classes} classes, but the teacher takes "
-            f"{tuple(description.image_shape)} with {description.num_classes}; make the set for this teacher"
-        )
-
-
-def check_usable(transfer: TransferSet, config):
+def check(transfer: TransferSet, config):
     """Can a student learn from the set as the config says? One line if not."""
     if not len(transfer):
         raise UserError(f"{transfer.path}: holds no samples, nothing to distil from; lower the threshold of balance")

@@ -30,7 +30,7 @@ def claim(poll: float = 0.5) -> str:
     folder.mkdir(exist_ok=True)
     while True:
         for index in range(number):
-            lock = open(folder / str(index), "w")
+            lock = open(folder / str(index), "w")  # noqa: SIM115 (held on purpose)
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

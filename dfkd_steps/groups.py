@@ -96,6 +96,7 @@ class Import:
     def check(self):
         if len(self.mean) != len(self.std):
             return f"mean has {len(self.mean)} values and std {len(self.std)}; give one each per channel"
+        return None
 
 
 @dataclass
@@ -142,7 +143,9 @@ class EqualBalance(Balance):
     mode: str = opt("equal", "none | equal | confidence | weight")
     per_class: int = opt(0, "samples per class (0 = the largest possible: N/K with resampling, else the rarest class)", lo=0)
     surplus: str = opt("random", "which to keep of a class with too many", choices=("random", "confident"))
-    deficit: str = opt("resample", "a class with too few: draw again with augmentation, or leave it short", choices=("resample", "short"))
+    deficit: str = opt(
+        "resample", "a class with too few: draw again with augmentation, or leave it short", choices=("resample", "short")
+    )
     rounds: int = opt(20, "rounds of drawing again with augmentation, before the rest is repeated as it is", lo=1, hi=1000)
     push_steps: int = opt(50, "targeted gradient steps for a class never predicted (0 = report it as uncovered)", lo=0, hi=10000)
     push_lr: float = opt(0.02, "step of the targeted push, in units of the image range [0,1]", above=0, hi=1)
@@ -172,7 +175,11 @@ class Student(Training):
     lr: float = opt(1e-3, "peak learning rate", above=0, hi=100)
     loss: str = opt("kd", "kd = tau^2 KL at temperature tau; l1 = mean absolute difference of logits", choices=("kd", "l1"))
     tau: float = opt(20.0, "temperature of kd", above=0, hi=1000)
-    augment: str = opt("strong", "view the teacher and the student are asked on", choices=("none", "shift", "flip-crop", "mild", "zskd", "strong"))
+    augment: str = opt(
+        "strong",
+        "view the teacher and the student are asked on",
+        choices=("none", "shift", "flip-crop", "mild", "zskd", "strong"),
+    )
     sampling: str = opt("uniform", "given = by the transfer set's sampling weights", choices=("uniform", "given"))
     steps_per_epoch: int = opt(0, "steps an epoch has (0 = one pass over the set)", lo=0)
 

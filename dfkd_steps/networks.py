@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from . import models
+from . import artefact, models, training
 from .errors import DAMAGE, UserError
 
 KIND = "network"
@@ -74,7 +74,9 @@ def read_metadata(path) -> dict:
         with safe_open(path, "pt") as file:
             content = json.loads((file.metadata() or {}).get(METADATA, "{}"))
     except (*DAMAGE, SafetensorError) as error:
-        raise UserError(f"{path}: is damaged or no safetensors file ({' '.join(str(error).split())[:100]}); delete it and make it again") from None
+        raise UserError(
+            f"{path}: is damaged or no safetensors file ({' '.join(str(error).split())[:100]}); delete it and make it again"
+        ) from None
     if not isinstance(content, dict) or content.get("kind") != KIND or not isinstance(content.get("description"), dict):
         raise UserError(f"{path}: is no network of dfkd; import it with a teacher of kind import")
     return content
@@ -92,13 +94,30 @@ def load(path, device="cpu") -> Classifier:
     net = build_net(description)
     try:
         with safe_open(path, "pt") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys()}
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a safe_open is no dict)
         net.load_state_dict(weights)
     except (SafetensorError, RuntimeError, OSError) as error:
-        raise UserError(f"{path}: weights do not fit {description.name} ({' '.join(str(error).split())[:160]}); make it again") from None
+        raise UserError(
+            f"{path}: weights do not fit {description.name} ({' '.join(str(error).split())[:160]}); make it again"
+        ) from None
     return Classifier(net, description).to(device, memory_format=torch.channels_last).eval()
 
 
 def load_frozen(path, device="cpu") -> Classifier:
     """A teacher: ``load``, and no weight takes a gradient."""
     return load(path, device).requires_grad_(False)
+
+
+def publish(job: artefact.Job, net, description, history, device):
+    """Write history.csv and then the network that vouches for it; both whole."""
+    table = training.history_csv(history)
+    for out, write in (
+        (job.out.with_name("history.csv"), lambda path: path.write_bytes(table)),
+        (
+            job.out,
+            lambda path: save(path, net, description, job.key, job.provenance(device), history_sha256=training.sha256(table)),
+        ),
+    ):
+        beside = out.with_name(f".{out.name}.whole")
+        write(beside)
+        artefact.publish(beside, out)

@@ -47,20 +47,8 @@ def run(job: artefact.Job):
         else:
             importer = {"import": foreign.import_checkpoint, "library": foreign.import_library}[job.config.kind]
             (net, description), history = importer(job.config, dataset), []
-        publish(job, net, description, history, device)
+        networks.publish(job, net, description, history, device)
     progress.say(f"teacher: {description.name}, {time.monotonic() - started:.1f} s")
-
-
-def publish(job: artefact.Job, net, description, history, device):
-    """Write history.csv and then the network that vouches for it; both whole."""
-    table = training.history_csv(history)
-    for out, write in (
-        (job.out.with_name("history.csv"), lambda path: path.write_bytes(table)),
-        (job.out, lambda path: networks.save(path, net, description, job.key, job.provenance(device), history_sha256=training.sha256(table))),
-    ):
-        beside = out.with_name(f".{out.name}.whole")
-        write(beside)
-        artefact.publish(beside, out)
 
 
 if __name__ == "__main__":

@@ -173,6 +173,16 @@ class TransferSet:
         images, classes = self.file["images"], self.file["logits"].shape[1]
         return Layout(images.shape[1:], classes, images.chunks[0], str(images.dtype), "targets" in self, "weights" in self)
 
+    def require_fit(self, description):
+        """Raise UserError unless the set has the image shape and the classes of a network's ``Description``."""
+        mine = tuple(self.layout.image_shape), self.layout.num_classes
+        wanted = tuple(description.image_shape), description.num_classes
+        if mine != wanted:
+            raise UserError(
+                f"{self.path}: images {mine[0]} with {mine[1]} classes, but the teacher takes "
+                f"{wanted[0]} with {wanted[1]}; make the set for this teacher"
+            )
+
     def read(self, field: str, rows=slice(None)) -> np.ndarray:
         """Rows of a field as stored. ``rows``: a slice, or sorted unique indices."""
         return self.file[field][rows]

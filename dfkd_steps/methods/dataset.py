@@ -28,7 +28,9 @@ class Method(Base):
         super().__init__(config, teacher, sources, device)
         have = sources[0].sizes["train"]
         if config.n > have:
-            raise UserError(f"transfer: n: {config.n} is more than the {have} training images of {config.source}; lower n or write n=0")
+            raise UserError(
+                f"transfer: n: {config.n} is more than the {have} training images of {config.source}; lower n or write n=0"
+            )
 
     @property
     def total(self) -> int:

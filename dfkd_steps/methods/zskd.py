@@ -19,7 +19,9 @@ class Config(TransferConfig):
 
     betas: list[float] = opt([1.0, 0.1], "scales of the Dirichlet concentration, an equal share of samples each", above=0, hi=100)
     tau: float = opt(20.0, "temperature of the teacher while pixels are optimised", above=0, hi=1000)
-    start: str = opt("uniform", "noise that pixels start from: uniform (the paper), or smooth (low-pass)", choices=("uniform", "smooth"))
+    start: str = opt(
+        "uniform", "noise that pixels start from: uniform (the paper), or smooth (low-pass)", choices=("uniform", "smooth")
+    )
     steps: int = opt(1500, "Adam steps at most", lo=1)
     lr: float = opt(0.05, "Adam step on pixels in [0,1]", above=0, hi=100)
     window: int = opt(50, "steps between two looks at whether a sample has converged", lo=1)

@@ -14,7 +14,16 @@ CLASSES = tuple("0123456789")
 SMALL = {"zskd": {"steps": 6, "lr": 0.1, "window": 2}, "noise": {}, "dataset": {"source": "other"}}
 # For each field that a spec can set, another value; a field not named here gets one from its type.
 OTHER = {
-    "zskd": {"betas": [3.0], "start": "smooth", "tau": 2.0, "steps": 3, "lr": 0.01, "window": 4, "tolerance": 0.2, "precision": "bf16"},
+    "zskd": {
+        "betas": [3.0],
+        "start": "smooth",
+        "tau": 2.0,
+        "steps": 3,
+        "lr": 0.01,
+        "window": 4,
+        "tolerance": 0.2,
+        "precision": "bf16",
+    },
     "noise": {"kind": "smooth"},
     "dataset": {"source": "third"},
 }

@@ -78,7 +78,7 @@ class Copy:
 
     def jobs(self, *arguments: str) -> dict[str, int]:
         """How many jobs of each rule Snakemake would run."""
-        said = self.snakemake("-n", "--quiet", "rules", *arguments)
+        said = self.snakemake(*arguments, "-n", "--quiet", "rules")
         table = re.search(r"^job +count\n[- ]+\n(.*?)\ntotal", said, re.M | re.S)
         found = dict(line.split() for line in table[1].splitlines()) if table else {}
         assert found or "Nothing to be done" in said, said

@@ -72,7 +72,7 @@ def spelled_out(command: str, folder) -> str:
 def test_same_commands(by_dvc):
     stages = yaml.safe_load((by_dvc.folder / "dvc.lock").read_text())["stages"]
     dvc = sorted(spelled_out(stage["cmd"], by_dvc.folder) for name, stage in stages.items() if name != "resolve")
-    shown = re.findall(r"^ +(python -m dfkd_steps\.\w+ .*)", by_dvc.snakemake("-n", "-F", "-p"), re.M)
+    shown = re.findall(r"^Shell command: (python -m dfkd_steps\.\w+ .*)", by_dvc.snakemake("-n", "-F", "-p"), re.M)
     assert sorted(spelled_out(command, by_dvc.folder) for command in shown) == dvc
     assert len(dvc) == sum(ALL.values())
     assert f"synthesize {ZSKD}/transfer_set.h5 {TEACHER}/teacher.safetensors" in dvc

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -92,11 +93,14 @@ def test_a_partial_file_of_another_config_is_not_used(copy):
 
 
 def test_training_resumes(copy):
-    copy.snakemake("--cores", "1", STUDENT.replace("lenet5-half+epochs=200/student.safetensors", "transfer_set.h5"))
     folder = (copy.folder / STUDENT).parent
-    code = "import sys; from dfkd_steps import artefact, training, distill; training.CHECKPOINT_EVERY = 0; artefact.main('distill', distill.run)"
+    code = (
+        "from dfkd_steps import artefact, distill, training; training.CHECKPOINT_EVERY = 0; artefact.main('distill', distill.run)"
+    )
+    balanced = str(Path(STUDENT).parents[1] / "transfer_set.h5")
     environment = {**os.environ, "PYTHONPATH": str(copy.folder), "DFKD_THREADS": "1", "DFKD_DEVICE": "cpu"}
-    inputs = [f"{TEACHER}/teacher.safetensors", STUDENT.replace("lenet5-half+epochs=200/student.safetensors", "transfer_set.h5")]
+    inputs = [f"{TEACHER}/teacher.safetensors", balanced]
+    copy.snakemake("--cores", "1", balanced)
 
     def run():
         command = [sys.executable, "-c", code, STUDENT, *inputs]

@@ -16,4 +16,4 @@ rule balance:
     message:
         "balance: {wildcards.balance} over {wildcards.dataset}/{wildcards.teacher}/{wildcards.transfer}"
     shell:
-        "python -m dfkd_steps.balance {output:q} {input:q}" + TO_LOG
+        "python -m dfkd_steps.balance {output:q} {input:q} > {log:q} 2>&1"

@@ -6,8 +6,6 @@ REPORT = "report/index.html"
 TABLE = "report/results.csv"
 # Bytes depend on the number of threads a step computes with, so it is a setting and not what is left of --cores.
 THREADS = max(1, int(os.environ.get("DFKD_THREADS", "1")))
-# Everything a step says goes to its log; of a job that fails the profiles show it (show-failed-logs).
-TO_LOG = " > {log:q} 2>&1"
 
 
 def friendly(function, *arguments):

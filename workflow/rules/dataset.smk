@@ -17,4 +17,4 @@ rule dataset:
     message:
         "dataset: {wildcards.dataset}"
     shell:
-        "python -m dfkd_steps.dataset {output:q}" + TO_LOG
+        "python -m dfkd_steps.dataset {output:q} > {log:q} 2>&1"

@@ -18,4 +18,4 @@ rule distill:
     message:
         "distill: {wildcards.student} from {wildcards.dataset}/{wildcards.teacher}/{wildcards.transfer}/{wildcards.balance}"
     shell:
-        "python -m dfkd_steps.distill {output.network:q} {input:q}" + TO_LOG
+        "python -m dfkd_steps.distill {output.network:q} {input:q} > {log:q} 2>&1"

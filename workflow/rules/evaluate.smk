@@ -16,4 +16,4 @@ rule evaluate:
     message:
         "evaluate: {wildcards.dataset}/{wildcards.teacher}/{wildcards.transfer}/{wildcards.balance}/{wildcards.student}"
     shell:
-        "python -m dfkd_steps.evaluate {output:q} {input:q}" + TO_LOG
+        "python -m dfkd_steps.evaluate {output:q} {input:q} > {log:q} 2>&1"

@@ -17,4 +17,4 @@ rule report:
     message:
         "report: {output.page}"
     shell:
-        "python -m dfkd_steps.report {output.page:q} {params.metrics:q}" + TO_LOG
+        "python -m dfkd_steps.report {output.page:q} {params.metrics:q} > {log:q} 2>&1"

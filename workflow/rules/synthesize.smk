@@ -17,4 +17,4 @@ rule synthesize:
     message:
         "synthesize: {wildcards.transfer} from {wildcards.dataset}/{wildcards.teacher}"
     shell:
-        "python -m dfkd_steps.synthesize {output:q} {input:q}" + TO_LOG
+        "python -m dfkd_steps.synthesize {output:q} {input:q} > {log:q} 2>&1"

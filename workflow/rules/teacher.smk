@@ -17,4 +17,4 @@ rule teacher:
     message:
         "teacher: {wildcards.teacher} for {wildcards.dataset}"
     shell:
-        "python -m dfkd_steps.teacher {output.network:q} {input:q}" + TO_LOG
+        "python -m dfkd_steps.teacher {output.network:q} {input:q} > {log:q} 2>&1"

@@ -15,4 +15,4 @@ rule version:
     message:
         "version: DVC adopts the sweep"
     shell:
-        "(python -m dfkd_steps.audit {params.metrics:q} && dvc repro -q resolve && dvc commit -q -f && dvc status)" + TO_LOG
+        "(python -m dfkd_steps.audit {params.metrics:q} && dvc repro -q resolve && dvc commit -q -f && dvc status) > {log:q} 2>&1"
