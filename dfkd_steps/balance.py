@@ -224,9 +224,8 @@ def run(job: artefact.Job):
         whole = job.out.with_name(f".{job.out.name}.whole")
         writer.finish(whole, job.provenance(device), {**transfer.about, "balance": job.config.mode, **histograms, **told})
         artefact.publish(whole, job.out)
-    progress.say(
-        f"balance: {before.sum()} -> {after.sum()} samples, uncovered {told['uncovered'] or 'none'}, {time.monotonic() - started:.1f} s"
-    )
+    missing = ", ".join(told["uncovered"]) or "none"
+    progress.say(f"balance: {before.sum()} -> {after.sum()} samples, uncovered: {missing}, {time.monotonic() - started:.1f} s")
 
 
 if __name__ == "__main__":
