@@ -20,7 +20,7 @@ import h5py
 from safetensors import SafetensorError, safe_open
 
 from . import config, pipeline, runtime, spec
-from .errors import DAMAGE, UserError, complain
+from .errors import DAMAGE, UserError, complain, one_line
 
 LIBRARIES = ("torch", "torchvision", "numpy", "h5py", "safetensors")
 
@@ -86,7 +86,7 @@ def key_of(path) -> str:
         else:
             key = json.loads(path.read_text("utf-8")).get("key")
     except (*DAMAGE, SafetensorError) as error:
-        why = " ".join(str(error).split())[:120]
+        why = one_line(error, 120)
         raise UserError(f"{path}: is damaged or no {path.suffix} file of dfkd ({why}); delete it and make it again") from None
     if not isinstance(key, str):
         raise UserError(f"{path}: carries no key, so no step of dfkd made it; delete it and make it again")

@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from .errors import UserError
+from .errors import UserError, one_line
 
 KIND = "dataset"
 
@@ -70,4 +70,4 @@ def open_dataset(path) -> Dataset:
     except (OSError, RuntimeError, KeyError, ValueError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path}: is damaged ({' '.join(str(error).split())[:100]}); delete it and make it again") from None
+        raise UserError(f"{path}: is damaged ({one_line(error)}); delete it and make it again") from None

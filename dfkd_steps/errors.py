@@ -19,3 +19,8 @@ def complain(error) -> int:
 
 # What h5py, json and zip readers raise for a broken or foreign file.
 DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, EOFError, MemoryError)
+
+
+def one_line(error, limit: int = 100) -> str:
+    """What an error says, as a single line of at most ``limit`` characters."""
+    return " ".join(str(error).split())[:limit]

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torchmetrics.functional import classification, kl_divergence
 
-from . import artefact, data, networks, probe, progress, runtime, spec
+from . import artefact, data, networks, probe, progress, runtime, spec, training
 from .errors import UserError
 
 BATCH = 1000
@@ -65,7 +65,7 @@ def outputs(student, teacher, dataset, device):
     starts = range(0, dataset.sizes["test"], BATCH)
     for start in progress.bar(starts, desc="evaluate", unit="batch"):
         images, labels = dataset.read("test", slice(start, start + BATCH))
-        images = torch.from_numpy(images).to(device).float().div_(255).contiguous(memory_format=torch.channels_last)
+        images = training.to_float(torch.from_numpy(images).to(device))
         parts.append((student(images).float().cpu(), teacher(images).float().cpu(), torch.from_numpy(labels)))
     return tuple(torch.cat(part) for part in zip(*parts))
 

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from . import networks
-from .errors import DAMAGE, UserError
+from .errors import DAMAGE, UserError, one_line
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 PREFIXES = ("module.", "_orig_mod.")  # of nn.DataParallel and torch.compile
@@ -238,4 +238,4 @@ def _sha256(path) -> str:
 
 
 def _line(error) -> str:
-    return " ".join(str(error).split())[:140]
+    return one_line(error, 140)

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from . import artefact, data, networks, transfer_set
-from .errors import DAMAGE, UserError
+from .errors import DAMAGE, UserError, one_line
 from .transfer_set import TransferSet, to_unit
 
 GRID_CLASSES, GRID_SAMPLES, CELL = 20, 10, 64
@@ -50,7 +50,7 @@ def _readable(path):
     except UserError:
         raise
     except DAMAGE as error:
-        raise UserError(f"{path}: is damaged ({' '.join(str(error).split())[:100]}); delete it and make it again") from None
+        raise UserError(f"{path}: is damaged ({one_line(error)}); delete it and make it again") from None
 
 
 def _pairs(mapping, indent=0):

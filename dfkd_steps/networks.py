@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from . import artefact, models, training
-from .errors import DAMAGE, UserError
+from .errors import DAMAGE, UserError, one_line
 
 KIND = "network"
 METADATA = "dfkd"
@@ -74,9 +74,7 @@ def read_metadata(path) -> dict:
         with safe_open(path, "pt") as file:
             content = json.loads((file.metadata() or {}).get(METADATA, "{}"))
     except (*DAMAGE, SafetensorError) as error:
-        raise UserError(
-            f"{path}: is damaged or no safetensors file ({' '.join(str(error).split())[:100]}); delete it and make it again"
-        ) from None
+        raise UserError(f"{path}: is damaged or no safetensors file ({one_line(error)}); delete it and make it again") from None
     if not isinstance(content, dict) or content.get("kind") != KIND or not isinstance(content.get("description"), dict):
         raise UserError(f"{path}: is no network of dfkd; import it with a teacher of kind import")
     return content
@@ -97,9 +95,7 @@ def load(path, device="cpu") -> Classifier:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a safe_open is no dict)
         net.load_state_dict(weights)
     except (SafetensorError, RuntimeError, OSError) as error:
-        raise UserError(
-            f"{path}: weights do not fit {description.name} ({' '.join(str(error).split())[:160]}); make it again"
-        ) from None
+        raise UserError(f"{path}: weights do not fit {description.name} ({one_line(error, 160)}); make it again") from None
     return Classifier(net, description).to(device, memory_format=torch.channels_last).eval()
 
 

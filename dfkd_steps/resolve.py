@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from . import artefact, config, pipeline, spec
-from .errors import UserError
+from .errors import UserError, one_line
 
 EXPERIMENT = "params/experiment.yaml"
 RESOLVED = "results/_resolved"
@@ -29,7 +29,7 @@ def read(path=EXPERIMENT) -> dict[str, list[str]]:
     try:
         content = OmegaConf.to_container(OmegaConf.load(path))
     except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is not readable YAML: {' '.join(str(error).split())[:200]}; mend the file") from None
+        raise UserError(f"{path}: is not readable YAML: {one_line(error, 200)}; mend the file") from None
     groups = ", ".join(spec.GROUPS)
     if not isinstance(content, dict) or not all(isinstance(content.get(group), list) for group in spec.GROUPS):
         raise UserError(f"{path}: must give a list of specs for each of {groups}; write lines like 'teacher: [lenet5]'")

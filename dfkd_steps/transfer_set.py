@@ -17,7 +17,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from .errors import DAMAGE, UserError
+from .errors import DAMAGE, UserError, one_line
 from .journal import Journal
 
 SCHEMA_VERSION = 1
@@ -144,11 +144,11 @@ class TransferSet:
         try:
             self.file = h5py.File(path, "r")
         except DAMAGE as error:
-            raise UserError(f"{path}: is damaged or no HDF5 file ({_one_line(error)}); delete it and make it again") from None
+            raise UserError(f"{path}: is damaged or no HDF5 file ({one_line(error)}); delete it and make it again") from None
         try:
             problems = _structure(self.file)
         except DAMAGE as error:
-            problems = [f"is damaged ({_one_line(error)})"]
+            problems = [f"is damaged ({one_line(error)})"]
         if problems:
             self.file.close()
             raise UserError("\n".join(f"{path}: {problem}; delete it and make it again" for problem in problems))
@@ -193,16 +193,12 @@ class TransferSet:
             yield start, {field: self.file[field][start : start + rows] for field in fields}
 
 
-def _one_line(error):
-    return " ".join(str(error).split())[:100]
-
-
 def _structure(file) -> list[str]:
     kind, version = (file.attrs.get(name) for name in ("kind", "schema_version"))
     if not isinstance(kind, str) or kind != KIND:
-        return [f"is no transfer set (attribute kind is {_one_line(repr(kind))}, expected {KIND!r})"]
+        return [f"is no transfer set (attribute kind is {one_line(repr(kind))}, expected {KIND!r})"]
     if not np.array_equal(version, SCHEMA_VERSION):
-        return [f"has schema version {_one_line(repr(version))}, this program reads {SCHEMA_VERSION}"]
+        return [f"has schema version {one_line(repr(version))}, this program reads {SCHEMA_VERSION}"]
     problems = [] if isinstance(file.attrs.get("key"), str) else ["attribute key is missing"]
     texts = {name: file.attrs.get(name) for name in ("provenance", "about")}
     problems += [f"attribute {name} is no JSON mapping" for name, text in texts.items() if not _is_mapping(text)]
@@ -268,7 +264,7 @@ def verify(path) -> list[str]:
                 if len(problems) > 20:
                     return [*problems, "and perhaps more: stopped here"]
         except DAMAGE as error:
-            return [*problems, f"cannot be read to its end ({_one_line(error)})"]
+            return [*problems, f"cannot be read to its end ({one_line(error)})"]
         if not problems and abs(weight / len(transfer) - 1) > 1e-3:
             problems.append(f"weights have the mean {weight / len(transfer):.4g}, expected 1")
     return problems

@@ -8,7 +8,7 @@ import jinja2
 import numpy as np
 
 from .. import __version__, spec
-from ..errors import UserError
+from ..errors import UserError, one_line
 from ..transfer_set import TransferSet, class_counts
 from . import figures
 from .runs import COLUMNS, Group, Run, baseline, grouped, without_seed
@@ -115,7 +115,7 @@ def _curves(path):
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read ({' '.join(str(error).split())[:100]}); delete it and make it again") from None
+        raise UserError(f"{path}: cannot be read ({one_line(error)}); delete it and make it again") from None
     charts = []
     for name in rows[0] if rows else []:
         try:

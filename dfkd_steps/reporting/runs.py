@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from .. import pipeline, spec
-from ..errors import UserError
+from ..errors import UserError, one_line
 from ..transfer_set import TransferSet
 
 # Runs that differ in these groups' seeds alone are repeats. Another seed of the data set is another test set: no repeat.
@@ -126,7 +126,7 @@ def _read(path):
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; make it first (snakemake {path})") from None
     except ValueError as error:
-        raise UserError(f"{path}: is no JSON ({' '.join(str(error).split())[:100]}); delete it and make it again") from None
+        raise UserError(f"{path}: is no JSON ({one_line(error)}); delete it and make it again") from None
     if problem := _fault(metrics, specs):
         raise UserError(f"{path}: {problem}; delete it and make it again")
     about = _about(path)

@@ -10,29 +10,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small_set import BATCHES, LAYOUT, batch, fill
 
 from dfkd_steps import transfer_set
 from dfkd_steps.errors import UserError
-from dfkd_steps.transfer_set import Layout, TransferSet, Writer
-
-LAYOUT = Layout((1, 4, 4), 3, 8)
-BATCHES = 4
-
-
-def batch(index, rows=8):
-    """A batch with all fields of LAYOUT, a function of its number."""
-    rng = np.random.default_rng(index)
-    logits = rng.normal(size=(rows, 3)).astype(np.float32)
-    targets = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    return {"images": rng.integers(0, 256, (rows, 1, 4, 4), dtype=np.uint8), "logits": logits, "labels": logits.argmax(1),
-            "targets": targets, "generation": np.full(rows, index)}  # fmt: skip
-
-
-def fill(path, whole, key="k"):
-    writer = Writer(path, key, LAYOUT)
-    for index in range(writer.batches, BATCHES):
-        writer.append(**batch(index))
-    writer.finish(whole, {"step": "synthesize"}, {"label": "test"})
+from dfkd_steps.transfer_set import TransferSet
 
 
 @pytest.fixture

@@ -11,30 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_set
+from small_set import BATCHES, LAYOUT, batch
 
 from dfkd_steps.errors import UserError
 from dfkd_steps.journal import Journal
 from dfkd_steps.transfer_set import Layout, Writer
 
 ROOT = Path(__file__).parents[2]
-LAYOUT = Layout((1, 4, 4), 3, 8)
-BATCHES = 4
-
-
-def batch(index, rows=8):
-    """A batch with all fields of LAYOUT, a function of its number."""
-    rng = np.random.default_rng(index)
-    logits = rng.normal(size=(rows, 3)).astype(np.float32)
-    targets = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    return {"images": rng.integers(0, 256, (rows, 1, 4, 4), dtype=np.uint8), "logits": logits, "labels": logits.argmax(1),
-            "targets": targets, "generation": np.full(rows, index)}  # fmt: skip
 
 
 def fill(path, whole, key="k"):
-    writer = Writer(path, key, LAYOUT)
-    for index in range(writer.batches, BATCHES):
-        writer.append(**batch(index))
-    writer.finish(whole, {"step": "synthesize"}, {"label": "test"})
+    """Write the small set; returns the sha256 of the finished file."""
+    small_set.fill(path, whole, key)
     return hashlib.sha256(Path(whole).read_bytes()).hexdigest()
 
 
