@@ -220,9 +220,10 @@ def run(job: artefact.Job):
         before = np.bincount(transfer.read("labels"), minlength=len(classes))
         after = writer.counts
         histograms = {"classes": list(classes), "histogram_before": before.tolist(), "histogram_after": after.tolist()}
-        told = {"uncovered": [name for name, number in zip(classes, after) if not number], **told}
         whole = job.out.with_name(f".{job.out.name}.whole")
-        writer.finish(whole, job.provenance(device), {**transfer.about, "balance": job.config.mode, **histograms, **told})
+        told = {"uncovered": [name for name, number in zip(classes, after) if not number], **told}
+        about = {**transfer.about, "balance": job.config.mode, **histograms, **told}
+        writer.finish(whole, job.provenance(device), about, transfer.networks())
         artefact.publish(whole, job.out)
     missing = ", ".join(told["uncovered"]) or "none"
     progress.say(f"balance: {before.sum()} -> {after.sum()} samples, uncovered: {missing}, {time.monotonic() - started:.1f} s")

@@ -4,12 +4,13 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from . import artefact, models, training
+from . import artefact, generators, models, training
 from .errors import DAMAGE, UserError, one_line
 
 KIND = "network"
@@ -102,6 +103,28 @@ def load(path, device="cpu") -> Classifier:
 def load_frozen(path, device="cpu") -> Classifier:
     """A teacher: ``load``, and no weight takes a gradient."""
     return load(path, device).requires_grad_(False)
+
+
+def to_plain(network) -> tuple[dict, dict]:
+    """A classifier or a generator as (description, {weight: array}), for the file of a transfer set."""
+    if isinstance(network, generators.Generator):
+        description, inner = {"kind": "generator", **generators.describe(network)}, network
+    else:
+        description, inner = {"kind": KIND, **asdict(network.description)}, network.net
+    return description, {name: value.detach().cpu().numpy() for name, value in inner.state_dict().items()}
+
+
+def from_plain(description: dict, weights: dict, device="cpu"):
+    """What ``to_plain`` took apart, in eval mode and without gradients."""
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in description.items()}
+    weights = {name: torch.from_numpy(np.asarray(value)) for name, value in weights.items()}
+    if values.pop("kind") == "generator":
+        made = generators.rebuild(values, weights)
+    else:
+        described = Description(**values)
+        made = Classifier(build_net(described), described)
+        made.net.load_state_dict(weights)
+    return made.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
 def publish(job: artefact.Job, net, description, history, device):

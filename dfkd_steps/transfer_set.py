@@ -6,6 +6,8 @@
 /targets     (N,K)      float32, the soft target the image was made for; absent where there is none
 /weights     (N)        float32, sampling weights with mean 1; absent where sampling is uniform
 /generation  (N)        int32, the round it was made in
+/networks/NAME/...      weights of a network that was trained with the set (generators, a student), by the names of its
+                        state_dict; attribute description (JSON); absent where there is none
 attributes   schema_version, kind, key, provenance (JSON), about (JSON: what people are to be told of the set)
 """
 
@@ -110,8 +112,11 @@ class Writer:
                 at += part[name].nbytes
             yield part
 
-    def finish(self, whole, provenance: dict, about: dict):
-        """Write the set as HDF5; its bytes do not tell how often the work was interrupted. Closes the working file."""
+    def finish(self, whole, provenance: dict, about: dict, networks: dict | None = None):
+        """Write the set as HDF5; its bytes do not tell how often the work was interrupted. Closes the working file.
+
+        networks: name -> (description, {weight: array}).
+        """
         if not self.done:
             raise UserError(f"{self.path.parent}: no sample is left; loosen what selects them (threshold, deficit)")
         with h5py.File(whole, "w") as out:
@@ -127,6 +132,11 @@ class Writer:
                 for name, values in part.items():
                     out[name][start:stop] = values
                 start = stop
+            for name, (description, weights) in (networks or {}).items():
+                group = out.create_group(f"networks/{name}")
+                group.attrs["description"] = json.dumps(description, sort_keys=True)
+                for weight, values in weights.items():
+                    group.create_dataset(weight, data=values, track_times=False)
         self.close()
 
     def close(self):
@@ -182,6 +192,17 @@ class TransferSet:
                 f"{self.path}: images {mine[0]} with {mine[1]} classes, but the teacher takes "
                 f"{wanted[0]} with {wanted[1]}; make the set for this teacher"
             )
+
+    def networks(self) -> dict:
+        """The networks kept with the set: name -> (description, {weight: array}). Raises UserError where they are damaged."""
+        try:
+            groups = self.file.get("networks", {})
+            return {
+                name: (json.loads(group.attrs["description"]), {weight: group[weight][()] for weight in group})
+                for name, group in groups.items()
+            }
+        except (*DAMAGE, TypeError) as error:
+            raise UserError(f"{self.path}: its networks are damaged ({one_line(error)}); delete it and make it again") from None
 
     def read(self, field: str, rows=slice(None)) -> np.ndarray:
         """Rows of a field as stored. ``rows``: a slice, or sorted unique indices."""

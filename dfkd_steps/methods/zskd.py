@@ -78,8 +78,13 @@ class Method(Base):
         wanted = torch.from_numpy(targets).float().to(self.device)
         generator = runtime.generator("cpu", "zskd", config.seed, index, "pixels")
         start = NOISE[config.start](len(rows), self.teacher.description.image_shape, generator).to(self.device)
+
+        def losses_of(images, chosen):
+            with runtime.autocast(self.device, config.precision):
+                logits = self.teacher(images)
+            return losses.soft_cross_entropy(logits.float(), wanted[chosen], config.tau)
+
         images = pixels.optimise(
-            self.teacher, start, lambda logits, chosen: losses.soft_cross_entropy(logits, wanted[chosen], config.tau),
-            steps=config.steps, lr=config.lr, check=config.window, tolerance=config.tolerance, precision=config.precision,
-        )  # fmt: skip
+            start, losses_of, steps=config.steps, lr=config.lr, check=config.window, tolerance=config.tolerance
+        )
         return Batch(images, wanted)
