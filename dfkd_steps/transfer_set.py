@@ -19,6 +19,7 @@ import numpy as np
 
 from .errors import DAMAGE, UserError, one_line
 from .journal import Journal
+from .rows import Rows
 
 SCHEMA_VERSION = 1
 KIND = "transfer_set"
@@ -153,7 +154,7 @@ class TransferSet:
             self.file.close()
             raise UserError("\n".join(f"{path}: {problem}; delete it and make it again" for problem in problems))
         self.provenance, self.about = json.loads(self.file.attrs["provenance"]), json.loads(self.file.attrs["about"])
-        self.key = self.file.attrs["key"]
+        self.key, self.rows = self.file.attrs["key"], {}
 
     def __enter__(self):
         return self
@@ -186,6 +187,11 @@ class TransferSet:
     def read(self, field: str, rows=slice(None)) -> np.ndarray:
         """Rows of a field as stored. ``rows``: a slice, or sorted unique indices."""
         return self.file[field][rows]
+
+    def gather(self, field: str, rows) -> np.ndarray:
+        """Rows of a field as stored, read from the file. ``rows``: any integer array, unsorted, repeats allowed."""
+        reader = self.rows.get(field) or self.rows.setdefault(field, Rows(self.file[field]))
+        return reader(rows)
 
     def chunks(self, *fields: str, rows: int = 1024):
         """The set in order, ``rows`` samples at a time: (start, {field: array})."""
