@@ -19,7 +19,7 @@ from pathlib import Path
 import h5py
 from safetensors import SafetensorError, safe_open
 
-from . import config, pipeline, runtime, spec
+from . import config, hdf5, pipeline, runtime, spec
 from .errors import DAMAGE, UserError, complain, one_line
 
 LIBRARIES = ("torch", "torchvision", "numpy", "h5py", "safetensors")
@@ -67,6 +67,9 @@ def job(step: str, argv=None) -> Job:
         raise UserError(f"{out}: inputs are {' '.join(map(str, given)) or 'none'}; give {wanted}")
     group = pipeline.STEPS[step].group
     typed = config.load(group, specs[group]) if group else None
+    for one in needed:
+        if one.suffix == ".h5":  # a network's own checksum is compared where its weights are read
+            hdf5.check(one)
     keys = {"/".join(one.parts[len(spec.root_of(one).parts) :]): key_of(one) for one in needed}
     return Job(step, out, needed, typed, pipeline.make_key(step, specs, keys.values()), keys)
 

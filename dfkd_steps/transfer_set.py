@@ -17,6 +17,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from . import hdf5
 from .errors import DAMAGE, UserError, one_line
 from .journal import Journal
 from .rows import Rows
@@ -25,8 +26,6 @@ SCHEMA_VERSION = 1
 KIND = "transfer_set"
 IMAGE_TYPES = ("uint8", "float16", "float32")
 FIELDS = ("images", "logits", "labels", "targets", "weights", "generation")
-# Reading a set takes no more memory than a few chunks; a foreign file may declare any size.
-MAX_CHUNK_BYTES = 1 << 30
 VERIFY_BYTES = 64 << 20
 
 
@@ -128,6 +127,7 @@ class Writer:
                 for name, values in part.items():
                     out[name][start:stop] = values
                 start = stop
+        hdf5.seal(whole)
         self.close()
 
     def close(self):
@@ -208,17 +208,7 @@ def _structure(file) -> list[str]:
     problems = [] if isinstance(file.attrs.get("key"), str) else ["attribute key is missing"]
     texts = {name: file.attrs.get(name) for name in ("provenance", "about")}
     problems += [f"attribute {name} is no JSON mapping" for name, text in texts.items() if not _is_mapping(text)]
-    for name in FIELDS:
-        link = file.get(name, getlink=True)
-        if link is None:
-            if name not in ("targets", "weights"):
-                problems.append(f"field {name} is missing")
-        elif not isinstance(link, h5py.HardLink) or not isinstance(file[name], h5py.Dataset):
-            problems.append(f"field {name} is no data set of this file")
-        elif file[name].external or file[name].is_virtual:
-            problems.append(f"field {name} lies in another file")
-        elif file[name].shape is None:
-            problems.append(f"field {name} is empty")
+    problems += hdf5.faults(file, (name for name in FIELDS if name in list(file) or name not in ("targets", "weights")))
     return problems or _shapes(file)
 
 
@@ -242,12 +232,8 @@ def _shapes(file) -> list[str]:
         field, expected = file[name], (len(images), *shape)
         if field.shape != expected or str(field.dtype) != kind:
             problems.append(f"{name} is {field.dtype} of shape {field.shape}, expected {kind} {expected}")
-        elif field.chunks is None or field.chunks[1:] != shape:
-            problems.append(f"{name} is not chunked by whole samples (chunks {field.chunks})")
-        elif math.prod(field.chunks) * field.dtype.itemsize > MAX_CHUNK_BYTES:
-            problems.append(f"{name} has chunks of {field.chunks}, more than {MAX_CHUNK_BYTES >> 20} MiB each")
-        elif (there := field.id.get_num_chunks()) < (whole := -(-len(field) // field.chunks[0])):
-            problems.append(f"{name} declares {len(field)} samples, but only {there} of {whole} chunks are there")
+        elif fault := hdf5.chunk_fault(field):
+            problems.append(f"{name} {fault}")
     return problems
 
 
