@@ -20,7 +20,7 @@ import h5py
 from safetensors import SafetensorError, safe_open
 
 from . import config, hdf5, pipeline, runtime, spec
-from .errors import DAMAGE, UserError, complain, one_line
+from .errors import DAMAGE, UserError, complain, of_system, one_line
 
 LIBRARIES = ("torch", "torchvision", "numpy", "h5py", "safetensors")
 
@@ -169,12 +169,16 @@ def write_json(out, content: dict):
 
 def main(step: str, run):
     """Entry of a step: ``run(job)`` inside; bad input is one line and exit code 2."""
+    out = step
     try:
         runtime.setup()
-        run(job(step))
+        asked = job(step)
+        out = asked.out
+        run(asked)
     except UserError as error:
         sys.exit(complain(error))
-    except OSError as error:
-        if error.errno is None:
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not (why := of_system(error)):
             raise
-        sys.exit(complain(f"{error.filename or step}: {error.strerror}; make room or mend the permissions, then run again"))
+        where = getattr(error, "filename", None) or out
+        sys.exit(complain(f"{where}: {why}; make room or mend the permissions, then run again"))

@@ -46,14 +46,13 @@ def write(path, key: str, provenance: dict, classes, arrays: dict[str, np.ndarra
     values = np.arange(256) / 255
     mean = counts @ values / counts.sum(1)
     std = np.sqrt(np.maximum(counts @ values**2 / counts.sum(1) - mean**2, 1e-12))
-    with h5py.File(path, "w") as file:
+    fields = {name: (arrays[name].shape, arrays[name].dtype, min(256, len(arrays[name]))) for name in sorted(arrays)}
+    with hdf5.create(path, fields) as (file, made):
         file.attrs["kind"], file.attrs["key"] = KIND, key
         file.attrs["provenance"], file.attrs["classes"] = json.dumps(provenance, sort_keys=True), json.dumps(list(classes))
         file.attrs["mean"], file.attrs["std"] = mean, std
-        for name in sorted(arrays):
-            chunk = (min(256, len(arrays[name])), *arrays[name].shape[1:])
-            file.create_dataset(name, data=arrays[name], chunks=chunk, track_times=False)
-    hdf5.seal(path)
+        for name, field in made.items():
+            field.append(arrays[name])
 
 
 def open_dataset(path) -> Dataset:

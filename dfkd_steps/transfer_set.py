@@ -114,20 +114,15 @@ class Writer:
         """Write the set as HDF5; its bytes do not tell how often the work was interrupted. Closes the working file."""
         if not self.done:
             raise UserError(f"{self.path.parent}: no sample is left; loosen what selects them (threshold, deficit)")
-        with h5py.File(whole, "w") as out:
+        chunk = max(1, min(self.layout.chunk, self.done))
+        fields = {name: ((self.done, *shape), kind, chunk) for name, shape, kind in self.layout.fields()}
+        with hdf5.create(whole, fields) as (out, made):
             out.attrs["schema_version"], out.attrs["kind"], out.attrs["key"] = SCHEMA_VERSION, KIND, self.key
             out.attrs["provenance"] = json.dumps(provenance, sort_keys=True)
             out.attrs["about"] = json.dumps(about, sort_keys=True)
-            for name, shape, kind in self.layout.fields():
-                chunk = max(1, min(self.layout.chunk, self.done))
-                out.create_dataset(name, (self.done, *shape), kind, chunks=(chunk, *shape), track_times=False)
-            start = 0
             for part in self._batches():
-                stop = start + len(part["labels"])
                 for name, values in part.items():
-                    out[name][start:stop] = values
-                start = stop
-        hdf5.seal(whole)
+                    made[name].append(values)
         self.close()
 
     def close(self):
