@@ -19,8 +19,8 @@ from pathlib import Path
 import h5py
 from safetensors import SafetensorError, safe_open
 
-from . import config, pipeline, runtime, spec
-from .errors import DAMAGE, UserError, complain, one_line
+from . import config, hdf5, pipeline, runtime, spec
+from .errors import DAMAGE, UserError, complain, of_system, one_line
 
 LIBRARIES = ("torch", "torchvision", "numpy", "h5py", "safetensors")
 
@@ -67,6 +67,9 @@ def job(step: str, argv=None) -> Job:
         raise UserError(f"{out}: inputs are {' '.join(map(str, given)) or 'none'}; give {wanted}")
     group = pipeline.STEPS[step].group
     typed = config.load(group, specs[group]) if group else None
+    for one in needed:
+        if one.suffix == ".h5":  # a network's own checksum is compared where its weights are read
+            hdf5.check(one)
     keys = {"/".join(one.parts[len(spec.root_of(one).parts) :]): key_of(one) for one in needed}
     return Job(step, out, needed, typed, pipeline.make_key(step, specs, keys.values()), keys)
 
@@ -166,12 +169,16 @@ def write_json(out, content: dict):
 
 def main(step: str, run):
     """Entry of a step: ``run(job)`` inside; bad input is one line and exit code 2."""
+    out = step
     try:
         runtime.setup()
-        run(job(step))
+        asked = job(step)
+        out = asked.out
+        run(asked)
     except UserError as error:
         sys.exit(complain(error))
-    except OSError as error:
-        if error.errno is None:
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not (why := of_system(error)):
             raise
-        sys.exit(complain(f"{error.filename or step}: {error.strerror}; make room or mend the permissions, then run again"))
+        where = getattr(error, "filename", None) or out
+        sys.exit(complain(f"{where}: {why}; make room or mend the permissions, then run again"))

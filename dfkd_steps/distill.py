@@ -40,7 +40,7 @@ class Fresh:
     """New images from the generators kept with the set, members in turn, in place of the stored ones."""
 
     def __init__(self, transfer: TransferSet, device):
-        made = [networks.from_plain(*one, device) for _, one in sorted(transfer.networks().items())]
+        made = [networks.from_bytes(one, transfer.path, device) for _, one in sorted(transfer.networks().items())]
         self.members = [one for one in made if isinstance(one, generators.Generator)]
         if not self.members:
             raise UserError(f"{transfer.path}: holds no generator, so nothing fresh can be drawn; set fresh: false")
@@ -85,15 +85,16 @@ class Held:
 def begin(config, guide, transfer: TransferSet, device):
     """The student before the first step: fresh weights, or those of the student that was trained with the set."""
     like = guide.description
+    if config.init == "transfer":
+        kept = transfer.networks().get("student")
+        student = kept and networks.from_bytes(kept, transfer.path)
+        if not kept or student.description.name != config.arch:
+            have = f"one of {student.description.name}" if kept else "none"
+            raise UserError(f"{transfer.path}: has no student {config.arch} to start from ({have}); set init: random")
+        return student.requires_grad_(True).to(device, memory_format=torch.channels_last)
     description = networks.Description("arch", config.arch, like.classes, like.image_shape, like.mean, like.std)
     torch.manual_seed(runtime.seed_of("student", config.seed))
     student = networks.Classifier(models.build(config.arch, like.num_classes, like.image_shape), description)
-    if config.init == "transfer":
-        described, weights = transfer.networks().get("student", ({}, {}))
-        if described.get("name") != config.arch:
-            have = f"one of {described['name']}" if described else "none"
-            raise UserError(f"{transfer.path}: has no student {config.arch} to start from ({have}); set init: random")
-        student = networks.from_plain(described, weights).requires_grad_(True)
     return student.to(device, memory_format=torch.channels_last)
 
 
@@ -143,9 +144,7 @@ def distill(config, guide, transfer: TransferSet, partial, key, device):
     kept = {"priorities": priorities.delta} if priorities else {}
     if held:
         kept |= held.kept
-    history = training.fit(
-        student, config, steps, steps_of, partial, key, device, "student", kept, held.ended if held else None
-    )
+    history = training.fit(student, config, steps, steps_of, partial, key, device, "student", kept, held.ended if held else None)
     if held and history:
         held.select()
     return student, history

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -93,15 +93,3 @@ def build(like, *, latent: int, width: int, head: str = "sigmoid", classes=(), s
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Generator(described)
-
-
-def describe(generator: Generator) -> dict:
-    """Its description as plain values, for ``rebuild``."""
-    return asdict(generator.description)
-
-
-def rebuild(description: dict, weights: dict) -> Generator:
-    """The generator that was described, with its weights, in eval mode."""
-    made = Generator(GeneratorDescription(**description))
-    made.load_state_dict(weights)
-    return made.eval()

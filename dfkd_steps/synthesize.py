@@ -116,7 +116,7 @@ def run(job: artefact.Job):
             return
         writer, method = synthesize(job, teacher, sources, partial, device)
         whole, number = job.out.with_name(f".{job.out.name}.whole"), writer.done
-        kept = {name: networks.to_plain(network) for name, network in method.networks().items()}
+        kept = {name: networks.to_bytes(network) for name, network in method.networks().items()}
         writer.finish(whole, job.provenance(device), about(job, method), kept)
         artefact.publish(whole, job.out)
         state_of(partial).unlink(missing_ok=True)
