@@ -42,7 +42,7 @@ class Game(Method):
         super().__init__(config, teacher, sources, device)
         self.rounds = config.rounds
         self.objective = objective.Objective(config, teacher)
-        seed = runtime.seed_of(config.method, config.seed, "generator")
+        seed = self.seed_of("generator")
         made = generators.build(teacher.description, latent=config.latent, width=config.width, head=config.head, seed=seed)
         self.maker = made.to(device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.Adam(self.maker.parameters(), lr=config.lr_g, betas=(0.5, 0.999), fused=True)

@@ -101,8 +101,10 @@ def about(job: artefact.Job, method) -> dict:
     own = of_path(job.out)["dataset"]
     names = [one.parent.name for one in job.inputs[1:]]
     told = {"method": job.config.method, "data_free": not names, **method.about()}
-    if names:
+    if method.all_from_sources:
         told["label"] = "real data" if own in names else f"other data ({', '.join(names)})"
+    elif own in names:
+        told["label"] += ", with real data"
     return told
 
 

@@ -53,6 +53,7 @@ class Method:
 
     rounds = 0
     has_targets = False
+    all_from_sources = False  # True: holds nothing but images of its sources
 
     def __init__(self, config, teacher, sources, device):
         self.config, self.teacher, self.sources, self.device = config, teacher, sources, device
@@ -80,9 +81,13 @@ class Method:
         """What people are to be told of the set, e.g. ``{"label": "real data (fashion-mnist)"}``."""
         return {"label": self.config.method}
 
+    def seed_of(self, *parts) -> int:
+        """A seed by hash from the method, its seed and what it is for."""
+        return runtime.seed_of(self.config.method, self.config.seed, *parts)
+
     def generator(self, *parts) -> torch.Generator:
-        """A random generator on the method's device, seeded by the method, its seed and what it is for."""
-        return runtime.generator(self.device, self.config.method, self.config.seed, *parts)
+        """A random generator on the method's device, seeded by ``seed_of``."""
+        return torch.Generator(device=self.device).manual_seed(self.seed_of(*parts))
 
     @property
     def total(self) -> int:
