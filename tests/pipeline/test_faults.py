@@ -174,7 +174,7 @@ def test_two_snakemakes_at_once_and_the_lock_of_a_killed_one(by_dvc, tmp_path):
     first.wait()
     assert "Directory cannot be locked" in copy.snakemake("--cores", "1", target, fails=True)
     copy.snakemake("--unlock")
-    copy.snakemake("--cores", "1")
+    copy.snakemake("--cores", "1", target)
     assert copy.made() == expected
 
 

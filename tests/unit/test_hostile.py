@@ -15,7 +15,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dfkd_steps import array_files, data, foreign, groups, hdf5, models, networks, transfer_set
+from dfkd_steps import array_files, data, foreign, groups, hdf5, models, networks
 from dfkd_steps.errors import UserError
 from dfkd_steps.networks import Description
 
