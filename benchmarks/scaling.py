@@ -9,6 +9,7 @@ for, so both drivers and the audit take it for current, but nothing was computed
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -37,14 +38,15 @@ def checkout(folder: Path, size: int):
         run(folder, *command.split())
 
 
-def run(folder, *command) -> float:
-    """Seconds a command takes; it has to succeed."""
+def run(folder, *command) -> tuple[float, float]:
+    """Seconds a command takes, by the clock and of a processor; it has to succeed."""
     environment = {**os.environ, "PYTHONPATH": "", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    started = time.perf_counter()
+    started, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     done = subprocess.run(command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if done.returncode:
         sys.exit(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}")
-    return time.perf_counter() - started
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.perf_counter() - started, used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
 
 
 def fill() -> int:
@@ -100,7 +102,12 @@ def measure(folder: Path, size: int, dvc: bool):
         said["dvc status of one stage"] = run(folder, "dvc", "status", "report")
     print(f"{size} final targets, {jobs} distinct jobs ({size * 6 + 1} without shared prefixes)")
     for what, seconds in said.items():
-        print(f"  {what:28} {seconds:7.1f} s")
+        show(what, seconds)
+
+
+def show(what, seconds):
+    """A line of the table."""
+    print(f"  {what:28} {seconds[0]:7.1f} s by the clock {seconds[1]:7.1f} s of a processor", flush=True)
 
 
 def first(folder) -> str:
@@ -118,8 +125,8 @@ def main():
     if given.fill:
         print(fill())
         return
-    print(f"import torch {run('.', sys.executable, '-c', 'import torch'):5.1f} s, "
-          f"snakemake --version {run('.', 'snakemake', '--version'):5.1f} s")  # fmt: skip
+    show("import torch", run(".", sys.executable, "-c", "import torch"))
+    show("snakemake --version", run(".", "snakemake", "--version"))
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         for size in given.sizes:
             (Path(folder) / str(size)).mkdir()
