@@ -22,6 +22,8 @@ COPIED = ("dfkd_steps", "params", "workflow", "dvc.yaml", ".dvcignore", ".gitign
 # Lists of this many specs multiply to so many final targets.
 LISTS = {10: (1, 1, 5, 1, 2), 100: (1, 2, 5, 2, 5), 1000: (2, 2, 10, 5, 5)}
 NAMES = {"dataset": "mnist-5k", "teacher": "lenet5", "transfer": "noise", "balance": "equal", "student": "lenet5-half"}
+METRICS = {"top1": 90.0, "teacher_top1": 99.0, "n_test": 20, "classes": list("0123456789"), "per_class": [90.0] * 10,
+           "confusion_matrix": [[2] * 10] * 10, "provenance": []}  # fmt: skip
 LABEL = {"label": "noise", "data_free": True, "classes": list("0123456789")}
 
 
@@ -73,7 +75,7 @@ def fill() -> int:
             path.with_name(audit.HISTORY).write_bytes(table)
             networks.save(path, net, description, key, {}, history_sha256=training.sha256(table))
         elif step == "evaluate":
-            path.write_text(json.dumps({"key": key, "top1": 90.0, "teacher_top1": 99.0, "n_test": 20, "specs": path.parts[1:-1]}))
+            path.write_text(json.dumps(METRICS | {"key": key, "specs": path.parts[1:-1]}))
         else:
             writer = Writer(path.with_name("partial"), key, Layout((1, 4, 4), 10, 20, targets=False))
             writer.append(images=images, logits=logits, labels=labels, generation=np.zeros(20))
