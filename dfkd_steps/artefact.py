@@ -60,11 +60,16 @@ def job(step: str, argv=None) -> Job:
     arguments = parser.parse_args(argv)
     out, given = Path(arguments.out), [Path(one) for one in arguments.inputs]
     if pipeline.step_of(out) != step:
-        raise UserError(f"{out}: is made by the step {pipeline.step_of(out)}, not {step}; give a path like {template}")
-    specs, needed = spec.of_path(out), pipeline.inputs_of(out)
+        raise UserError(
+            f"{spec.shown(out)}: is made by the step {pipeline.step_of(out)}, not {step}; give a path like {template}"
+        )
+    specs = spec.of_path(out)
+    for name, text in specs.items():
+        spec.parse(name, text)
+    needed = pipeline.inputs_of(out)
     if given != needed:
         wanted = " ".join(map(str, needed)) or "no inputs"
-        raise UserError(f"{out}: inputs are {' '.join(map(str, given)) or 'none'}; give {wanted}")
+        raise UserError(f"{out}: inputs are {' '.join(map(spec.shown, given)) or 'none'}; give {wanted}")
     group = pipeline.STEPS[step].group
     typed = config.load(group, specs[group]) if group else None
     for one in needed:

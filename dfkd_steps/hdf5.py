@@ -48,7 +48,11 @@ class Field:
     """A data set that is written in order, a chunk at a time and past HDF5's cache, so that a failed write is told at once."""
 
     def __init__(self, file, name, shape, kind, chunk):
-        self.data = file.create_dataset(name, shape, kind, chunks=(chunk, *shape[1:]), track_times=False)
+        places = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        # All chunks get their place now, one after the other, so that it does not depend on the order of writing.
+        places.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        places.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        self.data = file.create_dataset(name, shape, kind, chunks=(chunk, *shape[1:]), track_times=False, dcpl=places)
         self.chunk, self.place, self.filled = np.zeros(self.data.chunks, kind), 0, 0
 
     def append(self, values):
