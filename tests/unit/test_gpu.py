@@ -23,8 +23,8 @@ BRIEF = (
 @pytest.fixture
 def jobs():
     """Starts processes that claim a GPU and hold it until their input ends or they are killed."""
-    started, folder = [], Path(tempfile.mkdtemp())  # pytest's own folder can be entered by one user only
-    folder.chmod(0o755)
+    started, folder = [], Path(tempfile.mkdtemp())  # like /tmp; the folder of pytest is for one user
+    folder.chmod(0o1777)
 
     def start(gpus, code=HOLD, **environment):
         clean = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM_", "CUDA_", "DFKD_"))}
