@@ -19,7 +19,7 @@ from pathlib import Path
 import h5py
 from safetensors import SafetensorError, safe_open
 
-from . import config, hdf5, pipeline, runtime, spec
+from . import config, hdf5, pipeline, spec
 from .errors import DAMAGE, UserError, complain, of_system, one_line
 
 LIBRARIES = ("torch", "torchvision", "numpy", "h5py", "safetensors")
@@ -38,6 +38,8 @@ class Job:
 
     def provenance(self, device) -> dict:
         """What made the artefact; no dates, host names, durations or absolute paths, so that bytes repeat."""
+        from . import runtime  # imports torch, which takes seconds: not for the drivers, that only ask for keys
+
         return {
             "step": self.step,
             "config": dataclasses.asdict(self.config) if self.config is not None else {},
@@ -174,6 +176,8 @@ def write_json(out, content: dict):
 
 def main(step: str, run):
     """Entry of a step: ``run(job)`` inside; bad input is one line and exit code 2."""
+    from . import runtime
+
     out = step
     try:
         runtime.setup()

@@ -4,8 +4,6 @@ FILE = {name: step.template for name, step in pipeline.STEPS.items()}
 LOG = {name: f"logs/{path}.log" for name, path in FILE.items()}
 REPORT = "report/index.html"
 TABLE = "report/results.csv"
-# Bytes depend on the number of threads a step computes with, so it is a setting and not what is left of --cores.
-THREADS = max(1, int(os.environ.get("DFKD_THREADS", "1")))
 
 
 def friendly(function, *arguments):
@@ -72,6 +70,22 @@ def metrics_argument(wildcards):
     return f"@{listing}"
 
 
+def cancel_orphans():
+    """Cancel what a run in this folder that was killed has left in the queue of Slurm: two would work on one file.
+
+    What they have done so far is not lost, as a step resumes. No other run is at work here: Snakemake holds a lock.
+    """
+    if not shutil.which("squeue"):
+        return
+    listing = ["squeue", "--me", "--noheader", "--format=%A|%j|%Z"]
+    queued = subprocess.run(listing, capture_output=True, text=True).stdout.splitlines()
+    fields = [line.split("|", 2) for line in queued]
+    orphans = sorted({number for number, name, folder in fields if name.startswith("dfkd_") and os.path.samefile(folder, ".")})
+    if orphans:
+        logger.info(f"Cancelled, as the run that they belong to is gone: Slurm jobs {', '.join(orphans)}")
+        subprocess.run(["scancel", *orphans], check=True)
+
+
 class NothingToBeDone(logging.Handler):
     """Snakemake calls no hook when there is nothing to do; the table is shown then, too."""
 
@@ -80,9 +94,15 @@ class NothingToBeDone(logging.Handler):
             show_results()
 
 
-friendly(resolve.check, config, os.path.relpath(workflow.configfiles[-1]))
+# What the profiles reserve for a step, $DFKD_THREADS, is what runtime.threads() lets it compute with.
+threads = os.environ.get("DFKD_THREADS") or "1"
+if not re.fullmatch("0*[1-9][0-9]*", threads):
+    raise WorkflowError(f"DFKD_THREADS: {threads!r} is no number of threads; set a whole number above 0, or unset it")
+os.environ.update(DFKD_THREADS=threads)
 FINALS = resolve.finals(config)
-# Not in the processes that Snakemake starts for single jobs: there the decision is made.
-STALE = stale() if workflow.is_main_process else set()
+STALE = set()
+# Not in the processes that Snakemake starts for single jobs: there all is checked and decided.
 if workflow.is_main_process:
+    friendly(resolve.check, config, os.path.relpath(workflow.configfiles[-1]))
+    STALE = stale()
     logger.addHandler(NothingToBeDone())

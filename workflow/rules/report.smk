@@ -7,10 +7,6 @@ rule report:
         table=report(TABLE, caption="../report/table.rst", category="Results", labels={"file": "all runs, table"}),
     log:
         f"logs/{REPORT}.log",
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=30,
     params:
         metrics=metrics_argument,
         code=pipeline.report_code(),

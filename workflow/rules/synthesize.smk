@@ -6,11 +6,6 @@ rule synthesize:
         FILE["synthesize"],
     log:
         LOG["synthesize"],
-    threads: THREADS
-    resources:
-        gpu=1,
-        mem_mb=4000,
-        runtime=720,
     params:
         cfg=own_config("synthesize"),
         code=own_code("synthesize"),

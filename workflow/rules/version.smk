@@ -6,10 +6,6 @@ rule version:
         report=REPORT,
     log:
         "logs/version.log",
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=30,
     params:
         metrics=metrics_argument,
     message:
