@@ -176,18 +176,20 @@ def write_json(out, content: dict):
 
 def main(step: str, run):
     """Entry of a step: ``run(job)`` inside; bad input is one line and exit code 2."""
+    guarded(step, lambda: run(job(step)))
+
+
+def guarded(name: str, work):
+    """Call ``work()`` in a process that is set up for computing; bad input is one line and exit code 2."""
     from . import runtime
 
-    out = step
     try:
         runtime.setup()
-        asked = job(step)
-        out = asked.out
-        run(asked)
+        work()
     except UserError as error:
         sys.exit(complain(error))
     except (OSError, RuntimeError, SafetensorError) as error:
         if not (why := of_system(error)):
             raise
-        where = getattr(error, "filename", None) or out
+        where = getattr(error, "filename", None) or (sys.argv[1] if len(sys.argv) > 1 else name)
         sys.exit(complain(f"{where}: {why}; make room or mend the permissions, then run again"))

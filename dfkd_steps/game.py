@@ -34,6 +34,10 @@ class GameConfig(LearnerConfig, TransferConfig):
     collect: float = opt(0.5, "images are kept from this share of the rounds, the last ones", above=0, hi=1)
     precision: str = opt("fp32", "bf16 = autocast", choices=("fp32", "bf16"))
 
+    def pieces(self) -> int:
+        """One: a round needs all rounds before it."""
+        return 1
+
 
 class Game(Method):
     """Plays all rounds, keeps ``n`` images evenly from the last of them, and leaves the generator and the student."""

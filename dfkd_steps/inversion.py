@@ -29,6 +29,10 @@ class InversionConfig(LearnerConfig, TransferConfig):
     )
     precision: str = opt("fp32", "bf16 = autocast", choices=("fp32", "bf16"))
 
+    def pieces(self) -> int:
+        """One: a round needs all rounds before it."""
+        return 1
+
     def check(self):
         made = self.rounds * self.batch
         if self.batch > self.n:

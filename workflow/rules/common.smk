@@ -34,6 +34,13 @@ def source_sets(wildcards):
     return [FILE["dataset"].format(dataset=source) for source in friendly(pipeline.sources, wildcards.transfer)]
 
 
+def shards_of(wildcards):
+    """The shards of a transfer set with --config shards=N; none for a method that cannot be divided."""
+    pieces = friendly(lambda: spec_config.load("transfer", wildcards.transfer).pieces())
+    of = min(config.get("shards", 1), pieces)
+    return [str(shards.path_of(FILE["synthesize"], number, of)) for number in range(of)] if of > 1 else []
+
+
 def stale():
     """Files that do not belong to params/ and the code as they are now, by the keys they carry.
 
