@@ -88,6 +88,8 @@ def key_of(path) -> str:
         raise UserError(f"{path}: no such file; make it first (snakemake {path})")
     try:
         if path.suffix == ".h5":
+            if hdf5.stored(path) is None:
+                raise ValueError("no checksum at its end")
             with h5py.File(path, "r") as file:
                 key = file.attrs.get("key")
         elif path.suffix == ".safetensors":

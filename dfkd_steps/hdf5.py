@@ -87,13 +87,20 @@ def seal(path):
 
 def broken_seal(path) -> str | None:
     """Why a file is not as it was sealed, or None where it is. Reads all of it."""
+    mark = stored(path)
+    if mark is None:
+        return "is damaged or cut off (no checksum at its end)"
     with open(path, "rb") as file:
-        size = file.seek(0, 2) - LENGTH
-        file.seek(max(0, size))
+        found = _checksum(file, file.seek(0, 2) - LENGTH)
+    return None if b"%08x" % found == mark else "is damaged (its checksum is another)"
+
+
+def stored(path) -> bytes | None:
+    """The checksum at the end of a file; None where there is none, so that the file is foreign or cut off."""
+    with open(path, "rb") as file:
+        file.seek(max(0, file.seek(0, 2) - LENGTH))
         mark = file.read()
-        if size < 0 or not mark.startswith(MARK):
-            return "is damaged or cut off (no checksum at its end)"
-        return None if b"%08x" % _checksum(file, size) == mark[len(MARK) :] else "is damaged (its checksum is another)"
+    return mark[len(MARK) :] if mark.startswith(MARK) and len(mark) == LENGTH else None
 
 
 def check(path):
