@@ -70,6 +70,16 @@ def metrics_argument(wildcards):
     return f"@{listing}"
 
 
+def versioned(wildcards):
+    """``metrics_argument``, for DVC: what it adopts is the sweep that its dvc.yaml reads, so this has to be that one."""
+    known, remedy = friendly(resolve.read), f"copy the sweep to {resolve.EXPERIMENT} and run `snakemake version`"
+    if {**known, "source": known.get("source") or []} != {**config, "source": config.get("source") or []}:
+        raise WorkflowError(f"version: DVC versions the sweep of {resolve.EXPERIMENT}, and this is another; {remedy}")
+    if "source" not in known:
+        raise WorkflowError(f"{resolve.EXPERIMENT}: has no list source, which DVC asks for; add the line 'source: []'")
+    return metrics_argument(wildcards)
+
+
 def cancel_orphans():
     """Cancel what a run in this folder that was killed has left in the queue of Slurm: two would work on one file.
 
