@@ -36,15 +36,15 @@ class Copy:
         self.folder = folder
 
     @classmethod
-    def of_repository(cls, repository: Path, folder: Path):
-        """A fresh checkout with the tiny sweep, in git and DVC."""
+    def of_repository(cls, repository: Path, folder: Path, sweep: str = SWEEP):
+        """A fresh checkout with a sweep, by default the tiny one, in git and DVC."""
         folder.mkdir()
         for name in COPIED:
             if (repository / name).is_dir():
                 shutil.copytree(repository / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy2(repository / name, folder / name)
-        (folder / "params/experiment.yaml").write_text(SWEEP)
+        (folder / "params/experiment.yaml").write_text(sweep)
         copy = cls(folder)
         for command in ("git init -q", "dvc init -q", "dvc config core.analytics false"):
             copy.run(*command.split())
@@ -55,12 +55,16 @@ class Copy:
         shutil.copytree(self.folder, folder, symlinks=True)
         return Copy(folder)
 
+    @staticmethod
+    def environment() -> dict[str, str]:
+        """What commands find in their environment."""
+        found = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DFKD_THREADS": "1"}
+        return found | {"PYTHONPATH": "", "DFKD_DEVICE": "cpu", "DVC_NO_ANALYTICS": "1", "COLUMNS": "200"}
+
     def run(self, *command: str, fails=False) -> str:
         """What a command prints; the test ends here if it fails, or does not where it has to."""
-        environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DFKD_THREADS": "1"}
-        environment |= {"PYTHONPATH": "", "DFKD_DEVICE": "cpu", "DVC_NO_ANALYTICS": "1", "COLUMNS": "200"}
         done = subprocess.run(
-            command, cwd=self.folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command, cwd=self.folder, env=self.environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
         assert (done.returncode != 0) == fails, f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}"
         return done.stdout
