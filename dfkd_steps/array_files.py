@@ -8,6 +8,7 @@ import hashlib
 import math
 import os
 import struct
+import tokenize
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ from .errors import DAMAGE, UserError
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-UNREADABLE = (*DAMAGE, SyntaxError, zipfile.BadZipFile, zlib.error)
+MAX_HEADER, LARGE, MAX_RATIO = 10_000, 1 << 30, 300  # bytes; bytes; unpacked by packed
+UNREADABLE = (*DAMAGE, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,11 @@ def _check_npz(archive, path, name):
         )
     entry = archive.zip.getinfo(f"{name}.npy")
     with archive.zip.open(entry) as member:
+        start = member.read(12)
+    length = int.from_bytes(start[8 : 10 if start[6:7] == b"\1" else 12], "little")
+    if length > MAX_HEADER:  # numpy looks at the length only after it has read it all
+        raise UserError(f"{path}: {name} has a header of {length} bytes, more than {MAX_HEADER}; write it again with numpy.savez")
+    with archive.zip.open(entry) as member:
         version = np.lib.format.read_magic(member)
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = header(member)
@@ -144,6 +151,11 @@ def _check_npz(archive, path, name):
     if math.prod(shape) * dtype.itemsize != content:
         raise UserError(f"{path}: {name} claims shape {shape} but holds {content} bytes; write the file again with numpy.savez")
     fits(f"{path}: {name}", (*shape, dtype.itemsize))
+    if content > LARGE and content > MAX_RATIO * entry.compress_size:
+        raise UserError(
+            f"{path}: {name} unpacks {content // max(1, entry.compress_size)}-fold to {content / 1e9:.1f} GB, as no images do; "
+            "if it is what you want, write it with numpy.savez, which does not compress"
+        )
 
 
 # ---------------------------------------------------------------------------------------------- idx

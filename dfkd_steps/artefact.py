@@ -19,8 +19,8 @@ from pathlib import Path
 import h5py
 from safetensors import SafetensorError, safe_open
 
-from . import config, pipeline, spec
-from .errors import DAMAGE, UserError, complain, one_line
+from . import config, hdf5, pipeline, spec
+from .errors import DAMAGE, UserError, complain, of_system, one_line
 
 LIBRARIES = ("torch", "torchvision", "numpy", "h5py", "safetensors")
 
@@ -62,13 +62,21 @@ def job(step: str, argv=None) -> Job:
     arguments = parser.parse_args(argv)
     out, given = Path(arguments.out), [Path(one) for one in arguments.inputs]
     if pipeline.step_of(out) != step:
-        raise UserError(f"{out}: is made by the step {pipeline.step_of(out)}, not {step}; give a path like {template}")
-    specs, needed = spec.of_path(out), pipeline.inputs_of(out)
+        raise UserError(
+            f"{spec.shown(out)}: is made by the step {pipeline.step_of(out)}, not {step}; give a path like {template}"
+        )
+    specs = spec.of_path(out)
+    for name, text in specs.items():
+        spec.parse(name, text)
+    needed = pipeline.inputs_of(out)
     if given != needed:
         wanted = " ".join(map(str, needed)) or "no inputs"
-        raise UserError(f"{out}: inputs are {' '.join(map(str, given)) or 'none'}; give {wanted}")
+        raise UserError(f"{out}: inputs are {' '.join(map(spec.shown, given)) or 'none'}; give {wanted}")
     group = pipeline.STEPS[step].group
     typed = config.load(group, specs[group]) if group else None
+    for one in needed:
+        if one.suffix == ".h5":  # a network's own checksum is compared where its weights are read
+            hdf5.check(one)
     keys = {"/".join(one.parts[len(spec.root_of(one).parts) :]): key_of(one) for one in needed}
     return Job(step, out, needed, typed, pipeline.make_key(step, specs, keys.values()), keys)
 
@@ -170,12 +178,16 @@ def main(step: str, run):
     """Entry of a step: ``run(job)`` inside; bad input is one line and exit code 2."""
     from . import runtime
 
+    out = step
     try:
         runtime.setup()
-        run(job(step))
+        asked = job(step)
+        out = asked.out
+        run(asked)
     except UserError as error:
         sys.exit(complain(error))
-    except OSError as error:
-        if error.errno is None:
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not (why := of_system(error)):
             raise
-        sys.exit(complain(f"{error.filename or step}: {error.strerror}; make room or mend the permissions, then run again"))
+        where = getattr(error, "filename", None) or out
+        sys.exit(complain(f"{where}: {why}; make room or mend the permissions, then run again"))

@@ -88,6 +88,35 @@ def window(images, generator, *, least: float, share: float = 0.5):
     return images * (keep | (inside[0][:, :, None] & inside[1][:, None, :]))[:, None]
 
 
+def mixup(images, generator):
+    """Each image and another of the batch, added in a share drawn uniformly (arXiv 1710.09412 with alpha 1)."""
+    share = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device)
+    return share * images + (1 - share) * images[_partners(images, generator)]
+
+
+def cutmix(images, generator):
+    """In each image a random rectangle, of a share of the area drawn uniformly, is another's (arXiv 1905.04899)."""
+    number, _, *sides = images.shape
+    extent = torch.rand(number, 1, generator=generator, device=images.device).sqrt()
+    inside = []
+    for side in sides:
+        centre = torch.rand(number, 1, generator=generator, device=images.device)
+        inside.append(((torch.arange(side, device=images.device) + 0.5) / side - centre).abs() < extent / 2)
+    return torch.where((inside[0][:, :, None] & inside[1][:, None, :])[:, None], images[_partners(images, generator)], images)
+
+
+def _partners(images, generator):
+    return torch.randperm(len(images), generator=generator, device=images.device)
+
+
+MIXES = {"none": lambda images, generator: images, "mixup": mixup, "cutmix": cutmix}
+
+
+def mix(name: str, images, generator):
+    """Images (N,C,H,W) mixed in pairs, by name."""
+    return MIXES[name](images, generator)
+
+
 def _flip_crop(images, generator):
     return flip(shift(images, images.shape[-1] // 8, generator), generator)
 

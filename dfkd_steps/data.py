@@ -10,9 +10,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from .errors import UserError, one_line
+from . import hdf5
+from .errors import DAMAGE, UserError, one_line
 
 KIND = "dataset"
+FIELDS = ("x_train", "y_train", "x_test", "y_test")
 
 
 @dataclass(frozen=True)
@@ -44,13 +46,13 @@ def write(path, key: str, provenance: dict, classes, arrays: dict[str, np.ndarra
     values = np.arange(256) / 255
     mean = counts @ values / counts.sum(1)
     std = np.sqrt(np.maximum(counts @ values**2 / counts.sum(1) - mean**2, 1e-12))
-    with h5py.File(path, "w") as file:
+    fields = {name: (arrays[name].shape, arrays[name].dtype, min(256, len(arrays[name]))) for name in sorted(arrays)}
+    with hdf5.create(path, fields) as (file, made):
         file.attrs["kind"], file.attrs["key"] = KIND, key
         file.attrs["provenance"], file.attrs["classes"] = json.dumps(provenance, sort_keys=True), json.dumps(list(classes))
         file.attrs["mean"], file.attrs["std"] = mean, std
-        for name in sorted(arrays):
-            chunk = (min(256, len(arrays[name])), *arrays[name].shape[1:])
-            file.create_dataset(name, data=arrays[name], chunks=chunk, track_times=False)
+        for name, field in made.items():
+            field.append(arrays[name])
 
 
 def open_dataset(path) -> Dataset:
@@ -60,14 +62,39 @@ def open_dataset(path) -> Dataset:
         raise UserError(f"{path}: no such file; make it first (snakemake {path})")
     try:
         with h5py.File(path, "r") as file:
-            if file.attrs.get("kind") != KIND:
-                raise UserError(
-                    f"{path}: is no data set of dfkd (attribute kind is {file.attrs.get('kind')!r}); delete it and make it again"
-                )
+            kind = file.attrs.get("kind")
+            if not isinstance(kind, str) or kind != KIND:
+                told = one_line(repr(kind))
+                raise UserError(f"{path}: is no data set of dfkd (attribute kind is {told}); delete it and make it again")
+            classes = tuple(map(str, json.loads(file.attrs["classes"])))
+            if problems := hdf5.faults(file, FIELDS) or _shapes(file, len(classes)):
+                raise UserError("\n".join(f"{path}: {problem}; delete it and make it again" for problem in problems))
             sizes = {split: len(file[f"x_{split}"]) for split in ("train", "test")}
-            return Dataset(path, file.attrs["key"], tuple(json.loads(file.attrs["classes"])), file["x_train"].shape[1:],
-                           tuple(map(float, file.attrs["mean"])), tuple(map(float, file.attrs["std"])), sizes)  # fmt: skip
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
+            mean, std = (tuple(map(float, file.attrs[name])) for name in ("mean", "std"))
+            return Dataset(path, str(file.attrs["key"]), classes, file["x_train"].shape[1:], mean, std, sizes)
+    except UserError:
+        raise
+    except DAMAGE as error:
         raise UserError(f"{path}: is damaged ({one_line(error)}); delete it and make it again") from None
+
+
+def _shapes(file, classes: int) -> list[str]:
+    problems = []
+    shape = file["x_train"].shape[1:]
+    for split in ("train", "test"):
+        images, labels = file[f"x_{split}"], file[f"y_{split}"]
+        if images.dtype != np.uint8 or len(images.shape) != 4 or images.shape[1:] != shape or 0 in shape:
+            problems.append(f"x_{split} is {images.dtype} of shape {images.shape}, expected uint8 (N,C,H,W), one for both splits")
+        elif labels.dtype != np.int64 or labels.shape != images.shape[:1]:
+            problems.append(f"y_{split} is {labels.dtype} of shape {labels.shape}, expected int64 ({len(images)},)")
+        else:
+            problems += [f"{name} {fault}" for name in (f"x_{split}", f"y_{split}") if (fault := hdf5.chunk_fault(file[name]))]
+    channels = shape[0] if shape else 0
+    for name in ("mean", "std"):
+        if np.shape(file.attrs[name]) != (channels,):
+            problems.append(
+                f"attribute {name} has shape {np.shape(file.attrs[name])}, expected one value for each of {channels} channels"
+            )
+    if classes < 2:
+        problems.append(f"attribute classes names {classes} classes, expected two or more")
+    return problems

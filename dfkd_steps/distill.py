@@ -7,40 +7,147 @@ import time
 
 import torch
 
-from . import artefact, augment, losses, models, networks, progress, runtime, training
+from . import artefact, augment, generators, losses, models, networks, priority, progress, runtime, training
 from .errors import UserError
 from .transfer_set import TransferSet
 
+HOLD = 4 << 30  # bytes of images that a GPU may hold; the rest of a larger set stays in its file
 
-def distill(config, guide, transfer: TransferSet, partial, key, device):
-    """A student network trained as ``groups.Student`` says; returns it with its description and history."""
+
+class Images:
+    """The stored images by row. A GPU holds them; a CPU reads rows from the file, which the system keeps in memory."""
+
+    def __init__(self, transfer: TransferSet, device):
+        self.transfer, self.device, self.held = transfer, device, None
+        if device.type != "cpu" and transfer.file["images"].nbytes <= HOLD:
+            self.held = torch.from_numpy(transfer.read("images")).to(device)
+
+    def __len__(self):
+        return len(self.transfer)
+
+    def __call__(self, rows):
+        """Images (N,C,H,W) as float32 in [0,1]; rows: (N) on the device."""
+        if self.held is not None:
+            return training.to_float(self.held[rows])
+        return training.to_float(self.field("images", rows))
+
+    def field(self, name: str, rows):
+        """Rows of any field, on the device."""
+        return torch.from_numpy(self.transfer.gather(name, rows.cpu().numpy())).to(self.device)
+
+
+class Fresh:
+    """New images from the generators kept with the set, members in turn, in place of the stored ones."""
+
+    def __init__(self, transfer: TransferSet, device):
+        made = [networks.from_bytes(one, transfer.path, device) for _, one in sorted(transfer.networks().items())]
+        self.members = [one for one in made if isinstance(one, generators.Generator)]
+        if not self.members:
+            raise UserError(f"{transfer.path}: holds no generator, so nothing fresh can be drawn; set fresh: false")
+
+    def __call__(self, number: int, generator):
+        """``number`` images (N,C,H,W) in [0,1]."""
+        share = [len(range(place, number, len(self.members))) for place in range(len(self.members))]
+        return torch.cat([member.sample(size, generator)[0] for member, size in zip(self.members, share) if size])
+
+
+class Held:
+    """Stored samples that no step sees, to select a model by agreement with the teacher on them."""
+
+    SIZE = 1000
+
+    def __init__(self, config, images: Images, student):
+        draw = runtime.generator("cpu", "student", config.seed, "holdout")
+        order, number = torch.randperm(len(images), generator=draw), max(1, round(config.holdout * len(images)))
+        self.rows, self.others = order[:number].to(images.device), order[number:].to(images.device)
+        self.images, self.student = images, student
+        self.best = {f"best.{name}": value.clone() for name, value in student.state_dict().items()}
+        self.kept = {"agreement": torch.tensor(-1.0), **self.best}
+
+    def ended(self, epoch: int) -> dict:
+        """The agreement after an epoch; keeps the weights where it is the best so far."""
+        same = 0
+        with torch.no_grad():
+            for rows in self.rows.split(self.SIZE):
+                same += (self.student(self.images(rows)).argmax(1) == self.images.field("labels", rows)).sum()
+        agreement = float(same) / len(self.rows)
+        if agreement > self.kept["agreement"]:
+            self.kept["agreement"].fill_(agreement)
+            for name, value in self.student.state_dict().items():
+                self.best[f"best.{name}"].copy_(value)
+        return {"agreement": round(agreement, 6)}
+
+    def select(self):
+        """The best weights into the student."""
+        self.student.load_state_dict({name.removeprefix("best."): value for name, value in self.best.items()})
+
+
+def begin(config, guide, transfer: TransferSet, device):
+    """The student before the first step: fresh weights, or those of the student that was trained with the set."""
     like = guide.description
+    if config.init == "transfer":
+        kept = transfer.networks().get("student")
+        student = kept and networks.from_bytes(kept, transfer.path)
+        if not kept or student.description.name != config.arch:
+            have = f"one of {student.description.name}" if kept else "none"
+            raise UserError(f"{transfer.path}: has no student {config.arch} to start from ({have}); set init: random")
+        return student.requires_grad_(True).to(device, memory_format=torch.channels_last)
     description = networks.Description("arch", config.arch, like.classes, like.image_shape, like.mean, like.std)
     torch.manual_seed(runtime.seed_of("student", config.seed))
-    net = models.build(config.arch, like.num_classes, like.image_shape)
-    student = networks.Classifier(net, description).to(device, memory_format=torch.channels_last)
-    images = torch.from_numpy(transfer.read("images")).to(device)
-    logits = torch.from_numpy(transfer.read("logits")).to(device) if config.augment == "none" else None
-    weights = torch.from_numpy(transfer.read("weights")).to(device) if config.sampling == "given" else None
+    student = networks.Classifier(models.build(config.arch, like.num_classes, like.image_shape), description)
+    return student.to(device, memory_format=torch.channels_last)
+
+
+def distill(config, guide, transfer: TransferSet, partial, key, device):
+    """A student trained as ``groups.Student`` says; returns it and its history."""
+    student, images = begin(config, guide, transfer, device), Images(transfer, device)
+    fresh = Fresh(transfer, device) if config.fresh else None
+    held = Held(config, images, student) if config.select == "agreement" else None
+    own = held.others if held else torch.arange(len(images), device=device)
+    if not len(own):
+        raise UserError(f"{transfer.path}: no sample is left to learn from beside those held out; lower holdout")
+    weights = images.field("weights", own) if config.sampling == "given" else None
+    priorities = priority.Priorities(len(own), device, config.beta) if config.sampling == "priority" else None
+    stored = config.augment == config.mix == "none" and not fresh
+    compare = losses.l1_each if config.loss == "l1" else lambda answered, asked: losses.kd_each(answered, asked, config.tau)
+    batch = min(config.batch, len(own))
+    steps = config.steps_per_epoch or len(own) // batch
+
+    def views(generator):
+        """Each step's images, the teacher's logits where they are stored, importance weights, and places of priorities."""
+        if fresh:
+            for _ in range(steps):
+                yield fresh(config.batch, generator), None, None, None
+        elif priorities:
+            for _ in range(steps):
+                places, factors = priorities.draw(batch, generator)
+                yield images(own[places]), None, factors, places
+        else:
+            for places in training.order(len(own), batch, generator, steps, weights):
+                logits = images.field("logits", own[places]) if stored else None
+                yield images(own[places]), logits, None, None
 
     def steps_of(generator, epoch):
-        for rows in training.order(len(images), config.batch, generator, config.steps_per_epoch, weights):
-            shown = augment.view(config.augment, training.to_float(images[rows]), generator)
+        for shown, asked, factors, places in views(generator):
+            shown = augment.mix(config.mix, augment.view(config.augment, shown, generator), generator)
             with runtime.autocast(device, config.precision):
-                if logits is None:
+                if asked is None:
                     with torch.no_grad():
                         asked = guide(shown)
-                else:
-                    asked = logits[rows]
                 answered = student(shown)
-            if config.loss == "kd":
-                yield losses.kd(answered.float(), asked.float(), config.tau)
-            else:
-                yield losses.l1(answered.float(), asked.float())
+            each = compare(answered.float(), asked.float())
+            if priorities:
+                priorities.visited(places, factors, each.detach())
+                each = each * factors
+            yield each.mean()
 
-    steps = config.steps_per_epoch or len(images) // min(config.batch, len(images))
-    history = training.fit(student, config, steps, steps_of, partial, key, device, "student")
-    return net, description, history
+    kept = {"priorities": priorities.delta} if priorities else {}
+    if held:
+        kept |= held.kept
+    history = training.fit(student, config, steps, steps_of, partial, key, device, "student", kept, held.ended if held else None)
+    if held and history:
+        held.select()
+    return student, history
 
 
 def run(job: artefact.Job):
@@ -52,8 +159,8 @@ def run(job: artefact.Job):
             return
         transfer.require_fit(guide.description)
         check(transfer, job.config)
-        net, description, history = distill(job.config, guide, transfer, partial, job.key, device)
-        networks.publish(job, net, description, history, device)
+        student, history = distill(job.config, guide, transfer, partial, job.key, device)
+        networks.publish(job, student.net, student.description, history, device)
     progress.say(f"distill: {len(history)} epochs, {time.monotonic() - started:.1f} s")
 
 

@@ -1,5 +1,7 @@
 """The one exception that means: the user can mend this."""
 
+import os
+import re
 import sys
 
 
@@ -15,6 +17,17 @@ def complain(error) -> int:
     for line in str(error).splitlines():
         print(f"error: {line}", file=sys.stderr, flush=True)
     return 2
+
+
+def of_system(error) -> str | None:
+    """What the operating system said where an error is its own (no room, no permission), else None.
+
+    HDF5 and safetensors give its number inside their text; PyTorch's writer gives none.
+    """
+    told = getattr(error, "errno", None) or next(iter(re.findall(r"(?:errno = |os error )(\d+)", str(error))), None)
+    if told:
+        return os.strerror(int(told))
+    return "cannot be written" if "inline_container" in str(error) else None
 
 
 # What h5py, json and zip readers raise for a broken or foreign file.

@@ -22,6 +22,12 @@ def required(doc: str, **limits):
     return opt(MISSING, doc, **limits)
 
 
+def changed(base: type, name: str, default):
+    """The field ``name`` of a config that is derived from, with another default and all else as it is there."""
+    inherited = next(item for item in dataclasses.fields(base) if item.name == name)
+    return dataclasses.field(default=default, metadata=inherited.metadata)
+
+
 def choices(item: dataclasses.Field):
     """The closed set of allowed values, or None."""
     found = item.metadata["choices"]

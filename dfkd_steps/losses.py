@@ -1,21 +1,30 @@
 """The losses that methods share. Free functions of tensors; N samples, K classes, logits not normalised."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 
 
-def kd(student_logits, teacher_logits, tau: float):
-    """tau^2 KL(softmax(T/tau) || softmax(S/tau)), mean over the batch, nats (Hinton et al. 2015, eq. 2 ff.).
-
-    Logits (N,K) each -> scalar.
-    """
+def kd_each(student_logits, teacher_logits, tau: float):
+    """tau^2 KL(softmax(T/tau) || softmax(S/tau)) for each sample, nats. Logits (N,K) each -> (N)."""
     student, teacher = F.log_softmax(student_logits / tau, 1), F.log_softmax(teacher_logits / tau, 1)
-    return tau**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+    return tau**2 * F.kl_div(student, teacher, reduction="none", log_target=True).sum(1)
+
+
+def kd(student_logits, teacher_logits, tau: float):
+    """``kd_each``, mean over the batch (Hinton et al. 2015, eq. 2 ff.). Logits (N,K) each -> scalar."""
+    return kd_each(student_logits, teacher_logits, tau).mean()
+
+
+def l1_each(student_logits, teacher_logits):
+    """Mean over the classes of the absolute difference of logits. Logits (N,K) each -> (N)."""
+    return (student_logits - teacher_logits).abs().mean(1)
 
 
 def l1(student_logits, teacher_logits):
     """Mean absolute difference of logits (DFAD, arXiv 1912.11006, eq. 4). Logits (N,K) each -> scalar."""
-    return (student_logits - teacher_logits).abs().mean()
+    return l1_each(student_logits, teacher_logits).mean()
 
 
 def soft_cross_entropy(logits, targets, tau: float = 1.0):
@@ -26,3 +35,71 @@ def soft_cross_entropy(logits, targets, tau: float = 1.0):
 def entropy(probabilities):
     """-sum_k p_k log p_k for each sample, nats; 0 log 0 = 0. (N,K) -> (N)."""
     return torch.special.entr(probabilities).sum(1)
+
+
+def balance(logits):
+    """sum_k pbar_k log pbar_k, pbar the batch-mean softmax: least where classes are equally frequent, -log K
+    (DAFL, arXiv 1904.01186, eq. 6: the information entropy loss). Logits (N,K) -> scalar."""
+    return -entropy(F.softmax(logits, 1).mean(0, keepdim=True))[0]
+
+
+def activation(features):
+    """-mean |f| over the features that enter the classifier (DAFL, arXiv 1904.01186, eq. 5). (N,D) -> (N)."""
+    return -features.abs().mean(1)
+
+
+def total_variation(images):
+    """Sum of the L2 norms of differences to the right, lower and both diagonal neighbours, over the batch, by the
+    number of images (DeepInversion, arXiv 1912.08795, eq. 3). Images (N,C,H,W) -> scalar."""
+    right, down = images[..., 1:] - images[..., :-1], images[..., 1:, :] - images[..., :-1, :]
+    falling, rising = images[..., 1:, 1:] - images[..., :-1, :-1], images[..., 1:, :-1] - images[..., :-1, 1:]
+    # The gradient of a norm is not defined at 0, where images are flat.
+    return sum(torch.sqrt(one.square().sum() + 1e-12) for one in (right, down, falling, rising)) / math.sqrt(len(images))
+
+
+def l2(images):
+    """Norm of the batch of images by the root of their number (DeepInversion, eq. 3). (N,C,H,W) -> scalar."""
+    return torch.sqrt(images.square().sum() / len(images) + 1e-12)
+
+
+def moments(values):
+    """Mean and biased variance of each channel of a batch (N,C,...) in float32. -> (C), (C)."""
+    kept = values.float()
+    dims = [dim for dim in range(kept.ndim) if dim != 1]
+    return kept.mean(dims), kept.var(dims, unbiased=False)
+
+
+def statistics_l2(mean, var, wanted_mean, wanted_var):
+    """||mean - m||_2 + ||var - v||_2, norms not squared (DeepInversion, arXiv 1912.08795, eq. 4). (C) each -> scalar."""
+    return torch.linalg.vector_norm(mean - wanted_mean) + torch.linalg.vector_norm(var - wanted_var)
+
+
+def statistics_kl(mean, var, wanted_mean, wanted_var, eps: float = 1e-5):
+    """KL(N(m,v) || N(mean,var)) = 0.5 (log(var/v) + (v + (m-mean)^2)/var - 1), mean over channels, nats.
+
+    The Gaussian form of moment matching for LS-GDFD (arXiv 2012.05578); a reconstruction. (C) each -> scalar.
+    """
+    var, wanted_var = var + eps, wanted_var + eps
+    return 0.5 * (torch.log(var / wanted_var) + (wanted_var + (wanted_mean - mean).square()) / var - 1).mean()
+
+
+def agree(student_logits, teacher_logits):
+    """1 where both name the same class, else 0. Logits (N,K) each -> (N) float."""
+    return (student_logits.argmax(1) == teacher_logits.argmax(1)).float()
+
+
+def jensen_shannon(student_logits, teacher_logits, tau: float):
+    """Jensen-Shannon divergence of the softened outputs, mean over the batch, in [0, 1] bit (ADI, arXiv 1912.08795,
+    eq. 8 takes 1 minus it). Logits (N,K) each -> scalar."""
+    student, teacher = F.softmax(student_logits / tau, 1), F.softmax(teacher_logits / tau, 1)
+    middle = 0.5 * (student + teacher)
+    return (entropy(middle) - 0.5 * (entropy(student) + entropy(teacher))).mean() / math.log(2)
+
+
+def contrastive(one, other, bank, tau: float):
+    """InfoNCE: each embedding is to find its other view among all other views and a bank (CMI, arXiv 2105.08584, eq. 6).
+
+    one, other: (N,D) unit vectors; bank: (M,D) unit vectors of earlier images, M may be 0. -> scalar, nats.
+    """
+    logits = torch.cat([one @ other.T, one @ bank.T], 1) / tau
+    return F.cross_entropy(logits, torch.arange(len(one), device=one.device))

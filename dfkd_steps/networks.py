@@ -1,19 +1,25 @@
 """A network as an artefact: safetensors with the weights, and in its metadata all that is needed to use it."""
 
 import json
+import struct
+import zlib
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load as load_bytes
+from safetensors.torch import save as save_bytes
 from safetensors.torch import save_file
 from torch import nn
 
-from . import artefact, models, training
+from . import artefact, generators, models, training
 from .errors import DAMAGE, UserError, one_line
 
 KIND = "network"
 METADATA = "dfkd"
+GENERATOR = "generator"
+MAX_SIDE = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -52,6 +58,8 @@ def build_net(description: Description) -> nn.Module:
     from . import foreign  # only needed for networks that are not ours, and imports libraries that may be absent
 
     if description.builder == "arch":
+        if description.name not in models.REGISTRY:
+            raise UserError(f"network {description.name[:40]!r}: no such architecture; known: {', '.join(models.names())}")
         return models.build(description.name, description.num_classes, description.image_shape)
     return foreign.build(description)
 
@@ -59,10 +67,20 @@ def build_net(description: Description) -> nn.Module:
 def save(path, net: nn.Module, description: Description, key: str, provenance: dict, **extra):
     """Write weights and metadata; the same content gives the same bytes."""
     content = {"kind": KIND, "key": key, "description": asdict(description), "provenance": provenance, **extra}
-    # One entry, because safetensors writes several in random order.
-    metadata = {METADATA: json.dumps(content, sort_keys=True)}
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in net.state_dict().items()}
-    save_file(weights, path, metadata)
+    content["crc32"] = checksum(content, weights)
+    # One entry, because safetensors writes several in random order.
+    save_file(weights, path, {METADATA: json.dumps(content, sort_keys=True)})
+
+
+def checksum(content: dict, weights: dict[str, torch.Tensor]) -> str:
+    """CRC-32 of a network's metadata (but for the checksum in it) and weights; safetensors itself has none."""
+    rest = {name: value for name, value in content.items() if name != "crc32"}
+    check = zlib.crc32(json.dumps(rest, sort_keys=True).encode())
+    for name, value in sorted(weights.items()):
+        check = zlib.crc32(f"{name} {value.dtype} {tuple(value.shape)}".encode(), check)
+        check = zlib.crc32(value.contiguous().flatten().view(torch.uint8).numpy(), check)
+    return f"{check:08x}"
 
 
 def read_metadata(path) -> dict:
@@ -76,25 +94,44 @@ def read_metadata(path) -> dict:
     except (*DAMAGE, SafetensorError) as error:
         raise UserError(f"{path}: is damaged or no safetensors file ({one_line(error)}); delete it and make it again") from None
     if not isinstance(content, dict) or content.get("kind") != KIND or not isinstance(content.get("description"), dict):
-        raise UserError(f"{path}: is no network of dfkd; import it with a teacher of kind import")
+        raise UserError(f"{path}: is no network of dfkd; delete it and make it again, or import it with a teacher of kind import")
     return content
 
 
 def describe(path) -> Description:
     """The description stored with a network."""
-    content = read_metadata(path)["description"]
-    return Description(**{name: tuple(value) if isinstance(value, list) else value for name, value in content.items()})
+    return _description(path, read_metadata(path)["description"])
+
+
+def _description(path, stored: dict) -> Description:
+    try:
+        made = Description(**{name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()})
+        texts = (made.builder, made.name, *made.classes)
+        sound = all(isinstance(text, str) for text in texts) and isinstance(made.arguments, dict) and len(made.image_shape) == 3
+        sound = sound and all(isinstance(side, int) and 0 < side <= MAX_SIDE for side in made.image_shape)
+        if not sound or not len(made.mean) == len(made.std) == made.image_shape[0]:
+            raise ValueError
+        torch.tensor([made.mean, made.std], dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError):
+        raise UserError(f"{path}: its description is none of a network of dfkd; delete it and make it again") from None
+    return made
 
 
 def load(path, device="cpu") -> Classifier:
     """The network with its weights and normalisation, in eval mode, channels_last."""
-    description = describe(path)
-    net = build_net(description)
+    content = read_metadata(path)
     try:
         with safe_open(path, "pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a safe_open is no dict)
+    except (*DAMAGE, SafetensorError) as error:
+        raise UserError(f"{path}: is damaged ({one_line(error)}); delete it and make it again") from None
+    if content.get("crc32") != checksum(content, weights):
+        raise UserError(f"{path}: is damaged (its checksum is another); delete it and make it again")
+    description = _description(path, content["description"])
+    net = build_net(description)
+    try:
         net.load_state_dict(weights)
-    except (SafetensorError, RuntimeError, OSError) as error:
+    except (RuntimeError, OSError) as error:
         raise UserError(f"{path}: weights do not fit {description.name} ({one_line(error, 160)}); make it again") from None
     return Classifier(net, description).to(device, memory_format=torch.channels_last).eval()
 
@@ -102,6 +139,30 @@ def load(path, device="cpu") -> Classifier:
 def load_frozen(path, device="cpu") -> Classifier:
     """A teacher: ``load``, and no weight takes a gradient."""
     return load(path, device).requires_grad_(False)
+
+
+def to_bytes(network) -> bytes:
+    """A classifier or a generator as a safetensors file, to be kept with a transfer set; the same content, the same bytes."""
+    kind, inner = (GENERATOR, network) if isinstance(network, generators.Generator) else (KIND, network.net)
+    metadata = {METADATA: json.dumps({"kind": kind, "description": asdict(network.description)}, sort_keys=True)}
+    return save_bytes({name: value.detach().cpu().contiguous() for name, value in inner.state_dict().items()}, metadata)
+
+
+def from_bytes(content: bytes, where, device="cpu"):
+    """The network of ``to_bytes``, in eval mode and without gradients; ``where`` it lies, for the error."""
+    try:
+        (length,) = struct.unpack_from("<Q", content)
+        told = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][METADATA])
+        values = {name: tuple(value) if isinstance(value, list) else value for name, value in told["description"].items()}
+        if told["kind"] == GENERATOR:
+            made = inner = generators.Generator(generators.GeneratorDescription(**values))
+        else:
+            made = Classifier(build_net(Description(**values)), Description(**values))
+            inner = made.net
+        inner.load_state_dict(load_bytes(content))
+    except (*DAMAGE, SafetensorError, TypeError, struct.error) as error:
+        raise UserError(f"{where}: is no network of dfkd ({one_line(error)}); delete it and make it again") from None
+    return made.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
 def publish(job: artefact.Job, net, description, history, device):

@@ -60,6 +60,29 @@ def last_linear(net: nn.Module, image_shape) -> nn.Linear:
     return seen[-1][0]
 
 
+def feeding(net: nn.Module, image_shape):
+    """The layer whose units enter the classifier: (convolution or linear layer, BatchNorm after it or None, whether they
+    are rectified on the way); None where no layer has as many units as the classifier takes.
+    """
+    last, seen, entering = last_linear(net, image_shape), [], []
+    modules = [one for one in net.modules() if isinstance(one, (nn.Linear, nn.Conv2d, nn.modules.batchnorm._BatchNorm))]
+    images = torch.rand(64, *image_shape, generator=torch.Generator().manual_seed(0)).to(next(net.parameters()).device)
+
+    def keep(module, inputs, output):
+        if module is last:
+            entering.append(inputs[0])
+        elif not entering and (module.weight is not None and len(module.weight) == last.in_features):
+            seen.append(module)
+
+    with _probing(net), hooked(modules, keep):
+        net(images)
+    layers = [module for module in seen if isinstance(module, (nn.Linear, nn.Conv2d))]
+    if not layers:
+        return None
+    norms = [one for one in seen[seen.index(layers[-1]) + 1 :] if one.bias is not None]
+    return layers[-1], norms[-1] if norms else None, bool((entering[0] >= 0).all())
+
+
 @contextlib.contextmanager
 def penultimate(net: nn.Module, image_shape):
     """Yields a list that holds, after each forward pass, the input (N,D) of the last linear layer."""
@@ -72,16 +95,21 @@ def penultimate(net: nn.Module, image_shape):
         yield features
 
 
+def require_batchnorm(net: nn.Module) -> list[nn.Module]:
+    """The BatchNorm layers that keep running statistics; raises UserError where there is none."""
+    layers = [one for one in net.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm) and one.running_mean is not None]
+    if not layers:
+        raise UserError(f"{type(net).__name__}: has no BatchNorm statistics, which this method needs; use another teacher")
+    return layers
+
+
 @contextlib.contextmanager
 def batchnorm_inputs(net: nn.Module):
     """Yields a list that holds, after each forward pass of ``net``, (BatchNorm layer, its input) in the order of use.
 
     Raises UserError where no BatchNorm layer of ``net`` keeps running statistics to compare with.
     """
-    seen = []
-    layers = [one for one in net.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm) and one.running_mean is not None]
-    if not layers:
-        raise UserError(f"{type(net).__name__}: has no BatchNorm statistics, which this method needs; use another teacher")
+    seen, layers = [], require_batchnorm(net)
 
     def keep(module, inputs, output):
         seen.append((module, inputs[0]))

@@ -4,15 +4,12 @@ import csv
 import hashlib
 import io
 import math
-import os
 import time
 
 import torch
 
-from . import progress, runtime
+from . import checkpoint, progress, runtime
 from .errors import UserError
-
-CHECKPOINT_EVERY = 20.0  # seconds; an epoch that ends later than this after the last checkpoint writes one
 
 
 def optimizer(net, config):
@@ -29,21 +26,28 @@ def optimizer(net, config):
 def rate(config, step: int, total: int) -> float:
     """The learning rate at ``step`` of ``total``: half a cosine; or a triangle with its peak at one fifth; or constant."""
     if config.schedule == "cosine":
-        return config.lr * 0.5 * (1 + math.cos(math.pi * step / total))
+        return half_cosine(config.lr, step / total)
     if config.schedule == "onecycle":
         peak = 0.2 * total
         return config.lr * min((step + 1) / peak, (total - step) / (total - peak))
     return config.lr
 
 
-def fit(net, config, steps_per_epoch: int, loss_of, partial, key: str, device, name: str) -> list[dict]:
-    """Train ``net`` in place; returns the history, one row an epoch: epoch, loss, lr.
+def half_cosine(lr: float, progress: float) -> float:
+    """From ``lr`` at progress 0 down to 0 at progress 1."""
+    return lr * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def fit(net, config, steps_per_epoch: int, loss_of, partial, key: str, device, name: str, kept=None, ended=None) -> list[dict]:
+    """Train ``net`` in place; returns the history, one row an epoch: epoch, loss, lr and what ``ended`` adds.
 
     ``loss_of(generator, epoch)`` yields one loss a step; the generator is seeded by (name, seed, epoch), so that an
     epoch depends on nothing but the state before it. The state is kept in ``partial`` from time to time, with the key.
+    ``kept``: further tensors by name that training changes in place; they belong to the state. ``ended(epoch) -> dict``
+    is called after each epoch, the network in eval mode.
     """
-    optimise = optimizer(net, config)
-    history = _restore(partial, key, net, optimise)
+    optimise, kept = optimizer(net, config), kept or {}
+    history = _restore(checkpoint.load(partial, key), net, optimise, kept)
     total, saved = config.epochs * steps_per_epoch, time.monotonic()
     with progress.bar(total=config.epochs, initial=len(history), desc=name, unit="epoch") as shown:
         for epoch in range(len(history), config.epochs):
@@ -52,48 +56,45 @@ def fit(net, config, steps_per_epoch: int, loss_of, partial, key: str, device, n
             torch.manual_seed(runtime.seed_of(name, config.seed, epoch, "dropout"))
             losses = torch.zeros((), device=device)
             for step, loss in enumerate(loss_of(generator, epoch), epoch * steps_per_epoch):
-                for group in optimise.param_groups:
-                    group["lr"] = rate(config, step, total)
-                optimise.zero_grad()
-                loss.backward()
-                if config.clip:
-                    torch.nn.utils.clip_grad_norm_(net.parameters(), config.clip)
-                optimise.step()
+                advance(net, optimise, loss, rate(config, step, total), config.clip)
                 losses += loss.detach()
             mean = losses.item() / steps_per_epoch
             if not math.isfinite(mean):
                 raise UserError(f"{name}: the loss is {mean} in epoch {epoch + 1}; lower lr (now {config.lr}) or set clip")
-            history.append({"epoch": epoch + 1, "loss": round(mean, 6), "lr": round(optimise.param_groups[0]["lr"], 8)})
+            net.eval()
+            told = ended(epoch) if ended else {}
+            row = {"epoch": epoch + 1, "loss": round(mean, 6), "lr": round(optimise.param_groups[0]["lr"], 8)}
+            history.append({**row, **told})
             shown.set_postfix_str(f"loss {mean:.4f}")
             shown.update()
-            if time.monotonic() - saved > CHECKPOINT_EVERY and epoch + 1 < config.epochs:
-                _save(partial, key, net, optimise, history)
+            if time.monotonic() - saved > checkpoint.EVERY and epoch + 1 < config.epochs:
+                state = {"net": net.state_dict(), "optimizer": optimise.state_dict(), "kept": kept, "history": history}
+                checkpoint.save(partial, key, **state)
                 saved = time.monotonic()
     net.eval()
     return history
 
 
-def _save(partial, key, net, optimise, history):
-    beside = f"{partial}.next"
-    torch.save({"key": key, "net": net.state_dict(), "optimizer": optimise.state_dict(), "history": history}, beside)
-    os.replace(beside, partial)
+def advance(net, optimise, loss, lr: float, clip: float = 0.0):
+    """One step of an optimiser down the gradient of a loss; ``clip``: largest gradient norm (0 = no limit)."""
+    for group in optimise.param_groups:
+        group["lr"] = lr
+    optimise.zero_grad()
+    loss.backward()
+    if clip:
+        torch.nn.utils.clip_grad_norm_(net.parameters(), clip)
+    optimise.step()
 
 
-def _restore(partial, key, net, optimise):
-    if not partial.is_file():
+def _restore(state, net, optimise, kept) -> list[dict]:
+    if state is None:
         return []
-    try:
-        kept = torch.load(partial, weights_only=True, map_location="cpu")
-    except Exception as error:  # whatever a truncated file makes torch raise, the answer is to start over
-        progress.say(f"{partial}: not usable ({type(error).__name__}), starting over")
-        return []
-    if not isinstance(kept, dict) or kept.get("key") != key:
-        progress.say(f"{partial}: was left by another configuration or other code, starting over")
-        return []
-    net.load_state_dict(kept["net"])
-    optimise.load_state_dict(kept["optimizer"])
-    progress.say(f"resumes after epoch {len(kept['history'])}")
-    return kept["history"]
+    net.load_state_dict(state["net"])
+    optimise.load_state_dict(state["optimizer"])
+    for name, values in kept.items():
+        values.copy_(state["kept"][name])
+    progress.say(f"resumes after epoch {len(state['history'])}")
+    return state["history"]
 
 
 def order(number: int, batch: int, generator, steps: int = 0, weights=None):
@@ -112,7 +113,7 @@ def order(number: int, batch: int, generator, steps: int = 0, weights=None):
 def history_csv(history: list[dict]) -> bytes:
     """The history as CSV, with its header even when empty."""
     text = io.StringIO()
-    table = csv.DictWriter(text, ["epoch", "loss", "lr"], lineterminator="\n")
+    table = csv.DictWriter(text, list(history[0]) if history else ["epoch", "loss", "lr"], lineterminator="\n")
     table.writeheader()
     table.writerows(history)
     return text.getvalue().encode()

@@ -6,6 +6,7 @@
 /targets     (N,K)      float32, the soft target the image was made for; absent where there is none
 /weights     (N)        float32, sampling weights with mean 1; absent where sampling is uniform
 /generation  (N)        int32, the round it was made in
+/networks/NAME (bytes)  uint8, a network that was trained with the set (generator, student) as a safetensors file; if any
 attributes   schema_version, kind, key, provenance (JSON), about (JSON: what people are to be told of the set)
 """
 
@@ -17,15 +18,16 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from . import hdf5
 from .errors import DAMAGE, UserError, one_line
 from .journal import Journal
+from .rows import Rows
 
 SCHEMA_VERSION = 1
 KIND = "transfer_set"
+NETWORKS, NETWORK_CHUNK = "networks", 4 << 20
 IMAGE_TYPES = ("uint8", "float16", "float32")
 FIELDS = ("images", "logits", "labels", "targets", "weights", "generation")
-# Reading a set takes no more memory than a few chunks; a foreign file may declare any size.
-MAX_CHUNK_BYTES = 1 << 30
 VERIFY_BYTES = 64 << 20
 
 
@@ -110,23 +112,26 @@ class Writer:
                 at += part[name].nbytes
             yield part
 
-    def finish(self, whole, provenance: dict, about: dict):
-        """Write the set as HDF5; its bytes do not tell how often the work was interrupted. Closes the working file."""
+    def finish(self, whole, provenance: dict, about: dict, networks: dict | None = None):
+        """Write the set as HDF5; its bytes do not tell how often the work was interrupted. Closes the working file.
+
+        networks: name -> the bytes of its safetensors file.
+        """
         if not self.done:
             raise UserError(f"{self.path.parent}: no sample is left; loosen what selects them (threshold, deficit)")
-        with h5py.File(whole, "w") as out:
+        chunk = max(1, min(self.layout.chunk, self.done))
+        fields = {name: ((self.done, *shape), kind, chunk) for name, shape, kind in self.layout.fields()}
+        for name, content in (networks or {}).items():
+            fields[f"{NETWORKS}/{name}"] = (len(content),), "uint8", min(len(content), NETWORK_CHUNK)
+        with hdf5.create(whole, fields) as (out, made):
             out.attrs["schema_version"], out.attrs["kind"], out.attrs["key"] = SCHEMA_VERSION, KIND, self.key
             out.attrs["provenance"] = json.dumps(provenance, sort_keys=True)
             out.attrs["about"] = json.dumps(about, sort_keys=True)
-            for name, shape, kind in self.layout.fields():
-                chunk = max(1, min(self.layout.chunk, self.done))
-                out.create_dataset(name, (self.done, *shape), kind, chunks=(chunk, *shape), track_times=False)
-            start = 0
             for part in self._batches():
-                stop = start + len(part["labels"])
                 for name, values in part.items():
-                    out[name][start:stop] = values
-                start = stop
+                    made[name].append(values)
+            for name, content in (networks or {}).items():
+                made[f"{NETWORKS}/{name}"].append(np.frombuffer(content, np.uint8))
         self.close()
 
     def close(self):
@@ -153,7 +158,7 @@ class TransferSet:
             self.file.close()
             raise UserError("\n".join(f"{path}: {problem}; delete it and make it again" for problem in problems))
         self.provenance, self.about = json.loads(self.file.attrs["provenance"]), json.loads(self.file.attrs["about"])
-        self.key = self.file.attrs["key"]
+        self.key, self.rows = self.file.attrs["key"], {}
 
     def __enter__(self):
         return self
@@ -183,9 +188,26 @@ class TransferSet:
                 f"{wanted[0]} with {wanted[1]}; make the set for this teacher"
             )
 
+    def networks(self) -> dict[str, bytes]:
+        """The networks kept with the set, by name, as the bytes of safetensors files; raises UserError where damaged."""
+        if NETWORKS not in self.file:
+            return {}
+        try:
+            names = list(self.file[NETWORKS])
+            if problems := hdf5.faults(self.file, (f"{NETWORKS}/{name}" for name in names)):
+                raise ValueError(problems[0])
+            return {name: self.file[NETWORKS][name][()].astype(np.uint8).tobytes() for name in names}
+        except DAMAGE as error:
+            raise UserError(f"{self.path}: its networks are damaged ({one_line(error)}); delete it and make it again") from None
+
     def read(self, field: str, rows=slice(None)) -> np.ndarray:
         """Rows of a field as stored. ``rows``: a slice, or sorted unique indices."""
         return self.file[field][rows]
+
+    def gather(self, field: str, rows) -> np.ndarray:
+        """Rows of a field as stored, read from the file. ``rows``: any integer array, unsorted, repeats allowed."""
+        reader = self.rows.get(field) or self.rows.setdefault(field, Rows(self.file[field]))
+        return reader(rows)
 
     def chunks(self, *fields: str, rows: int = 1024):
         """The set in order, ``rows`` samples at a time: (start, {field: array})."""
@@ -202,17 +224,7 @@ def _structure(file) -> list[str]:
     problems = [] if isinstance(file.attrs.get("key"), str) else ["attribute key is missing"]
     texts = {name: file.attrs.get(name) for name in ("provenance", "about")}
     problems += [f"attribute {name} is no JSON mapping" for name, text in texts.items() if not _is_mapping(text)]
-    for name in FIELDS:
-        link = file.get(name, getlink=True)
-        if link is None:
-            if name not in ("targets", "weights"):
-                problems.append(f"field {name} is missing")
-        elif not isinstance(link, h5py.HardLink) or not isinstance(file[name], h5py.Dataset):
-            problems.append(f"field {name} is no data set of this file")
-        elif file[name].external or file[name].is_virtual:
-            problems.append(f"field {name} lies in another file")
-        elif file[name].shape is None:
-            problems.append(f"field {name} is empty")
+    problems += hdf5.faults(file, (name for name in FIELDS if name in list(file) or name not in ("targets", "weights")))
     return problems or _shapes(file)
 
 
@@ -236,12 +248,8 @@ def _shapes(file) -> list[str]:
         field, expected = file[name], (len(images), *shape)
         if field.shape != expected or str(field.dtype) != kind:
             problems.append(f"{name} is {field.dtype} of shape {field.shape}, expected {kind} {expected}")
-        elif field.chunks is None or field.chunks[1:] != shape:
-            problems.append(f"{name} is not chunked by whole samples (chunks {field.chunks})")
-        elif math.prod(field.chunks) * field.dtype.itemsize > MAX_CHUNK_BYTES:
-            problems.append(f"{name} has chunks of {field.chunks}, more than {MAX_CHUNK_BYTES >> 20} MiB each")
-        elif (there := field.id.get_num_chunks()) < (whole := -(-len(field) // field.chunks[0])):
-            problems.append(f"{name} declares {len(field)} samples, but only {there} of {whole} chunks are there")
+        elif fault := hdf5.chunk_fault(field):
+            problems.append(f"{name} {fault}")
     return problems
 
 

@@ -4,7 +4,15 @@ A method module holds ``Config``, a dataclass derived from ``TransferConfig``, a
 
     __init__(self, config, teacher, sources, device)
     batch(self, index) -> Batch          # the batches of a set in order; ``index`` counts from 0
-    independent: bool                    # True: batch i depends on (seed, i) alone, in any order, in any process
+
+Batch i depends on (seed, i) alone, in any order and in any process. A method that has to train something first (a
+generator, a student) also has
+
+    rounds: int                          # how often ``round`` is called, in order, before the first batch
+    round(self, index)                   # what it draws depends on (seed, index), what it computes on its state too
+    state(self) -> dict                  # nested dicts and lists of tensors and plain values: all that rounds leave behind
+    restore(self, state)
+    networks(self) -> dict               # name -> Classifier or Generator, to be kept with the images
 
 ``teacher`` is a frozen ``Classifier`` on images in [0,1]. ``sources`` are data sets, opened read-only, for the
 arbitrary transfer sets only. The step does everything else: device, progress, writing, locking, resuming.
@@ -14,6 +22,7 @@ from dataclasses import dataclass
 
 import torch
 
+from .. import runtime
 from ..fields import opt, required
 from ..transfer_set import IMAGE_TYPES
 
@@ -29,18 +38,22 @@ class TransferConfig:
 
 @dataclass
 class Batch:
-    """Images (B,C,H,W) in [0,1], any device; the soft targets (B,K) they were made for, if any; the round."""
+    """Images (B,C,H,W) in [0,1], any device; the soft targets (B,K) they were made for, if any; the round they are of.
+
+    generation: one number, or one for each image (B).
+    """
 
     images: torch.Tensor
     targets: torch.Tensor | None = None
-    generation: int = 0
+    generation: int | torch.Tensor = 0
 
 
 class Method:
     """Base of the methods; see the head of this file."""
 
-    independent = True
+    rounds = 0
     has_targets = False
+    all_from_sources = False  # True: holds nothing but images of its sources
 
     def __init__(self, config, teacher, sources, device):
         self.config, self.teacher, self.sources, self.device = config, teacher, sources, device
@@ -49,9 +62,32 @@ class Method:
         """The batch number ``index`` of the set."""
         raise TypeError(f"{type(self).__name__} has no batch()")
 
+    def round(self, index: int):
+        """One piece of the training that comes before the first batch; returns what to show of it, or None."""
+        raise TypeError(f"{type(self).__name__} has no round()")
+
+    def state(self) -> dict:
+        """All that rounds leave behind."""
+        return {}
+
+    def restore(self, state: dict):
+        """Go on from ``state``."""
+
+    def networks(self) -> dict:
+        """Trained networks to be kept in the transfer set, by name."""
+        return {}
+
     def about(self) -> dict:
         """What people are to be told of the set, e.g. ``{"label": "real data (fashion-mnist)"}``."""
         return {"label": self.config.method}
+
+    def seed_of(self, *parts) -> int:
+        """A seed by hash from the method, its seed and what it is for."""
+        return runtime.seed_of(self.config.method, self.config.seed, *parts)
+
+    def generator(self, *parts) -> torch.Generator:
+        """A random generator on the method's device, seeded by ``seed_of``."""
+        return torch.Generator(device=self.device).manual_seed(self.seed_of(*parts))
 
     @property
     def total(self) -> int:

@@ -24,6 +24,8 @@ class Config(TransferConfig):
 class Method(Base):
     """Batch i depends on (seed, i) alone."""
 
+    all_from_sources = True
+
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)
         have = sources[0].sizes["train"]

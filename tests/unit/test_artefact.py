@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dfkd_steps import artefact, config, pipeline, spec
+from dfkd_steps import artefact, config, hdf5, pipeline, spec
 from dfkd_steps.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +37,7 @@ def write(path, key="k" * 20):
     if path.suffix == ".h5":
         with h5py.File(path, "w") as file:
             file.attrs["key"] = key
+        hdf5.seal(path)
     elif path.suffix == ".safetensors":
         save_file({"w": torch.zeros(100)}, path, {"dfkd": json.dumps({"key": key})})
     else:

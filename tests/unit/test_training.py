@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from dfkd_steps import groups, training
+from dfkd_steps import checkpoint, groups, training
 from dfkd_steps.errors import UserError
 
 CONFIG = groups.Student(arch="lenet5-half", epochs=6, batch=16, lr=0.05, optimizer="adam")
@@ -38,7 +38,7 @@ def fit(tmp_path, net, config=CONFIG, stop_after=None, key="k"):
 
 @pytest.mark.parametrize("kind", ["sgd", "adam", "adamw"])
 def test_learns_and_resumes_to_the_bit(tmp_path, monkeypatch, kind):
-    monkeypatch.setattr(training, "CHECKPOINT_EVERY", -1.0)
+    monkeypatch.setattr(checkpoint, "EVERY", -1.0)
     config = dataclasses.replace(CONFIG, optimizer=kind)
     whole = network()
     history = fit(tmp_path / "nowhere", whole, config) if (tmp_path / "nowhere").mkdir() is None else None
@@ -52,7 +52,7 @@ def test_learns_and_resumes_to_the_bit(tmp_path, monkeypatch, kind):
 
 
 def test_other_key_or_broken_checkpoint_starts_over(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(training, "CHECKPOINT_EVERY", -1.0)
+    monkeypatch.setattr(checkpoint, "EVERY", -1.0)
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path, network(), stop_after=3)
     fit(tmp_path, network(), key="other")

@@ -52,11 +52,11 @@ def run(steps=300, tolerance=0.0, check=10, count=6):
     start, targets = torch.rand(count, 1, 4, 4), torch.softmax(torch.randn(count, 3) / 2, 1)
     teacher, steps_taken = Linear(), []
 
-    def loss(logits, rows):
+    def loss(images, rows):
         steps_taken.append(len(rows))
-        return losses.soft_cross_entropy(logits, targets[rows])
+        return losses.soft_cross_entropy(teacher(images), targets[rows])
 
-    images = pixels.optimise(teacher, start, loss, steps=steps, lr=0.05, check=check, tolerance=tolerance, precision="fp32")
+    images = pixels.optimise(start, loss, steps=steps, lr=0.05, check=check, tolerance=tolerance)
     return images, losses.soft_cross_entropy(teacher(images), targets) - losses.entropy(targets), steps_taken, start
 
 
@@ -79,7 +79,7 @@ def test_a_sample_is_the_same_whatever_its_neighbours(kept):
     torch.manual_seed(1)
     start, targets = torch.rand(6, 1, 4, 4), torch.softmax(torch.randn(6, 3) / 2, 1)
     alone = pixels.optimise(
-        Linear(), start[kept], lambda logits, rows: losses.soft_cross_entropy(logits, targets[kept][rows]),
-        steps=40, lr=0.05, check=10, tolerance=0.0, precision="fp32",
+        start[kept], lambda images, rows: losses.soft_cross_entropy(Linear()(images), targets[kept][rows]),
+        steps=40, lr=0.05, check=10, tolerance=0.0,
     )  # fmt: skip
     assert torch.allclose(alone, whole[kept], atol=1e-5)

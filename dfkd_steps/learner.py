@@ -1,0 +1,88 @@
+"""A student trained inside a synthesis method, step by step, on images that the method makes or keeps."""
+
+import math
+from dataclasses import dataclass
+from types import SimpleNamespace
+
+import torch
+
+from . import losses, models, networks, runtime, training
+from .errors import UserError
+from .fields import opt
+
+
+@dataclass
+class LearnerConfig:
+    """The fields that a method's config needs for its student."""
+
+    student: str = opt("lenet5-half", "architecture of the student that is trained inside", choices=models.names)
+    loss_s: str = opt("kd", "what the student minimises: kd at temperature tau, or l1 on logits", choices=("kd", "l1"))
+    tau: float = opt(20.0, "temperature of kd", above=0, hi=1000)
+    optimizer_s: str = opt("sgd", "sgd = Nesterov momentum 0.9", choices=("sgd", "adam", "adamw"))
+    lr_s: float = opt(0.1, "peak learning rate of the student; half a cosine over all rounds", above=0, hi=100)
+    weight_decay_s: float = opt(5e-4, "of the student, on weights of two or more dimensions", lo=0, hi=1)
+    clip_s: float = opt(0.0, "largest gradient norm of the student (0 = no limit)", lo=0)
+
+
+class Learner:
+    """The student of a method: network, optimiser, and a place on the schedule."""
+
+    def __init__(self, config, teacher, device):
+        self.config, self.teacher, like = config, teacher, teacher.description
+        described = networks.Description("arch", config.student, like.classes, like.image_shape, like.mean, like.std)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(runtime.seed_of(config.method, config.seed, "student"))
+            net = models.build(config.student, like.num_classes, like.image_shape)
+        self.net = networks.Classifier(net, described).to(device, memory_format=torch.channels_last).eval()
+        plan = SimpleNamespace(optimizer=config.optimizer_s, lr=config.lr_s, weight_decay=config.weight_decay_s)
+        self.optimizer = training.optimizer(self.net, plan)
+
+    def step(self, images, progress: float, weights=None):
+        """One step on images (N,C,H,W); ``progress``: the share of the whole training that is done, in [0,1).
+
+        weights (N): factors of the samples' losses. Returns the losses (N), detached, unweighted.
+        """
+        self.net.train()
+        with runtime.autocast(images.device, self.config.precision):
+            with torch.no_grad():
+                asked = self.teacher(images).float()
+            answered = self.net(images).float()
+        each = losses.l1_each(answered, asked) if self.config.loss_s == "l1" else losses.kd_each(answered, asked, self.config.tau)
+        loss = (each if weights is None else each * weights).mean()
+        lr = training.half_cosine(self.config.lr_s, progress)
+        training.advance(self.net, self.optimizer, loss, lr, self.config.clip_s)
+        self.net.eval()
+        return each.detach()
+
+    def state(self) -> dict:
+        """Weights and moments."""
+        return {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def restore(self, state: dict):
+        """Go on from ``state``."""
+        self.net.load_state_dict(state["net"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def frozen(self):
+        """The student without gradients to its weights, for a loss that reaches through it to the images."""
+        return _Frozen(self.net)
+
+
+class _Frozen:
+    """A network as a function of images alone: its weights take no gradient inside the block."""
+
+    def __init__(self, net):
+        self.net = net
+
+    def __enter__(self):
+        self.net.eval().requires_grad_(False)
+        return self.net
+
+    def __exit__(self, *exc):
+        self.net.requires_grad_(True)
+
+
+def require_finite(value, what: str, remedy: str):
+    """Raise UserError unless a loss that was computed is a finite number."""
+    if not math.isfinite(value):
+        raise UserError(f"{what}: the loss is {value}; {remedy}")

@@ -1,0 +1,21 @@
+"""DAFL: data-free learning of student networks (Chen et al., ICCV 2019, arXiv 1904.01186)."""
+
+from dataclasses import dataclass
+
+from .. import objective
+from ..fields import changed
+from ..game import Game, GameConfig
+
+
+@dataclass
+class Config(GameConfig):
+    """A generator whose images the teacher is sure of, evenly over the classes, with large features; no student in it."""
+
+    onehot: float = objective.weight("onehot", 1.0)
+    balance: float = objective.weight("balance", 20.0)
+    activation: float = objective.weight("activation", 1e-3)
+    head: str = changed(GameConfig, "head", "normal")
+
+
+class Method(Game):
+    """One generator step, five student steps."""

@@ -1,0 +1,21 @@
+"""DFAD: data-free adversarial distillation (Fang et al., 2019, arXiv 1912.11006)."""
+
+from dataclasses import dataclass
+
+from .. import objective
+from ..fields import changed
+from ..game import Game, GameConfig
+
+
+@dataclass
+class Config(GameConfig):
+    """A generator that looks for images on which the logits of student and teacher differ most, in L1."""
+
+    adversarial: float = objective.weight("adversarial", 1.0)
+    distance: str = objective.distance("l1")
+    loss_s: str = changed(GameConfig, "loss_s", "l1")
+    collect: float = changed(GameConfig, "collect", 1.0)
+
+
+class Method(Game):
+    """One generator step, five student steps on new images."""

@@ -1,0 +1,27 @@
+"""ZSKT: zero-shot knowledge transfer via adversarial belief matching (Micaelli & Storkey, NeurIPS 2019, arXiv 1905.09768)."""
+
+from dataclasses import dataclass
+
+from .. import objective
+from ..fields import changed
+from ..game import Game, GameConfig
+
+
+@dataclass
+class Config(GameConfig):
+    """A generator that looks for images on which student and teacher differ in KL; ten student steps on each batch of it."""
+
+    adversarial: float = objective.weight("adversarial", 1.0)
+    distance: str = objective.distance("kl")
+    tau: float = changed(GameConfig, "tau", 1.0)
+    steps_s: int = changed(GameConfig, "steps_s", 10)
+    same: bool = changed(GameConfig, "same", True)
+    optimizer_s: str = changed(GameConfig, "optimizer_s", "adam")
+    lr_s: float = changed(GameConfig, "lr_s", 2e-3)
+    weight_decay_s: float = changed(GameConfig, "weight_decay_s", 0.0)
+    clip_s: float = changed(GameConfig, "clip_s", 5.0)
+    collect: float = changed(GameConfig, "collect", 1.0)
+
+
+class Method(Game):
+    """One generator step, ten student steps on the same images. Attention transfer is left out."""
