@@ -4,6 +4,7 @@ FILE = {name: step.template for name, step in pipeline.STEPS.items()}
 LOG = {name: f"logs/{path}.log" for name, path in FILE.items()}
 REPORT = "report/index.html"
 TABLE = "report/results.csv"
+SUMMARY = "report/summary.json"
 
 
 def friendly(function, *arguments):
@@ -40,7 +41,7 @@ def stale():
     Snakemake's own records are not asked: they are missing in a fresh clone, know nothing of what DVC made, and call
     a file current whose config was changed there and back in between.
     """
-    faults = friendly(audit.handover, "results", [REPORT, TABLE], FINALS)
+    faults = friendly(audit.handover, "results", [REPORT, TABLE, SUMMARY], FINALS)
     if faults:
         logger.info(f"{len(faults)} files were made under another config, code or input: made again where needed")
     return set(faults)
@@ -55,7 +56,7 @@ def made_again(wildcards):
 def show_results():
     """Print the table of the sweep at the end of a run that was asked for it."""
     targets = {str(target) for target in workflow.dag_settings.targets}
-    asked_for = not targets or targets & {"all", "version", "report", REPORT, TABLE}
+    asked_for = not targets or targets & {"all", "version", "report", REPORT, TABLE, SUMMARY}
     if asked_for and all(map(os.path.exists, FINALS)):
         print(runs.to_text(runs.grouped(friendly(runs.read, FINALS))), REPORT, sep="\n")
 
