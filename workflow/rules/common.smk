@@ -4,6 +4,7 @@ FILE = {name: step.template for name, step in pipeline.STEPS.items()}
 LOG = {name: f"logs/{path}.log" for name, path in FILE.items()}
 REPORT = "report/index.html"
 TABLE = "report/results.csv"
+SUMMARY = "report/summary.json"
 
 
 def friendly(function, *arguments):
@@ -47,7 +48,7 @@ def stale():
     Snakemake's own records are not asked: they are missing in a fresh clone, know nothing of what DVC made, and call
     a file current whose config was changed there and back in between.
     """
-    faults = friendly(audit.handover, "results", [REPORT, TABLE], FINALS)
+    faults = friendly(audit.handover, "results", [REPORT, TABLE, SUMMARY], FINALS)
     if faults:
         logger.info(f"{len(faults)} files were made under another config, code or input: made again where needed")
     return set(faults)
@@ -62,7 +63,7 @@ def made_again(wildcards):
 def show_results():
     """Print the table of the sweep at the end of a run that was asked for it."""
     targets = {str(target) for target in workflow.dag_settings.targets}
-    asked_for = not targets or targets & {"all", "version", "report", REPORT, TABLE}
+    asked_for = not targets or targets & {"all", "version", "report", REPORT, TABLE, SUMMARY}
     if asked_for and all(map(os.path.exists, FINALS)):
         print(runs.to_text(runs.grouped(friendly(runs.read, FINALS))), REPORT, sep="\n")
 
@@ -75,6 +76,16 @@ def metrics_argument(wildcards):
     listing.parent.mkdir(parents=True, exist_ok=True)
     listing.write_text("".join(f"{path}\n" for path in FINALS))
     return f"@{listing}"
+
+
+def versioned(wildcards):
+    """``metrics_argument``, for DVC: what it adopts is the sweep that its dvc.yaml reads, so this has to be that one."""
+    known, remedy = friendly(resolve.read), f"copy the sweep to {resolve.EXPERIMENT} and run `snakemake version`"
+    if {**known, "source": known.get("source") or []} != {**config, "source": config.get("source") or []}:
+        raise WorkflowError(f"version: DVC versions the sweep of {resolve.EXPERIMENT}, and this is another; {remedy}")
+    if "source" not in known:
+        raise WorkflowError(f"{resolve.EXPERIMENT}: has no list source, which DVC asks for; add the line 'source: []'")
+    return metrics_argument(wildcards)
 
 
 def cancel_orphans():

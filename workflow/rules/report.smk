@@ -5,6 +5,7 @@ rule report:
     output:
         page=report(REPORT, caption="../report/page.rst", category="Results", labels={"file": "all runs, figures"}),
         table=report(TABLE, caption="../report/table.rst", category="Results", labels={"file": "all runs, table"}),
+        summary=SUMMARY,
     log:
         f"logs/{REPORT}.log",
     params:

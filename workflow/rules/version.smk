@@ -7,8 +7,8 @@ rule version:
     log:
         "logs/version.log",
     params:
-        metrics=metrics_argument,
+        metrics=versioned,
     message:
         "version: DVC adopts the sweep"
     shell:
-        "(python -m dfkd_steps.audit {params.metrics:q} && dvc repro -q resolve && dvc commit -q -f && dvc status) > {log:q} 2>&1"
+        "(python -m dfkd_steps.audit {params.metrics:q} && dvc repro resolve && dvc commit -f && dvc status) > {log:q} 2>&1"
