@@ -1,13 +1,15 @@
 """Step: a student distilled from the teacher over the balanced transfer set. The last epoch is the result.
 
-The teacher is asked on the very view the student sees. Reads nothing of the task's data.
+The teacher is asked on the very view the student sees. Reads nothing of the task's data. Over several GPUs of a host:
+
+    torchrun --nproc-per-node 2 -m dfkd_steps.distill OUT IN...
 """
 
 import time
 
 import torch
 
-from . import artefact, augment, generators, losses, models, networks, priority, progress, runtime, training
+from . import artefact, augment, distributed, generators, losses, models, networks, priority, progress, runtime, training
 from .errors import UserError
 from .transfer_set import TransferSet
 
@@ -100,7 +102,7 @@ def begin(config, guide, transfer: TransferSet, device):
 
 def distill(config, guide, transfer: TransferSet, partial, key, device):
     """A student trained as ``groups.Student`` says; returns it and its history."""
-    student, images = begin(config, guide, transfer, device), Images(transfer, device)
+    student, images = distributed.synchronised(begin(config, guide, transfer, device), device), Images(transfer, device)
     fresh = Fresh(transfer, device) if config.fresh else None
     held = Held(config, images, student) if config.select == "agreement" else None
     own = held.others if held else torch.arange(len(images), device=device)
@@ -130,6 +132,7 @@ def distill(config, guide, transfer: TransferSet, partial, key, device):
     def steps_of(generator, epoch):
         for shown, asked, factors, places in views(generator):
             shown = augment.mix(config.mix, augment.view(config.augment, shown, generator), generator)
+            number, shown, asked = len(shown), distributed.part(shown), distributed.part(asked)
             with runtime.autocast(device, config.precision):
                 if asked is None:
                     with torch.no_grad():
@@ -137,9 +140,9 @@ def distill(config, guide, transfer: TransferSet, partial, key, device):
                 answered = student(shown)
             each = compare(answered.float(), asked.float())
             if priorities:
-                priorities.visited(places, factors, each.detach())
-                each = each * factors
-            yield each.mean()
+                priorities.visited(places, factors, distributed.whole(each.detach(), number))
+                each = each * distributed.part(factors)
+            yield each.sum() / number
 
     kept = {"priorities": priorities.delta} if priorities else {}
     if held:
@@ -154,13 +157,15 @@ def run(job: artefact.Job):
     """Make the student of a job."""
     device, started = runtime.device(), time.monotonic()
     guide = networks.load_frozen(job.inputs[0], device)
-    with TransferSet(job.inputs[1]) as transfer, artefact.working(job.out, job.key) as partial:
-        if partial is None:
-            return
+    with TransferSet(job.inputs[1]) as transfer, distributed.group(device):
         transfer.require_fit(guide.description)
         check(transfer, job.config)
-        student, history = distill(job.config, guide, transfer, partial, job.key, device)
-        networks.publish(job, student.net, student.description, history, device)
+        with distributed.leading(artefact.working(job.out, job.key), artefact.partial_of(job.out)) as partial:
+            if partial is None:
+                return
+            student, history = distill(job.config, guide, transfer, partial, job.key, device)
+            if distributed.rank() == 0:
+                networks.publish(job, student.net, student.description, history, device)
     progress.say(f"distill: {len(history)} epochs, {time.monotonic() - started:.1f} s")
 
 

@@ -28,8 +28,10 @@ def threads() -> int:
 
 
 def device() -> torch.device:
-    """The GPU if there is one, else the CPU; DFKD_DEVICE overrides."""
+    """The GPU if there is one, else the CPU; DFKD_DEVICE overrides. Processes of torchrun take one each of those they see."""
     given = os.environ.get("DFKD_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+    if given == "cuda" and (place := os.environ.get("LOCAL_RANK")):
+        given = f"cuda:{int(place) % torch.cuda.device_count()}"
     try:
         return torch.empty(0, device=given).device
     except (RuntimeError, AssertionError):
