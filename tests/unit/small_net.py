@@ -54,6 +54,7 @@ def write(folder, teacher, number=40, *, weights=False, kept=None):
     fields = {"images": images, "logits": logits, "labels": logits.argmax(1), "generation": np.zeros(number)}
     if weights:
         fields["weights"] = np.arange(number) * 2 / (number - 1)
+    (folder / ".working").unlink(missing_ok=True)
     writer, path = Writer(folder / ".working", "set", layout), folder / "transfer_set.h5"
     writer.append(**fields)
     writer.finish(path, {}, {"label": "test"}, {name: networks.to_bytes(one) for name, one in (kept or {}).items()})
