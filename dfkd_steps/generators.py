@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-
 HEADS = ("sigmoid", "normal")
 LARGEST = 1 << 16  # side, classes, latent, width: what a file may declare
 

@@ -35,8 +35,8 @@ class Config(TransferConfig):
 class Member:
     """One generator of the ensemble; depends on the seed and its own number alone."""
 
-    def __init__(self, config, teacher, device, number: int):
-        classes = range(teacher.description.num_classes)[number :: config.members]
+    def __init__(self, config, teacher, device, number: int, members: int):
+        classes = range(teacher.description.num_classes)[number::members]
         seed = runtime.seed_of(config.method, config.seed, "generator", number)
         made = generators.build(
             teacher.description, latent=config.latent, width=config.width, head=config.head, classes=classes, seed=seed
@@ -50,10 +50,10 @@ class Method(Base):
 
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)
-        config.members = min(config.members, teacher.description.num_classes)
-        self.rounds = config.members * config.rounds_each
+        members = min(config.members, teacher.description.num_classes)
+        self.rounds = members * config.rounds_each
         self.objective = objective.Objective(config, teacher)
-        self.members = [Member(config, teacher, device, number) for number in range(config.members)]
+        self.members = [Member(config, teacher, device, number, members) for number in range(members)]
 
     def round(self, index: int):
         """``steps`` steps of the member whose turn it is."""

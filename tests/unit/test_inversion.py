@@ -64,7 +64,7 @@ def test_refine_trains_further_parameters_along():
 
 @pytest.mark.parametrize("losses", [[float("nan")], [2, float("nan"), 1], [float("inf")]])
 def test_refine_stops_where_the_loss_is_no_number(losses):
-    with pytest.raises(UserError, match="inversion: the loss is (nan|inf); lower lr_g and lr_z"):
+    with pytest.raises(UserError, match=r"inversion: the loss is (nan|inf); lower lr_g and lr_z"):
         refine(losses)
 
 
@@ -152,7 +152,7 @@ def test_rounds_before_there_is_a_student_need_a_loss_without_one(teacher):
         made = methods.load(name).Config(method=name, **values, **alone, warmup=warmup)
         methods.load(name).Method(made, teacher, [], CPU).round(0)
     made = methods.load("fast").Config(method="fast", **values, **alone, warmup=1)
-    with pytest.raises(UserError, match="^transfer: warmup: every loss needs a student; set warmup: 0, or .* another loss$"):
+    with pytest.raises(UserError, match=r"^transfer: warmup: every loss needs a student; set warmup: 0, or .* another loss$"):
         methods.load("fast").Method(made, teacher, [], CPU).round(0)
 
 

@@ -74,11 +74,17 @@ def refused(content):
     assert "delete it and make it again" in str(caught.value) and len(str(caught.value)) < 250
 
 
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"1234", b"not a network, but long enough for a length", struct.pack("<Q", 2) + b"{}", struct.pack("<Q", 1 << 62) + b"{}",
-     struct.pack("<Q", 60_000) + b"[" * 60_000],
-)  # fmt: skip
+FOREIGN = {
+    "nothing": b"",
+    "no length": b"1234",
+    "text": b"not a network, but long enough for a length",
+    "empty": struct.pack("<Q", 2) + b"{}",
+    "no end": struct.pack("<Q", 1 << 62) + b"{}",
+    "brackets": struct.pack("<Q", 60_000) + b"[" * 60_000,
+}
+
+
+@pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
 def test_foreign_bytes(content):
     refused(content)
 
@@ -90,28 +96,22 @@ def test_bytes_cut_off_or_of_other_weights():
     refused(altered(classifier("resnet8"), name="resnet20"))
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"image_shape": []}, {"image_shape": [1, 8]}, {"image_shape": 8}, {"image_shape": [1, 8, "8"]}, {"image_shape": [1, 8, -8]},
-        {"mean": [0.1, 0.2]}, {"std": []}, {"mean": ["a"]}, {"mean": None}, {"more": 1}, {"name": "no-such"}, {"name": 3},
-        {"classes": [1, 2]}, {"builder": "other"}, {"kind": "other"}, {"description": []}, {"description": 3},
-    ],
-)  # fmt: skip
-def test_hostile_descriptions_of_a_classifier(changes):
-    refused(altered(classifier(), **changes))
+SHAPES = ([], [1, 8], 8, [1, 8, "8"], [1, 8, -8], [1, 8.5, 8], [1, 0, 0], [1, 8, 1 << 40])
+BOTH = [("image_shape", shape) for shape in SHAPES] + [("mean", None), ("mean", [0.1, 0.2]), ("std", []), ("std", ["a"])]
+BOTH += [("more", 1), ("kind", "other"), ("description", []), ("description", 3)]
+OF_A_CLASSIFIER = [("name", "no-such"), ("name", 3), ("classes", [1, 2]), ("builder", "other")]
+OF_A_GENERATOR = [("width", 0), ("width", 1 << 40), ("latent", -1), ("latent", 1 << 50), ("latent", "4"), ("head", "other")]
+OF_A_GENERATOR += [("num_classes", 1 << 50), ("classes", [0, 77]), ("classes", [-1]), ("classes", ["0"])]
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"image_shape": []}, {"image_shape": [1, 0, 0]}, {"image_shape": [1, 8, 1 << 40]}, {"image_shape": [1, 8.5, 8]}, {"width": 0},
-        {"width": 1 << 40}, {"latent": -1}, {"latent": 1 << 50}, {"latent": "4"}, {"num_classes": 1 << 50}, {"head": "other"},
-        {"classes": [0, 77]}, {"classes": [-1]}, {"classes": ["0"]}, {"mean": [0.1, 0.2]}, {"std": ["a"]}, {"more": 1},
-    ],
-)  # fmt: skip
-def test_hostile_descriptions_of_a_generator(changes):
-    refused(altered(generator(), **changes))
+@pytest.mark.parametrize(("name", "value"), BOTH + OF_A_CLASSIFIER)
+def test_hostile_descriptions_of_a_classifier(name, value):
+    refused(altered(classifier(), **{name: value}))
+
+
+@pytest.mark.parametrize(("name", "value"), BOTH + OF_A_GENERATOR)
+def test_hostile_descriptions_of_a_generator(name, value):
+    refused(altered(generator(), **{name: value}))
 
 
 def test_a_description_calls_no_code_of_its_own_choice(tmp_path, monkeypatch):
@@ -165,13 +165,18 @@ def test_networks_that_are_none_of_ours(tmp_path, teacher, spoil):
     path = small_net.write(tmp_path, teacher)
     with h5py.File(path, "a") as file:
         spoil(file)
-    with TransferSet(path) as opened, pytest.raises(UserError, match="its networks are damaged .* make it again") as caught:
+    with TransferSet(path) as opened, pytest.raises(UserError, match=r"its networks are damaged .* make it again") as caught:
         opened.networks()
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    "config", [groups.NoBalance(mode="none"), groups.EqualBalance(mode="equal"), groups.WeightBalance(mode="weight")]
+    "config",
+    [
+        groups.NoBalance(mode="none"),
+        groups.EqualBalance(mode="equal", rounds=1, push_steps=1),
+        groups.WeightBalance(mode="weight"),
+    ],
 )
 def test_balance_carries_the_networks_over(tmp_path, teacher, kept, config):
     networks.save(tmp_path / "teacher.safetensors", teacher.net, teacher.description, "t", {})
