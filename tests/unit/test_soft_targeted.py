@@ -25,7 +25,11 @@ def network(*inner):
     with torch.no_grad():
         last.weight.copy_(torch.eye(K))
         last.bias.zero_()
-    return wrap(nn.Sequential(nn.Flatten(), nn.Linear(64, K), *inner, last), classes=K)
+    first = nn.Linear(64, K)
+    with torch.no_grad():
+        first.weight[1] += first.weight[0]
+        first.weight[2] -= 2 * first.weight[1]  # so that features are far from independent
+    return wrap(nn.Sequential(nn.Flatten(), first, *inner, last), classes=K)
 
 
 @pytest.mark.parametrize("shape", [(5, 40), (20, 3), (6, 2, 3, 3)])
@@ -56,7 +60,7 @@ def test_targets_are_those_of_gaussian_features():
     away = np.eye(K) - 1 / K
     covariance = 1.5**2 * away @ (rows @ rows.T + 1e-4 * np.eye(K)) @ away
     assert np.allclose(centred.mean(0), 0, atol=0.04)
-    assert np.allclose(np.cov(centred.T), covariance, atol=0.06) and np.abs(covariance).max() > 1
+    assert np.allclose(np.cov(centred.T), covariance, atol=0.1) and np.abs(covariance).max() > 1
 
 
 @pytest.mark.parametrize("sigma", [0.5, 2.0])
