@@ -8,6 +8,7 @@ import hashlib
 import math
 import os
 import struct
+import tokenize
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from .errors import DAMAGE, UserError
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 MAX_HEADER, LARGE, MAX_RATIO = 10_000, 1 << 30, 300  # bytes; bytes; unpacked by packed
-UNREADABLE = (*DAMAGE, SyntaxError, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (*DAMAGE, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)

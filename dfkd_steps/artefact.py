@@ -19,7 +19,7 @@ from pathlib import Path
 import h5py
 from safetensors import SafetensorError, safe_open
 
-from . import config, hdf5, pipeline, runtime, spec
+from . import config, hdf5, pipeline, spec
 from .errors import DAMAGE, UserError, complain, of_system, one_line
 
 LIBRARIES = ("torch", "torchvision", "numpy", "h5py", "safetensors")
@@ -38,6 +38,8 @@ class Job:
 
     def provenance(self, device) -> dict:
         """What made the artefact; no dates, host names, durations or absolute paths, so that bytes repeat."""
+        from . import runtime  # imports torch, which takes seconds: not for the drivers, that only ask for keys
+
         return {
             "step": self.step,
             "config": dataclasses.asdict(self.config) if self.config is not None else {},
@@ -60,11 +62,16 @@ def job(step: str, argv=None) -> Job:
     arguments = parser.parse_args(argv)
     out, given = Path(arguments.out), [Path(one) for one in arguments.inputs]
     if pipeline.step_of(out) != step:
-        raise UserError(f"{out}: is made by the step {pipeline.step_of(out)}, not {step}; give a path like {template}")
-    specs, needed = spec.of_path(out), pipeline.inputs_of(out)
+        raise UserError(
+            f"{spec.shown(out)}: is made by the step {pipeline.step_of(out)}, not {step}; give a path like {template}"
+        )
+    specs = spec.of_path(out)
+    for name, text in specs.items():
+        spec.parse(name, text)
+    needed = pipeline.inputs_of(out)
     if given != needed:
         wanted = " ".join(map(str, needed)) or "no inputs"
-        raise UserError(f"{out}: inputs are {' '.join(map(str, given)) or 'none'}; give {wanted}")
+        raise UserError(f"{out}: inputs are {' '.join(map(spec.shown, given)) or 'none'}; give {wanted}")
     group = pipeline.STEPS[step].group
     typed = config.load(group, specs[group]) if group else None
     for one in needed:
@@ -81,6 +88,8 @@ def key_of(path) -> str:
         raise UserError(f"{path}: no such file; make it first (snakemake {path})")
     try:
         if path.suffix == ".h5":
+            if hdf5.stored(path) is None:
+                raise ValueError("no checksum at its end")
             with h5py.File(path, "r") as file:
                 key = file.attrs.get("key")
         elif path.suffix == ".safetensors":
@@ -169,16 +178,20 @@ def write_json(out, content: dict):
 
 def main(step: str, run):
     """Entry of a step: ``run(job)`` inside; bad input is one line and exit code 2."""
-    out = step
+    guarded(step, lambda: run(job(step)))
+
+
+def guarded(name: str, work):
+    """Call ``work()`` in a process that is set up for computing; bad input is one line and exit code 2."""
+    from . import runtime
+
     try:
         runtime.setup()
-        asked = job(step)
-        out = asked.out
-        run(asked)
+        work()
     except UserError as error:
         sys.exit(complain(error))
     except (OSError, RuntimeError, SafetensorError) as error:
         if not (why := of_system(error)):
             raise
-        where = getattr(error, "filename", None) or out
+        where = getattr(error, "filename", None) or (sys.argv[1] if len(sys.argv) > 1 else name)
         sys.exit(complain(f"{where}: {why}; make room or mend the permissions, then run again"))

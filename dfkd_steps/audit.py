@@ -15,7 +15,7 @@ import re
 import sys
 from pathlib import Path
 
-from . import artefact, networks, pipeline
+from . import artefact, pipeline
 from .errors import UserError
 
 HISTORY = "history.csv"
@@ -36,6 +36,8 @@ def fault(path) -> str | None:
         expected = pipeline.expected_key(str(path))
         if pipeline.step_of(path) not in NETWORKS:
             return None if artefact.key_of(path) == expected else "was made under another config, code or input; make it again"
+        from . import networks  # imports torch, which takes seconds: not where there is nothing to read
+
         content = networks.read_metadata(path)
     except UserError as error:
         return str(error).splitlines()[0].removeprefix(f"{path}: ")

@@ -62,7 +62,7 @@ def copy(transfer, writer, chosen, weights=None):
     """Append the chosen samples (sorted) to the writer, a chunk at a time."""
     for start in range(0, len(chosen), CHUNK):
         rows = chosen[start : start + CHUNK]
-        part = {name: transfer.read(name, rows) for name, _, _ in transfer.layout.fields()}
+        part = {name: transfer.gather(name, rows) for name, _, _ in transfer.layout.fields()}
         if weights is not None:
             part["weights"] = weights[rows]
         writer.append(**part)
@@ -110,7 +110,7 @@ class Resampler:
     def push(self, label: int, number: int):
         """The likeliest samples moved by signed gradient steps until the teacher calls them ``label``; those that do."""
         chosen = np.sort(likeliest(self.transfer, label, number))
-        images = training.to_float(torch.from_numpy(to_unit(self.transfer.read("images", chosen))).to(self.device))
+        images = training.to_float(torch.from_numpy(to_unit(self.transfer.gather("images", chosen))).to(self.device))
         wanted = torch.full((len(images),), label, device=self.device)
         for _ in range(self.config.push_steps):
             images.requires_grad_()
@@ -135,8 +135,7 @@ class Members:
         self.transfer, self.members, self.size = transfer, members, len(members)
 
     def __call__(self, positions):
-        rows, back = np.unique(self.members[positions], return_inverse=True)
-        return self.transfer.read("images", rows)[back]
+        return self.transfer.gather("images", self.members[positions])
 
 
 class Held:

@@ -10,7 +10,7 @@ HERE = Path(__file__).parent
 # groups decide is in the resolved config, which is part of the key itself.
 NEUTRAL = {
     "artefact", "audit", "cli", "code", "config", "errors", "fields", "gpu", "groups", "methods", "models",
-    "pipeline", "progress", "resolve", "spec",
+    "pipeline", "progress", "resolve", "shards", "spec",
 }  # fmt: skip
 
 

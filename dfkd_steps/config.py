@@ -258,4 +258,5 @@ def _one_line(error):
 
 def reads(config) -> list[str]:
     """The specs of data sets that a transfer config reads (arbitrary transfer sets only; empty when data-free)."""
-    return [getattr(config, item.name) for item in dataclasses.fields(config) if item.metadata.get("reads") == "dataset"]
+    named = [getattr(config, item.name) for item in dataclasses.fields(config) if item.metadata.get("reads") == "dataset"]
+    return [name for name in named if name]

@@ -62,10 +62,10 @@ def open_dataset(path) -> Dataset:
         raise UserError(f"{path}: no such file; make it first (snakemake {path})")
     try:
         with h5py.File(path, "r") as file:
-            if file.attrs.get("kind") != KIND:
-                raise UserError(
-                    f"{path}: is no data set of dfkd (attribute kind is {file.attrs.get('kind')!r}); delete it and make it again"
-                )
+            kind = file.attrs.get("kind")
+            if not isinstance(kind, str) or kind != KIND:
+                told = one_line(repr(kind))
+                raise UserError(f"{path}: is no data set of dfkd (attribute kind is {told}); delete it and make it again")
             classes = tuple(map(str, json.loads(file.attrs["classes"])))
             if problems := hdf5.faults(file, FIELDS) or _shapes(file, len(classes)):
                 raise UserError("\n".join(f"{path}: {problem}; delete it and make it again" for problem in problems))

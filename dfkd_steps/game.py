@@ -34,6 +34,10 @@ class GameConfig(LearnerConfig, TransferConfig):
     collect: float = opt(0.5, "images are kept from this share of the rounds, the last ones", above=0, hi=1)
     precision: str = opt("fp32", "bf16 = autocast", choices=("fp32", "bf16"))
 
+    def pieces(self) -> int:
+        """One: a round needs all rounds before it."""
+        return 1
+
 
 class Game(Method):
     """Plays all rounds, keeps ``n`` images evenly from the last of them, and leaves the generator and the student."""
@@ -42,7 +46,7 @@ class Game(Method):
         super().__init__(config, teacher, sources, device)
         self.rounds = config.rounds
         self.objective = objective.Objective(config, teacher)
-        seed = runtime.seed_of(config.method, config.seed, "generator")
+        seed = self.seed_of("generator")
         made = generators.build(teacher.description, latent=config.latent, width=config.width, head=config.head, seed=seed)
         self.maker = made.to(device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.Adam(self.maker.parameters(), lr=config.lr_g, betas=(0.5, 0.999), fused=True)

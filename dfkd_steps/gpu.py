@@ -1,14 +1,15 @@
 """Give this process a GPU that no other job on this host holds. Where CUDA_VISIBLE_DEVICES is set (Slurm), keep it."""
 
+import contextlib
 import fcntl
 import os
 import shutil
 import subprocess
-import tempfile
+import sys
 import time
 from pathlib import Path
 
-_held = None  # the lock file; the kernel releases it when the process ends, however it ends
+_held = None  # the lock file's descriptor; the kernel releases the lock when the process ends, however it ends
 
 
 def count() -> int:
@@ -22,21 +23,45 @@ def count() -> int:
 
 
 def claim(poll: float = 0.5) -> str:
-    """Wait for a free GPU, hold it until this process ends, and return its index ('' without GPUs)."""
+    """Wait for a free GPU, hold it until this process ends, and return its index ('' without GPUs).
+
+    A job of Slurm takes what Slurm gave it: without CUDA_VISIBLE_DEVICES that is nothing, whatever the host has.
+    """
     global _held
+    if "SLURM_JOB_ID" in os.environ:
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
     if "CUDA_VISIBLE_DEVICES" in os.environ or os.environ.get("DFKD_DEVICE") == "cpu" or not (number := count()):
         return os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    folder = Path(tempfile.gettempdir()) / f"dfkd-gpus-{os.getuid()}"
-    folder.mkdir(exist_ok=True)
+    folder, waits = _folder(), False
     while True:
         for index in range(number):
-            lock = open(folder / str(index), "w")  # noqa: SIM115 (held on purpose)
+            lock = _open(folder / str(index))
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                lock.close()
+                os.close(lock)
                 continue
             _held = lock
             os.environ["CUDA_VISIBLE_DEVICES"] = str(index)
             return str(index)
+        if not waits:
+            print(f"waiting for one of {number} GPUs; other jobs hold them", file=sys.stderr, flush=True)
+            waits = True
         time.sleep(poll)
+
+
+def _folder() -> Path:
+    """Where the locks of this host are: one place for all users, and not TMPDIR, which may differ from job to job."""
+    folder = Path(os.environ.get("DFKD_GPU_LOCKS", "/tmp/dfkd-gpus"))
+    before = os.umask(0)
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(0o1777)
+    os.umask(before)
+    return folder
+
+
+def _open(path) -> int:
+    """A descriptor of a lock file that may be another user's: then it can be opened, but not as if to make it."""
+    with contextlib.suppress(PermissionError):
+        return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)

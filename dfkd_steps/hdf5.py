@@ -48,7 +48,11 @@ class Field:
     """A data set that is written in order, a chunk at a time and past HDF5's cache, so that a failed write is told at once."""
 
     def __init__(self, file, name, shape, kind, chunk):
-        self.data = file.create_dataset(name, shape, kind, chunks=(chunk, *shape[1:]), track_times=False)
+        places = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        # All chunks get their place now, one after the other, so that it does not depend on the order of writing.
+        places.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        places.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        self.data = file.create_dataset(name, shape, kind, chunks=(chunk, *shape[1:]), track_times=False, dcpl=places)
         self.chunk, self.place, self.filled = np.zeros(self.data.chunks, kind), 0, 0
 
     def append(self, values):
@@ -83,13 +87,20 @@ def seal(path):
 
 def broken_seal(path) -> str | None:
     """Why a file is not as it was sealed, or None where it is. Reads all of it."""
+    mark = stored(path)
+    if mark is None:
+        return "is damaged or cut off (no checksum at its end)"
     with open(path, "rb") as file:
-        size = file.seek(0, 2) - LENGTH
-        file.seek(max(0, size))
+        found = _checksum(file, file.seek(0, 2) - LENGTH)
+    return None if b"%08x" % found == mark else "is damaged (its checksum is another)"
+
+
+def stored(path) -> bytes | None:
+    """The checksum at the end of a file; None where there is none, so that the file is foreign or cut off."""
+    with open(path, "rb") as file:
+        file.seek(max(0, file.seek(0, 2) - LENGTH))
         mark = file.read()
-        if size < 0 or not mark.startswith(MARK):
-            return "is damaged or cut off (no checksum at its end)"
-        return None if b"%08x" % _checksum(file, size) == mark[len(MARK) :] else "is damaged (its checksum is another)"
+    return mark[len(MARK) :] if mark.startswith(MARK) and len(mark) == LENGTH else None
 
 
 def check(path):

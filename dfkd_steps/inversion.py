@@ -29,6 +29,10 @@ class InversionConfig(LearnerConfig, TransferConfig):
     )
     precision: str = opt("fp32", "bf16 = autocast", choices=("fp32", "bf16"))
 
+    def pieces(self) -> int:
+        """One: a round needs all rounds before it."""
+        return 1
+
     def check(self):
         made = self.rounds * self.batch
         if self.batch > self.n:
@@ -121,7 +125,7 @@ class Inversion(Method):
 
 def new_generator(method, *parts):
     """A generator as CMI and Fast use it, freshly initialised from the method's seed and ``parts``."""
-    config, seed = method.config, runtime.seed_of(method.config.method, method.config.seed, "generator", *parts)
+    config, seed = method.config, method.seed_of("generator", *parts)
     made = generators.build(method.teacher.description, latent=config.latent, width=config.width, seed=seed)
     return made.to(method.device, memory_format=torch.channels_last).train()
 

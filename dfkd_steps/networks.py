@@ -94,7 +94,7 @@ def read_metadata(path) -> dict:
     except (*DAMAGE, SafetensorError) as error:
         raise UserError(f"{path}: is damaged or no safetensors file ({one_line(error)}); delete it and make it again") from None
     if not isinstance(content, dict) or content.get("kind") != KIND or not isinstance(content.get("description"), dict):
-        raise UserError(f"{path}: is no network of dfkd; import it with a teacher of kind import")
+        raise UserError(f"{path}: is no network of dfkd; delete it and make it again, or import it with a teacher of kind import")
     return content
 
 

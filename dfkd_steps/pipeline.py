@@ -45,7 +45,7 @@ def step_of(path) -> str:
         if (step.output, step.depth) == (path.name, depth):
             return name
     known = ", ".join(step.template for step in STEPS.values())
-    raise UserError(f"{path}: no step makes such a file; the artefacts are {known}")
+    raise UserError(f"{spec.shown(path)}: no step makes such a file; the artefacts are {known}")
 
 
 def path_of(step: str, specs: dict[str, str], root="results") -> Path:

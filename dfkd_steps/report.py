@@ -1,4 +1,4 @@
-"""Step report: all runs of a sweep as one self-contained page, and results.csv beside it.
+"""Step report: all runs of a sweep as one self-contained page, with results.csv and summary.json beside it.
 
 python -m dfkd_steps.report report/index.html METRICS...      METRICS: results/.../metrics.json, or @FILE with one path per line
 """
@@ -20,15 +20,16 @@ def write(out: Path, text: str):
 
 
 def report(out: Path, metrics: list[str]):
-    """Make the page and the CSV; print the table."""
+    """Make the page, the CSV and the summary; print the table."""
     if out.suffix != ".html":
         raise UserError(f"{out}: is no .html file; give a path like report/index.html")
     read = runs.read(metrics)
     key = pipeline.report_key({str(run.path): run.metrics.get("key", "") for run in read})
     text = page.render(read, key=key)
     out.parent.mkdir(parents=True, exist_ok=True)
-    # The page last: where it is, the table beside it is of the same sweep.
+    # The page last: where it is, what is beside it is of the same sweep.
     write(out.with_name("results.csv"), runs.to_csv(read))
+    write(out.with_name("summary.json"), runs.to_summary(read))
     write(out, text)
     print(runs.to_text(runs.grouped(read)), out, sep="\n")
 

@@ -53,15 +53,22 @@ def parse(group: str, text: str) -> Spec:
     return ordered
 
 
+def shown(path) -> str:
+    """A path as it may stand in a message: one line, not too long, nothing that a terminal would obey."""
+    text = str(path)
+    text = text if text.isprintable() else repr(text)
+    return text if len(text) <= 300 else f"{text[:200]}...{text[-80:]}"
+
+
 def of_path(path) -> dict[str, str]:
     """The specs that a path under ``results/`` spells, by group."""
     parts = Path(path).parts[:-1]
     if "results" not in parts:
-        raise UserError(f"{path}: an artefact lies under results/{{dataset}}/{{teacher}}/...; write such a path")
+        raise UserError(f"{shown(path)}: an artefact lies under results/{{dataset}}/{{teacher}}/...; write such a path")
     at = len(parts) - 1 - parts[::-1].index("results")
     specs = parts[at + 1 :]
     if not 1 <= len(specs) <= len(GROUPS):
-        raise UserError(f"{path}: has {len(specs)} specs after results/; expected 1 to 5: {'/'.join(GROUPS)}")
+        raise UserError(f"{shown(path)}: has {len(specs)} specs after results/; expected 1 to 5: {'/'.join(GROUPS)}")
     return dict(zip(GROUPS, specs))
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import artefact, checkpoint, data, methods, networks, progress, runtime, training
+from . import artefact, checkpoint, data, methods, networks, progress, runtime, shards, training
 from .spec import of_path
-from .transfer_set import Layout, Writer, to_stored
+from .transfer_set import Layout, TransferSet, Writer, to_stored
 
 
 def ask(teacher, stored, device):
@@ -29,20 +29,20 @@ def batches(array, rows: int):
     return [array[start : start + rows] for start in range(0, len(array), rows)]
 
 
-def in_order(method, first: int):
-    """The batches of a method from ``first`` on, in order.
+def in_order(method, wanted: range):
+    """The batches of a method with these numbers, in order.
 
     On the CPU they are made side by side, each on one thread: faster than two threads on one small batch, and bytes
     that do not depend on the number of threads.
     """
     workers = runtime.threads() if method.device.type == "cpu" else 1
     if workers == 1:
-        yield from map(method.batch, range(first, method.count()))
+        yield from map(method.batch, wanted)
         return
     torch.set_num_threads(1)
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         waiting = deque()
-        for index in range(first, method.count()):
+        for index in wanted:
             waiting.append(pool.submit(method.batch, index))
             if len(waiting) > workers:
                 yield waiting.popleft().result()
@@ -55,45 +55,69 @@ def state_of(partial) -> Path:
     return Path(f"{partial}.state")
 
 
-def train(method, key: str, path):
+def train(method, rounds: range, key: str, path):
     """The method's own training, round by round, from the last checkpoint on."""
     kept = checkpoint.load(path, key)
     first = kept["rounds"] if kept else 0
     if kept:
         method.restore(kept["state"])
-        progress.say(f"resumes after round {first} of {method.rounds}")
+        progress.say(f"resumes after round {first} of {len(rounds)}")
     saved = time.monotonic()
-    with progress.bar(total=method.rounds, initial=first, desc=method.config.method, unit="round") as shown:
-        for index in range(first, method.rounds):
-            told = method.round(index)
+    with progress.bar(total=len(rounds), initial=first, desc=method.config.method, unit="round") as shown:
+        for number in range(first, len(rounds)):
+            told = method.round(rounds[number])
             if told:
                 shown.set_postfix_str(told)
             shown.update()
-            if time.monotonic() - saved > checkpoint.EVERY or index + 1 == method.rounds:
-                checkpoint.save(path, key, rounds=index + 1, state=method.state())
+            if time.monotonic() - saved > checkpoint.EVERY or number + 1 == len(rounds):
+                checkpoint.save(path, key, rounds=number + 1, state=method.state())
                 saved = time.monotonic()
 
 
-def synthesize(job: artefact.Job, teacher, sources, partial, device):
-    """Fill the working file; returns the writer and the method."""
-    config, description = job.config, teacher.description
-    method = methods.load(config.method).Method(config, teacher, sources, device)
-    if method.rounds:
-        train(method, job.key, state_of(partial))
-    layout = Layout(description.image_shape, description.num_classes, config.batch, config.image_type, method.has_targets)
-    writer, total = Writer(partial, job.key, layout), method.total
+def make(job: artefact.Job, device):
+    """The method of a job, with its frozen teacher and its sources."""
+    teacher = networks.load_frozen(job.inputs[0], device)
+    sources = [data.open_dataset(path) for path in job.inputs[1:]]
+    return methods.load(job.config.method).Method(job.config, teacher, sources, device)
+
+
+def layout_of(method) -> Layout:
+    """The layout of a method's transfer set."""
+    config, described = method.config, method.teacher.description
+    return Layout(described.image_shape, described.num_classes, config.batch, config.image_type, method.has_targets)
+
+
+def fill(job: artefact.Job, method, wanted: range, partial, key: str) -> Writer:
+    """Batches ``wanted`` of a method in the working file, after the training that they need; what is there stays."""
+    config = job.config
+    if rounds := method.rounds_for(wanted):
+        train(method, rounds, key, state_of(partial))
+    writer, total = Writer(partial, key, layout_of(method)), sum(len(method.rows(index)) for index in wanted)
     if writer.done:
         progress.say(f"resumes from sample {writer.done} of {total}")
     with progress.bar(total=total, initial=writer.done, desc=config.method, unit="sample") as shown:
-        for made in in_order(method, writer.batches):
+        for made in in_order(method, wanted[writer.batches :]):
             stored = to_stored(made.images.detach().float().cpu().numpy(), config.image_type)
-            logits = ask(teacher, stored, device)
+            logits = ask(method.teacher, stored, method.device)
             fields = {"images": stored, "logits": logits, "labels": logits.argmax(1)}
             if method.has_targets:
                 fields["targets"] = made.targets.float().cpu().numpy()
             writer.append(**fields, generation=np.broadcast_to(np.asarray(made.generation), len(stored)))
             shown.update(len(stored))
-    return writer, method
+    return writer
+
+
+def gather(job: artefact.Job, method, found: list[Path], partial) -> tuple[Writer, dict]:
+    """The batches and networks of all shards, in order."""
+    partial.unlink(missing_ok=True)  # copying is quick beside synthesis, and starts afresh
+    writer, kept = Writer(partial, job.key, layout_of(method)), {}
+    for path in found:
+        with TransferSet(path) as shard:
+            for _, part in shard.chunks(*(name for name, _, _ in shard.layout.fields()), rows=job.config.batch):
+                writer.append(**part)
+            kept |= shard.networks()
+    progress.say(f"gathered {writer.done} samples of {len(found)} shards")
+    return writer, kept
 
 
 def about(job: artefact.Job, method) -> dict:
@@ -101,22 +125,27 @@ def about(job: artefact.Job, method) -> dict:
     own = of_path(job.out)["dataset"]
     names = [one.parent.name for one in job.inputs[1:]]
     told = {"method": job.config.method, "data_free": not names, **method.about()}
-    if names:
+    if method.all_from_sources:
         told["label"] = "real data" if own in names else f"other data ({', '.join(names)})"
+    elif own in names:
+        told["label"] += ", with real data"
     return told
 
 
 def run(job: artefact.Job):
     """Make the transfer set of a job."""
     device, started = runtime.device(), time.monotonic()
-    teacher = networks.load_frozen(job.inputs[0], device)
-    sources = [data.open_dataset(path) for path in job.inputs[1:]]
+    method = make(job, device)
     with artefact.working(job.out, job.key) as partial:
         if partial is None:
             return
-        writer, method = synthesize(job, teacher, sources, partial, device)
-        whole, number = job.out.with_name(f".{job.out.name}.whole"), writer.done
-        kept = {name: networks.to_bytes(network) for name, network in method.networks().items()}
+        found = shards.whole(job)
+        if found:
+            writer, kept = gather(job, method, found, partial)
+        else:
+            writer = fill(job, method, range(method.count()), partial, job.key)
+            kept = {name: networks.to_bytes(network) for name, network in method.networks().items()}
+        number, whole = writer.done, job.out.with_name(f".{job.out.name}.whole")
         writer.finish(whole, job.provenance(device), about(job, method), kept)
         artefact.publish(whole, job.out)
         state_of(partial).unlink(missing_ok=True)

@@ -14,6 +14,8 @@ generator, a student) also has
     restore(self, state)
     networks(self) -> dict               # name -> Classifier or Generator, to be kept with the images
 
+and, where some batches need some of the rounds only, ``pieces`` and ``rounds_for``.
+
 ``teacher`` is a frozen ``Classifier`` on images in [0,1]. ``sources`` are data sets, opened read-only, for the
 arbitrary transfer sets only. The step does everything else: device, progress, writing, locking, resuming.
 """
@@ -35,6 +37,10 @@ class TransferConfig:
     image_type: str = opt("uint8", "how images are stored", choices=IMAGE_TYPES)
     seed: int = opt(0, "seed of all that is random", lo=0)
 
+    def pieces(self) -> int:
+        """Parts of the work that can be jobs of their own: as many shards a set can have at most."""
+        return -(-self.n // self.batch)
+
 
 @dataclass
 class Batch:
@@ -53,6 +59,7 @@ class Method:
 
     rounds = 0
     has_targets = False
+    all_from_sources = False  # True: holds nothing but images of its sources
 
     def __init__(self, config, teacher, sources, device):
         self.config, self.teacher, self.sources, self.device = config, teacher, sources, device
@@ -64,6 +71,14 @@ class Method:
     def round(self, index: int):
         """One piece of the training that comes before the first batch; returns what to show of it, or None."""
         raise TypeError(f"{type(self).__name__} has no round()")
+
+    def pieces(self) -> list[range]:
+        """The batches, in parts of which each can be made without the others; as many as ``config.pieces()``."""
+        return [range(self.count())] if self.rounds else [range(index, index + 1) for index in range(self.count())]
+
+    def rounds_for(self, wanted: range) -> range:
+        """The rounds that batches ``wanted`` need before them."""
+        return range(self.rounds)
 
     def state(self) -> dict:
         """All that rounds leave behind."""
@@ -80,9 +95,13 @@ class Method:
         """What people are to be told of the set, e.g. ``{"label": "real data (fashion-mnist)"}``."""
         return {"label": self.config.method}
 
+    def seed_of(self, *parts) -> int:
+        """A seed by hash from the method, its seed and what it is for."""
+        return runtime.seed_of(self.config.method, self.config.seed, *parts)
+
     def generator(self, *parts) -> torch.Generator:
-        """A random generator on the method's device, seeded by the method, its seed and what it is for."""
-        return runtime.generator(self.device, self.config.method, self.config.seed, *parts)
+        """A random generator on the method's device, seeded by ``seed_of``."""
+        return torch.Generator(device=self.device).manual_seed(self.seed_of(*parts))
 
     @property
     def total(self) -> int:

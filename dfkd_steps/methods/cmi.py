@@ -40,7 +40,7 @@ class Method(Inversion):
         self.last = probe.last_linear(teacher.net, teacher.description.image_shape)
         features = self.last.in_features
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(runtime.seed_of(config.method, config.seed, "discriminator"))
+            torch.manual_seed(self.seed_of("discriminator"))
             layers = nn.Linear(features, self.EMBEDDED), nn.ReLU(), nn.Linear(self.EMBEDDED, self.EMBEDDED)
             self.discriminator = nn.Sequential(*layers).to(device)
         self.bank = torch.zeros(config.n, features, device=device)  # features of the pool's images, place by place

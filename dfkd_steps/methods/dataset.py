@@ -20,9 +20,15 @@ class Config(TransferConfig):
     source: str = required("name of the data set, params/dataset/NAME.yaml", reads="dataset")
     n: int = opt(0, "samples, a random subset (0 = all training images)", lo=0)
 
+    def pieces(self) -> int:
+        """One: reading is no work to share."""
+        return 1
+
 
 class Method(Base):
     """Batch i depends on (seed, i) alone."""
+
+    all_from_sources = True
 
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)
@@ -36,6 +42,10 @@ class Method(Base):
     def total(self) -> int:
         """All training images, or the subset asked for."""
         return self.config.n or self.sources[0].sizes["train"]
+
+    def pieces(self) -> list[range]:
+        """All in one."""
+        return [range(self.count())]
 
     def batch(self, index: int) -> Batch:
         """The next images of one random order of the source."""

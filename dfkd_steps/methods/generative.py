@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from .. import generators, objective, runtime, training
+from ..errors import UserError
 from ..fields import opt
 from ..learner import require_finite
 from .base import Batch, TransferConfig
@@ -31,12 +32,16 @@ class Config(TransferConfig):
     lr: float = opt(1e-3, "peak Adam step of the generator; half a cosine over its rounds", above=0, hi=10)
     precision: str = opt("fp32", "bf16 = autocast", choices=("fp32", "bf16"))
 
+    def pieces(self) -> int:
+        """The members."""
+        return self.members
+
 
 class Member:
     """One generator of the ensemble; depends on the seed and its own number alone."""
 
-    def __init__(self, config, teacher, device, number: int, members: int):
-        classes = range(teacher.description.num_classes)[number::members]
+    def __init__(self, config, teacher, device, number: int):
+        classes = range(teacher.description.num_classes)[number :: config.members]
         seed = runtime.seed_of(config.method, config.seed, "generator", number)
         made = generators.build(
             teacher.description, latent=config.latent, width=config.width, head=config.head, classes=classes, seed=seed
@@ -46,14 +51,16 @@ class Member:
 
 
 class Method(Base):
-    """Trains the members one after the other; the set holds as many samples of each."""
+    """Trains the members one after the other; the set holds as many samples of each, in order."""
 
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)
-        members = min(config.members, teacher.description.num_classes)
-        self.rounds = members * config.rounds_each
+        if config.members > (classes := teacher.description.num_classes):
+            raise UserError(f"transfer: members: {config.members} is more than the {classes} classes; give at most {classes}")
+        self.rounds = config.members * config.rounds_each
         self.objective = objective.Objective(config, teacher)
-        self.members = [Member(config, teacher, device, number, members) for number in range(members)]
+        self.trained = set()
+        self.members = [Member(config, teacher, device, number) for number in range(config.members)]
 
     def round(self, index: int):
         """``steps`` steps of the member whose turn it is."""
@@ -70,31 +77,66 @@ class Method(Base):
             training.advance(member.net, member.optimizer, loss, training.half_cosine(config.lr, progress))
             summed += loss.detach()
         member.net.eval()
+        self.trained.add(number)
         mean = summed.item() / config.steps
         require_finite(mean, f"{config.method}: member {number}, round {own + 1}", "lower lr")
         return f"member {number}: {mean:.4f}"
 
+    def _place(self, index: int) -> tuple[int, int]:
+        """The member that makes a batch, and the batch's number among its own."""
+        for number, own in enumerate(self.pieces()):
+            if index in own:
+                return number, index - own.start
+        raise IndexError(index)
+
+    def _samples(self, number: int) -> range:
+        """The samples of a member, by their number in the set: an equal part, in order."""
+        n, members = self.config.n, len(self.members)
+        return range(number * n // members, (number + 1) * n // members)
+
+    def pieces(self) -> list[range]:
+        """The batches of each member."""
+        made, start = [], 0
+        for number in range(len(self.members)):
+            stop = start - (-len(self._samples(number)) // self.config.batch)
+            made.append(range(start, stop))
+            start = stop
+        return made
+
+    def rounds_for(self, wanted: range) -> range:
+        """The rounds of the members that make these batches."""
+        first, last = self._place(wanted.start)[0], self._place(wanted.stop - 1)[0]
+        return range(first * self.config.rounds_each, (last + 1) * self.config.rounds_each)
+
+    def count(self) -> int:
+        """Batches of all members."""
+        return self.pieces()[-1].stop
+
+    def rows(self, index: int) -> range:
+        """The samples of a batch; all of one member."""
+        number, own = self._place(index)
+        return self._samples(number)[own * self.config.batch : (own + 1) * self.config.batch]
+
     def batch(self, index: int) -> Batch:
-        """Samples of all members; sample j is of member j mod members."""
-        rows, generator = torch.tensor(self.rows(index)), self.generator("batch", index)
-        images = torch.empty(len(rows), *self.teacher.description.image_shape, device=self.device)
-        for number, member in enumerate(self.members):
-            own = rows % len(self.members) == number
-            if own.any():
-                images[own.to(self.device)] = member.net.sample(int(own.sum()), generator)[0]
+        """Samples of the member whose batch it is."""
+        images, _ = self.members[self._place(index)[0]].net.sample(len(self.rows(index)), self.generator("batch", index))
         return Batch(images)
 
     def networks(self) -> dict:
-        """All members."""
-        return {f"generator-{number}": member.net for number, member in enumerate(self.members)}
+        """The members that were trained."""
+        return {f"generator-{number}": self.members[number].net for number in sorted(self.trained)}
 
     def state(self) -> dict:
-        """All members and their moments."""
-        return {"members": [{"net": one.net.state_dict(), "optimizer": one.optimizer.state_dict()} for one in self.members]}
+        """The members that were trained, and their moments."""
+        trained = {number: self.members[number] for number in sorted(self.trained)}
+        return {
+            "members": {n: {"net": one.net.state_dict(), "optimizer": one.optimizer.state_dict()} for n, one in trained.items()}
+        }
 
     def restore(self, state: dict):
         """Go on from ``state``."""
-        for member, kept in zip(self.members, state["members"], strict=True):
-            member.net.load_state_dict(kept["net"])
-            member.net.eval()
-            member.optimizer.load_state_dict(kept["optimizer"])
+        for number, kept in state["members"].items():
+            self.members[number].net.load_state_dict(kept["net"])
+            self.members[number].net.eval()
+            self.members[number].optimizer.load_state_dict(kept["optimizer"])
+            self.trained.add(number)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from .. import runtime
 from ..fields import opt
 from .base import Batch, TransferConfig
 from .base import Method as Base
@@ -18,21 +17,22 @@ class Config(TransferConfig):
     kind: str = opt("uniform", "distribution of the pixels", choices=("uniform", "gaussian", "smooth"))
 
 
-def uniform(number, shape, generator):
-    """Each value uniform in [0,1]. -> (number, *shape)."""
-    return torch.rand(number, *shape, generator=generator)
+def uniform(number, like, generator):
+    """Each value uniform in [0,1], for a network's ``Description``. -> (number, C, H, W)."""
+    return torch.rand(number, *like.image_shape, generator=generator)
 
 
-def gaussian(number, shape, generator, mean, std):
-    """N(mean, std) per channel, clipped to [0,1]: white in the teacher's normalised space. -> (number, *shape)."""
-    drawn = torch.randn(number, *shape, generator=generator)
-    return (drawn * torch.tensor(std).view(-1, 1, 1) + torch.tensor(mean).view(-1, 1, 1)).clamp(0, 1)
+def gaussian(number, like, generator):
+    """N(mean, std) per channel, clipped to [0,1]: white in the teacher's normalised space. -> (number, C, H, W)."""
+    drawn = torch.randn(number, *like.image_shape, generator=generator)
+    return (drawn * torch.tensor(like.std).view(-1, 1, 1) + torch.tensor(like.mean).view(-1, 1, 1)).clamp(0, 1)
 
 
-def smooth(number, shape, generator):
-    """Sum over scales of coarse random grids, bicubically enlarged; each image stretched to [0,1]. -> (number, *shape)."""
-    channels, height, width = shape
-    total = torch.zeros(number, *shape)
+def smooth(number, like, generator):
+    """Sum over scales of coarse random grids, bicubically enlarged; each image stretched to [0,1].
+    -> (number, C, H, W)."""
+    channels, height, width = like.image_shape
+    total = torch.zeros(number, channels, height, width)
     for cells in (2, 4, 8):
         grid = torch.randn(number, channels, cells, cells, generator=generator)
         weight = torch.rand(number, 1, 1, 1, generator=generator)
@@ -41,18 +41,16 @@ def smooth(number, shape, generator):
     return (total - low) / (high - low).clamp_min(1e-6)
 
 
+KINDS = {"uniform": uniform, "gaussian": gaussian, "smooth": smooth}
+
+
 class Method(Base):
     """Batch i depends on (seed, i) alone."""
 
     def batch(self, index: int) -> Batch:
         """Noise images, no targets."""
-        number, described = len(self.rows(index)), self.teacher.description
-        generator = runtime.generator("cpu", "noise", self.config.kind, self.config.seed, index)
-        if self.config.kind == "uniform":
-            return Batch(uniform(number, described.image_shape, generator))
-        if self.config.kind == "gaussian":
-            return Batch(gaussian(number, described.image_shape, generator, described.mean, described.std))
-        return Batch(smooth(number, described.image_shape, generator))
+        generator = torch.Generator().manual_seed(self.seed_of(self.config.kind, index))
+        return Batch(KINDS[self.config.kind](len(self.rows(index)), self.teacher.description, generator))
 
     def about(self) -> dict:
         """Says which noise."""

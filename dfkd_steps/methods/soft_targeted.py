@@ -68,9 +68,9 @@ class Method(Base):
     def batch(self, index: int) -> Batch:
         """argmin_x CE(y, softmax(T(x)/tau)) + lambda_a activation, from uniform noise."""
         config, rows = self.config, self.rows(index)
-        wanted = self.draw_targets(len(rows), runtime.seed_of(config.method, config.seed, index, "targets"))
-        generator = runtime.generator("cpu", config.method, config.seed, index, "pixels")
-        start = noise.uniform(len(rows), self.teacher.description.image_shape, generator).to(self.device)
+        wanted = self.draw_targets(len(rows), self.seed_of(index, "targets"))
+        generator = torch.Generator().manual_seed(self.seed_of(index, "pixels"))
+        start = noise.uniform(len(rows), self.teacher.description, generator).to(self.device)
 
         def losses_of(images, chosen):
             features = []

@@ -78,7 +78,7 @@ class Method(Meta):
         if not full or config.renewal == "all" or not self.warm(index):
             self.fill(self.invert(index, generator), index)
             return self.study(index, generator) if self.warm(index) else None
-        state, draws = self.last["state"], runtime.generator("cpu", config.method, config.seed, "renewal", index)
+        state, draws = self.last["state"], torch.Generator().manual_seed(self.seed_of("renewal", index))
         action = self.agent.choose(state, draws)
         before = self.difficulty(generator)
         if ACTIONS[action].share:

@@ -19,9 +19,7 @@ class Config(TransferConfig):
 
     betas: list[float] = opt([1.0, 0.1], "scales of the Dirichlet concentration, an equal share of samples each", above=0, hi=100)
     tau: float = opt(20.0, "temperature of the teacher while pixels are optimised", above=0, hi=1000)
-    start: str = opt(
-        "uniform", "noise that pixels start from: uniform (the paper), or smooth (low-pass)", choices=("uniform", "smooth")
-    )
+    start: str = opt("uniform", "noise that pixels start from: uniform (the paper), or another", choices=tuple(noise.KINDS))
     steps: int = opt(1500, "Adam steps at most", lo=1)
     lr: float = opt(0.05, "Adam step on pixels in [0,1]", above=0, hi=100)
     window: int = opt(50, "steps between two looks at whether a sample has converged", lo=1)
@@ -30,9 +28,6 @@ class Config(TransferConfig):
 
     def check(self):
         return None if self.betas else "betas is empty; give at least one scale"
-
-
-NOISE = {"uniform": noise.uniform, "smooth": noise.smooth}
 
 
 def similarity(weights):
@@ -74,10 +69,10 @@ class Method(Base):
     def batch(self, index: int) -> Batch:
         """argmin_x CE(y, softmax(T(x)/tau)) from noise (eq. 2)."""
         config, rows = self.config, self.rows(index)
-        targets = draw_targets(self.alpha, rows, config.betas, runtime.seed_of("zskd", config.seed, index, "targets"))
+        targets = draw_targets(self.alpha, rows, config.betas, self.seed_of(index, "targets"))
         wanted = torch.from_numpy(targets).float().to(self.device)
-        generator = runtime.generator("cpu", "zskd", config.seed, index, "pixels")
-        start = NOISE[config.start](len(rows), self.teacher.description.image_shape, generator).to(self.device)
+        generator = torch.Generator().manual_seed(self.seed_of(index, "pixels"))
+        start = noise.KINDS[config.start](len(rows), self.teacher.description, generator).to(self.device)
 
         def losses_of(images, chosen):
             with runtime.autocast(self.device, config.precision):

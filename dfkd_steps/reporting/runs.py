@@ -214,6 +214,14 @@ def to_csv(runs: list[Run]) -> str:
     return text.getvalue()
 
 
+def to_summary(runs: list[Run]) -> str:
+    """The sweep in a few numbers, as JSON: how many runs, and the mean over them of each metric of COLUMNS that all have."""
+    whole = Group({}, runs)
+    means = {name: whole.mean(name) for name, *_ in COLUMNS}
+    found = {"runs": len(runs), **{name: round(mean, 6) for name, mean in means.items() if mean is not None}}
+    return json.dumps(found, indent=1, sort_keys=True) + "\n"
+
+
 def to_text(groups: list[Group]) -> str:
     """The result table for a terminal."""
     rows = [[*spec.GROUPS, "origin", "runs", "top-1 %", "gap", "agreement %"]]

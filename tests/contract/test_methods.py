@@ -28,7 +28,9 @@ SMALL = {
     "dfq": GAME,
     "fast": FAST,
     "generative": {"rounds_each": 2, "steps": 2, "train_batch": 8, "latent": 6, "width": 4, "members": 2},
+    "mixture": {"source": "other"},
     "noise": {},
+    "procedural": {},
     "soft-targeted": {**PIXELS, "window": 2},
     "ssd-kd": {**FAST, "rounds": 9, "explore": 0.5, "diversity": 0.5},
     "zskd": {**PIXELS, "window": 2},
@@ -37,6 +39,7 @@ SMALL["zskt"] = GAME
 # Where the value that ``another`` takes would change nothing in so short a run.
 OTHER = {
     "betas": [3.0],
+    "kinds": ["uniform", "smooth"],
     "clip_s": 0.01,
     "window": 4,
     "tolerance": 0.2,

@@ -29,7 +29,7 @@ balance: [equal, none]
 student: [lenet5-half+epochs=6]
 source: [mnist-5k]
 """
-STARTING, WORKING = 6.0, 4.0  # seconds: a kill comes so long after the start, or after the first job has begun
+STARTING, WORKING = 6.0, 8.0  # seconds: a kill comes so long after the start, or after the first job has begun
 
 
 def session(leader: int) -> dict[int, str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from dfkd_steps import artefact, pipeline, spec
 
-SPECS = dict(zip(spec.GROUPS, ("of-faults", "lenet5+epochs=1", "noise+batch=100+n=300", "equal", "lenet5-half+epochs=1")))
+SPECS = dict(zip(spec.GROUPS, ("of-faults", "lenet5+epochs=1", "noise+batch=100+n=300", "none", "lenet5-half+epochs=1")))
 PATHS = {step: str(pipeline.path_of(step, SPECS)) for step in pipeline.STEPS}
 FILES = [*PATHS.values(), *(str(Path(PATHS[step]).with_name("history.csv")) for step in ("teacher", "distill"))]
 

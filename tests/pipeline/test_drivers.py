@@ -78,6 +78,8 @@ def test_dvc_shows_metrics_and_plots(by_dvc, tmp_path):
     shown = by_dvc.dvc("metrics", "show", "--md")
     assert "top1" in shown.splitlines()[0]
     assert f"{ZSKD}/{STUDENT}/metrics.json" in shown
+    assert '"runs": 2' in (by_dvc.folder / "report/summary.json").read_text()
+    assert "report/summary.json" in shown
     by_dvc.dvc("plots", "show", "-o", str(tmp_path / "plots"))
     page = (tmp_path / "plots/index.html").read_text()
     assert f"{TEACHER}/history.csv" in page

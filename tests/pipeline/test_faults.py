@@ -2,8 +2,12 @@
 
 import contextlib
 import os
+import random
 import resource
 import shutil
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -11,9 +15,9 @@ import pytest
 from dfkd_steps import pipeline
 
 from . import steps
+from .conftest import DATASET
+from .crash import disturb
 from .steps import PATHS, make, visible
-
-FOLLOWING = list(pipeline.STEPS)
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +75,107 @@ def test_no_room(sound, step):
         assert PATHS[step] not in visible() and left.items() <= visible().items()
     assert make(step) == (0, [])
     assert visible() == sound
+
+
+@contextlib.contextmanager
+def nobody():
+    """Root may write anywhere; these lines run as somebody who may not."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.mark.parametrize("step", pipeline.STEPS)
+def test_read_only_results(sound, step):
+    left = without(sound, step)
+    folders = [Path("results"), *(path for path in Path("results").rglob("*") if path.is_dir())]
+    for folder in folders:
+        folder.chmod(0o555)
+    with nobody():
+        code, lines = make(step)
+    assert code == 2 and len(lines) == 1
+    assert "results/" in lines[0] and "Permission denied; make room or mend the permissions" in lines[0]
+    assert visible() == left
+    for folder in folders:
+        folder.chmod(0o755)
+    assert make(step) == (0, [])
+    assert visible() == sound
+
+
+# ------------------------------------------------------------------------------------------------- damaged inputs
+READS = {"teacher": "dataset", "synthesize": "teacher", "balance": "synthesize", "distill": "balance", "evaluate": "distill"}
+
+
+def damages(raw: bytes):
+    """Copies of a file with one fault each: cut off, longer, or one bit changed, in its structures and in its data."""
+    rng = random.Random(0)
+    for length in (0, 1, 8, 100, len(raw) // 3, len(raw) - 20, len(raw) - 1):
+        yield f"cut off at {length}", raw[:length]
+    yield "longer", raw + b"\0"
+    places = [*range(0, 96, 7), *(rng.randrange(len(raw)) for _ in range(12)), *(len(raw) - 1 - back for back in range(0, 30, 6))]
+    for place in places:
+        changed = bytearray(raw)
+        changed[place] ^= 1 << rng.randrange(8)
+        yield f"bit changed at {place}", bytes(changed)
+
+
+@pytest.mark.parametrize("step", READS)
+def test_damaged_inputs(sound, step):
+    damaged = Path(PATHS[READS[step]])
+    left, raw = without(sound, step), damaged.read_bytes()
+    for what, content in damages(raw):
+        damaged.write_bytes(content)
+        code, lines = make(step)
+        assert code == 2 and len(lines) == 1, (what, lines)
+        assert lines[0].startswith(f"error: {damaged}: ") and "make it again" in lines[0], (what, lines)
+        assert visible().keys() == left.keys()
+    # What the line says: delete it and make it again.
+    without(sound, READS[step])
+    assert make(READS[step]) == make(step) == (0, [])
+    assert visible() == sound
+
+
+@pytest.mark.parametrize("step", ["synthesize", "distill"])
+def test_damaged_working_files(sound, step):
+    """What a crash of the machine leaves in the hidden files is not taken for work done."""
+    out = Path(PATHS[step])
+    rng = random.Random(1)
+    for content in (b"", bytes(5000), rng.randbytes(5000), out.read_bytes()[:4000]):
+        without(sound, step)
+        for ending in ("partial", "whole", "partial.lock"):
+            out.with_name(f".{out.name}.{ending}").write_bytes(content)
+        assert make(step) == (0, [])
+        assert visible() == sound
+        assert not [path for path in out.parent.iterdir() if path.name.startswith(".")]
+
+
+# ------------------------------------------------------------------------------------------------- two at once
+def test_two_snakemakes_at_once_and_the_lock_of_a_killed_one(fresh, tmp_path):
+    copy, target = fresh.again(tmp_path / "copy"), f"{DATASET}/dataset.h5"
+    command = ("snakemake", "--cores", "1", target)
+    first = subprocess.Popen(
+        command, cwd=copy.folder, env=copy.environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    while not any((copy.folder / ".snakemake/locks").glob("*")):
+        assert first.poll() is None
+        time.sleep(0.01)
+    os.kill(first.pid, signal.SIGSTOP)  # it is at work for as long as we look
+    said = copy.snakemake("--cores", "1", target, fails=True)
+    assert "Directory cannot be locked" in said and "--unlock" in said and "Traceback" not in said
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    assert "Directory cannot be locked" in copy.snakemake("--cores", "1", target, fails=True)
+    copy.snakemake("--unlock")
+    copy.snakemake("--cores", "1", target)
+    assert set(copy.made()) == {target} and copy.audit() == set()
+
+
+def test_kills_at_random_moments(fresh, by_snakemake, tmp_path):
+    copy = fresh.again(tmp_path / "copy")
+    assert disturb(copy, by_snakemake.made(), kills=5, seed=0, cores=2).total() == 5

@@ -106,6 +106,7 @@ def test_foreign_safetensors(tmp_path, metadata):
 def test_an_hdf5_key_that_is_no_text(tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.attrs["key"] = [1, 2, 3]
+    hdf5.seal(tmp_path / "x.h5")
     assert "carries no key" in fault(artefact.key_of, tmp_path / "x.h5")
 
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from dfkd_steps import cli, data, inspect_files, methods, models, networks, reference
+from dfkd_steps import cli, data, hdf5, inspect_files, methods, models, networks, reference
 from dfkd_steps.networks import Description
 from dfkd_steps.transfer_set import Layout, Writer
 
@@ -208,6 +208,7 @@ def damage(path):
     else:
         with h5py.File(path, "r+") as file:
             file["labels" if "labels" in file else "y_test"][0] = 99
+        hdf5.seal(path)
 
 
 @pytest.mark.parametrize(
@@ -231,6 +232,7 @@ def test_a_data_set_that_declares_more_than_it_has(files, capsys):
     with h5py.File(files / "dataset.h5", "r+") as file:
         del file["y_train"]
         file.create_dataset("y_train", (10**13,), "i8", chunks=(10**6,))
+    hdf5.seal(files / "dataset.h5")
     for command, code in (("verify", 1), ("inspect", 2)):
         found = run(capsys, command, files / "dataset.h5")
         assert found[0] == code and "y_train is int64 of shape (10000000000000,), expected int64 (60,)" in "".join(

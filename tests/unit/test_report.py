@@ -225,6 +225,9 @@ def test_csv_has_a_line_per_run_and_plain_decimals(tree):
     assert rows[2]["kl_to_teacher"] == "0.000001"
     assert rows[2]["macs"] == "123456"
     assert [row["extra"] for row in rows] == ["", "7", ""]
+    summary = json.loads((tree.root.parent / "report/summary.json").read_text())
+    mean = sum(float(row["top1"]) for row in rows) / 3
+    assert summary["runs"] == 3 and summary["top1"] == pytest.approx(mean) and "extra" not in summary
     assert "key" not in rows[0]
     assert "per_class" not in rows[0]
 
@@ -301,7 +304,7 @@ def test_command_prints_the_table_and_last_the_path(tree):
     assert lines[-1] == str(out)
     assert len(lines) == 4
     assert not done.stderr
-    assert {one.name for one in out.parent.iterdir()} == {"index.html", "results.csv"}
+    assert {one.name for one in out.parent.iterdir()} == {"index.html", "results.csv", "summary.json"}
 
 
 def test_200_runs_are_fast_and_limits_are_stated(tmp_path):

@@ -6,10 +6,6 @@ rule balance:
         FILE["balance"],
     log:
         LOG["balance"],
-    threads: THREADS
-    resources:
-        mem_mb=4000,
-        runtime=60,
     params:
         cfg=own_config("balance"),
         code=own_code("balance"),

@@ -4,8 +4,7 @@ FILE = {name: step.template for name, step in pipeline.STEPS.items()}
 LOG = {name: f"logs/{path}.log" for name, path in FILE.items()}
 REPORT = "report/index.html"
 TABLE = "report/results.csv"
-# Bytes depend on the number of threads a step computes with, so it is a setting and not what is left of --cores.
-THREADS = max(1, int(os.environ.get("DFKD_THREADS", "1")))
+SUMMARY = "report/summary.json"
 
 
 def friendly(function, *arguments):
@@ -36,13 +35,20 @@ def source_sets(wildcards):
     return [FILE["dataset"].format(dataset=source) for source in friendly(pipeline.sources, wildcards.transfer)]
 
 
+def shards_of(wildcards):
+    """The shards of a transfer set with --config shards=N; none for a method that cannot be divided."""
+    pieces = friendly(lambda: spec_config.load("transfer", wildcards.transfer).pieces())
+    of = min(config.get("shards", 1), pieces)
+    return [str(shards.path_of(FILE["synthesize"], number, of)) for number in range(of)] if of > 1 else []
+
+
 def stale():
     """Files that do not belong to params/ and the code as they are now, by the keys they carry.
 
     Snakemake's own records are not asked: they are missing in a fresh clone, know nothing of what DVC made, and call
     a file current whose config was changed there and back in between.
     """
-    faults = friendly(audit.handover, "results", [REPORT, TABLE], FINALS)
+    faults = friendly(audit.handover, "results", [REPORT, TABLE, SUMMARY], FINALS)
     if faults:
         logger.info(f"{len(faults)} files were made under another config, code or input: made again where needed")
     return set(faults)
@@ -57,7 +63,7 @@ def made_again(wildcards):
 def show_results():
     """Print the table of the sweep at the end of a run that was asked for it."""
     targets = {str(target) for target in workflow.dag_settings.targets}
-    asked_for = not targets or targets & {"all", "version", "report", REPORT, TABLE}
+    asked_for = not targets or targets & {"all", "version", "report", REPORT, TABLE, SUMMARY}
     if asked_for and all(map(os.path.exists, FINALS)):
         print(runs.to_text(runs.grouped(friendly(runs.read, FINALS))), REPORT, sep="\n")
 
@@ -72,6 +78,32 @@ def metrics_argument(wildcards):
     return f"@{listing}"
 
 
+def versioned(wildcards):
+    """``metrics_argument``, for DVC: what it adopts is the sweep that its dvc.yaml reads, so this has to be that one."""
+    known, remedy = friendly(resolve.read), f"copy the sweep to {resolve.EXPERIMENT} and run `snakemake version`"
+    if {**known, "source": known.get("source") or []} != {**config, "source": config.get("source") or []}:
+        raise WorkflowError(f"version: DVC versions the sweep of {resolve.EXPERIMENT}, and this is another; {remedy}")
+    if "source" not in known:
+        raise WorkflowError(f"{resolve.EXPERIMENT}: has no list source, which DVC asks for; add the line 'source: []'")
+    return metrics_argument(wildcards)
+
+
+def cancel_orphans():
+    """Cancel what a run in this folder that was killed has left in the queue of Slurm: two would work on one file.
+
+    What they have done so far is not lost, as a step resumes. No other run is at work here: Snakemake holds a lock.
+    """
+    if not shutil.which("squeue"):
+        return
+    listing = ["squeue", "--me", "--noheader", "--format=%A|%j|%Z"]
+    queued = subprocess.run(listing, capture_output=True, text=True).stdout.splitlines()
+    fields = [line.split("|", 2) for line in queued]
+    orphans = sorted({number for number, name, folder in fields if name.startswith("dfkd_") and os.path.samefile(folder, ".")})
+    if orphans:
+        logger.info(f"Cancelled, as the run that they belong to is gone: Slurm jobs {', '.join(orphans)}")
+        subprocess.run(["scancel", *orphans], check=True)
+
+
 class NothingToBeDone(logging.Handler):
     """Snakemake calls no hook when there is nothing to do; the table is shown then, too."""
 
@@ -80,9 +112,15 @@ class NothingToBeDone(logging.Handler):
             show_results()
 
 
-friendly(resolve.check, config, os.path.relpath(workflow.configfiles[-1]))
+# What the profiles reserve for a step, $DFKD_THREADS, is what runtime.threads() lets it compute with.
+threads = os.environ.get("DFKD_THREADS") or "1"
+if not re.fullmatch("0*[1-9][0-9]*", threads):
+    raise WorkflowError(f"DFKD_THREADS: {threads!r} is no number of threads; set a whole number above 0, or unset it")
+os.environ.update(DFKD_THREADS=threads)
 FINALS = resolve.finals(config)
-# Not in the processes that Snakemake starts for single jobs: there the decision is made.
-STALE = stale() if workflow.is_main_process else set()
+STALE = set()
+# Not in the processes that Snakemake starts for single jobs: there all is checked and decided.
 if workflow.is_main_process:
+    friendly(resolve.check, config, os.path.relpath(workflow.configfiles[-1]))
+    STALE = stale()
     logger.addHandler(NothingToBeDone())

@@ -7,10 +7,6 @@ rule dataset:
         FILE["dataset"],
     log:
         LOG["dataset"],
-    threads: THREADS
-    resources:
-        mem_mb=2000,
-        runtime=60,
     params:
         cfg=own_config("dataset"),
         code=own_code("dataset"),

@@ -7,11 +7,6 @@ rule distill:
         history=history("distill"),
     log:
         LOG["distill"],
-    threads: THREADS
-    resources:
-        gpu=1,
-        mem_mb=4000,
-        runtime=480,
     params:
         cfg=own_config("distill"),
         code=own_code("distill"),

@@ -7,10 +7,6 @@ rule evaluate:
         FILE["evaluate"],
     log:
         LOG["evaluate"],
-    threads: THREADS
-    resources:
-        mem_mb=4000,
-        runtime=60,
     params:
         code=own_code("evaluate"),
     message:

@@ -5,12 +5,9 @@ rule report:
     output:
         page=report(REPORT, caption="../report/page.rst", category="Results", labels={"file": "all runs, figures"}),
         table=report(TABLE, caption="../report/table.rst", category="Results", labels={"file": "all runs, table"}),
+        summary=SUMMARY,
     log:
         f"logs/{REPORT}.log",
-    threads: 1
-    resources:
-        mem_mb=2000,
-        runtime=30,
     params:
         metrics=metrics_argument,
         code=pipeline.report_code(),

@@ -2,19 +2,35 @@ rule synthesize:
     input:
         teacher=FILE["teacher"],
         sources=source_sets,
+        shards=shards_of,
     output:
         FILE["synthesize"],
     log:
         LOG["synthesize"],
-    threads: THREADS
-    resources:
-        gpu=1,
-        mem_mb=4000,
-        runtime=720,
     params:
         cfg=own_config("synthesize"),
         code=own_code("synthesize"),
     message:
         "synthesize: {wildcards.transfer} from {wildcards.dataset}/{wildcards.teacher}"
     shell:
-        "python -m dfkd_steps.synthesize {output:q} {input:q} > {log:q} 2>&1"
+        "python -m dfkd_steps.synthesize {output:q} {input.teacher:q} {input.sources:q} > {log:q} 2>&1"
+
+
+# Only with --config shards=N: N jobs make a set, and synthesize puts their files together.
+rule shard:
+    input:
+        teacher=FILE["teacher"],
+        sources=source_sets,
+    output:
+        temp(str(shards.path_of(FILE["synthesize"], "{number}", "{of}"))),
+    log:
+        str(shards.path_of(LOG["synthesize"], "{number}", "{of}").with_suffix(".log")),
+    params:
+        whole=FILE["synthesize"],
+        cfg=own_config("synthesize"),
+        code=own_code("synthesize"),
+    message:
+        "shard {wildcards.number} of {wildcards.of}: {wildcards.transfer} from {wildcards.dataset}/{wildcards.teacher}"
+    shell:
+        "python -m dfkd_steps.shard {params.whole:q} {wildcards.number} {wildcards.of}"
+        " {input.teacher:q} {input.sources:q} > {log:q} 2>&1"

@@ -6,11 +6,6 @@ rule teacher:
         history=history("teacher"),
     log:
         LOG["teacher"],
-    threads: THREADS
-    resources:
-        gpu=1,
-        mem_mb=4000,
-        runtime=240,
     params:
         cfg=own_config("teacher"),
         code=own_code("teacher"),

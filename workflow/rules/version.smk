@@ -6,13 +6,9 @@ rule version:
         report=REPORT,
     log:
         "logs/version.log",
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime=30,
     params:
-        metrics=metrics_argument,
+        metrics=versioned,
     message:
         "version: DVC adopts the sweep"
     shell:
-        "(python -m dfkd_steps.audit {params.metrics:q} && dvc repro -q resolve && dvc commit -q -f && dvc status) > {log:q} 2>&1"
+        "(python -m dfkd_steps.audit {params.metrics:q} && dvc repro resolve && dvc commit -f && dvc status) > {log:q} 2>&1"

@@ -1,0 +1,50 @@
+"""Step: a part of a transfer set, so that several jobs make one set. `synthesize` finds the shards and puts them together.
+
+    python -m dfkd_steps.shard results/.../transfer_set.h5 NUMBER OF IN...
+
+The set is the same to the byte, whatever the number of shards.
+"""
+
+import sys
+import time
+
+from . import artefact, networks, progress, runtime, shards, synthesize
+from .errors import UserError
+
+
+def share(pieces: list[range], number: int, of: int) -> range:
+    """The batches of shard ``number`` of ``of``: as many whole pieces as the others have, in order."""
+    mine = pieces[number * len(pieces) // of : (number + 1) * len(pieces) // of]
+    return range(mine[0].start, mine[-1].stop) if mine else range(0)
+
+
+def run(job: artefact.Job, number: int, of: int):
+    """Make shard ``number`` of ``of`` of a job of ``synthesize``."""
+    device, started = runtime.device(), time.monotonic()
+    method = synthesize.make(job, device)
+    wanted = share(method.pieces(), number, of)
+    if not wanted:
+        raise UserError(f"{job.out}: {of} shards are more than its {len(method.pieces())} parts; take fewer")
+    out, key = shards.path_of(job.out, number, of), shards.key_of(job.key, number, of)
+    with artefact.working(out, key) as partial:
+        if partial is None:
+            return
+        writer = synthesize.fill(job, method, wanted, partial, key)
+        kept = {name: networks.to_bytes(network) for name, network in method.networks().items()}
+        made, whole = writer.done, out.with_name(f".{out.name}.whole")
+        writer.finish(whole, job.provenance(device), synthesize.about(job, method), kept)
+        artefact.publish(whole, out)
+        synthesize.state_of(partial).unlink(missing_ok=True)
+    progress.say(f"shard {number} of {of}: {made} samples, {time.monotonic() - started:.1f} s")
+
+
+def arguments(argv: list[str]):
+    """Job, number and count of the command line."""
+    if len(argv) < 4 or not all(one.isdecimal() for one in argv[1:3]) or not int(argv[1]) < int(argv[2]):
+        given = " ".join(argv) or "nothing"
+        raise UserError(f"shard: {given}: expected OUT NUMBER OF IN..., NUMBER from 0 to OF - 1; like transfer_set.h5 0 4 IN")
+    return artefact.job("synthesize", [argv[0], *argv[3:]]), int(argv[1]), int(argv[2])
+
+
+if __name__ == "__main__":
+    artefact.guarded("shard", lambda: run(*arguments(sys.argv[1:])))

@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# A Slurm of one node for tests: all of it below a folder, no accounting, no cgroups, no systemd. Needs root.
+#   slurm_local.sh start|stop|status DIR      then: export SLURM_CONF=DIR/slurm.conf PATH=DIR/bin:$PATH
+# The node has two stand-in GPUs and more memory than is there. SLURM_PORT is the first of two ports (default 16817).
+set -euo pipefail
+command=${1:?start, stop or status}
+folder=$(realpath -m "${2:?the folder of the cluster}")
+port=${SLURM_PORT:-16817}
+host=$(hostname -s)
+export SLURM_CONF=$folder/slurm.conf
+
+alive() { [ -s "$folder/$1.pid" ] && kill -0 "$(cat "$folder/$1.pid")" 2> /dev/null; }
+
+configure() {
+    mkdir -p "$folder"/{state,spool,log,bin}
+    chmod 755 "$folder"
+    [ -s "$folder/munge.key" ] || (umask 077 && head -c 1024 /dev/urandom > "$folder/munge.key")
+    for index in 0 1; do [ -e "$folder/gpu$index" ] || mknod "$folder/gpu$index" c 1 3 || touch "$folder/gpu$index"; done
+    echo "Name=gpu File=$folder/gpu[0-1]" > "$folder/gres.conf"
+    # Snakemake's plugin drops every SLURM_* variable, SLURM_CONF too, before it calls srun.
+    printf '#!/bin/sh\nSLURM_CONF=%s exec %s "$@"\n' "$SLURM_CONF" "$(command -v srun)" > "$folder/bin/srun"
+    chmod +x "$folder/bin/srun"
+    cat > "$SLURM_CONF" << EOF
+ClusterName=local
+SlurmctldHost=$host(127.0.0.1)
+SlurmctldPort=$port
+SlurmdPort=$((port + 1))
+SlurmUser=$(id -un)
+SlurmdUser=$(id -un)
+AuthType=auth/munge
+AuthInfo=socket=$folder/munge.socket
+CredType=cred/munge
+StateSaveLocation=$folder/state
+SlurmdSpoolDir=$folder/spool
+SlurmctldPidFile=$folder/slurmctld.pid
+SlurmdPidFile=$folder/slurmd.pid
+SlurmctldLogFile=$folder/log/slurmctld.log
+SlurmdLogFile=$folder/log/slurmd.log
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SchedulerType=sched/backfill
+SchedulerParameters=sched_interval=2,bf_interval=2
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU_Memory
+AccountingStorageType=accounting_storage/none
+JobAcctGatherType=jobacct_gather/none
+JobCompType=jobcomp/none
+SwitchType=switch/none
+MpiDefault=none
+MinJobAge=600
+ReturnToService=0
+KillWait=2
+SlurmdParameters=config_overrides
+GresTypes=gpu
+NodeName=$host NodeAddr=127.0.0.1 CPUs=2 RealMemory=64000 Gres=gpu:2 State=UNKNOWN
+PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+EOF
+}
+
+case $command in
+    start)
+        configure
+        alive munged || munged --force --key-file="$folder/munge.key" --socket="$folder/munge.socket" \
+            --pid-file="$folder/munged.pid" --log-file="$folder/log/munged.log" --seed-file="$folder/munge.seed"
+        alive slurmctld || slurmctld -f "$SLURM_CONF"
+        alive slurmd || slurmd -f "$SLURM_CONF" -N "$host"
+        for _ in $(seq 150); do
+            if sinfo -h -o %T 2> /dev/null | grep -qE 'idle|mixed|alloc'; then exit 0; fi
+            sleep 0.2
+        done
+        echo "error: Slurm did not come up; look into $folder/log" >&2
+        exit 1
+        ;;
+    stop)
+        scancel --user "$(id -un)" 2> /dev/null || true
+        for name in slurmd slurmctld munged; do
+            alive $name || continue
+            pid=$(cat "$folder/$name.pid")
+            kill "$pid"
+            for _ in $(seq 50); do
+                kill -0 "$pid" 2> /dev/null || break
+                sleep 0.2
+            done
+        done
+        ;;
+    status)
+        for name in munged slurmctld slurmd; do echo "$name $(alive $name && echo up || echo down)"; done
+        sinfo || true
+        ;;
+    *)
+        echo "error: $command: give start, stop or status" >&2
+        exit 2
+        ;;
+esac

@@ -1,0 +1,69 @@
+"""N jobs make one transfer set: the same bytes as one job, for batches and for members of an ensemble."""
+
+import re
+
+import pytest
+
+from .conftest import TEACHER
+
+PLAIN = f"{TEACHER}/noise+batch=50+n=230/transfer_set.h5"
+MEMBERS = f"{TEACHER}/ensemble/transfer_set.h5"
+INDIVISIBLE = f"{TEACHER}/game/transfer_set.h5"
+# Two generators of which each is two rounds of work; and a game, whose rounds need one another.
+ENSEMBLE = """
+method: generative
+bn: 0.0
+moments: 1.0
+n: 45
+batch: 20
+members: 2
+rounds_each: 2
+steps: 2
+train_batch: 8
+width: 4
+"""
+GAME = "method: dfad\nn: 20\nbatch: 20\nrounds: 2\nturns: 1\ntrain_batch: 8\nwidth: 4\nstudent: lenet5-half\n"
+
+
+@pytest.fixture(scope="module")
+def copies(by_snakemake, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shards")
+    one, many = by_snakemake.again(folder / "one"), by_snakemake.again(folder / "many")
+    for copy in (one, many):
+        (copy.folder / "params/transfer/ensemble.yaml").write_text(ENSEMBLE)
+        (copy.folder / "params/transfer/game.yaml").write_text(GAME)
+    one.snakemake("--cores", "1", PLAIN, MEMBERS, INDIVISIBLE)
+    many.said = many.snakemake("--cores", "2", PLAIN, MEMBERS, INDIVISIBLE, "--config", "shards=3")
+    return one, many
+
+
+def test_as_many_jobs_as_there_are_parts(copies):
+    jobs = re.findall(r"shard (\d) of (\d): (\S+)", copies[1].said)
+    assert {(of, name.split("+")[0]) for _, of, name in jobs} == {("3", "noise"), ("2", "ensemble")}
+    assert len(set(jobs)) == 5
+
+
+def test_same_bytes_and_no_shard_left(copies):
+    one, many = (copy.made() for copy in copies)
+    assert {PLAIN, MEMBERS, INDIVISIBLE} <= set(one)
+    assert one == many
+
+
+def test_nothing_is_done_again(copies):
+    assert copies[1].jobs(PLAIN, MEMBERS, "--config", "shards=3") == {}
+    assert copies[1].jobs(PLAIN, MEMBERS) == {}
+
+
+def test_bad_numbers_are_one_line(copies):
+    for number, of, wanted in (("3", "3", "NUMBER from 0 to OF - 1"), ("1", "9", "9 shards are more than its 5 parts")):
+        said = copies[0].run(
+            "python",
+            "-m",
+            "dfkd_steps.shard",
+            PLAIN.replace("n=230", "n=250"),
+            number,
+            of,
+            f"{TEACHER}/teacher.safetensors",
+            fails=True,
+        )
+        assert wanted in said and len(said.strip().splitlines()) == 1

@@ -1,0 +1,209 @@
+"""The Slurm profile on a real Slurm of one node: a sweep that a cancelled job, a node that dies and kill -9 do not stop."""
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from .conftest import DATASET, STUDENT, TEACHER, ZSKD, Copy
+
+MISSING = [name for name in ("slurmctld", "slurmd", "munged") if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")]
+pytestmark = [
+    pytest.mark.slurm,
+    pytest.mark.skipif(bool(MISSING), reason=f"no {', '.join(MISSING)} here; install slurm-wlm and munge (.ci/run does)"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="the daemons of Slurm start jobs as their users, which takes root"),
+]
+
+# Eight runs; the first student of the first balanced set is the one that the other drivers' tests make.
+SWEEP = f"""
+dataset: [{DATASET.split("/")[1]}]
+teacher: [{TEACHER.split("/")[2]}]
+transfer: [{ZSKD.split("/")[3]}]
+balance: [equal, none]
+student: [{", ".join(f"lenet5-half+epochs=1{seed}" for seed in ("", "+seed=1", "+seed=2", "+seed=3"))}]
+"""
+COMMAND = (
+    "snakemake", "--workflow-profile", "workflow/profiles/slurm",
+    "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10",
+)  # fmt: skip
+# Fewer entries than by the profile, so that the test is short: at first one for each balanced set, then one for four students.
+FIRST = ("--groups", "balance=student", "distill=student", "evaluate=student")
+SECOND = ("--group-components", "student=4")
+PATIENCE = 600  # seconds until something that has to happen counts as not happening, on a busy machine
+
+
+class Cluster:
+    """Slurm's own commands, on the cluster of the test."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.environment = Copy.environment() | {"SLURM_CONF": str(folder / "slurm.conf")}
+        self.environment["PATH"] = f"{folder / 'bin'}:{self.environment['PATH']}:/usr/sbin"
+        with socket.socket() as one:
+            one.bind(("127.0.0.1", 0))
+            self.environment["SLURM_PORT"] = str(one.getsockname()[1])
+
+    def call(self, *command) -> str:
+        done = subprocess.run(list(map(str, command)), env=self.environment, capture_output=True, text=True)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+        return done.stdout
+
+    def script(self, action: str):
+        self.call(Path(__file__).with_name("slurm_local.sh"), action, self.folder)
+
+    def jobs(self, *states) -> dict[str, str]:
+        """Number and comment (which names rule and wildcards) of the jobs in any of these states; of all without."""
+        listing = self.call("squeue", "--noheader", "--states=all", "--format=%A|%T|%k")
+        fields = (line.split("|") for line in listing.splitlines())
+        return {number: comment for number, state, comment in fields if not states or state in states}
+
+    def students(self, *states) -> list[str]:
+        return sorted((number for number, comment in self.jobs(*states).items() if "student" in comment), key=int)
+
+    def node(self, state: str):
+        self.call("scontrol", "update", f"nodename={socket.gethostname().split('.')[0]}", f"state={state}", "reason=test")
+
+
+def wait_for(condition, what: str, running=None):
+    """What ``condition`` returns as soon as it is true; fails where it takes too long or the process ends before."""
+    limit = time.monotonic() + PATIENCE
+    while not (found := condition()):
+        assert running is None or running.poll() is None, f"snakemake ended before: {what}"
+        assert time.monotonic() < limit, f"never happened: {what}"
+        time.sleep(0.2)
+    return found
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """A running Slurm; stopped at the end."""
+    found = Cluster(tmp_path_factory.mktemp("slurm"))
+    try:
+        found.script("start")
+        yield found
+    finally:
+        found.script("stop")
+
+
+@pytest.fixture(scope="module")
+def sweep(cluster, repository, tmp_path_factory):
+    """A sweep that everything happens to, finished at the end; with what was said and submitted."""
+    copy, started = Copy.of_repository(repository, tmp_path_factory.mktemp("sweep") / "copy", SWEEP), []
+
+    def start(name, *options):
+        log, command = (copy.folder / name).open("w"), (*COMMAND, *options)
+        one = subprocess.Popen(command, cwd=copy.folder, env=cluster.environment, stdout=log, stderr=log, start_new_session=True)
+        started.append(one)
+        return one
+
+    try:
+        first = start("first.log", *FIRST)
+        disturb(cluster, copy, first)
+        kill(first)
+        copy.left = cluster.students("RUNNING", "PENDING")
+        copy.snakemake("--unlock")
+        copy.submitted = cluster.jobs()
+        code = start("second.log", *SECOND).wait(PATIENCE)
+    finally:
+        for one in started:
+            kill(one)
+    copy.first, copy.second = ((copy.folder / name).read_text() for name in ("first.log", "second.log"))
+    assert code == 0, copy.second
+    return copy
+
+
+def kill(process):
+    """kill -9 of a process and its children, if it is still there."""
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def disturb(cluster, copy, snakemake):
+    """While students are made, the node dies; of its two jobs one is cancelled and one started again by Slurm."""
+    found = wait_for(lambda: len(found := cluster.students("RUNNING")) == 2 and found, "both entries run", snakemake)
+    copy.cancelled, copy.requeued = found
+    cluster.node("down")
+    wait_for(lambda: cluster.students("PENDING") == found, "Slurm takes the jobs of the dead node back", snakemake)
+    cluster.call("scancel", copy.cancelled)
+    cluster.node("resume")
+    cluster.call("scontrol", "update", f"jobid={copy.requeued}", "starttime=now")  # Slurm would wait for two minutes
+    log = copy.folder / "first.log"
+    wait_for(lambda: "Trying to restart job" in log.read_text(), "the cancelled job is noticed", snakemake)
+    wait_for(lambda: list(copy.folder.glob("results/*/*/*/*/*/student.safetensors")), "a student is made", snakemake)
+
+
+def test_whole(sweep):
+    """After all that: eight runs and a report, everything current by its own key, nothing left to do."""
+    metrics = sorted(sweep.folder.glob("results/*/*/*/*/*/metrics.json"))
+    assert len(metrics) == 8
+    assert sweep.audit() == set()
+    assert sweep.jobs() == {}
+    assert "top-1 %" in sweep.second
+
+
+def test_same_bytes_as_elsewhere(sweep, by_dvc):
+    made, elsewhere = sweep.made(), by_dvc.made()
+    shared = {
+        f"{DATASET}/dataset.h5",
+        f"{TEACHER}/teacher.safetensors",
+        f"{ZSKD}/transfer_set.h5",
+        f"{ZSKD}/{STUDENT}/metrics.json",
+    }
+    assert shared <= set(made) & set(elsewhere)
+    assert {name: made[name] for name in made if name in elsewhere and name.startswith("results/")} == {
+        name: elsewhere[name] for name in elsewhere if name in made and name.startswith("results/")
+    }
+
+
+def test_few_entries_and_none_for_the_dataset(cluster, sweep):
+    kinds = sorted(re.sub("_wildcards.*", "", comment) for comment in sweep.submitted.values())
+    one_for_each_set, retried = 2, 1
+    students = ["rule_student_balance_distill_evaluate"] * (one_for_each_set + retried)
+    assert kinds == sorted(["rule_teacher", "rule_synthesize", *students])
+    later = {number: comment for number, comment in cluster.jobs().items() if number not in sweep.submitted}
+    assert 1 <= len(later) <= 2, "eight students at most, four to an entry"
+    assert all(comment.startswith("rule_student") for comment in later.values())
+
+
+def test_cancelled_job_is_retried_and_that_of_a_dead_node_goes_on(cluster, sweep):
+    assert f"SLURM-job '{sweep.cancelled}' failed, SLURM status is: 'CANCELLED'" in sweep.first
+    assert f"SLURM-job '{sweep.requeued}' failed" not in sweep.first
+    assert "Restarts=1" in cluster.call("scontrol", "show", "job", sweep.requeued)
+
+
+def test_orphans_of_a_killed_run_are_cancelled(cluster, sweep):
+    assert sweep.left, "kill -9 of snakemake leaves its jobs in the queue"
+    told = re.search(r"the run that they belong to is gone: Slurm jobs ([\d, ]+)", sweep.second)
+    assert set(told[1].split(", ")) <= set(sweep.left)
+    assert not cluster.jobs("RUNNING", "PENDING")
+
+
+def test_a_step_gets_what_the_profile_asks_for(cluster, sweep):
+    number = next(number for number, comment in sweep.submitted.items() if comment.startswith("rule_synthesize"))
+    told = cluster.call("scontrol", "show", "job", number)
+    assert "TimeLimit=1-00:00:00" in told and "gres/gpu=1" in told and "mem=8000M" in told and "NumCPUs=1" in told
+    assert not re.search(
+        r"^\s*(threads|resources):", "".join(one.read_text() for one in Path("workflow/rules").glob("*.smk")), re.M
+    )
+
+
+def test_gpu_that_slurm_gave(cluster, repository):
+    """Two jobs at once have one each, one that asked for none has none, whatever the lock of the host says."""
+    code = "import time; from dfkd_steps import gpu; print(f'<{gpu.claim()}>', flush=True); time.sleep(3)"
+    environment = cluster.environment | {"PYTHONPATH": str(repository), "DFKD_GPUS": "2", "DFKD_DEVICE": ""}
+
+    def job(*options):
+        command = ["srun", "--ntasks=1", *options, sys.executable, "-c", code]
+        return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+
+    both = [job("--gpus=1"), job("--gpus=1")]
+    assert sorted(one.communicate()[0].strip() for one in both) == ["<0>", "<1>"]
+    assert job().communicate()[0].strip() == "<>"

@@ -1,0 +1,308 @@
+"""Files made to do harm: refused in one line, with little memory and time, and nothing of theirs is run or followed."""
+
+import io
+import json
+import pickle
+import resource
+import struct
+import time
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from dfkd_steps import array_files, data, foreign, groups, hdf5, models, networks
+from dfkd_steps.errors import UserError
+from dfkd_steps.networks import Description
+
+
+@pytest.fixture(autouse=True)
+def cheap():
+    """No test of this file takes long, or 300 MB more than before."""
+    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield
+    assert time.monotonic() - started < 10
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
+
+
+def refused(function, *arguments) -> str:
+    with pytest.raises(UserError) as caught:
+        function(*arguments)
+    for line in str(caught.value).splitlines():
+        assert len(line) < 600 and line.isprintable()
+    return str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------- data sets as HDF5
+@pytest.fixture
+def dataset(tmp_path):
+    """A sound dataset.h5."""
+    images = np.random.default_rng(0).integers(0, 256, (40, 1, 6, 6), np.uint8)
+    arrays = {"x_train": images, "x_test": images[:9], "y_train": np.arange(40) % 3, "y_test": np.arange(9) % 3}
+    data.write(tmp_path / "dataset.h5", "k", {}, "abc", arrays)
+    return tmp_path / "dataset.h5"
+
+
+def link(name, target):
+    def change(file):
+        del file[name]
+        file[name] = target
+
+    return change
+
+
+def replace(name, **how):
+    def change(file):
+        del file[name]
+        file.create_dataset(name, **how)
+
+    return change
+
+
+def references(file):
+    replace("y_train", data=np.array([file["x_train"].ref] * 40, h5py.ref_dtype), chunks=(8,))(file)
+
+
+def outside(file):
+    secret = Path(file.filename).with_name("secret")
+    secret.write_bytes(bytes(40 * 36))
+    replace("x_train", shape=(40, 1, 6, 6), dtype="u1", external=[(str(secret), 0, 40 * 36)])(file)
+
+
+def virtual(file):
+    layout = h5py.VirtualLayout((40, 1, 6, 6), "u1")
+    layout[:] = h5py.VirtualSource("elsewhere.h5", "x", (40, 1, 6, 6))
+    del file["x_train"]
+    file.create_virtual_dataset("x_train", layout)
+
+
+def attribute(name, value):
+    return lambda file: file.attrs.__setitem__(name, value)
+
+
+def loop(file):
+    """A group that holds itself, under the name of a field."""
+    del file["x_test"]
+    file["x_test"] = file["/"]
+
+
+CHUNKS = (8, 1, 6, 6)
+HOSTILE = {
+    "x_train is no data set of this file": link("x_train", h5py.ExternalLink("/etc/passwd", "/x")),
+    "y_test is no data set of this file": link("y_test", h5py.SoftLink("/y_train")),
+    "x_train is no data set of  this file": link("x_train", h5py.SoftLink("/nowhere")),
+    "x_test is no data set of this file": loop,
+    "x_train lies in another file": outside,
+    "x_train lies in  another file": virtual,
+    "y_train is object of shape": references,
+    "x_train is uint8 of shape (1000000000000, 1, 6, 6)|y_train is int64 of shape (40,)": replace(
+        "x_train", shape=(10**12, 1, 6, 6), dtype="u1", chunks=(10**4, 1, 6, 6)
+    ),
+    "y_train is int64 of shape (40, 1)": replace("y_train", shape=(40, 1), dtype="i8", chunks=(8, 1)),
+    "y_train is float64": replace("y_train", shape=(40,), dtype="f8", chunks=(8,)),
+    "x_train is >u2|x_train is uint16": replace("x_train", shape=(40, 1, 6, 6), dtype="u2", chunks=(8, 1, 6, 6)),
+    "x_train is uint8 of shape (40, 6)": replace("x_train", shape=(40, 6), dtype="u1", chunks=(8, 6)),
+    "x_train is object": replace("x_train", shape=(40, 1, 6, 6), dtype=h5py.string_dtype(), chunks=(8, 1, 6, 6)),
+    "x_train is not chunked by whole samples": replace("x_train", shape=(40, 1, 6, 6), dtype="u1"),
+    "x_train declares 40 samples, but only 0 of 5 chunks": replace("x_train", shape=(40, 1, 6, 6), dtype="u1", chunks=CHUNKS),
+    "x_test is uint8 of shape (9, 1, 5, 6)": replace("x_test", shape=(9, 1, 5, 6), dtype="u1", chunks=(9, 1, 5, 6)),
+    "field y_test is empty": replace("y_test", data=h5py.Empty("i8")),
+    "attribute mean has shape (7,)": attribute("mean", np.zeros(7)),
+    "is damaged": attribute("classes", "[" * 50_000),
+    "is damaged (": attribute("classes", "3"),
+    "names 1 classes": attribute("classes", '["a"]'),
+    "is no data set of dfkd": attribute("kind", np.zeros(9)),
+    "is no data set of dfkd (": attribute("kind", "transfer_set\n" * 50),
+    "attribute mean has shape None": attribute("mean", h5py.Empty("f8")),
+    " is damaged": lambda file: file.attrs.__delitem__("key"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("told", HOSTILE)
+def test_hostile_data_sets(dataset, told):
+    with h5py.File(dataset, "r+") as file:
+        HOSTILE[told](file)
+    hdf5.seal(dataset)  # whoever means harm can compute a checksum, too
+    said = refused(data.open_dataset, dataset)
+    assert any(one.replace("  ", " ").strip() in said for one in told.split("|")), said
+
+
+def test_huge_chunks(dataset):
+    with h5py.File(dataset, "r+") as file:
+        for split in ("train", "test"):
+            for name, shape, kind in (("x", (10**9, 1, 6, 6), "u1"), ("y", (10**9,), "i8")):
+                replace(f"{name}_{split}", shape=shape, dtype=kind, chunks=(10**8, *shape[1:]))(file)
+    assert "x_train has chunks of (100000000, 1, 6, 6), more than 1024 MiB each" in refused(data.open_dataset, dataset)
+
+
+# ------------------------------------------------------------------------------------------------- npz
+def npz(path, member: bytes | None, compress=True):
+    """An archive whose x_train.npy has this content, the other arrays sound."""
+    arrays = {"y_train": np.arange(4) % 2, "x_test": np.zeros((4, 5, 5), np.uint8), "y_test": np.arange(4) % 2}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED) as archive:
+        for name, values in arrays.items():
+            with archive.open(f"{name}.npy", "w") as out:
+                np.lib.format.write_array(out, values)
+        if member is not None:
+            archive.writestr("x_train.npy", member)
+    return groups.Npz(source="npz", path=str(path))
+
+
+def header(text: str, version=(1, 0), length=None) -> bytes:
+    kind = "<H" if version == (1, 0) else "<I"
+    return b"\x93NUMPY" + bytes(version) + struct.pack(kind, len(text) if length is None else length) + text.encode()
+
+
+SOUND = "{'descr': '|u1', 'fortran_order': False, 'shape': (4, 5, 5), }"
+
+
+class Touch:
+    def __reduce__(self):
+        return Path.touch, (Path("executed"),)
+
+
+MEMBERS = {
+    "header of 500000000 bytes": header("", (2, 0), 500_000_000) + b" " * 1000,
+    "header of 60000 bytes": header("{" * 60_000),
+    "claims shape": header(SOUND.replace("(4, 5, 5)", "(4, 10000000, 10000000)")),
+    "has shape (-4": header(SOUND.replace("(4,", "(-4,")) + bytes(100),
+    "damaged or no .npz file|has shape": header(SOUND.replace("(4, 5, 5)", "(4.0, 5, 5)")) + bytes(100),
+    "damaged or no .npz file": header("__import__('os').system('touch executed')"),
+    "damaged or no .npz file (": header("[" * 5000),
+    "Python objects": header(SOUND.replace("|u1", "|O")) + pickle.dumps([Touch()] * 100),
+    "Python  objects": header(SOUND.replace("'|u1'", "[('a', '|u1'), ('b', '|O')]")) + bytes(100),
+    " damaged or no .npz file": b"\x93NUMPY\x07\x00" + bytes(100),
+    "  damaged or no .npz file": b"",
+}
+
+
+@pytest.mark.parametrize("told", MEMBERS)
+def test_hostile_arrays(tmp_path, monkeypatch, told):
+    monkeypatch.chdir(tmp_path)
+    said = refused(array_files.npz, npz(tmp_path / "x.npz", MEMBERS[told]))
+    assert any(" ".join(one.split()) in said for one in told.split("|")), said
+    assert not Path("executed").exists()
+
+
+def test_a_long_header_that_is_really_there(tmp_path):
+    """Packed a thousandfold: 400 MB of header in a file of 400 kB."""
+    config = npz(tmp_path / "x.npz", None)
+    with zipfile.ZipFile(config.path, "a", zipfile.ZIP_DEFLATED) as archive, archive.open("x_train.npy", "w") as out:
+        out.write(header("", (2, 0), 400_000_000))
+        for _ in range(400):
+            out.write(bytes(1_000_000))
+    assert Path(config.path).stat().st_size < 1_000_000
+    assert "header of 400000000 bytes, more than 10000" in refused(array_files.npz, config)
+
+
+def test_a_bomb(tmp_path, monkeypatch):
+    monkeypatch.setattr(array_files, "LARGE", 10_000_000)
+    config = npz(tmp_path / "x.npz", header(SOUND.replace("(4, 5, 5)", "(4, 2000, 5000)")) + bytes(40_000_000))
+    said = refused(array_files.npz, config)
+    assert "x_train unpacks 1" in said and "-fold to 0.0 GB, as no images do" in said
+    npz(config.path, header(SOUND.replace("(4, 5, 5)", "(4, 2000, 5000)")) + bytes(40_000_000), compress=False)
+    assert "one shape" in refused(array_files.npz, config)  # read, and found not to fit the test images
+
+
+def test_names_that_lead_elsewhere(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
+        archive.writestr("../../x_train.npy", b"")
+        archive.writestr("/etc/y_train.npy", b"")
+    said = refused(array_files.npz, groups.Npz(source="npz", path=str(tmp_path / "x.npz")))
+    assert "x_train is missing" in said
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["x.npz"]
+
+
+# ------------------------------------------------------------------------------------------------- checkpoints
+CODE = {
+    "plain": pickle.dumps(Touch()),
+    "in a list": pickle.dumps([1, {"a": Touch()}]),
+    "by name": b"cposix\nsystem\n(S'touch executed'\ntR.",
+    "builtins": b'c__builtin__\neval\n(S\'open("executed", "w")\'\ntR.',
+    "torch itself": b"ctorch.hub\nload\n(S'x'\nS'y'\ntR.",
+    "protocol 4": pickle.dumps(Touch(), 4),
+}
+
+
+@pytest.mark.parametrize("name", CODE)
+@pytest.mark.parametrize("form", ["bare", "zip"])
+def test_pickles_with_code(tmp_path, monkeypatch, name, form):
+    monkeypatch.chdir(tmp_path)
+    if form == "bare":
+        Path("x.pth").write_bytes(CODE[name])
+    else:
+        with zipfile.ZipFile("x.pth", "w") as archive:
+            archive.writestr("x/data.pkl", CODE[name])
+            archive.writestr("x/version", "3\n")
+    assert "pickled code" in refused(foreign.read_weights, Path("x.pth"))
+    assert not Path("executed").exists()
+
+
+def test_a_tensor_larger_than_its_storage(tmp_path):
+    """What torch itself refuses: sizes and strides that reach beyond the bytes."""
+    content = io.BytesIO()
+    torch.save({"w": torch.zeros(4)}, content)
+    raw = bytearray(content.getvalue())
+    with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+        members = {one: archive.read(one) for one in archive.namelist()}
+    (name,) = (one for one in members if one.endswith("data.pkl"))
+    members[name] = members[name].replace(b"K\x04\x85", b"J\xff\xff\xff\x7f\x85", 1)
+    with zipfile.ZipFile(tmp_path / "x.pth", "w") as archive:
+        for one, value in members.items():
+            archive.writestr(one, value)
+    refused(foreign.read_weights, tmp_path / "x.pth")
+
+
+# ------------------------------------------------------------------------------------------------- safetensors
+DESCRIPTION = {"builder": "arch", "name": "lenet5", "classes": list("0123456789"), "image_shape": [1, 28, 28], "mean": [0.1],
+               "std": [0.3], "arguments": {}}  # fmt: skip
+DESCRIPTIONS = {
+    "description is none": {},
+    "description is  none": {**DESCRIPTION, "extra": 1},
+    "description is none ": {**DESCRIPTION, "image_shape": [1, 28, 10**9]},
+    " description is none": {**DESCRIPTION, "image_shape": "abc"},
+    "description  is none": {**DESCRIPTION, "classes": 3},
+    "description  is  none": {**DESCRIPTION, "mean": [0.1, 0.2]},
+    "description  is  none ": {**DESCRIPTION, "mean": ["x"]},
+    " description is none ": {**DESCRIPTION, "arguments": []},
+    "no such architecture": {**DESCRIPTION, "name": "../x"},
+    "no such  architecture": {**DESCRIPTION, "name": "os:system"},
+    "builder 'pickle' is unknown": {**DESCRIPTION, "builder": "pickle"},
+    "weights do not fit": {**DESCRIPTION, "classes": list("0123456")},
+}
+
+
+@pytest.mark.parametrize("told", DESCRIPTIONS)
+def test_hostile_descriptions(tmp_path, told):
+    weights = models.build("lenet5", 10, (1, 28, 28)).state_dict()
+    content = {"kind": networks.KIND, "key": "k", "description": DESCRIPTIONS[told], "provenance": {}}
+    content["crc32"] = networks.checksum(content, weights)
+    save_file(weights, tmp_path / "x.safetensors", {networks.METADATA: json.dumps(content)})
+    assert " ".join(told.split()) in refused(networks.load, tmp_path / "x.safetensors")
+
+
+def test_a_header_that_claims_more_than_there_is(tmp_path):
+    path = tmp_path / "x.safetensors"
+    description = Description("arch", "lenet5", tuple("0123456789"), (1, 28, 28), (0.1,), (0.3,))
+    networks.save(path, models.build("lenet5", 10, (1, 28, 28)), description, "k", {})
+    raw = path.read_bytes()
+    (length,) = struct.unpack("<Q", raw[:8])
+    about = json.loads(raw[8 : 8 + length])
+    name = next(one for one in about if one != "__metadata__")
+    for change in (
+        {"shape": [10**15]},
+        {"shape": [-1]},
+        {"data_offsets": [0, 10**15]},
+        {"dtype": "X9"},
+        {"data_offsets": [8, 0]},
+    ):
+        text = json.dumps(about | {name: about[name] | change}).encode()
+        path.write_bytes(struct.pack("<Q", len(text)) + text + raw[8 + length :])
+        assert "is damaged" in refused(networks.load, path)
+    for claimed in (0, 1, 1 << 40, (1 << 64) - 1):
+        path.write_bytes(struct.pack("<Q", claimed) + raw[8:])
+        assert "is damaged" in refused(networks.load, path)
