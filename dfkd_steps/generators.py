@@ -8,10 +8,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+HEADS = ("sigmoid", "normal")
+LARGEST = 1 << 16  # side, classes, latent, width: what a file may declare
+
 
 @dataclass(frozen=True)
 class GeneratorDescription:
-    """What a generator is, beside its weights. ``classes``: the labels it draws from; () where it takes no class.
+    """What a generator is, beside its weights; raises ValueError where there is no such generator.
+
+    ``classes``: the labels it draws from; () where it takes no class.
 
     ``head``: 'sigmoid', or 'normal' = batch-normalised without shift and scaled to the data's mean and std.
     """
@@ -24,6 +29,13 @@ class GeneratorDescription:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     classes: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        sizes = (*self.image_shape, self.num_classes, self.latent, self.width)
+        sound = len(self.image_shape) == 3 and all(isinstance(one, int) and 0 < one <= LARGEST for one in sizes)
+        sound = sound and all(isinstance(one, int) and 0 <= one < self.num_classes for one in self.classes)
+        if not sound or self.head not in HEADS or not len(self.mean) == len(self.std) == self.image_shape[0]:
+            raise ValueError("its description is none of a generator")
 
 
 class Generator(nn.Module):

@@ -35,7 +35,7 @@ class Learner:
             net = models.build(config.student, like.num_classes, like.image_shape)
         self.net = networks.Classifier(net, described).to(device, memory_format=torch.channels_last).eval()
         plan = SimpleNamespace(optimizer=config.optimizer_s, lr=config.lr_s, weight_decay=config.weight_decay_s)
-        self.optimizer = training.optimizer(self.net, plan)
+        self.optimizer, self.steps = training.optimizer(self.net, plan), 0
 
     def step(self, images, progress: float, weights=None):
         """One step on images (N,C,H,W); ``progress``: the share of the whole training that is done, in [0,1).
@@ -43,6 +43,9 @@ class Learner:
         weights (N): factors of the samples' losses. Returns the losses (N), detached, unweighted.
         """
         self.net.train()
+        # What dropout draws must not depend on what this process drew before, or a resumed run would be another.
+        torch.manual_seed(runtime.seed_of(self.config.method, self.config.seed, "dropout", self.steps))
+        self.steps += 1
         with runtime.autocast(images.device, self.config.precision):
             with torch.no_grad():
                 asked = self.teacher(images).float()
@@ -55,13 +58,14 @@ class Learner:
         return each.detach()
 
     def state(self) -> dict:
-        """Weights and moments."""
-        return {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict()}
+        """Weights, moments and the number of steps."""
+        return {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict(), "steps": self.steps}
 
     def restore(self, state: dict):
         """Go on from ``state``."""
         self.net.load_state_dict(state["net"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.steps = state["steps"]
 
     def frozen(self):
         """The student without gradients to its weights, for a loss that reaches through it to the images."""

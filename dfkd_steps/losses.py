@@ -34,7 +34,8 @@ def soft_cross_entropy(logits, targets, tau: float = 1.0):
 
 def entropy(probabilities):
     """-sum_k p_k log p_k for each sample, nats; 0 log 0 = 0. (N,K) -> (N)."""
-    return torch.special.entr(probabilities).sum(1)
+    # Its gradient at 0 is infinite, and a softmax underflows to 0: times its own gradient, 0, that would be NaN.
+    return torch.special.entr(probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny)).sum(1)
 
 
 def balance(logits):
@@ -50,7 +51,7 @@ def activation(features):
 
 def total_variation(images):
     """Sum of the L2 norms of differences to the right, lower and both diagonal neighbours, over the batch, by the
-    number of images (DeepInversion, arXiv 1912.08795, eq. 3). Images (N,C,H,W) -> scalar."""
+    root of the number of images (DeepInversion, arXiv 1912.08795, eq. 3). Images (N,C,H,W) -> scalar."""
     right, down = images[..., 1:] - images[..., :-1], images[..., 1:, :] - images[..., :-1, :]
     falling, rising = images[..., 1:, 1:] - images[..., :-1, :-1], images[..., 1:, :-1] - images[..., :-1, 1:]
     # The gradient of a norm is not defined at 0, where images are flat.

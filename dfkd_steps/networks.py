@@ -105,15 +105,23 @@ def describe(path) -> Description:
 
 def _description(path, stored: dict) -> Description:
     try:
-        made = Description(**{name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()})
-        texts = (made.builder, made.name, *made.classes)
-        sound = all(isinstance(text, str) for text in texts) and isinstance(made.arguments, dict) and len(made.image_shape) == 3
-        sound = sound and all(isinstance(side, int) and 0 < side <= MAX_SIDE for side in made.image_shape)
-        if not sound or not len(made.mean) == len(made.std) == made.image_shape[0]:
-            raise ValueError
-        torch.tensor([made.mean, made.std], dtype=torch.float32)
+        return _sound(stored)
     except (TypeError, ValueError, RuntimeError):
         raise UserError(f"{path}: its description is none of a network of dfkd; delete it and make it again") from None
+
+
+def _tuples(stored: dict) -> dict:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+
+
+def _sound(stored: dict) -> Description:
+    made = Description(**_tuples(stored))
+    texts = (made.builder, made.name, *made.classes)
+    sound = all(isinstance(text, str) for text in texts) and isinstance(made.arguments, dict) and len(made.image_shape) == 3
+    sound = sound and all(isinstance(side, int) and 0 < side <= MAX_SIDE for side in made.image_shape)
+    if not sound or not len(made.mean) == len(made.std) == made.image_shape[0]:
+        raise ValueError("its description is none of a network")
+    torch.tensor([made.mean, made.std], dtype=torch.float32)
     return made
 
 
@@ -149,18 +157,23 @@ def to_bytes(network) -> bytes:
 
 
 def from_bytes(content: bytes, where, device="cpu"):
-    """The network of ``to_bytes``, in eval mode and without gradients; ``where`` it lies, for the error."""
+    """The network of ``to_bytes``, in eval mode and without gradients; ``where`` it lies, for the error.
+
+    A generator or one of our architectures: a set is passed on, and must not name code that is then called.
+    """
     try:
         (length,) = struct.unpack_from("<Q", content)
         told = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][METADATA])
-        values = {name: tuple(value) if isinstance(value, list) else value for name, value in told["description"].items()}
         if told["kind"] == GENERATOR:
-            made = inner = generators.Generator(generators.GeneratorDescription(**values))
+            made = inner = generators.Generator(generators.GeneratorDescription(**_tuples(told["description"])))
         else:
-            made = Classifier(build_net(Description(**values)), Description(**values))
+            description = _sound(told["description"])
+            if told["kind"] != KIND or description.builder != "arch":
+                raise ValueError("neither a generator nor one of our architectures")
+            made = Classifier(build_net(description), description)
             inner = made.net
         inner.load_state_dict(load_bytes(content))
-    except (*DAMAGE, SafetensorError, TypeError, struct.error) as error:
+    except (*DAMAGE, SafetensorError, struct.error) as error:
         raise UserError(f"{where}: is no network of dfkd ({one_line(error)}); delete it and make it again") from None
     return made.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 

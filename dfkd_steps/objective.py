@@ -156,5 +156,7 @@ class Objective:
 
 
 def total(terms: dict):
-    """The sum of named losses."""
+    """The sum of named losses; raises UserError where none is left, as before there is a student that all of them need."""
+    if not terms:
+        raise UserError("transfer: warmup: every loss needs a student; set warmup: 0, or give the weight of another loss")
     return sum(terms.values())

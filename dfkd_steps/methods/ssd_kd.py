@@ -46,9 +46,11 @@ class Method(Meta):
         """The modulating function: rare in the buffer, and hard. Logits (N,K), labels (N) -> (N), mean 1."""
         held = self.labels[: len(self.pool)]
         share = torch.bincount(held, minlength=logits.shape[1])[labels] / max(1, len(held))
-        sure = F.softmax(logits, 1).amax(1)
-        value = (1 - share).pow(self.config.diversity) * (1 - sure).pow(self.config.gamma)
-        return value / value.mean().clamp_min(1e-12)
+        # 1 - p as the sum of the others, in double: of images that the teacher is sure of it would round to 0.
+        chance = F.softmax(logits.double(), 1)
+        unsure = chance.scatter(1, chance.argmax(1, keepdim=True), 0.0).sum(1)
+        value = (1 - share).pow(self.config.diversity) * unsure.pow(self.config.gamma)
+        return (value / value.mean().clamp_min(torch.finfo(value.dtype).tiny)).float()
 
     def terms(self, images, wanted, index: int) -> dict:
         """The losses of Fast, each sample weighted by phi."""

@@ -87,3 +87,48 @@ def test_views_stay_in_range_and_repeat(name, images):
     assert torch.equal(one, two) and one.shape == images.shape and one.min() >= 0 and one.max() <= 1
     if name != "none":
         assert not torch.equal(one, images) and not torch.equal(one, augment.view(name, images, generator(2)))
+
+
+def marked(number, side):
+    """Image i is 1 in its own channel i and 0 elsewhere, so that mixtures tell what they are of."""
+    return torch.eye(number)[:, :, None, None].expand(-1, -1, side, side).contiguous()
+
+
+def partners(mixed):
+    """For each mixture of marked images the channel, other than its own, that it has most of."""
+    return mixed.mean((2, 3)).masked_fill(torch.eye(len(mixed), dtype=torch.bool), -1).argmax(1)
+
+
+def test_mixup_adds_pairs_in_shares():
+    mixed = augment.mixup(marked(60, 2), generator())
+    share = mixed[:, :, 0, 0]
+    assert torch.equal(mixed, share[:, :, None, None].expand_as(mixed))  # all pixels alike
+    assert torch.allclose(share.sum(1), torch.ones(60)) and share.min() >= 0 and ((share > 0).sum(1) <= 2).all()
+    own = share.diag()
+    assert 0.4 < own.mean() < 0.6 and own.min() < 0.15 and own[own < 1].max() > 0.85  # uniform
+    paired = own < 1
+    assert paired.sum() > 50 and len(partners(mixed)[paired].unique()) == paired.sum()  # each is partner once
+
+
+def test_cutmix_puts_in_one_rectangle_of_another():
+    number, side = 200, 16
+    mixed = augment.cutmix(marked(number, side), generator())
+    assert ((mixed == 0) | (mixed == 1)).all() and (mixed.sum(1) == 1).all()  # each pixel is of one image
+    other = 1 - mixed[torch.arange(number), torch.arange(number)]
+    for image, mask, partner in zip(mixed, other, partners(mixed)):
+        rows, columns = mask.any(1), mask.any(0)
+        assert torch.equal(mask.bool(), rows[:, None] & columns[None]) and torch.equal(image[partner], mask)
+        for line in (rows, columns):
+            assert (line[1:] != line[:-1]).sum() <= 2
+    area = other.mean((1, 2))
+    # Sides of sqrt(u), cut off at the edges: (e - e^2/4)^2 of the area for e = sqrt(u), 0.32 in the mean.
+    assert 0.26 < area.mean() < 0.38 and area.min() < 0.05 and area.max() > 0.6
+
+
+@pytest.mark.parametrize("name", augment.MIXES)
+def test_mixes_repeat_and_leave_their_input(name, images):
+    before = images.clone()
+    one, two, other = (augment.mix(name, images, generator(seed)) for seed in (1, 1, 2))
+    assert torch.equal(one, two) and torch.equal(images, before) and one.min() >= 0 and one.max() <= 1
+    assert torch.equal(one, other) == torch.equal(one, images) == (name == "none")
+    assert torch.allclose(augment.mix(name, images[:1], generator()), images[:1])  # alone, it is its own partner

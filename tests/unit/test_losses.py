@@ -58,3 +58,130 @@ def test_soft_cross_entropy_is_least_at_the_target(logits):
 
 def test_entropy_bounds():
     assert losses.entropy(torch.tensor([[1.0, 0.0], [0.5, 0.5]])).tolist() == pytest.approx([0.0, np.log(2)])
+
+
+def test_losses_of_each_sample_are_those_of_samples_alone(logits):
+    student, teacher = logits
+    for each, whole in ((losses.kd_each, losses.kd), (losses.l1_each, losses.l1)):
+        arguments = (4.0,) if whole is losses.kd else ()
+        alone = [whole(student[row : row + 1], teacher[row : row + 1], *arguments) for row in range(7)]
+        assert torch.allclose(each(student, teacher, *arguments), torch.stack(alone))
+
+
+def test_balance_is_least_where_classes_are_equally_frequent(logits):
+    student, _ = logits
+    mean = F.softmax(student, 1).detach().numpy().mean(0)
+    assert losses.balance(student).item() == pytest.approx((mean * np.log(mean)).sum())
+    losses.balance(student).backward()
+    assert student.grad.abs().sum() > 0
+    sure = 50 * torch.eye(5)
+    assert losses.balance(sure).item() == pytest.approx(-np.log(5), abs=1e-5)  # each sure of another class
+    assert losses.balance(sure[:1].expand(5, -1)).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_activation():
+    features = torch.tensor([[1.0, -3.0], [0.0, 0.0]], requires_grad=True)
+    assert losses.activation(features).tolist() == [-2.0, 0.0]
+    losses.activation(features).sum().backward()
+    assert features.grad.tolist() == [[-0.5, 0.5], [0.0, 0.0]]
+
+
+def test_total_variation_by_pixels():
+    images = torch.rand(3, 2, 4, 5, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    x, expected = images.detach().numpy(), 0.0
+    for down, right in ((0, 1), (1, 0), (1, 1), (1, -1)):
+        squares = 0.0
+        for i in range(4):
+            for j in range(5):
+                if i + down < 4 and 0 <= j + right < 5:
+                    squares += ((x[:, :, i + down, j + right] - x[:, :, i, j]) ** 2).sum()
+        expected += np.sqrt(squares / 3)
+    assert losses.total_variation(images).item() == pytest.approx(expected, rel=1e-5)
+    assert losses.total_variation(images.repeat(4, 1, 1, 1)).item() == pytest.approx(expected, rel=1e-5)  # not of the number
+    losses.total_variation(images).backward()
+    assert images.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("loss", [losses.total_variation, losses.l2])
+def test_image_priors_of_black_images(loss):
+    black = torch.zeros(2, 1, 4, 4, requires_grad=True)
+    value = loss(black)
+    value.backward()
+    assert value < 1e-5 and torch.isfinite(black.grad).all()
+
+
+def test_l2():
+    images = torch.rand(3, 2, 4, 5, generator=torch.Generator().manual_seed(0))
+    assert losses.l2(images).item() == pytest.approx(np.linalg.norm(images.numpy()) / 3**0.5, rel=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (6, 3, 4, 5)])
+def test_moments(shape):
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(0)).bfloat16()
+    channels = np.moveaxis(values.float().numpy(), 1, 0).reshape(3, -1)
+    mean, var = losses.moments(values)
+    assert mean.dtype == torch.float32
+    assert np.allclose(mean, channels.mean(1), atol=1e-6) and np.allclose(var, channels.var(1), atol=1e-6)
+
+
+def test_statistics_of_normalisation():
+    draw = torch.Generator().manual_seed(0)
+    mean, wanted_mean = torch.randn(2, 5, generator=draw, dtype=torch.float64)
+    var, wanted_var = torch.rand(2, 5, generator=draw, dtype=torch.float64) + 0.1
+    by_hand = np.linalg.norm((mean - wanted_mean).numpy()) + np.linalg.norm((var - wanted_var).numpy())
+    assert losses.statistics_l2(mean, var, wanted_mean, wanted_var).item() == pytest.approx(by_hand)
+    normal = torch.distributions.Normal
+    kl = torch.distributions.kl_divergence(normal(wanted_mean, wanted_var.sqrt()), normal(mean, var.sqrt())).mean()
+    assert losses.statistics_kl(mean, var, wanted_mean, wanted_var, eps=0.0).item() == pytest.approx(kl.item())
+    assert losses.statistics_kl(mean, var, wanted_mean, wanted_var).item() == pytest.approx(kl.item(), rel=1e-3)
+
+
+@pytest.mark.parametrize("loss", [losses.statistics_l2, losses.statistics_kl])
+def test_statistics_that_are_as_wanted_or_of_a_constant(loss):
+    mean, var = torch.tensor([0.3, -1.0], requires_grad=True), torch.tensor([0.5, 0.0], requires_grad=True)
+    same = loss(mean, var, mean.detach(), var.detach())
+    assert same.abs() < 1e-6
+    far = loss(mean, var, torch.zeros(2), torch.ones(2))  # one variance is 0
+    far.backward()
+    assert far > 0 and torch.isfinite(mean.grad).all() and torch.isfinite(var.grad).all() and mean.grad.abs().min() > 0
+
+
+def test_agree():
+    one, other = torch.tensor([[1.0, 2, 0], [5, 1, 0], [0, 0, 1]]), torch.tensor([[0.0, 9, 1], [0, 1, 0], [0, 0, 7]])
+    assert losses.agree(one, other).tolist() == [1.0, 0.0, 1.0]
+
+
+def test_jensen_shannon(logits):
+    student, teacher = logits
+    p, q = F.softmax(teacher / 3, 1), F.softmax(student / 3, 1)
+    middle = (p + q) / 2
+    by_hand = 0.5 * ((p * (p / middle).log2()).sum(1) + (q * (q / middle).log2()).sum(1))
+    assert torch.allclose(losses.jensen_shannon(student, teacher, 3.0), by_hand.mean())
+    losses.jensen_shannon(student, teacher, 3.0).backward()
+    assert student.grad.abs().sum() > 0
+    assert losses.jensen_shannon(teacher + 1, teacher, 3.0).abs() < 1e-9
+    sure = 100 * torch.eye(4)
+    assert losses.jensen_shannon(sure, sure.roll(1, 1), 1.0).item() == pytest.approx(1)  # nothing in common: one bit
+
+
+@pytest.mark.parametrize("loss", [losses.balance, lambda logits: losses.jensen_shannon(logits, logits.detach().roll(1, 1), 1.0)])
+def test_a_probability_that_underflows_to_zero_has_a_finite_gradient(loss):
+    logits = torch.tensor([[200.0, 0.0, 1.0]] * 4, requires_grad=True)
+    assert F.softmax(logits, 1)[0, 1] == 0
+    loss(logits).backward()
+    assert torch.isfinite(logits.grad).all()
+
+
+@pytest.mark.parametrize("banked", [0, 3])
+def test_contrastive_by_pairs(banked):
+    torch.manual_seed(0)
+    one, other = (F.normalize(torch.randn(4, 6, dtype=torch.float64), dim=1).requires_grad_() for _ in range(2))
+    bank, tau, expected = F.normalize(torch.randn(banked, 6, dtype=torch.float64), dim=1), 0.2, 0.0
+    for i in range(4):
+        among = [torch.exp(one[i] @ view / tau) for view in (*other, *bank)]
+        expected -= torch.log(among[i] / sum(among)) / 4
+    found = losses.contrastive(one, other, bank, tau)
+    assert torch.allclose(found, expected)
+    found.backward()
+    assert one.grad.abs().sum() > 0 and other.grad.abs().sum() > 0
+    assert losses.contrastive(one[:1], other[:1], bank[:0], tau).abs() < 1e-12  # nothing to be told from

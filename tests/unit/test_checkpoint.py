@@ -1,0 +1,64 @@
+"""Checkpoints: what was saved comes back under its key; anything else is a fresh start that says so."""
+
+import pytest
+import torch
+
+from dfkd_steps import checkpoint
+
+STATE = {
+    "net": {"w": torch.arange(3.0)},
+    "rows": [[torch.ones(2, 2, dtype=torch.uint8)], None],
+    "number": 3,
+    "loss": {"last": 0.5},
+}
+
+
+@pytest.fixture
+def path(tmp_path):
+    checkpoint.save(tmp_path / "x.state", "key", rounds=4, state=STATE)
+    return tmp_path / "x.state"
+
+
+def test_what_was_saved_comes_back(path):
+    kept = checkpoint.load(path, "key")
+    assert kept["rounds"] == 4 and torch.equal(kept["state"]["net"]["w"], STATE["net"]["w"])
+    (ones,), nothing = kept["state"]["rows"]
+    assert ones.dtype == torch.uint8 and nothing is None and kept["state"]["loss"] == {"last": 0.5}
+
+
+def test_saving_replaces_and_leaves_nothing_beside(path):
+    checkpoint.save(path, "key", rounds=5)
+    assert checkpoint.load(path, "key") == {"key": "key", "rounds": 5}
+    assert [one.name for one in path.parent.iterdir()] == ["x.state"]
+
+
+def test_a_save_that_fails_leaves_the_last_one(path):
+    with pytest.raises(Exception, match="pickle"):
+        checkpoint.save(path, "key", state=lambda: None)
+    assert checkpoint.load(path, "key")["rounds"] == 4
+
+
+def test_nothing_there(tmp_path, capsys):
+    assert checkpoint.load(tmp_path / "none", "key") is None and capsys.readouterr().err == ""
+
+
+class Foreign:
+    def __reduce__(self):
+        return print, ("ran",)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda path: None, "left by another configuration or other code, starting over"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-200]), "not usable"),
+        (lambda path: path.write_bytes(b""), "not usable"),
+        (lambda path: torch.save([1, 2], path), "starting over"),
+        (lambda path: torch.save({"key": "other", "evil": Foreign()}, path), "not usable"),
+    ],
+)
+def test_of_no_use(path, capsys, spoil, said):
+    spoil(path)
+    assert checkpoint.load(path, "other") is None
+    told = capsys.readouterr()
+    assert said in told.err and told.err.count("\n") == 1 and "ran" not in told.out  # no code of a file is run

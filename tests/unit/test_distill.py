@@ -1,0 +1,345 @@
+"""The step distill: where a student starts, what it learns from, which epoch is kept, exact resumption, error lines."""
+
+import dataclasses
+
+import pytest
+import small_net
+import torch
+from small_net import CPU, classifier, close
+from torch import nn
+
+from dfkd_steps import artefact, checkpoint, config, distill, generators, groups, networks, priority
+from dfkd_steps.errors import UserError
+from dfkd_steps.transfer_set import TransferSet
+
+CONFIG = groups.Student(arch="resnet8", epochs=3, batch=8, lr=0.01, tau=4.0, augment="none")
+
+
+def student_of(**how):
+    return dataclasses.replace(CONFIG, **how)
+
+
+def generator(seed):
+    described = classifier().description
+    return generators.build(described, latent=4, width=4, head="normal", classes=(seed, seed + 3), seed=seed)
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return classifier(seed=1)
+
+
+@pytest.fixture(scope="module")
+def kept():
+    return {"student": classifier(seed=2), "generator-0": generator(0), "generator-1": generator(1)}
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory, teacher, kept):
+    return small_net.write(tmp_path_factory.mktemp("set"), teacher, weights=True, kept=kept)
+
+
+@pytest.fixture
+def transfer(path):
+    with TransferSet(path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def bare(tmp_path, teacher):
+    """A set without networks and without weights."""
+    with TransferSet(small_net.write(tmp_path, teacher, 12)) as opened:
+        yield opened
+
+
+def learn(made, teacher, transfer, folder, key="key"):
+    return distill.distill(made, teacher, transfer, folder / ".partial", key, CPU)
+
+
+def same(one, other):
+    pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+class Interrupted(Exception):
+    """Ends a training from inside."""
+
+
+class Guide(nn.Module):
+    """A teacher that counts how often it is asked, and may stop."""
+
+    def __init__(self, teacher, stop_after=None):
+        super().__init__()
+        self.teacher, self.description, self.asked, self.stop_after = teacher, teacher.description, [], stop_after
+
+    def forward(self, images):
+        self.asked.append(images)
+        if self.stop_after is not None and len(self.asked) > self.stop_after:
+            raise Interrupted
+        return self.teacher(images)
+
+
+# ------------------------------------------------------------------------------------------- where it starts
+def test_of_no_epoch_it_is_the_student_that_was_kept(tmp_path, teacher, transfer, kept):
+    made, history = learn(student_of(init="transfer", epochs=0), teacher, transfer, tmp_path)
+    assert same(made, kept["student"]) and history == [] and not made.training
+    again, _ = learn(student_of(init="transfer", epochs=0, select="agreement"), teacher, transfer, tmp_path)
+    assert same(again, kept["student"])
+
+
+def test_the_step_writes_it(tmp_path, teacher, path, kept):
+    networks.save(tmp_path / "teacher.safetensors", teacher.net, teacher.description, "t", {})
+    made = student_of(init="transfer", epochs=0)
+    job = artefact.Job("distill", tmp_path / "student.safetensors", [tmp_path / "teacher.safetensors", path], made, "d", {})
+    distill.run(job)
+    assert same(networks.load(job.out), kept["student"]) and artefact.key_of(job.out) == "d"
+    assert (tmp_path / "history.csv").read_text() == "epoch,loss,lr\n"
+
+
+def test_from_there_it_learns_on(tmp_path, teacher, transfer, kept):
+    made, history = learn(student_of(init="transfer"), teacher, transfer, tmp_path)
+    assert not same(made, kept["student"]) and history[-1]["loss"] < history[0]["loss"]
+    begun = distill.begin(student_of(init="transfer"), teacher, transfer, CPU)
+    assert same(begun, kept["student"]) and all(one.requires_grad for one in begun.parameters())
+
+
+def test_weights_come_from_the_seed(teacher, transfer):
+    one, two, other = (distill.begin(student_of(seed=seed), teacher, transfer, CPU) for seed in (0, 0, 1))
+    assert same(one, two) and not same(one, other)
+
+
+# -------------------------------------------------------------------------------------- what it learns from
+def test_fresh_images_take_the_place_of_the_stored(tmp_path, teacher, transfer, monkeypatch):
+    monkeypatch.setattr(distill.Images, "__call__", lambda self, rows: pytest.fail("read a stored image"))
+    guide = Guide(teacher)
+    _, history = learn(student_of(fresh=True, epochs=2), guide, transfer, tmp_path)
+    assert [len(one) for one in guide.asked] == [8] * 10  # as many steps as one pass over the set has
+    assert len(torch.cat(guide.asked).flatten(1).unique(dim=0)) == 80 and history[-1]["loss"] > 0
+
+
+def test_fresh_images_are_of_all_members_in_equal_number(transfer, kept):
+    made, draw = distill.Fresh(transfer, CPU), torch.Generator().manual_seed(0)
+    found = made(5, torch.Generator().manual_seed(0))
+    members = [kept[f"generator-{number}"].eval() for number in range(2)]
+    close(found, torch.cat([member.sample(number, draw)[0] for member, number in zip(members, (3, 2))]))
+    assert made(1, draw).shape == (1, *small_net.SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("how", "asked"), [({}, False), ({"sampling": "given"}, False), ({"augment": "flip-crop"}, True), ({"mix": "mixup"}, True),
+                       ({"mix": "cutmix", "augment": "shift"}, True), ({"fresh": True}, True), ({"sampling": "priority"}, True)],
+)  # fmt: skip
+def test_stored_logits_serve_where_the_image_is_as_it_was_stored(tmp_path, teacher, transfer, how, asked):
+    guide = Guide(teacher)
+    learn(student_of(epochs=1, **how), guide, transfer, tmp_path)
+    assert bool(guide.asked) == asked
+
+
+def test_stored_logits_teach_what_the_teacher_would(tmp_path, teacher, transfer, monkeypatch):
+    (tmp_path / "asked").mkdir()
+    stored, told = learn(CONFIG, teacher, transfer, tmp_path)
+    monkeypatch.setattr(distill.augment, "view", lambda name, images, generator: images)
+    asked, again = learn(student_of(augment="shift"), teacher, transfer, tmp_path / "asked")
+    assert [one["loss"] for one in told] == pytest.approx([one["loss"] for one in again], rel=1e-3)
+    close(asked.net.linear.weight, stored.net.linear.weight, rtol=0.01, atol=1e-3)
+
+
+def test_the_teacher_is_asked_on_the_very_mixture(tmp_path, teacher, transfer, monkeypatch):
+    guide, shown = Guide(teacher), []
+    plain = networks.Classifier.forward
+
+    def forward(self, images):
+        shown.append(images)
+        return plain(self, images)
+
+    monkeypatch.setattr(networks.Classifier, "forward", forward)
+    learn(student_of(epochs=1, mix="mixup", augment="flip-crop"), guide, transfer, tmp_path)
+    by_student = shown[1::2]  # the teacher is asked first
+    assert len(by_student) == len(guide.asked) == 5 and all(a is b for a, b in zip(by_student, guide.asked))
+
+
+def test_rows_from_the_file_are_the_rows_that_are_held(transfer):
+    gathered, held = distill.Images(transfer, CPU), distill.Images(transfer, CPU)
+    assert gathered.held is None
+    held.held = torch.from_numpy(transfer.read("images"))
+    rows = torch.tensor([7, 0, 39, 7, 16])
+    assert torch.equal(gathered(rows), held(rows)) and gathered(rows).dtype == torch.float32 and len(held) == 40
+    assert gathered(rows).is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(gathered.field("labels", rows), torch.from_numpy(transfer.read("labels"))[rows])
+
+
+def test_given_weights_are_those_of_the_rows(tmp_path, teacher, transfer, monkeypatch):
+    read, plain = [], distill.Images.__call__
+    monkeypatch.setattr(distill.Images, "__call__", lambda self, rows: read.append(rows) or plain(self, rows))
+    learn(student_of(sampling="given", epochs=20), teacher, transfer, tmp_path)
+    counts = torch.cat(read).bincount(minlength=40)
+    assert counts[0] == 0 and counts[30:].sum() > 3 * counts[:10].sum()  # the set's weights rise from 0 to 2
+
+
+def test_priorities_are_what_was_lost_last(tmp_path, teacher, transfer, monkeypatch):
+    visits, plain = [], priority.Priorities.visited
+
+    def visited(self, rows, weights, lost):
+        visits.append((self, weights, lost))
+        plain(self, rows, weights, lost)
+
+    monkeypatch.setattr(priority.Priorities, "visited", visited)
+    _, history = learn(student_of(sampling="priority", epochs=1), teacher, transfer, tmp_path)
+    assert len(visits) == 5 and len({id(one) for one, *_ in visits}) == 1 and len(visits[0][0].delta) == 40
+    assert all(not lost.requires_grad and weights.max() <= 1 + 1e-6 for _, weights, lost in visits)
+    assert history[0]["loss"] == pytest.approx(sum((weights * lost).mean().item() for _, weights, lost in visits) / 5, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "how", [{"loss": "l1"}, {"tau": 1.0}, {"seed": 1}, {"sampling": "priority", "beta": 1.0}, {"steps_per_epoch": 3}]
+)
+def test_options_change_the_student(tmp_path, teacher, transfer, how):
+    base = {"sampling": "priority"} if "beta" in how else {}
+    (tmp_path / "b").mkdir()
+    one, two = (
+        learn(student_of(**base), teacher, transfer, tmp_path)[0],
+        learn(student_of(**how), teacher, transfer, tmp_path / "b")[0],
+    )
+    assert not same(one, two)
+
+
+# --------------------------------------------------------------------------------------------- which epoch
+def answer(student, label):
+    """Makes a student answer one class, whatever it sees."""
+    with torch.no_grad():
+        student.net.linear.weight.zero_()
+        student.net.linear.bias.copy_(torch.eye(10)[label])
+
+
+def test_the_epoch_that_agrees_best_is_the_result(tmp_path, teacher, transfer, monkeypatch):
+    counts, plain = torch.from_numpy(transfer.read("labels")).bincount(minlength=10), distill.Held.ended
+
+    def ended(self, epoch):
+        answer(self.student, int(counts.argmax() if epoch == 1 else counts.argmin()))
+        return plain(self, epoch)
+
+    monkeypatch.setattr(distill.Held, "ended", ended)
+    made, history = learn(student_of(select="agreement", holdout=0.5), teacher, transfer, tmp_path)
+    agreed = [one["agreement"] for one in history]
+    assert agreed[1] > max(agreed[0], agreed[2])
+    assert made.net.linear.bias.argmax() == counts.argmax()
+    assert list(history[0]) == ["epoch", "loss", "lr", "agreement"]
+
+
+def test_held_keeps_the_best_weights(teacher, transfer):
+    student = distill.begin(CONFIG, teacher, transfer, CPU)
+    images = distill.Images(transfer, CPU)
+    held = distill.Held(student_of(holdout=0.25), images, student)
+    assert sorted([*held.rows.tolist(), *held.others.tolist()]) == list(range(40)) and len(held.rows) == 10
+    truth = images.field("labels", held.rows)
+    classes = truth.bincount(minlength=10).argsort(descending=True, stable=True).tolist()
+    most, none = classes[0], classes[-1]
+    agreement = float((truth == most).float().mean())
+    assert agreement > float((truth == none).float().mean())
+
+    told = []
+    for label, mark in ((none, 1.0), (most, 2.0), (none, 3.0), (most, 4.0)):
+        answer(student, label)
+        with torch.no_grad():
+            student.net.bn1.bias.fill_(mark)
+        told.append(held.ended(0)["agreement"])
+    assert told[1] == told[3] == pytest.approx(agreement) and told[0] == told[2] < agreement
+    held.select()
+    assert student.net.bn1.bias.eq(2.0).all()  # the first of the best, and all of its weights
+    assert student.net.linear.bias.argmax() == most
+
+
+def test_the_last_epoch_counts_unless_asked_otherwise(tmp_path, teacher, transfer, monkeypatch):
+    monkeypatch.setattr(distill.Held, "select", lambda self: pytest.fail("selected"))
+    _, history = learn(CONFIG, teacher, transfer, tmp_path)
+    assert [list(one) for one in history] == [["epoch", "loss", "lr"]] * 3
+
+
+@pytest.mark.parametrize("sampling", ["uniform", "given", "priority"])
+def test_what_is_held_out_is_never_learnt_from(tmp_path, teacher, transfer, monkeypatch, sampling):
+    read, plain = [], distill.Images.__call__
+    monkeypatch.setattr(
+        distill.Images, "__call__", lambda self, rows: read.append((rows, distill.torch.is_grad_enabled())) or plain(self, rows)
+    )
+    learn(student_of(select="agreement", holdout=0.3, sampling=sampling), teacher, transfer, tmp_path)
+    held = {*torch.cat([rows for rows, learning in read if not learning]).tolist()}
+    learnt = {*torch.cat([rows for rows, learning in read if learning]).tolist()}
+    assert len(held) == 12 and not held & learnt and len(learnt) > 15
+
+
+# -------------------------------------------------------------------------------------------- resumption
+@pytest.mark.parametrize(
+    "how",
+    [{"sampling": "priority"}, {"sampling": "priority", "select": "agreement", "holdout": 0.4}, {"fresh": True},
+     {"init": "transfer", "mix": "cutmix", "augment": "strong"}, {"sampling": "given", "select": "agreement", "augment": "mild"}],
+)  # fmt: skip
+def test_resumes_to_the_bit(tmp_path, teacher, transfer, monkeypatch, how):
+    monkeypatch.setattr(checkpoint, "EVERY", -1.0)
+    (tmp_path / "whole").mkdir()
+    made, guide = student_of(epochs=4, lr=0.05, **how), Guide(teacher)
+    whole, history = learn(made, guide, transfer, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        learn(made, Guide(teacher, stop_after=len(guide.asked) // 2 + 1), transfer, tmp_path)
+    torch.manual_seed(99)
+    rest = Guide(teacher)
+    resumed, again = learn(made, rest, transfer, tmp_path)
+    assert 0 < len(rest.asked) < len(guide.asked)
+    assert again == history and same(whole, resumed)
+
+
+# -------------------------------------------------------------------------------------------- error lines
+def refused(call, *words):
+    with pytest.raises(UserError) as caught:
+        call()
+    assert "\n" not in str(caught.value) and all(word in str(caught.value) for word in words), str(caught.value)
+
+
+def test_sets_that_cannot_serve(tmp_path, teacher, transfer, bare):
+    def start(opened, **how):
+        return lambda: learn(student_of(**how), teacher, opened, tmp_path)
+
+    where = str(transfer.path)
+    refused(
+        start(transfer, init="transfer", arch="resnet8-b"), where, "no student resnet8-b", "one of resnet8", "set init: random"
+    )
+    refused(start(bare, init="transfer"), str(bare.path), "no student resnet8 to start from (none)", "set init: random")
+    refused(start(bare, fresh=True), str(bare.path), "holds no generator", "set fresh: false")
+    refused(lambda: distill.check(bare, student_of(sampling="given")), str(bare.path), "no sampling weights", "sampling: uniform")
+    distill.check(transfer, student_of(sampling="given"))
+
+
+def test_one_sample_cannot_be_held_out_and_learnt_from(tmp_path, teacher):
+    with TransferSet(small_net.write(tmp_path, teacher, 1)) as opened:
+        refused(lambda: learn(student_of(select="agreement"), teacher, opened, tmp_path), "no sample is left", "lower holdout")
+        assert len(learn(CONFIG, teacher, opened, tmp_path)[1]) == 3
+
+
+CONFIGS = {
+    "lenet5-half+epochs=0": "epochs is 0 and init random: nothing would be learnt; set init: transfer or give epochs",
+    "lenet5-half+fresh=true+sampling=given": "fresh images have no given sampling; set sampling: uniform or fresh: false",
+    "lenet5-half+fresh=true+sampling=priority": "fresh images have no priority sampling",
+    "lenet5-half+holdout=0": "holdout: '0' must be above 0",
+    "lenet5-half+holdout=0.6": "holdout: '0.6' is above 0.5",
+    "lenet5-half+beta=2": "beta: '2' is above 1",
+    "lenet5-half+mix=cut": "mix: 'cut' is unknown",
+    "lenet5-half+select=best": "select: 'best' is unknown",
+    "lenet5-half+epochs=-1": "epochs: '-1' is below 0",
+}
+
+
+@pytest.mark.parametrize("text", CONFIGS)
+def test_configs_that_cannot_work_are_one_line(text, repository):
+    refused(lambda: config.load("student", text, repository / "params"), CONFIGS[text])
+
+
+@pytest.mark.parametrize(
+    "text", ["lenet5-half+epochs=0+init=transfer", "lenet5-half+fresh=true", "lenet5-half+fresh=true+select=agreement"]
+)
+def test_configs_at_the_limit_work(text, repository):
+    assert config.load("student", text, repository / "params").check() is None
+
+
+def test_the_holdout_depends_on_the_seed_alone(teacher, transfer):
+    student, images = distill.begin(CONFIG, teacher, transfer, CPU), distill.Images(transfer, CPU)
+    rows = [distill.Held(student_of(seed=seed), images, student).rows.tolist() for seed in (0, 0, 1)]
+    assert rows[0] == rows[1] != rows[2]

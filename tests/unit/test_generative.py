@@ -1,0 +1,96 @@
+"""LS-GDFD: classes dealt out, members that know nothing of one another, and samples of each in turn."""
+
+import pytest
+import torch
+from small_net import CPU, classifier
+
+from dfkd_steps.errors import UserError
+from dfkd_steps.methods import generative
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return classifier()
+
+
+def method(teacher, **changes):
+    values = {"n": 20, "batch": 8, "members": 3, "rounds_each": 2, "steps": 2, "train_batch": 8, "latent": 4, "width": 2}
+    return generative.Method(generative.Config(method="generative", **{**values, **changes}), teacher, [], CPU)
+
+
+def weights(member):
+    return {**member.net.state_dict(), **dict(enumerate(one["exp_avg"] for one in member.optimizer.state.values()))}
+
+
+def same(one, other):
+    return list(one) == list(other) and all(torch.equal(one[name], other[name]) for name in one)
+
+
+DEALT = {1: [range(10)], 3: [(0, 3, 6, 9), (1, 4, 7), (2, 5, 8)], 10: [(label,) for label in range(10)]}
+
+
+@pytest.mark.parametrize("members", DEALT)
+def test_classes_are_dealt_out(teacher, members):
+    made = method(teacher, members=members)
+    assert [one.net.description.classes for one in made.members] == [tuple(classes) for classes in DEALT[members]]
+    assert made.rounds == members * 2 and made.networks() == {}
+    for index in (0, made.rounds - 1):
+        made.round(index)
+    assert set(made.networks()) == {"generator-0", f"generator-{members - 1}"}  # those that were trained
+
+
+def test_more_members_than_classes(teacher):
+    with pytest.raises(UserError, match=r"^transfer: members: 11 is more than the 10 classes; give at most 10$"):
+        method(teacher, members=11)
+
+
+def test_members_do_not_know_of_one_another(teacher):
+    whole = method(teacher)
+    for index in range(whole.rounds):
+        whole.round(index)
+    for number in range(3):
+        alone = method(teacher)
+        for own in range(2):
+            alone.round(2 * number + own)
+        assert same(weights(alone.members[number]), weights(whole.members[number])), number
+    mixed = method(teacher)
+    for index in (4, 0, 2, 3, 5, 1):  # own rounds in order, those of others in between
+        mixed.round(index)
+    assert all(same(weights(a), weights(b)) for a, b in zip(mixed.members, whole.members))
+    assert not torch.equal(whole.members[0].net.dense.weight, whole.members[1].net.dense.weight)
+
+
+def test_each_member_is_asked_for_its_own_classes_only(teacher, monkeypatch):
+    made, seen = method(teacher), []
+    monkeypatch.setattr(made.objective, "look", lambda images, wanted, student: seen.append(wanted))
+    monkeypatch.setattr(made.objective, "terms", lambda looked: {"x": sum(one.sum() for one in made.members[1].net.parameters())})
+    made.round(2)
+    assert len(seen) == 2 and {*torch.cat(seen).tolist()} <= {1, 4, 7} and not torch.equal(*seen)
+
+
+@pytest.mark.parametrize("members", [1, 3, 7])
+def test_samples_are_of_the_members_in_equal_number(teacher, members):
+    made = method(teacher, members=members)
+    for number, member in enumerate(made.members):
+        member.net.eval()
+        member.net.mean.fill_(0.2 + 0.1 * number)
+        member.net.std.fill_(0.001)
+    batches = [made.batch(index).images for index in range(made.count())]
+    assert [len(one) for one in batches] == [len(made.rows(index)) for index in range(made.count())]
+    levels = torch.cat(batches).mean((1, 2, 3))
+    counts = ((levels - 0.2) / 0.1).round().long().bincount(minlength=members)
+    assert len(levels) == 20 and counts.max() - counts.min() <= 1 and levels.diff().min() > -0.05  # in order
+
+
+def test_training_brings_the_loss_down(teacher):
+    made = method(teacher, members=1, rounds_each=15, steps=4, width=8, train_batch=16, lr=0.01)
+    told = [float(made.round(index).removeprefix("member 0: ")) for index in range(15)]
+    assert sum(told[-3:]) < 0.93 * sum(told[:3])
+
+
+def test_a_loss_that_is_no_number_names_the_member(teacher):
+    made = method(teacher)
+    with torch.no_grad():
+        made.members[1].net.dense.weight.fill_(float("nan"))
+    with pytest.raises(UserError, match=r"^generative: member 1, round 2: the loss is nan; lower lr$"):
+        made.round(3)

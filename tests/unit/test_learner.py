@@ -1,0 +1,133 @@
+"""The student inside a method: one step by hand, the schedule, resumption, and what it leaves untouched."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from small_net import CPU, classifier, close
+
+from dfkd_steps import learner, losses
+from dfkd_steps.errors import UserError
+from dfkd_steps.learner import Learner, LearnerConfig
+
+
+def config(**fields):
+    made = LearnerConfig(student="resnet8", tau=4.0, **{"weight_decay_s": 0.0, **fields})
+    return SimpleNamespace(**vars(made), method="some", seed=0, precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return classifier(seed=1)
+
+
+@pytest.fixture
+def images():
+    return torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(2))
+
+
+def weights_of(made):
+    return torch.cat([one.detach().flatten() for one in made.net.parameters()])
+
+
+def by_hand(start, teacher, images, each_of, factors=None):
+    """Gradients of the mean loss at the weights that a learner starts from."""
+    net = start.net.train()
+    each = each_of(net(images), teacher(images))
+    gradients = torch.autograd.grad((each if factors is None else each * factors).mean(), list(net.parameters()))
+    net.eval()
+    return each.detach(), torch.cat([one.flatten() for one in gradients])
+
+
+def kd(student, teacher):
+    p = F.softmax(teacher / 4, 1)
+    return 16 * (p * (p.log() - F.log_softmax(student / 4, 1))).sum(1)
+
+
+@pytest.mark.parametrize(("kind", "each_of"), [("kd", kd), ("l1", lambda s, t: (s - t).abs().mean(1))])
+@pytest.mark.parametrize("factors", [None, torch.tensor([0.0, 1, 2, 0.5, 1, 3])])
+def test_one_step_of_sgd(teacher, images, kind, each_of, factors):
+    made = Learner(config(loss_s=kind, lr_s=0.1), teacher, CPU)
+    before, progress = weights_of(made), 0.25
+    each, gradient = by_hand(Learner(config(), teacher, CPU), teacher, images, each_of, factors)
+    told = made.step(images, progress, factors)
+    close(told, each)  # the losses as they are, not weighted
+    assert not told.requires_grad and not made.net.training
+    lr = 0.05 * (1 + 0.5**0.5)  # half a cosine, a quarter of the way
+    # Nesterov's first step: the gradient, and 0.9 of it again.
+    close(weights_of(made), before - lr * 1.9 * gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_clip_bounds_the_gradient(teacher, images):
+    made = Learner(config(lr_s=1.0, clip_s=0.001), teacher, CPU)
+    before = weights_of(made)
+    made.step(images, 0.0)
+    assert (weights_of(made) - before).norm().item() == pytest.approx(0.0019, rel=1e-3)
+
+
+def test_it_learns_from_batches_in_train_mode_and_is_asked_in_eval_mode(teacher, images):
+    made = Learner(config(), teacher, CPU)
+    statistics = made.net.net.bn1.running_mean.clone()
+    made.step(images, 0.0)
+    assert not torch.equal(made.net.net.bn1.running_mean, statistics) and not made.net.training
+    lost = [made.step(images, 0.5).mean() for _ in range(20)]
+    assert lost[-1] < 0.7 * lost[0]
+    assert not teacher.training and all(one.grad is None for one in teacher.parameters())
+
+
+def test_the_seed_decides_where_it_starts(teacher):
+    torch.manual_seed(9)
+    before, one = torch.get_rng_state(), weights_of(Learner(config(), teacher, CPU))
+    assert torch.equal(torch.get_rng_state(), before) and torch.equal(weights_of(Learner(config(), teacher, CPU)), one)
+    other = config()
+    other.seed = 1
+    assert not torch.equal(weights_of(Learner(other, teacher, CPU)), one)
+
+
+@pytest.mark.parametrize(("arch", "kind"), [("resnet8", "sgd"), ("resnet8", "adam"), ("alexnet-half", "adam")])
+def test_resumes_to_the_bit(arch, kind):
+    """With dropout too: what is dropped must not depend on what else the process drew."""
+    shape = (1, 16, 16)
+    asked, images = classifier(shape=shape, seed=1), torch.rand(4, *shape)
+
+    def fresh():
+        made = Learner(SimpleNamespace(**{**vars(config(optimizer_s=kind, lr_s=0.01)), "student": arch}), asked, CPU)
+        torch.rand(3)
+        return made
+
+    whole, part, resumed = fresh(), fresh(), fresh()
+    told = [whole.step(images, step / 4) for step in range(4)]
+    again = [part.step(images, step / 4) for step in range(2)]
+    resumed.restore(part.state())
+    again += [resumed.step(images, step / 4) for step in (2, 3)]
+    assert all(torch.equal(a, b) for a, b in zip(told, again))
+    assert torch.equal(weights_of(whole), weights_of(resumed))
+    if arch == "alexnet-half":  # each step drops other units
+        still = fresh()
+        still.config.lr_s = 1e-30
+        assert not torch.equal(still.step(images, 0.0), still.step(images, 0.0))
+
+
+def test_frozen_reaches_the_images_and_not_the_weights(teacher, images):
+    made = Learner(config(), teacher, CPU)
+    with made.frozen() as student:
+        loss = losses.kd(student(images.requires_grad_()), teacher(images), 1.0)
+    loss.backward()
+    assert images.grad.abs().max() > 0 and all(one.grad is None for one in made.net.parameters())
+    assert all(one.requires_grad for one in made.net.parameters())
+    with pytest.raises(KeyError), made.frozen():
+        raise KeyError
+    assert all(one.requires_grad for one in made.net.parameters())
+
+
+def test_a_student_that_does_not_take_the_images(teacher):
+    with pytest.raises(UserError, match=r"lenet5: image shape \(1, 8, 8\) does not fit"):
+        Learner(SimpleNamespace(**{**vars(config()), "student": "lenet5-half"}), teacher, CPU)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_require_finite(value):
+    learner.require_finite(1.5, "round 3", "lower lr")
+    with pytest.raises(UserError, match=rf"^round 3: the loss is {value}; lower lr$"):
+        learner.require_finite(value, "round 3", "lower lr")

@@ -1,0 +1,192 @@
+"""Networks as bytes and beside a transfer set: round trips, foreign bytes, hostile descriptions."""
+
+import dataclasses
+import json
+import struct
+
+import h5py
+import numpy as np
+import pytest
+import small_net
+import torch
+from small_net import CPU, classifier, close
+
+from dfkd_steps import artefact, balance, generators, groups, networks, transfer_set
+from dfkd_steps.errors import UserError
+from dfkd_steps.transfer_set import TransferSet
+
+
+def generator(**how):
+    described = classifier().description
+    return generators.build(described, **{"latent": 4, "width": 4, "head": "normal", "classes": (0, 3), "seed": 1, **how})
+
+
+def equal(one, other):
+    assert list(one.state_dict()) == list(other.state_dict())
+    return all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
+
+
+def test_a_classifier_comes_back():
+    made = classifier(seed=3)
+    content = networks.to_bytes(made)
+    again = networks.from_bytes(content, "here")
+    assert equal(made, again) and again.description == made.description
+    images = torch.rand(4, 1, 8, 8)
+    close(again(images), made(images))
+    assert not again.training and not any(one.requires_grad for one in again.parameters())
+    assert networks.to_bytes(again) == content
+
+
+@pytest.mark.parametrize("how", [{}, {"classes": (), "head": "sigmoid"}])
+def test_a_generator_comes_back(how):
+    made = generator(**how)
+    made(*made.draw(8, None))  # moves its statistics
+    content = networks.to_bytes(made)
+    again = networks.from_bytes(content, "here")
+    assert equal(made, again) and again.description == made.description
+    drawn, _ = again.sample(3, torch.Generator().manual_seed(0))
+    assert torch.equal(drawn, made.eval().sample(3, torch.Generator().manual_seed(0))[0])
+    assert networks.to_bytes(again) == content
+
+
+def altered(network, **changes):
+    """The bytes of a network whose description says something else."""
+    content = networks.to_bytes(network)
+    (length,) = struct.unpack_from("<Q", content)
+    header = json.loads(content[8 : 8 + length])
+    told = json.loads(header["__metadata__"]["dfkd"])
+    for name, value in changes.items():
+        if name in told:
+            told[name] = value
+        elif value is None:
+            del told["description"][name]
+        else:
+            told["description"][name] = value
+    header["__metadata__"]["dfkd"] = json.dumps(told)
+    written = json.dumps(header).encode()
+    return struct.pack("<Q", len(written)) + written + content[8 + length :]
+
+
+def refused(content):
+    with pytest.raises(UserError) as caught:
+        networks.from_bytes(content, "results/x/transfer_set.h5")
+    assert "\n" not in str(caught.value) and str(caught.value).startswith("results/x/transfer_set.h5: ")
+    assert "delete it and make it again" in str(caught.value) and len(str(caught.value)) < 250
+
+
+FOREIGN = {
+    "nothing": b"",
+    "no length": b"1234",
+    "text": b"not a network, but long enough for a length",
+    "empty": struct.pack("<Q", 2) + b"{}",
+    "no end": struct.pack("<Q", 1 << 62) + b"{}",
+    "brackets": struct.pack("<Q", 60_000) + b"[" * 60_000,
+}
+
+
+@pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
+def test_foreign_bytes(content):
+    refused(content)
+
+
+def test_bytes_cut_off_or_of_other_weights():
+    content = networks.to_bytes(classifier())
+    refused(content[:-5])
+    refused(altered(classifier(), classes=["a", "b"]))
+    refused(altered(classifier("resnet8"), name="resnet20"))
+
+
+SHAPES = ([], [1, 8], 8, [1, 8, "8"], [1, 8, -8], [1, 8.5, 8], [1, 0, 0], [1, 8, 1 << 40])
+BOTH = [("image_shape", shape) for shape in SHAPES] + [("mean", None), ("mean", [0.1, 0.2]), ("std", []), ("std", ["a"])]
+BOTH += [("more", 1), ("kind", "other"), ("description", []), ("description", 3)]
+OF_A_CLASSIFIER = [("name", "no-such"), ("name", 3), ("classes", [1, 2]), ("builder", "other")]
+OF_A_GENERATOR = [("width", 0), ("width", 1 << 40), ("latent", -1), ("latent", 1 << 50), ("latent", "4"), ("head", "other")]
+OF_A_GENERATOR += [("num_classes", 1 << 50), ("classes", [0, 77]), ("classes", [-1]), ("classes", ["0"])]
+
+
+@pytest.mark.parametrize(("name", "value"), BOTH + OF_A_CLASSIFIER)
+def test_hostile_descriptions_of_a_classifier(name, value):
+    refused(altered(classifier(), **{name: value}))
+
+
+@pytest.mark.parametrize(("name", "value"), BOTH + OF_A_GENERATOR)
+def test_hostile_descriptions_of_a_generator(name, value):
+    refused(altered(generator(), **{name: value}))
+
+
+def test_a_description_calls_no_code_of_its_own_choice(tmp_path, monkeypatch):
+    (tmp_path / "chosen.py").write_text("import pathlib\n\ndef run(num_classes):\n    pathlib.Path('ran').touch()\n")
+    monkeypatch.chdir(tmp_path)
+    refused(altered(classifier(), builder="factory", name="chosen:run"))
+    assert not (tmp_path / "ran").exists()
+
+
+# ------------------------------------------------------------------------------------- beside a transfer set
+@pytest.fixture(scope="module")
+def teacher():
+    return classifier(seed=1)
+
+
+@pytest.fixture
+def kept():
+    return {"student": classifier(seed=2), "generator-0": generator(), "generator-1": generator(seed=2)}
+
+
+def test_networks_are_kept_with_the_set(tmp_path, teacher, kept, monkeypatch):
+    path = small_net.write(tmp_path, teacher, kept=kept)
+    assert transfer_set.verify(path) == []
+    with TransferSet(path) as opened:
+        found = opened.networks()
+    assert found == {name: networks.to_bytes(one) for name, one in kept.items()}
+    monkeypatch.setattr(transfer_set, "NETWORK_CHUNK", 1000)  # more than one chunk each
+    with TransferSet(small_net.write(tmp_path, teacher, kept=kept)) as opened:
+        assert opened.networks() == found
+    with TransferSet(small_net.write(tmp_path, teacher)) as opened:
+        assert opened.networks() == {}
+
+
+def test_the_bytes_of_a_set_with_networks_repeat(tmp_path, teacher, kept):
+    assert (
+        small_net.write(tmp_path, teacher, kept=kept).read_bytes() == small_net.write(tmp_path, teacher, kept=kept).read_bytes()
+    )
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda file: file.create_dataset("networks", data=np.arange(3)),
+        lambda file: file.create_group("networks").create_group("student"),
+        lambda file: file.create_group("networks").__setitem__("student", h5py.ExternalLink("/etc/hosts", "/x")),
+        lambda file: file.create_group("networks").create_dataset("student", data=h5py.Empty("u1")),
+        lambda file: file.create_group("networks").create_dataset("student", data=np.array(["a"], "S1")),
+    ],
+)
+def test_networks_that_are_none_of_ours(tmp_path, teacher, spoil):
+    path = small_net.write(tmp_path, teacher)
+    with h5py.File(path, "a") as file:
+        spoil(file)
+    with TransferSet(path) as opened, pytest.raises(UserError, match=r"its networks are damaged .* make it again") as caught:
+        opened.networks()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        groups.NoBalance(mode="none"),
+        groups.EqualBalance(mode="equal", rounds=1, push_steps=1),
+        groups.WeightBalance(mode="weight"),
+    ],
+)
+def test_balance_carries_the_networks_over(tmp_path, teacher, kept, config):
+    networks.save(tmp_path / "teacher.safetensors", teacher.net, teacher.description, "t", {})
+    inputs = [tmp_path / "teacher.safetensors", small_net.write(tmp_path, teacher, kept=kept)]
+    (tmp_path / "balanced").mkdir()
+    job = artefact.Job("balance", tmp_path / "balanced/transfer_set.h5", inputs, config, "b", {})
+    balance.run(job)
+    with TransferSet(job.out) as opened:
+        assert opened.networks() == {name: networks.to_bytes(one) for name, one in kept.items()}
+        found = networks.from_bytes(opened.networks()["student"], job.out, CPU)
+    assert equal(found, kept["student"]) and dataclasses.asdict(found.description) == dataclasses.asdict(
+        kept["student"].description
+    )

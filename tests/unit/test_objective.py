@@ -1,0 +1,203 @@
+"""The objective: each term against the formula on a network followed layer by layer, averages, weights, error lines."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from small_net import close, convolutions, wrap
+from torch import nn
+
+from dfkd_steps import losses, objective
+from dfkd_steps.errors import UserError
+from dfkd_steps.objective import MEANING, NEEDS_STUDENT, TERMS, Objective
+
+CLASSES = 3
+
+
+@pytest.fixture
+def teacher():
+    return wrap(convolutions(CLASSES), classes=CLASSES)
+
+
+@pytest.fixture
+def images():
+    return torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(1)).requires_grad_()
+
+
+def student(images):
+    """Answers of its own, with a graph to the images."""
+    return torch.stack([images.mean((1, 2, 3)), images[:, 0, 0, 0], images[:, 0, 3, 3]], 1) * 5
+
+
+def config(**fields):
+    return SimpleNamespace(**{"method": "some", "precision": "fp32", "distance": "kl", **fields})
+
+
+def follow(teacher, images):
+    """Logits, features before the classifier, and inputs of both BatchNorm layers."""
+    conv1, norm1, _, conv2, norm2, _, _, _, last = teacher.net
+    first = conv1((images - 0.3) / 0.4)
+    second = conv2(F.relu(norm1(first)))
+    features = F.relu(norm2(second)).mean((2, 3))
+    return last(features), features, [(norm1, first), (norm2, second)]
+
+
+def statistics(inputs):
+    return [(inner.mean((0, 2, 3)), inner.var((0, 2, 3), correction=0)) for _, inner in inputs]
+
+
+def gap(inputs, moments):
+    """The L2 form of the loss on statistics."""
+    return sum(
+        (mean - norm.running_mean).norm() + (var - norm.running_var).norm() for (norm, _), (mean, var) in zip(inputs, moments)
+    )
+
+
+def expected(name, teacher, images, wanted):
+    logits, features, inputs = follow(teacher, images)
+    p, q = F.softmax(logits, 1), F.softmax(student(images), 1)
+    if name == "onehot":
+        return -p.log()[range(len(images)), wanted].mean()
+    if name == "balance":
+        return (p.mean(0) * p.mean(0).log()).sum()
+    if name == "activation":
+        return -features.abs().mean()
+    if name == "bn":
+        return gap(inputs, statistics(inputs))
+    if name == "bn_kl":
+        return sum(
+            losses.statistics_kl(*pair, norm.running_mean, norm.running_var)
+            for pair, (norm, _) in zip(statistics(inputs), inputs)
+        )
+    if name == "moments":
+        of_data = torch.tensor([0.3]), torch.tensor([0.16])
+        return losses.statistics_kl(images.mean()[None], images.var(correction=0)[None], *of_data)
+    if name == "adversarial":
+        return -(p * (p / q).log()).sum(1).mean()
+    if name == "jsd":
+        return 1 - losses.jensen_shannon(student(images), logits, 3.0)
+    return {"tv": losses.total_variation, "l2": losses.l2}[name](images)
+
+
+def test_every_term_has_a_meaning():
+    assert set(TERMS) == set(MEANING)
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_each_term_alone(name, teacher, images):
+    wanted = torch.tensor([0, 1, 2, 2, 1, 0])
+    made = Objective(config(**{name: 2.5}), teacher)
+    assert made.student_wanted == (name in NEEDS_STUDENT)
+    found = made.terms(made.look(images, wanted, student if name in NEEDS_STUDENT else None))
+    assert list(found) == [name]
+    close(found[name], 2.5 * expected(name, teacher, images, wanted))
+    (gradient,) = torch.autograd.grad(found[name], images)
+    assert torch.isfinite(gradient).all() and gradient.abs().max() > 0
+    assert all(one.grad is None for one in teacher.parameters())
+
+
+def test_terms_together_are_summed(teacher, images):
+    weights = dict(zip(TERMS, range(1, 20)))
+    made, wanted = Objective(config(**weights), teacher), torch.zeros(6, dtype=torch.long)
+    by_hand = sum(weight * expected(name, teacher, images, wanted) for name, weight in weights.items())
+    close(made(images, wanted, student), by_hand)
+
+
+def test_without_wanted_classes_the_likeliest_are(teacher, images):
+    made = Objective(config(onehot=1.0), teacher)
+    close(made(images), expected("onehot", teacher, images, teacher(images).argmax(1)))
+
+
+def test_distances(teacher, images):
+    logits, answered = teacher(images), student(images)
+    found = {
+        name: Objective(config(adversarial=1.0, distance=name), teacher)(images, None, student) for name in ("l1", "decision")
+    }
+    close(found["l1"], -(logits - answered).abs().mean())
+    each = F.softmax(logits, 1) * (F.log_softmax(logits, 1) - F.log_softmax(answered, 1))
+    agreed = logits.argmax(1) == answered.argmax(1)
+    assert 0 < agreed.sum() < len(images)
+    close(found["decision"], -each.sum(1)[agreed].sum() / len(images))
+
+
+@pytest.mark.parametrize("name", NEEDS_STUDENT)
+def test_downhill_teacher_and_student_differ_more(name, teacher, images):
+    made = Objective(config(**{name: 1.0}), teacher)
+    (gradient,) = torch.autograd.grad(made(images, None, student), images)
+    moved = images - 0.5 * gradient
+    assert losses.jensen_shannon(student(moved), teacher(moved), 3.0) > losses.jensen_shannon(
+        student(images), teacher(images), 3.0
+    )
+
+
+def test_samples_are_weighted_where_a_loss_has_one_value_each(teacher, images):
+    made, each = Objective(config(onehot=2.0, activation=1.0, bn=1.0), teacher), torch.tensor([0.0, 3, 1, 0, 0, 2])
+    seen = made.look(images, torch.zeros(6, dtype=torch.long))
+    plain, weighted = made.terms(seen), made.terms(seen, each)
+    alone = F.cross_entropy(seen.logits, seen.wanted, reduction="none")
+    close(weighted["onehot"], 2 * (3 * alone[1] + alone[2] + 2 * alone[5]) / 6)
+    close(weighted["activation"], -(seen.features.abs().mean(1) * each).mean())
+    assert weighted["bn"] == plain["bn"] and weighted["onehot"] != plain["onehot"]
+
+
+def test_running_averages_stand_for_earlier_batches(teacher, images):
+    made, others = Objective(config(bn=1.0), teacher), [torch.rand(5, 1, 8, 8), torch.rand(4, 1, 8, 8)]
+    made.ema = 0.9
+    past = None
+    for batch in (images, *others):
+        *_, inputs = follow(teacher, batch)
+        now = statistics(inputs)
+        if past:
+            now = [tuple(0.9 * old + 0.1 * new for old, new in zip(*pairs)) for pairs in zip(past, now)]
+        close(made(batch), gap(inputs, now))
+        close(made(batch), gap(inputs, now))  # looking alone is not remembered
+        made.remember()
+        past = [[one.detach() for one in pair] for pair in now]
+    assert all(not one.requires_grad for pair in made.averages for one in pair)
+
+
+def test_without_ema_nothing_is_remembered(teacher, images):
+    made = Objective(config(bn=1.0), teacher)
+    made(images)
+    made.remember()
+    assert made.averages == []
+
+
+def test_a_student_that_no_loss_needs_is_not_asked(teacher, images):
+    def never(images):
+        raise AssertionError
+
+    assert Objective(config(onehot=1.0, adversarial=0.0), teacher)(images, None, never) > 0
+
+
+def test_all_weights_zero_is_one_line(teacher):
+    with pytest.raises(UserError, match=r"^transfer: some: the weight of every loss is 0; give at least one of onehot, .*tv"):
+        Objective(config(onehot=0.0), teacher)
+
+
+@pytest.mark.parametrize(
+    ("fields", "switch"), [({"bn": 1.0}, "some+bn=0"), ({"bn": 1.0, "bn_kl": 1.0, "tv": 1.0}, "some+bn=0+bn_kl=0")]
+)
+def test_no_batchnorm_is_one_line_that_says_how_to_switch_off(fields, switch):
+    plain = wrap(nn.Sequential(nn.Flatten(), nn.Linear(64, CLASSES)), classes=CLASSES)
+    with pytest.raises(UserError, match="has no BatchNorm statistics") as caught:
+        Objective(config(**fields), plain)
+    assert "\n" not in str(caught.value) and f"({switch})" in str(caught.value)
+    assert Objective(config(onehot=1.0, bn=0.0), plain)(torch.rand(2, 1, 8, 8)) > 0
+
+
+def test_features_need_a_linear_classifier():
+    pooled = wrap(nn.Sequential(nn.Conv2d(1, CLASSES, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()), classes=CLASSES)
+    with pytest.raises(UserError, match="do not come from a linear layer"):
+        Objective(config(activation=1.0), pooled)
+
+
+def test_hooks_do_not_outlive_the_look(teacher, images):
+    made = Objective(config(bn=1.0, activation=1.0), teacher)
+    made(images)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in teacher.modules())
+
+
+def test_weights_as_config_fields():
+    assert objective.weight("tv", 0.5).metadata["lo"] == 0 and MEANING["tv"] in objective.weight("tv", 0.5).metadata["doc"]

@@ -1,0 +1,97 @@
+"""Looking into networks: which layer feeds the classifier, how, and that looking changes nothing."""
+
+import pytest
+import torch
+from small_net import classifier
+from torch import nn
+
+from dfkd_steps import models, probe
+from dfkd_steps.errors import UserError
+
+
+def named(net, module):
+    return next((name for name, one in net.named_modules() if one is module), None)
+
+
+# Architecture: image shape, the layer, the BatchNorm after it, whether what enters the classifier is rectified.
+FEEDING = {
+    "lenet5-half": ((1, 28, 28), "9", None, True),
+    "lenet5-conv": ((1, 32, 32), "9", None, True),
+    "alexnet-half": ((3, 32, 32), "25", "28", False),  # BatchNorm comes after the ReLU
+    "resnet8": ((3, 8, 8), "layer3.0.conv2", "layer3.0.bn2", True),
+    "resnet20-b": ((3, 8, 8), "layer3.2.conv2", "layer3.2.bn2", True),
+    "resnet18": ((3, 8, 8), "layer4.1.conv2", "layer4.1.bn2", True),
+    "wrn16-1": ((1, 8, 8), "stages.5.conv2", "bn", True),
+    "vgg11": ((3, 32, 32), "features.25", "features.26", True),
+}
+
+
+@pytest.mark.parametrize("arch", FEEDING)
+def test_the_layer_that_feeds_the_classifier(arch):
+    shape, layer, norm, rectified = FEEDING[arch]
+    net = classifier(arch, shape).net
+    found = probe.feeding(net, shape)
+    assert (named(net, found[0]), named(net, found[1]), found[2]) == (layer, norm, rectified)
+    last = probe.last_linear(net, shape)
+    assert len(found[0].weight) == last.in_features and last is [one for one in net.modules() if isinstance(one, nn.Linear)][-1]
+
+
+def sequence(*layers):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), *layers)
+
+
+def test_features_that_are_not_rectified():
+    net = sequence(nn.Linear(4, 6), nn.Linear(6, 3))
+    assert probe.feeding(net, (1, 2, 2)) == (net[1], None, False)
+    net = sequence(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 3))
+    assert probe.feeding(net, (1, 2, 2)) == (net[1], net[2], False)
+
+
+def test_batchnorm_without_a_shift_has_no_mean_to_give():
+    net = sequence(nn.Linear(4, 6), nn.BatchNorm1d(6, affine=False), nn.ReLU(), nn.Linear(6, 3))
+    assert probe.feeding(net, (1, 2, 2)) == (net[1], None, True)
+
+
+def test_batchnorm_before_the_layer_is_not_of_it():
+    net = sequence(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3))
+    assert probe.feeding(net, (1, 2, 2)) == (net[3], None, True)
+
+
+def test_no_layer_has_the_units_of_the_classifier():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(5 * 4, 3))
+    assert probe.feeding(net, (1, 4, 4)) is None
+    assert probe.feeding(sequence(nn.Linear(4, 3)), (1, 2, 2)) is None
+
+
+def test_the_order_of_use_counts_and_not_that_of_definition():
+    class Crossed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.last, self.before, self.spare = nn.Linear(6, 3), nn.Linear(4, 6), nn.Linear(4, 6)
+
+        def forward(self, images):
+            return self.last(self.before(images.flatten(1)).relu())
+
+    net = Crossed()
+    assert probe.last_linear(net, (1, 2, 2)) is net.last and probe.feeding(net, (1, 2, 2)) == (net.before, None, True)
+
+
+@pytest.mark.parametrize("tail", [nn.Softmax(1), nn.ReLU(), nn.Conv1d(1, 1, 1)])
+def test_logits_that_are_not_those_of_a_linear_layer(tail):
+    with pytest.raises(UserError, match="do not come from a linear layer"):
+        probe.last_linear(sequence(nn.Linear(4, 3), nn.Unflatten(1, (1, 3)), tail, nn.Flatten()), (1, 2, 2))
+
+
+def test_looking_changes_nothing():
+    net = models.build("resnet8", 10, (1, 8, 8)).train()
+    net.layer3.eval()
+    before, modes = {name: value.clone() for name, value in net.state_dict().items()}, [one.training for one in net.modules()]
+    state = torch.get_rng_state()
+    for look in (probe.feeding, probe.last_linear, probe.macs):
+        look(net, (1, 8, 8))
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+    assert [one.training for one in net.modules()] == modes and torch.equal(torch.get_rng_state(), state)
+    assert not any(one._forward_hooks or one._forward_pre_hooks for one in net.modules())
