@@ -42,7 +42,8 @@ def fit(net, config, steps_per_epoch: int, loss_of, partial, key: str, device, n
     """Train ``net`` in place; returns the history, one row an epoch: epoch, loss, lr and what ``ended`` adds.
 
     ``loss_of(generator, epoch)`` yields one loss a step (of several processes: this one's share of it); the generator
-    is seeded by (name, seed, epoch), so that an epoch depends on nothing but the state before it. The state is kept in ``partial`` from time to time, with the key.
+    is seeded by (name, seed, epoch), so that an epoch depends on nothing but the state before it. The state is kept in
+    ``partial`` from time to time, with the key.
     ``kept``: further tensors by name that training changes in place; they belong to the state. ``ended(epoch) -> dict``
     is called after each epoch, the network in eval mode.
     """

@@ -65,9 +65,8 @@ class Method(Meta):
             logits = self.teacher(images).float()
             return logits, losses.kd_each(self.learner.net(images).float(), logits, self.config.tau)
 
-    def difficulty(self, generator) -> float:
-        """Mean of phi times the student's KL over a sample of the buffer."""
-        rows = self.pool.draw(min(self.SAMPLE, len(self.pool)), generator)
+    def difficulty(self, rows) -> float:
+        """Mean of phi times the student's KL over rows of the buffer."""
         logits, each = self.ask(self.pool.read(rows))
         return (self.phi(logits, self.labels[rows]) * each).mean().item()
 
@@ -80,10 +79,12 @@ class Method(Meta):
             return self.study(index, generator) if self.warm(index) else None
         state, draws = self.last["state"], torch.Generator().manual_seed(self.seed_of("renewal", index))
         action = self.agent.choose(state, draws)
-        before = self.difficulty(generator)
+        # The same rows before and after, so that nothing is gained where nothing was renewed.
+        looked_at = self.pool.draw(min(self.SAMPLE, len(self.pool)), generator)
+        before = self.difficulty(looked_at)
         if ACTIONS[action].share:
             self.renew(ACTIONS[action], self.invert(index, generator), index, generator)
-        gain = (self.difficulty(generator) - before) / max(before, 1e-12)
+        gain = (self.difficulty(looked_at) - before) / max(before, 1e-12)
         told = self.study(index, generator)
         self.agent.learn(state, action, gain, self.last["state"])
         return f"{told}, renewed {ACTIONS[action].share:g}"
