@@ -45,7 +45,7 @@ def ours(teacher, steps, count, precision, threads):
     method = zskd.Method(config, teacher, [], torch.device("cpu"))
     torch.set_num_threads(1)
     started = time.perf_counter()
-    for _ in synthesize.in_order(method, 0):
+    for _ in synthesize.in_order(method, range(method.count())):
         pass
     return count * steps / (time.perf_counter() - started)
 

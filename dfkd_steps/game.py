@@ -28,7 +28,7 @@ class GameConfig(LearnerConfig, TransferConfig):
     latent: int = opt(100, "length of the latent vector", lo=1)
     width: int = opt(128, "channels of the generator", lo=2)
     head: str = opt(
-        "sigmoid", "end of the generator: sigmoid, or batch-normalised to the data's mean and std", choices=("sigmoid", "normal")
+        "normal", "end of the generator: sigmoid, or batch-normalised to the data's mean and std", choices=("sigmoid", "normal")
     )
     lr_g: float = opt(1e-3, "peak learning rate of the generator (Adam); half a cosine over all rounds", above=0, hi=10)
     collect: float = opt(0.5, "images are kept from this share of the rounds, the last ones", above=0, hi=1)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from .. import objective
-from ..fields import changed
 from ..game import Game, GameConfig
 
 
@@ -14,7 +13,6 @@ class Config(GameConfig):
     onehot: float = objective.weight("onehot", 1.0)
     balance: float = objective.weight("balance", 20.0)
     activation: float = objective.weight("activation", 1e-3)
-    head: str = changed(GameConfig, "head", "normal")
 
 
 class Method(Game):
