@@ -134,6 +134,7 @@ def disturb(cluster, copy, snakemake):
     cluster.node("down")
     wait_for(lambda: cluster.students("PENDING") == found, "Slurm takes the jobs of the dead node back", snakemake)
     cluster.call("scancel", copy.cancelled)
+    time.sleep(2)  # a job that starts anew within the second in which Slurm took it back is killed: "credential revoked"
     cluster.node("resume")
     cluster.call("scontrol", "update", f"jobid={copy.requeued}", "starttime=now")  # Slurm would wait for two minutes
     log = copy.folder / "first.log"
