@@ -116,7 +116,7 @@ class Objective:
             stack.enter_context(runtime.autocast(images.device, self.config.precision))
             features, inputs = [], []
             if self.layer is not None:
-                stack.enter_context(probe.hooked([self.layer], lambda module, inputs, output: features.append(inputs[0])))
+                features = stack.enter_context(probe.entering(self.layer))
             if self.norms:
                 inputs = stack.enter_context(probe.batchnorm_inputs(self.teacher.net))
             logits = self.teacher(images).float()

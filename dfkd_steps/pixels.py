@@ -1,8 +1,52 @@
 """An engine: pixels moved until the teacher gives what is wanted."""
 
+from dataclasses import dataclass
+
 import torch
 
 from . import training
+from .fields import opt
+from .methods import noise
+from .methods.base import Batch, Method, TransferConfig
+
+
+@dataclass
+class SoftConfig(TransferConfig):
+    """The fields of methods that move pixels to soft targets."""
+
+    tau: float = opt(20.0, "temperature of the teacher while pixels are optimised", above=0, hi=1000)
+    start: str = opt("uniform", "noise that pixels start from: uniform (the paper), or another", choices=tuple(noise.KINDS))
+    steps: int = opt(1500, "Adam steps at most", lo=1)
+    lr: float = opt(0.05, "Adam step on pixels in [0,1]", above=0, hi=100)
+    window: int = opt(50, "steps between two looks at whether a sample has converged", lo=1)
+    tolerance: float = opt(1e-3, "a sample stops where its loss fell by less over `window` steps, nats (0 = never)", lo=0)
+    precision: str = opt("fp32", "bf16 = autocast", choices=("fp32", "bf16"))
+
+
+class SoftTargets(Method):
+    """Pixels from noise to soft targets, ``draw_targets``, down ``losses_of``. Batch i depends on (seed, i) alone."""
+
+    has_targets = True
+
+    def draw_targets(self, rows: range, seed: int):
+        """Soft targets (len(rows),K) for samples with these numbers, on the device."""
+        raise TypeError(f"{type(self).__name__} has no draw_targets()")
+
+    def losses_of(self, images, targets):
+        """One loss for each sample (N); images (N,C,H,W), targets (N,K)."""
+        raise TypeError(f"{type(self).__name__} has no losses_of()")
+
+    def batch(self, index: int) -> Batch:
+        """Targets, noise, and the pixels that meet them."""
+        config, rows = self.config, self.rows(index)
+        wanted = self.draw_targets(rows, self.seed_of(index, "targets"))
+        generator = torch.Generator().manual_seed(self.seed_of(index, "pixels"))
+        begin = noise.KINDS[config.start](len(rows), self.teacher.description, generator).to(self.device)
+        images = optimise(
+            begin, lambda images, chosen: self.losses_of(images, wanted[chosen]),
+            steps=config.steps, lr=config.lr, check=config.window, tolerance=config.tolerance,
+        )  # fmt: skip
+        return Batch(images, wanted)
 
 
 def optimise(images, losses_of, *, steps: int, lr: float, check: int, tolerance: float):

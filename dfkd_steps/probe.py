@@ -84,15 +84,15 @@ def feeding(net: nn.Module, image_shape):
 
 
 @contextlib.contextmanager
-def penultimate(net: nn.Module, image_shape):
-    """Yields a list that holds, after each forward pass, the input (N,D) of the last linear layer."""
-    features = []
+def entering(layer: nn.Module):
+    """Yields a list that holds, after each forward pass, what entered a layer: (N,D) for the last linear one."""
+    seen = []
 
     def keep(module, inputs, output):
-        features[:] = [inputs[0]]
+        seen[:] = [inputs[0]]
 
-    with hooked([last_linear(net, image_shape)], keep):
-        yield features
+    with hooked([layer], keep):
+        yield seen
 
 
 def require_batchnorm(net: nn.Module) -> list[nn.Module]:

@@ -47,9 +47,7 @@ class Method(Inversion):
 
     def features(self, images):
         """The teacher's features (N,D) before its classifier."""
-        seen = []
-        keep = probe.hooked([self.last], lambda module, inputs, output: seen.append(inputs[0]))
-        with keep, runtime.autocast(self.device, self.config.precision):
+        with probe.entering(self.last) as seen, runtime.autocast(self.device, self.config.precision):
             self.teacher(images)
         return seen[0].float()
 

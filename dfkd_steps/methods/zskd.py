@@ -6,25 +6,16 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .. import losses, pixels, probe, runtime
+from .. import losses, probe, runtime
 from ..fields import opt
-from . import noise
-from .base import Batch, TransferConfig
-from .base import Method as Base
+from ..pixels import SoftConfig, SoftTargets
 
 
 @dataclass
-class Config(TransferConfig):
+class Config(SoftConfig):
     """Data impressions: images whose softened teacher output is a target drawn from a Dirichlet distribution."""
 
     betas: list[float] = opt([1.0, 0.1], "scales of the Dirichlet concentration, an equal share of samples each", above=0, hi=100)
-    tau: float = opt(20.0, "temperature of the teacher while pixels are optimised", above=0, hi=1000)
-    start: str = opt("uniform", "noise that pixels start from: uniform (the paper), or another", choices=tuple(noise.KINDS))
-    steps: int = opt(1500, "Adam steps at most", lo=1)
-    lr: float = opt(0.05, "Adam step on pixels in [0,1]", above=0, hi=100)
-    window: int = opt(50, "steps between two looks at whether a sample has converged", lo=1)
-    tolerance: float = opt(1e-3, "a sample stops where its loss fell by less over `window` steps, nats (0 = never)", lo=0)
-    precision: str = opt("fp32", "bf16 = autocast", choices=("fp32", "bf16"))
 
     def check(self):
         return None if self.betas else "betas is empty; give at least one scale"
@@ -56,30 +47,20 @@ def draw_targets(alpha, samples, betas, seed: int) -> np.ndarray:
     return drawn / drawn.sum(1, keepdims=True)
 
 
-class Method(Base):
-    """Batch i depends on (seed, i) alone."""
-
-    has_targets = True
+class Method(SoftTargets):
+    """argmin_x CE(y, softmax(T(x)/tau)) (eq. 2)."""
 
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)
         last = probe.last_linear(teacher.net, teacher.description.image_shape)
         self.alpha = concentration(similarity(last.weight.detach().cpu())).numpy()
 
-    def batch(self, index: int) -> Batch:
-        """argmin_x CE(y, softmax(T(x)/tau)) from noise (eq. 2)."""
-        config, rows = self.config, self.rows(index)
-        targets = draw_targets(self.alpha, rows, config.betas, self.seed_of(index, "targets"))
-        wanted = torch.from_numpy(targets).float().to(self.device)
-        generator = torch.Generator().manual_seed(self.seed_of(index, "pixels"))
-        start = noise.KINDS[config.start](len(rows), self.teacher.description, generator).to(self.device)
+    def draw_targets(self, rows: range, seed: int):
+        """Dirichlet targets."""
+        return torch.from_numpy(draw_targets(self.alpha, rows, self.config.betas, seed)).float().to(self.device)
 
-        def losses_of(images, chosen):
-            with runtime.autocast(self.device, config.precision):
-                logits = self.teacher(images)
-            return losses.soft_cross_entropy(logits.float(), wanted[chosen], config.tau)
-
-        images = pixels.optimise(
-            start, losses_of, steps=config.steps, lr=config.lr, check=config.window, tolerance=config.tolerance
-        )
-        return Batch(images, wanted)
+    def losses_of(self, images, targets):
+        """Cross-entropy at temperature tau."""
+        with runtime.autocast(self.device, self.config.precision):
+            logits = self.teacher(images)
+        return losses.soft_cross_entropy(logits.float(), targets, self.config.tau)

@@ -151,7 +151,7 @@ def test_last_linear_needs_a_linear_classifier():
 def test_hooks_see_and_leave():
     net, shape = models.build("resnet8", 10, (3, 16, 16)).eval(), (3, 16, 16)
     images = torch.rand(4, *shape)
-    with probe.penultimate(net, shape) as features, probe.batchnorm_inputs(net) as inputs:
+    with probe.entering(probe.last_linear(net, shape)) as features, probe.batchnorm_inputs(net) as inputs:
         net(torch.zeros(2, *shape))
         logits = net(images)
         other = threading.Thread(target=net, args=(torch.zeros(3, *shape),))

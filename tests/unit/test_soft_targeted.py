@@ -51,7 +51,7 @@ def test_correlation_of_a_unit_without_weights():
 
 def test_targets_are_those_of_gaussian_features():
     made = method(network(), sigma=1.5)
-    drawn = made.draw_targets(40_000, 7)
+    drawn = made.draw_targets(range(40_000), 7)
     assert torch.allclose(drawn.sum(1), torch.ones(40_000)) and drawn.min() > 0
     centred = 2.0 * drawn.log()  # tau log y: the features but for a shift common to all
     centred = (centred - centred.mean(1, keepdim=True)).double().numpy()
@@ -69,7 +69,7 @@ def test_features_behind_batchnorm_and_relu(sigma):
     shift = (1.0, -1.0, 0.5)
     with torch.no_grad():
         teacher.net[2].bias.copy_(torch.tensor(shift))
-    drawn = method(teacher, sigma=sigma).draw_targets(40_000, 7)
+    drawn = method(teacher, sigma=sigma).draw_targets(range(40_000), 7)
     centred = 2.0 * drawn.log()
     centred = (centred - centred.mean(1, keepdim=True)).mean(0)
     scale = sigma * (1 + 1e-4) ** 0.5
@@ -81,9 +81,9 @@ def test_features_behind_batchnorm_and_relu(sigma):
 
 def test_targets_repeat_by_seed_and_soften_with_tau():
     made, softer = method(network()), method(network(), tau=20.0)
-    assert torch.equal(made.draw_targets(5, 1), made.draw_targets(5, 1))
-    assert not torch.equal(made.draw_targets(5, 1), made.draw_targets(5, 2))
-    sharp, soft = made.draw_targets(200, 1), softer.draw_targets(200, 1)
+    assert torch.equal(made.draw_targets(range(5), 1), made.draw_targets(range(5), 1))
+    assert not torch.equal(made.draw_targets(range(5), 1), made.draw_targets(range(5), 2))
+    sharp, soft = made.draw_targets(range(200), 1), softer.draw_targets(range(200), 1)
     assert torch.equal(sharp.argmax(1), soft.argmax(1)) and losses.entropy(soft).mean() > losses.entropy(sharp).mean()
 
 
