@@ -1,7 +1,9 @@
 """Both drivers over a tiny real sweep of MNIST digits, each in a copy of the repository; run once for all tests."""
 
 import concurrent.futures
+import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -114,13 +116,26 @@ def at_once(*calls):
 
 @pytest.fixture(scope="session")
 def drivers(repository, tmp_path_factory):
-    """Two copies: one made by ``snakemake version``, one by ``dvc repro``. Tests leave them as they are."""
-    folder = tmp_path_factory.mktemp("drivers")
-    by_snakemake, by_dvc = (Copy.of_repository(repository, folder / name) for name in ("snakemake", "dvc"))
-    by_snakemake.said, by_dvc.said = at_once(
-        lambda: by_snakemake.snakemake("--cores", "1", "all", "version"), lambda: by_dvc.dvc("repro")
-    )
-    return by_snakemake, by_dvc
+    """Two copies: one made by ``snakemake version``, one by ``dvc repro``. Tests leave them as they are.
+
+    Made once for all processes of pytest-xdist: the first one makes them, and the others wait.
+    """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "drivers"
+    folder.mkdir(exist_ok=True)
+    copies = [Copy(folder / name) for name in ("snakemake", "dvc")]
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        said = folder / "said.json"
+        if not said.exists():
+            by_snakemake, by_dvc = (Copy.of_repository(repository, copy.folder) for copy in copies)
+            told = at_once(lambda: by_snakemake.snakemake("--cores", "1", "all", "version"), lambda: by_dvc.dvc("repro"))
+            said.write_text(json.dumps(told))
+    for copy, told in zip(copies, json.loads(said.read_text())):
+        copy.said = told
+    return copies
 
 
 @pytest.fixture(scope="session")
