@@ -13,18 +13,19 @@ from .errors import UserError
 
 
 def share(pieces: list[range], number: int, of: int) -> range:
-    """The batches of shard ``number`` of ``of``: as many whole pieces as the others have, in order."""
+    """The batches of shard ``number`` of ``of``, no more than there are pieces: whole pieces, in order."""
     mine = pieces[number * len(pieces) // of : (number + 1) * len(pieces) // of]
-    return range(mine[0].start, mine[-1].stop) if mine else range(0)
+    return range(mine[0].start, mine[-1].stop)
 
 
 def run(job: artefact.Job, number: int, of: int):
     """Make shard ``number`` of ``of`` of a job of ``synthesize``."""
     device, started = runtime.device(), time.monotonic()
     method = synthesize.make(job, device)
-    wanted = share(method.pieces(), number, of)
-    if not wanted:
-        raise UserError(f"{job.out}: {of} shards are more than its {len(method.pieces())} parts; take fewer")
+    pieces = method.pieces()
+    if of > len(pieces):
+        raise UserError(f"{job.out}: {of} shards are more than its {len(pieces)} parts; take fewer")
+    wanted = share(pieces, number, of)
     out, key = shards.path_of(job.out, number, of), shards.key_of(job.key, number, of)
     with artefact.working(out, key) as partial:
         if partial is None:
