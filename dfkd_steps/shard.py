@@ -8,7 +8,7 @@ The set is the same to the byte, whatever the number of shards.
 import sys
 import time
 
-from . import artefact, networks, progress, runtime, shards, synthesize
+from . import artefact, progress, runtime, shards, synthesize
 from .errors import UserError
 
 
@@ -31,11 +31,7 @@ def run(job: artefact.Job, number: int, of: int):
         if partial is None:
             return
         writer = synthesize.fill(job, method, wanted, partial, key)
-        kept = {name: networks.to_bytes(network) for name, network in method.networks().items()}
-        made, whole = writer.done, out.with_name(f".{out.name}.whole")
-        writer.finish(whole, job.provenance(device), synthesize.about(job, method), kept)
-        artefact.publish(whole, out)
-        synthesize.state_of(partial).unlink(missing_ok=True)
+        made = synthesize.finish(job, method, writer, synthesize.kept_by(method), partial, out)
     progress.say(f"shard {number} of {of}: {made} samples, {time.monotonic() - started:.1f} s")
 
 

@@ -132,6 +132,20 @@ def about(job: artefact.Job, method) -> dict:
     return told
 
 
+def kept_by(method) -> dict[str, bytes]:
+    """The networks that a method leaves with its set, as files."""
+    return {name: networks.to_bytes(network) for name, network in method.networks().items()}
+
+
+def finish(job: artefact.Job, method, writer: Writer, kept: dict, partial, out) -> int:
+    """Make a filled working file appear as ``out``, and forget the state it was made from; returns its samples."""
+    number, whole = writer.done, out.with_name(f".{out.name}.whole")
+    writer.finish(whole, job.provenance(method.device), about(job, method), kept)
+    artefact.publish(whole, out)
+    state_of(partial).unlink(missing_ok=True)
+    return number
+
+
 def run(job: artefact.Job):
     """Make the transfer set of a job."""
     device, started = runtime.device(), time.monotonic()
@@ -143,12 +157,8 @@ def run(job: artefact.Job):
         if found:
             writer, kept = gather(job, method, found, partial)
         else:
-            writer = fill(job, method, range(method.count()), partial, job.key)
-            kept = {name: networks.to_bytes(network) for name, network in method.networks().items()}
-        number, whole = writer.done, job.out.with_name(f".{job.out.name}.whole")
-        writer.finish(whole, job.provenance(device), about(job, method), kept)
-        artefact.publish(whole, job.out)
-        state_of(partial).unlink(missing_ok=True)
+            writer, kept = fill(job, method, range(method.count()), partial, job.key), kept_by(method)
+        number = finish(job, method, writer, kept, partial, job.out)
     progress.say(f"synthesize: {number} samples, {time.monotonic() - started:.1f} s")
 
 
