@@ -9,7 +9,7 @@ import time
 
 import torch
 
-from . import artefact, augment, distributed, generators, losses, models, networks, priority, progress, runtime, training
+from . import artefact, augment, distributed, generators, losses, networks, priority, progress, runtime, training
 from .errors import UserError
 from .transfer_set import TransferSet
 
@@ -86,7 +86,6 @@ class Held:
 
 def begin(config, guide, transfer: TransferSet, device):
     """The student before the first step: fresh weights, or those of the student that was trained with the set."""
-    like = guide.description
     if config.init == "transfer":
         kept = transfer.networks().get("student")
         student = kept and networks.from_bytes(kept, transfer.path)
@@ -94,9 +93,7 @@ def begin(config, guide, transfer: TransferSet, device):
             have = f"one of {student.description.name}" if kept else "none"
             raise UserError(f"{transfer.path}: has no student {config.arch} to start from ({have}); set init: random")
         return student.requires_grad_(True).to(device, memory_format=torch.channels_last)
-    description = networks.Description("arch", config.arch, like.classes, like.image_shape, like.mean, like.std)
-    torch.manual_seed(runtime.seed_of("student", config.seed))
-    student = networks.Classifier(models.build(config.arch, like.num_classes, like.image_shape), description)
+    student = networks.fresh(config.arch, guide.description, runtime.seed_of("student", config.seed))
     return student.to(device, memory_format=torch.channels_last)
 
 

@@ -28,12 +28,9 @@ class Learner:
     """The student of a method: network, optimiser, and a place on the schedule."""
 
     def __init__(self, config, teacher, device):
-        self.config, self.teacher, like = config, teacher, teacher.description
-        described = networks.Description("arch", config.student, like.classes, like.image_shape, like.mean, like.std)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(runtime.seed_of(config.method, config.seed, "student"))
-            net = models.build(config.student, like.num_classes, like.image_shape)
-        self.net = networks.Classifier(net, described).to(device, memory_format=torch.channels_last).eval()
+        self.config, self.teacher = config, teacher
+        made = networks.fresh(config.student, teacher.description, runtime.seed_of(config.method, config.seed, "student"))
+        self.net = made.to(device, memory_format=torch.channels_last).eval()
         plan = SimpleNamespace(optimizer=config.optimizer_s, lr=config.lr_s, weight_decay=config.weight_decay_s)
         self.optimizer, self.steps = training.optimizer(self.net, plan), 0
 

@@ -64,6 +64,14 @@ def build_net(description: Description) -> nn.Module:
     return foreign.build(description)
 
 
+def fresh(arch: str, like: Description, seed: int) -> Classifier:
+    """A freshly initialised network of ours for the images and classes of another; weights from ``seed`` alone."""
+    description = Description("arch", arch, like.classes, like.image_shape, like.mean, like.std)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Classifier(build_net(description), description)
+
+
 def save(path, net: nn.Module, description: Description, key: str, provenance: dict, **extra):
     """Write weights and metadata; the same content gives the same bytes."""
     content = {"kind": KIND, "key": key, "description": asdict(description), "provenance": provenance, **extra}
