@@ -3,6 +3,7 @@
 from torch import nn
 
 from ..errors import UserError
+from .pooling import NarrowMaxPool2d
 
 
 def build(num_classes: int, image_shape, width: float = 1.0, form: str = "dense"):
@@ -17,7 +18,7 @@ def build(num_classes: int, image_shape, width: float = 1.0, form: str = "dense"
     maps, units = (int(6 * width), int(16 * width)), (int(120 * width), int(84 * width))
     # Pooling comes before the ReLU: the same function, at a quarter of the work.
     layers = [
-        nn.Conv2d(channels, maps[0], 5, padding=2 if height == 28 else 0), nn.MaxPool2d(2), nn.ReLU(),
+        nn.Conv2d(channels, maps[0], 5, padding=2 if height == 28 else 0), NarrowMaxPool2d(), nn.ReLU(),
         nn.Conv2d(maps[0], maps[1], 5), nn.MaxPool2d(2), nn.ReLU(),
     ]  # fmt: skip
     if form == "conv":

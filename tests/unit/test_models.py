@@ -10,6 +10,7 @@ from torch import nn
 from dfkd_steps import models, probe
 from dfkd_steps.errors import UserError
 from dfkd_steps.models.alexnet import LocalResponseNorm
+from dfkd_steps.models.pooling import NarrowMaxPool2d
 
 # parameters at 10 classes, as papers and public code give them; LeNet with one channel, the others with three
 PUBLISHED = {
@@ -170,3 +171,22 @@ def test_hooks_see_and_leave():
         probe.batchnorm_inputs(models.build("lenet5", 10, (1, 28, 28))),
     ):
         pass
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_narrow_pooling_is_max_pooling(layout):
+    images = torch.randn(5, 3, 8, 6, generator=torch.Generator().manual_seed(0)).contiguous(memory_format=layout)
+    there = torch.randn(5, 3, 4, 3, generator=torch.Generator().manual_seed(1))
+    found = []
+    for pool in (NarrowMaxPool2d(), nn.MaxPool2d(2)):
+        asked = images.clone().requires_grad_()
+        out = pool(asked)
+        out.backward(there)
+        found.append((out.detach(), asked.grad))
+    assert torch.equal(found[0][0], found[1][0]) and torch.equal(found[0][1], found[1][1])
+
+
+def test_narrow_pooling_shares_no_gradient_among_equal_pixels():
+    images = torch.ones(1, 1, 4, 4, requires_grad=True)
+    NarrowMaxPool2d()(images).sum().backward()
+    assert images.grad.sum() == 4 and set(images.grad.unique().tolist()) == {0.0, 1.0}
