@@ -6,6 +6,8 @@ from . import models
 from .fields import opt, required
 
 PRECISION = ("fp32", "bf16")
+OPTIMIZERS = ("sgd", "adam", "adamw", "soap")
+OPTIMIZER = "sgd = Nesterov momentum 0.9; soap = Adam in Shampoo's eigenbasis, few steps"
 
 
 # ---------------------------------------------------------------------------------------------- dataset
@@ -65,7 +67,7 @@ class Training:
     arch: str = required("architecture", choices=models.names)
     epochs: int = opt(20, "passes over the set", lo=1)
     batch: int = opt(128, "images per step", lo=1)
-    optimizer: str = opt("sgd", "sgd = Nesterov momentum 0.9", choices=("sgd", "adam", "adamw"))
+    optimizer: str = opt("sgd", OPTIMIZER, choices=OPTIMIZERS)
     lr: float = opt(0.1, "peak learning rate", above=0, hi=100)
     weight_decay: float = opt(5e-4, "on weights of two or more dimensions", lo=0, hi=1)
     schedule: str = opt("cosine", "of the learning rate, per step", choices=("cosine", "onecycle", "constant"))
@@ -172,7 +174,7 @@ class Student(Training):
     """Distillation from the teacher over the transfer set; the last epoch is the result."""
 
     epochs: int = opt(20, "passes over the set (0 with init: transfer = the student as it was trained with the set)", lo=0)
-    optimizer: str = opt("adam", "sgd = Nesterov momentum 0.9", choices=("sgd", "adam", "adamw"))
+    optimizer: str = opt("adam", OPTIMIZER, choices=OPTIMIZERS)
     lr: float = opt(1e-3, "peak learning rate", above=0, hi=100)
     loss: str = opt("kd", "kd = tau^2 KL at temperature tau; l1 = mean absolute difference of logits", choices=("kd", "l1"))
     tau: float = opt(20.0, "temperature of kd", above=0, hi=1000)

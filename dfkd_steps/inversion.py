@@ -22,7 +22,6 @@ class InversionConfig(LearnerConfig, TransferConfig):
     warmup: int = opt(20, "rounds at the start without student and without the losses that need it", lo=0)
     steps_s: int = opt(400, "student steps in a round", lo=1)
     batch_s: int = opt(256, "images in a student step", lo=2)
-    optimizer_s: str = opt("sgd", "sgd = Nesterov momentum 0.9", choices=("sgd", "adam", "adamw"))
     lr_s: float = opt(0.2, "peak learning rate of the student; half a cosine over all rounds", above=0, hi=100)
     view: str = opt(
         "flip-crop", "view of images in the making, and of those the student learns from", choices=tuple(augment.VIEWS)

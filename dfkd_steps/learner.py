@@ -9,6 +9,7 @@ import torch
 from . import losses, models, networks, runtime, training
 from .errors import UserError
 from .fields import opt
+from .groups import OPTIMIZER, OPTIMIZERS
 
 
 @dataclass
@@ -18,7 +19,7 @@ class LearnerConfig:
     student: str = opt("lenet5-half", "architecture of the student that is trained inside", choices=models.names)
     loss_s: str = opt("kd", "what the student minimises: kd at temperature tau, or l1 on logits", choices=("kd", "l1"))
     tau: float = opt(20.0, "temperature of kd", above=0, hi=1000)
-    optimizer_s: str = opt("sgd", "sgd = Nesterov momentum 0.9", choices=("sgd", "adam", "adamw"))
+    optimizer_s: str = opt("sgd", OPTIMIZER, choices=OPTIMIZERS)
     lr_s: float = opt(0.1, "peak learning rate of the student; half a cosine over all rounds", above=0, hi=100)
     weight_decay_s: float = opt(5e-4, "of the student, on weights of two or more dimensions", lo=0, hi=1)
     clip_s: float = opt(0.0, "largest gradient norm of the student (0 = no limit)", lo=0)

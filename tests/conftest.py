@@ -9,6 +9,16 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
+# Files that take minutes, the longest first: begun last, one of them would keep one process busy and leave the others idle.
+LONG = ("test_slurm", "test_crash", "test_drivers", "test_shards", "test_sharing", "test_faults", "test_reruns", "test_resume")
+
+
+def pytest_collection_modifyitems(items):
+    """The long files before the others."""
+    place = {name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The root of the repository that is tested."""

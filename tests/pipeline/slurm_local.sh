@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
-# A Slurm of one node for tests: all of it below a folder, no accounting, no cgroups, no systemd. Needs root.
-#   slurm_local.sh start|stop|status DIR      then: export SLURM_CONF=DIR/slurm.conf PATH=DIR/bin:$PATH
-# The node has two stand-in GPUs and more memory than is there. SLURM_PORT is the first of two ports (default 16817).
+# A Slurm of one node for tests: all of it below a folder, no cgroups, no systemd. Needs root.
+#   [SLURM_ACCOUNTING=1] slurm_local.sh start|stop|status DIR      then: export SLURM_CONF=DIR/slurm.conf PATH=DIR/bin:$PATH
+# The node has two stand-in GPUs and more memory than is there. SLURM_PORT is the first of four ports (default 16817).
+# With accounting there is a database (mariadbd) below the folder too, and slurmdbd before it.
 set -euo pipefail
 command=${1:?start, stop or status}
 folder=$(realpath -m "${2:?the folder of the cluster}")
 port=${SLURM_PORT:-16817}
 host=$(hostname -s)
+accounting=${SLURM_ACCOUNTING:-}
+storage=accounting_storage/${accounting:+slurmdbd}
+[ -n "$accounting" ] || storage+=none
 export SLURM_CONF=$folder/slurm.conf
 
 alive() { [ -s "$folder/$1.pid" ] && kill -0 "$(cat "$folder/$1.pid")" 2> /dev/null; }
@@ -42,7 +46,7 @@ SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=2,bf_interval=2
 SelectType=select/cons_tres
 SelectTypeParameters=CR_CPU_Memory
-AccountingStorageType=accounting_storage/none
+AccountingStorageType=$storage
 JobAcctGatherType=jobacct_gather/none
 JobCompType=jobcomp/none
 SwitchType=switch/none
@@ -55,6 +59,48 @@ GresTypes=gpu
 NodeName=$host NodeAddr=127.0.0.1 CPUs=2 RealMemory=64000 Gres=gpu:2 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 EOF
+    [ -z "$accounting" ] || cat >> "$SLURM_CONF" << EOF
+AccountingStorageHost=127.0.0.1
+AccountingStoragePort=$((port + 2))
+AccountingStoragePass=$folder/munge.socket
+EOF
+}
+
+# The database, then slurmdbd, which makes its tables in it, then the name of the cluster.
+account() {
+    if [ ! -d "$folder/database" ]; then
+        mariadb-install-db --no-defaults --user="$(id -un)" --datadir="$folder/database" --skip-test-db \
+            --auth-root-authentication-method=normal > "$folder/log/database.log" 2>&1
+    fi
+    alive mariadbd || mariadbd --no-defaults --user="$(id -un)" --datadir="$folder/database" --bind-address=127.0.0.1 \
+        --port=$((port + 3)) --socket="$folder/database.socket" --pid-file="$folder/mariadbd.pid" >> "$folder/log/database.log" 2>&1 &
+    for _ in $(seq 150); do
+        mariadb-admin --no-defaults --socket="$folder/database.socket" ping > /dev/null 2>&1 && break
+        sleep 0.2
+    done
+    (umask 077 && cat > "$folder/slurmdbd.conf") << EOF
+AuthType=auth/munge
+AuthInfo=socket=$folder/munge.socket
+DbdHost=$host
+DbdAddr=127.0.0.1
+DbdPort=$((port + 2))
+SlurmUser=$(id -un)
+LogFile=$folder/log/slurmdbd.log
+PidFile=$folder/slurmdbd.pid
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StoragePort=$((port + 3))
+StorageUser=root
+StorageLoc=slurm
+EOF
+    alive slurmdbd || slurmdbd
+    for _ in $(seq 150); do
+        sacctmgr --immediate add cluster local > "$folder/log/sacctmgr.log" 2>&1 && return
+        grep -q "already exists" "$folder/log/sacctmgr.log" && return
+        sleep 0.2
+    done
+    echo "error: slurmdbd did not come up; look into $folder/log" >&2
+    exit 1
 }
 
 case $command in
@@ -62,6 +108,7 @@ case $command in
         configure
         alive munged || munged --force --key-file="$folder/munge.key" --socket="$folder/munge.socket" \
             --pid-file="$folder/munged.pid" --log-file="$folder/log/munged.log" --seed-file="$folder/munge.seed"
+        [ -z "$accounting" ] || account
         alive slurmctld || slurmctld -f "$SLURM_CONF"
         alive slurmd || slurmd -f "$SLURM_CONF" -N "$host"
         for _ in $(seq 150); do
@@ -73,7 +120,7 @@ case $command in
         ;;
     stop)
         scancel --user "$(id -un)" 2> /dev/null || true
-        for name in slurmd slurmctld munged; do
+        for name in slurmd slurmctld slurmdbd mariadbd munged; do
             alive $name || continue
             pid=$(cat "$folder/$name.pid")
             kill "$pid"
@@ -84,7 +131,7 @@ case $command in
         done
         ;;
     status)
-        for name in munged slurmctld slurmd; do echo "$name $(alive $name && echo up || echo down)"; done
+        for name in munged mariadbd slurmdbd slurmctld slurmd; do echo "$name $(alive $name && echo up || echo down)"; done
         sinfo || true
         ;;
     *)

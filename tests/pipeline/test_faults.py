@@ -16,7 +16,6 @@ from dfkd_steps import pipeline
 
 from . import steps
 from .conftest import DATASET
-from .crash import disturb
 from .steps import PATHS, make, visible
 
 
@@ -174,8 +173,3 @@ def test_two_snakemakes_at_once_and_the_lock_of_a_killed_one(fresh, tmp_path):
     copy.snakemake("--unlock")
     copy.snakemake("--cores", "1", target)
     assert set(copy.made()) == {target} and copy.audit() == set()
-
-
-def test_kills_at_random_moments(fresh, by_snakemake, tmp_path):
-    copy = fresh.again(tmp_path / "copy")
-    assert disturb(copy, by_snakemake.made(), kills=5, seed=0, cores=2).total() == 5

@@ -36,7 +36,7 @@ def fit(tmp_path, net, config=CONFIG, stop_after=None, key="k"):
     return training.fit(net, config, 4, losses, tmp_path / ".partial", key, "cpu", "test")
 
 
-@pytest.mark.parametrize("kind", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("kind", groups.OPTIMIZERS)
 def test_learns_and_resumes_to_the_bit(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(checkpoint, "EVERY", -1.0)
     config = dataclasses.replace(CONFIG, optimizer=kind)
