@@ -85,7 +85,9 @@ def test_the_seed_decides_where_it_starts(teacher):
     assert not torch.equal(weights_of(Learner(other, teacher, CPU)), one)
 
 
-@pytest.mark.parametrize(("arch", "kind"), [("resnet8", "sgd"), ("resnet8", "adam"), ("resnet8", "soap"), ("alexnet-half", "adam")])
+@pytest.mark.parametrize(
+    ("arch", "kind"), [("resnet8", "sgd"), ("resnet8", "adam"), ("resnet8", "soap"), ("alexnet-half", "adam")]
+)
 def test_resumes_to_the_bit(arch, kind):
     """With dropout too: what is dropped must not depend on what else the process drew."""
     shape = (1, 16, 16)
