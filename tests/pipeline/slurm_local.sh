@@ -72,8 +72,11 @@ account() {
         mariadb-install-db --no-defaults --user="$(id -un)" --datadir="$folder/database" --skip-test-db \
             --auth-root-authentication-method=normal > "$folder/log/database.log" 2>&1
     fi
-    alive mariadbd || mariadbd --no-defaults --user="$(id -un)" --datadir="$folder/database" --bind-address=127.0.0.1 \
-        --port=$((port + 3)) --socket="$folder/database.socket" --pid-file="$folder/mariadbd.pid" >> "$folder/log/database.log" 2>&1 &
+    # In a group of its own, or the pipe of whoever waits for this script would stay open as long as the database runs.
+    alive mariadbd || {
+        mariadbd --no-defaults --user="$(id -un)" --datadir="$folder/database" --bind-address=127.0.0.1 --port=$((port + 3)) \
+            --socket="$folder/database.socket" --pid-file="$folder/mariadbd.pid" < /dev/null >> "$folder/log/database.log" 2>&1 &
+    }
     for _ in $(seq 150); do
         mariadb-admin --no-defaults --socket="$folder/database.socket" ping > /dev/null 2>&1 && break
         sleep 0.2

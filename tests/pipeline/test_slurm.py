@@ -14,7 +14,13 @@ import pytest
 
 from .conftest import DATASET, STUDENT, TEACHER, ZSKD, Copy
 
-MISSING = [name for name in ("slurmctld", "slurmd", "munged") if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")]
+
+def missing(*programs) -> list[str]:
+    """Those that are not installed here."""
+    return [name for name in programs if not shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")]
+
+
+MISSING, NO_DATABASE = missing("slurmctld", "slurmd", "munged"), missing("slurmdbd", "mariadbd")
 pytestmark = [
     pytest.mark.slurm,
     pytest.mark.skipif(bool(MISSING), reason=f"no {', '.join(MISSING)} here; install slurm-wlm and munge (.ci/run does)"),
@@ -42,9 +48,10 @@ PATIENCE = 600  # seconds until something that has to happen counts as not happe
 class Cluster:
     """Slurm's own commands, on the cluster of the test."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, accounting: bool = False):
         self.folder = folder
         self.environment = Copy.environment() | {"SLURM_CONF": str(folder / "slurm.conf")}
+        self.environment["SLURM_ACCOUNTING"] = "1" if accounting else ""
         self.environment["PATH"] = f"{folder / 'bin'}:{self.environment['PATH']}:/usr/sbin"
         with socket.socket() as one:
             one.bind(("127.0.0.1", 0))
@@ -211,3 +218,26 @@ def test_gpu_that_slurm_gave(cluster, repository):
     both = [job("--gpus=1"), job("--gpus=1")]
     assert sorted(one.communicate()[0].strip() for one in both) == ["<0>", "<1>"]
     assert job().communicate()[0].strip() == "<>"
+
+
+@pytest.mark.skipif(bool(NO_DATABASE), reason=f"no {', '.join(NO_DATABASE)} here; install slurmdbd and mariadb-server")
+def test_with_accounting(repository, tmp_path_factory):
+    """Where Slurm keeps accounts the profile works as it is: a cancelled job is noticed and submitted again."""
+    cluster, target = Cluster(tmp_path_factory.mktemp("accounts"), accounting=True), f"{TEACHER}/noise+n=100/transfer_set.h5"
+    copy = Copy.of_repository(repository, tmp_path_factory.mktemp("accounted") / "copy")
+    log = copy.folder / "said.log"
+    try:
+        cluster.script("start")
+        with log.open("w") as said:
+            snakemake = subprocess.Popen(
+                (*COMMAND, target), cwd=copy.folder, env=cluster.environment, stdout=said, stderr=said, start_new_session=True
+            )
+        wait_for(lambda: cluster.jobs("RUNNING"), "the teacher is trained", snakemake)
+        cluster.call("scancel", *cluster.jobs("RUNNING"))
+        assert snakemake.wait(PATIENCE) == 0, log.read_text()
+        states = cluster.call("sacct", "--allusers", "--allocations", "--noheader", "--parsable2", "--format=State").split("\n")
+    finally:
+        cluster.script("stop")
+    assert sorted(state.split()[0] for state in states if state) == ["CANCELLED", "COMPLETED", "COMPLETED"]
+    assert set(copy.made()) == {f"{DATASET}/dataset.h5", f"{TEACHER}/history.csv", f"{TEACHER}/teacher.safetensors", target}
+    assert copy.audit() == set()
