@@ -88,6 +88,37 @@ def window(images, generator, *, least: float, share: float = 0.5):
     return images * (keep | (inside[0][:, :, None] & inside[1][:, None, :]))[:, None]
 
 
+def blur(images, generator):
+    """A third of the images smoothed by the 3x3 binomial filter, a third twice, a third left; zeros beyond the edges."""
+    channels = images.shape[1]
+    line = torch.tensor([0.25, 0.5, 0.25], device=images.device)
+    kernel = torch.outer(line, line).expand(channels, 1, 3, 3)
+    times = torch.randint(0, 3, (len(images), 1, 1, 1), generator=generator, device=images.device)
+    for done in range(2):
+        images = torch.where(times > done, F.conv2d(images, kernel, padding=1, groups=channels), images)
+    return images
+
+
+def contrast(images, generator, *, share: float = 0.5):
+    """A share of the images becomes blobs: blurred, then cut off at a random level, more or less sharply, over all of [0,1].
+
+    Synthetic images are grey and full of texture; an image of a thing has plain areas and edges. The level lies half a
+    standard deviation below to one and a half above the image's mean, so most of an image goes dark.
+    """
+    number, device = len(images), images.device
+
+    def uniform(low, high):
+        return low + (high - low) * torch.rand(number, 1, 1, 1, generator=generator, device=device)
+
+    smooth = blur(images, generator)
+    spread, mean = torch.std_mean(smooth, (1, 2, 3), keepdim=True)
+    spread = spread + 1e-3  # an image of one colour has none
+    cut = torch.sigmoid(10 ** uniform(0, 1.3) * ((smooth - mean) / spread - uniform(-0.5, 1.5)))
+    low, high = cut.amin((1, 2, 3), keepdim=True), cut.amax((1, 2, 3), keepdim=True)
+    cut = (cut - low) / (high - low + 1e-6)
+    return torch.where(uniform(0, 1) < share, cut, images)
+
+
 def mixup(images, generator):
     """Each image and another of the batch, added in a share drawn uniformly (arXiv 1710.09412 with alpha 1)."""
     share = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device)
@@ -138,6 +169,13 @@ def _strong(images, generator):
     return window(_zskd(images, generator), generator, least=0.25)
 
 
+def _shapes(images, generator):
+    """Parts of things on black; what the student of synthetic images profits from most (docs/results.md)."""
+    images = affine(images, generator, degrees=30, scale=(0.6, 1.1), move=0.15)
+    images = noise(salt_and_pepper(images, generator, density=0.05), generator, std=0.1)
+    return window(contrast(images, generator), generator, least=0.25)
+
+
 VIEWS = {
     "none": lambda images, generator: images,
     "shift": lambda images, generator: shift(images, images.shape[-1] // 8, generator),
@@ -145,6 +183,7 @@ VIEWS = {
     "mild": _mild,
     "zskd": _zskd,
     "strong": _strong,
+    "shapes": _shapes,
 }
 
 
