@@ -132,3 +132,26 @@ def test_mixes_repeat_and_leave_their_input(name, images):
     assert torch.equal(one, two) and torch.equal(images, before) and one.min() >= 0 and one.max() <= 1
     assert torch.equal(one, other) == torch.equal(one, images) == (name == "none")
     assert torch.allclose(augment.mix(name, images[:1], generator()), images[:1])  # alone, it is its own partner
+
+
+def test_blur_smooths_a_third_once_and_a_third_twice():
+    point = torch.zeros(300, 2, 7, 7)
+    point[:, :, 3, 3] = 1
+    centre = augment.blur(point, generator())[:, :, 3, 3]
+    assert torch.equal(centre[:, 0], centre[:, 1])
+    found, counts = centre[:, 0].unique(return_counts=True)
+    assert found.tolist() == [(6 / 16) ** 2, 1 / 4, 1] and counts.min() > 70
+
+
+def test_contrast_makes_blobs_of_its_share(images):
+    made = augment.contrast(images, generator(), share=0.5)
+    changed = (made != images).flatten(1).any(1)
+    assert 10 < changed.sum() < 30
+    low, high = (extreme(made[changed].flatten(1), 1).values for extreme in (torch.min, torch.max))
+    assert (low == 0).all() and (high > 0.99).all() and (high <= 1).all()
+    every = augment.contrast(images, generator(), share=1.0)
+    assert (every < 0.1).float().mean() > 1.5 * (every > 0.9).float().mean()  # most of it goes dark
+
+
+def test_contrast_of_one_colour_is_finite():
+    assert torch.isfinite(augment.contrast(torch.full((9, 1, 8, 8), 0.7), generator(), share=1.0)).all()
