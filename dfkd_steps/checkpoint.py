@@ -10,6 +10,17 @@ from . import progress
 EVERY = 20.0  # seconds between two checkpoints, at least
 
 
+def state_of(net, optimizer) -> dict:
+    """Weights and moments of a network in training."""
+    return {"net": net.state_dict(), "optimizer": optimizer.state_dict()}
+
+
+def restore(net, optimizer, state: dict):
+    """Weights and moments as ``state_of`` found them, in place."""
+    net.load_state_dict(state["net"])
+    optimizer.load_state_dict(state["optimizer"])
+
+
 def save(path, key: str, **content):
     """Replace the checkpoint at ``path``: nested dicts and lists of tensors and plain values, with the job's key."""
     beside = f"{path}.next"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from . import generators, objective, runtime, training
+from . import checkpoint, generators, objective, runtime, training
 from .fields import opt
 from .learner import Learner, LearnerConfig, require_finite
 from .methods.base import Batch, Method, TransferConfig
@@ -111,12 +111,11 @@ class Game(Method):
 
     def state(self) -> dict:
         """Both networks, their moments, the images kept."""
-        maker = {"net": self.maker.state_dict(), "optimizer": self.optimizer.state_dict()}
+        maker = checkpoint.state_of(self.maker, self.optimizer)
         return {"maker": maker, "learner": self.learner.state(), "pool": self.pool.state()}
 
     def restore(self, state: dict):
         """Go on from ``state``."""
-        self.maker.load_state_dict(state["maker"]["net"])
-        self.optimizer.load_state_dict(state["maker"]["optimizer"])
+        checkpoint.restore(self.maker, self.optimizer, state["maker"])
         self.learner.restore(state["learner"])
         self.pool.restore(state["pool"])

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import torch
 
-from . import losses, models, networks, runtime, training
+from . import checkpoint, losses, models, networks, runtime, training
 from .errors import UserError
 from .fields import opt
 from .groups import OPTIMIZER, OPTIMIZERS
@@ -57,12 +57,11 @@ class Learner:
 
     def state(self) -> dict:
         """Weights, moments and the number of steps."""
-        return {"net": self.net.state_dict(), "optimizer": self.optimizer.state_dict(), "steps": self.steps}
+        return {**checkpoint.state_of(self.net, self.optimizer), "steps": self.steps}
 
     def restore(self, state: dict):
         """Go on from ``state``."""
-        self.net.load_state_dict(state["net"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        checkpoint.restore(self.net, self.optimizer, state)
         self.steps = state["steps"]
 
     def frozen(self):

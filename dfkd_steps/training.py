@@ -76,8 +76,8 @@ def fit(net, config, steps_per_epoch: int, loss_of, partial, key: str, device, n
             shown.set_postfix_str(f"loss {mean:.4f}")
             shown.update()
             if time.monotonic() - saved > checkpoint.EVERY and epoch + 1 < config.epochs and distributed.rank() == 0:
-                state = {"net": net.state_dict(), "optimizer": optimise.state_dict(), "kept": kept, "history": history}
-                checkpoint.save(partial, key, **state)
+                state = checkpoint.state_of(net, optimise)
+                checkpoint.save(partial, key, **state, kept=kept, history=history)
                 saved = time.monotonic()
     net.eval()
     return history
@@ -98,8 +98,7 @@ def advance(net, optimise, loss, lr: float, clip: float = 0.0):
 def _restore(state, net, optimise, kept) -> list[dict]:
     if state is None:
         return []
-    net.load_state_dict(state["net"])
-    optimise.load_state_dict(state["optimizer"])
+    checkpoint.restore(net, optimise, state)
     for name, values in kept.items():
         values.copy_(state["kept"][name])
     progress.say(f"resumes after epoch {len(state['history'])}")

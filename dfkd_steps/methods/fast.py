@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .. import augment, objective
+from .. import augment, checkpoint, objective
 from ..fields import opt
 from ..inversion import Inversion, InversionConfig, new_generator, refine
 
@@ -78,14 +78,13 @@ class Meta(Inversion):
 
     def state(self) -> dict:
         """Also the generator, its moments and the averages of the statistics."""
-        maker = {"net": self.maker.state_dict(), "optimizer": self.optimizer.state_dict()}
+        maker = checkpoint.state_of(self.maker, self.optimizer)
         return {**super().state(), "maker": maker, "averages": self.objective.averages}
 
     def restore(self, state: dict):
         """Go on from ``state``."""
         super().restore(state)
-        self.maker.load_state_dict(state["maker"]["net"])
-        self.optimizer.load_state_dict(state["maker"]["optimizer"])
+        checkpoint.restore(self.maker, self.optimizer, state["maker"])
         self.objective.averages = [[one.to(self.device) for one in pair] for pair in state["averages"]]
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .. import generators, objective, runtime, training
+from .. import checkpoint, generators, objective, runtime, training
 from ..errors import UserError
 from ..fields import opt
 from ..learner import require_finite
@@ -129,14 +129,12 @@ class Method(Base):
     def state(self) -> dict:
         """The members that were trained, and their moments."""
         trained = {number: self.members[number] for number in sorted(self.trained)}
-        return {
-            "members": {n: {"net": one.net.state_dict(), "optimizer": one.optimizer.state_dict()} for n, one in trained.items()}
-        }
+        return {"members": {number: checkpoint.state_of(one.net, one.optimizer) for number, one in trained.items()}}
 
     def restore(self, state: dict):
         """Go on from ``state``."""
         for number, kept in state["members"].items():
-            self.members[number].net.load_state_dict(kept["net"])
-            self.members[number].net.eval()
-            self.members[number].optimizer.load_state_dict(kept["optimizer"])
+            member = self.members[number]
+            checkpoint.restore(member.net, member.optimizer, kept)
+            member.net.eval()
             self.trained.add(number)
