@@ -119,10 +119,11 @@ def contrast(images, generator, *, share: float = 0.5):
     return torch.where(uniform(0, 1) < share, cut, images)
 
 
-def mixup(images, generator):
-    """Each image and another of the batch, added in a share drawn uniformly (arXiv 1710.09412 with alpha 1)."""
-    share = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device)
-    return share * images + (1 - share) * images[_partners(images, generator)]
+def mixup(images, generator, *, share: float = 1.0):
+    """A share of the images becomes sums with others of the batch, in parts drawn uniformly (arXiv 1710.09412, alpha 1)."""
+    chosen = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device) < share
+    part = torch.rand(len(images), 1, 1, 1, generator=generator, device=images.device)
+    return torch.where(chosen, part * images + (1 - part) * images[_partners(images, generator)], images)
 
 
 def cutmix(images, generator):
@@ -170,7 +171,9 @@ def _strong(images, generator):
 
 
 def _shapes(images, generator):
-    """Parts of things on black; what the student of synthetic images profits from most (docs/results.md)."""
+    """Parts of things, half of them overlaid, on black; what the student of synthetic images profits from most
+    (docs/results.md)."""
+    images = mixup(images, generator, share=0.5)
     images = affine(images, generator, degrees=30, scale=(0.6, 1.1), move=0.15)
     images = noise(salt_and_pepper(images, generator, density=0.05), generator, std=0.1)
     return window(contrast(images, generator), generator, least=0.25)

@@ -110,6 +110,13 @@ def test_mixup_adds_pairs_in_shares():
     assert paired.sum() > 50 and len(partners(mixed)[paired].unique()) == paired.sum()  # each is partner once
 
 
+def test_mixup_leaves_the_other_images_alone():
+    images = marked(400, 2)
+    same = (augment.mixup(images, generator(), share=0.25) == images).flatten(1).all(1)
+    assert 0.7 < same.float().mean() < 0.8
+    assert torch.equal(augment.mixup(images, generator(), share=0.0), images)
+
+
 def test_cutmix_puts_in_one_rectangle_of_another():
     number, side = 200, 16
     mixed = augment.cutmix(marked(number, side), generator())
