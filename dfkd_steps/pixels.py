@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from . import training
+from . import augment, training
 from .fields import opt
 from .methods import noise
 from .methods.base import Batch, Method, TransferConfig
@@ -18,8 +18,9 @@ class SoftConfig(TransferConfig):
     start: str = opt("uniform", "noise that pixels start from: uniform (the paper), or another", choices=tuple(noise.KINDS))
     steps: int = opt(1500, "Adam steps at most", lo=1)
     lr: float = opt(0.05, "Adam step on pixels in [0,1]", above=0, hi=100)
+    view: str = opt("none", "view that the teacher is asked on, drawn anew each step", choices=tuple(augment.VIEWS))
     window: int = opt(50, "steps between two looks at whether a sample has converged", lo=1)
-    tolerance: float = opt(1e-3, "a sample stops where its loss fell by less over `window` steps, nats (0 = never)", lo=0)
+    tolerance: float = opt(1e-3, "a sample stops where its mean loss over `window` steps fell by less, nats (0 = never)", lo=0)
     precision: str = opt("fp32", "bf16 = autocast", choices=("fp32", "bf16"))
 
 
@@ -42,10 +43,12 @@ class SoftTargets(Method):
         wanted = self.draw_targets(rows, self.seed_of(index, "targets"))
         generator = torch.Generator().manual_seed(self.seed_of(index, "pixels"))
         begin = noise.KINDS[config.start](len(rows), self.teacher.description, generator).to(self.device)
-        images = optimise(
-            begin, lambda images, chosen: self.losses_of(images, wanted[chosen]),
-            steps=config.steps, lr=config.lr, check=config.window, tolerance=config.tolerance,
-        )  # fmt: skip
+        views = self.generator(index, "views")
+
+        def losses_of(images, chosen):
+            return self.losses_of(augment.view(config.view, images, views), wanted[chosen])
+
+        images = optimise(begin, losses_of, steps=config.steps, lr=config.lr, check=config.window, tolerance=config.tolerance)
         return Batch(images, wanted)
 
 
@@ -53,24 +56,25 @@ def optimise(images, losses_of, *, steps: int, lr: float, check: int, tolerance:
     """Adam on pixels, kept in [0,1] by projection; returns the images, detached.
 
     images: (N,C,H,W) to start from, in [0,1]. losses_of(images, rows) -> one loss for each sample (len(rows)).
-    Samples do not see each other (the teacher is in eval mode), so each stops by itself: where its loss has fallen by
-    less than ``tolerance`` over the last ``check`` steps, it leaves the batch. tolerance 0 = all ``steps`` for all.
+    Samples do not see each other (the teacher is in eval mode), so each stops by itself: where its mean loss over
+    ``check`` steps is not ``tolerance`` below that of the ``check`` steps before, it leaves the batch. Means, since
+    losses of random views are noisy. tolerance 0 = all ``steps`` for all.
     """
     result, rows = images.clone(), torch.arange(len(images), device=images.device)
     pixels = images.clone(memory_format=torch.channels_last).requires_grad_()
     adam = torch.optim.Adam([pixels], lr=lr, fused=True)
-    before = torch.full((len(images),), float("inf"), device=images.device)
+    before, summed = torch.full((len(images),), float("inf"), device=images.device), 0
     for step in range(steps):
-        losses = losses_of(pixels, rows)
-        if tolerance and step % check == 0:
-            going = (before - losses.detach()) >= tolerance
+        if tolerance and step and step % check == 0:
+            going = before - summed >= tolerance * check
+            before, summed = summed[going], 0
             if not going.all():
                 result[rows[~going]] = pixels.detach()[~going]
                 if not going.any():
                     return result
                 pixels, adam, rows = _keep(going, pixels, adam, rows, lr)
-                losses = losses_of(pixels, rows)
-            before = losses.detach()
+        losses = losses_of(pixels, rows)
+        summed = summed + losses.detach()
         pixels.grad = torch.autograd.grad(losses.sum(), pixels)[0]
         adam.step()
         with torch.no_grad():
