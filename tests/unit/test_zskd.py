@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from dfkd_steps import losses, pixels
+from dfkd_steps import augment, losses, models, networks, pixels, probe
 from dfkd_steps.methods import zskd
 
 
@@ -83,3 +83,23 @@ def test_a_sample_is_the_same_whatever_its_neighbours(kept):
         steps=40, lr=0.05, check=10, tolerance=0.0,
     )  # fmt: skip
     assert torch.allclose(alone, whole[kept], atol=1e-5)
+
+
+def test_an_impression_made_on_views_keeps_its_target_on_other_views():
+    torch.manual_seed(0)
+    net = models.build("lenet5", 10, (1, 28, 28))
+    torch.nn.init.normal_(probe.last_linear(net, (1, 28, 28)).weight, std=3)
+    description = networks.Description("arch", "lenet5", tuple("0123456789"), (1, 28, 28), (0.13,), (0.31,))
+    teacher = networks.Classifier(net, description).eval().requires_grad_(False)
+
+    def gap(view):
+        method = zskd.Method(
+            zskd.Config(method="zskd", n=40, batch=40, steps=80, tau=4.0, view=view), teacher, [], torch.device("cpu")
+        )
+        made = method.batch(0)
+        with torch.no_grad():
+            seen = teacher(augment.view("mild", made.images, torch.Generator().manual_seed(5)))
+        return losses.soft_cross_entropy(seen, made.targets, 4.0).mean() - losses.entropy(made.targets).mean()
+
+    still, viewed = gap("none"), gap("mild")
+    assert viewed < 0.9 * still
