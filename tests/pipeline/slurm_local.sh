@@ -122,7 +122,13 @@ case $command in
         exit 1
         ;;
     stop)
+        # A job has time to end after scancel (KillWait), but nobody sees to that once the daemons are gone.
+        scancel --signal=KILL --full --user "$(id -un)" 2> /dev/null || true
         scancel --user "$(id -un)" 2> /dev/null || true
+        for _ in $(seq 25); do
+            [ -n "$(squeue -h 2> /dev/null)" ] || break
+            sleep 0.2
+        done
         for name in slurmd slurmctld slurmdbd mariadbd munged; do
             alive $name || continue
             pid=$(cat "$folder/$name.pid")

@@ -7,6 +7,8 @@ rule synthesize:
         FILE["synthesize"],
     log:
         LOG["synthesize"],
+    # The longest step, as a rule, and a sweep's students wait for it: before whatever else could start.
+    priority: 1
     params:
         cfg=own_config("synthesize"),
         code=own_code("synthesize"),
