@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from small_net import CPU, wrap
 from torch import nn
 
-from dfkd_steps import augment, losses, models, networks, pixels, probe
+from dfkd_steps import augment, losses, models, pixels, probe
 from dfkd_steps.methods import zskd
 
 
@@ -89,13 +90,10 @@ def test_an_impression_made_on_views_keeps_its_target_on_other_views():
     torch.manual_seed(0)
     net = models.build("lenet5", 10, (1, 28, 28))
     torch.nn.init.normal_(probe.last_linear(net, (1, 28, 28)).weight, std=3)
-    description = networks.Description("arch", "lenet5", tuple("0123456789"), (1, 28, 28), (0.13,), (0.31,))
-    teacher = networks.Classifier(net, description).eval().requires_grad_(False)
+    teacher = wrap(net, (1, 28, 28), mean=(0.13,), std=(0.31,))
 
     def gap(view):
-        method = zskd.Method(
-            zskd.Config(method="zskd", n=40, batch=40, steps=80, tau=4.0, view=view), teacher, [], torch.device("cpu")
-        )
+        method = zskd.Method(zskd.Config(method="zskd", n=40, batch=40, steps=80, tau=4.0, view=view), teacher, [], CPU)
         made = method.batch(0)
         with torch.no_grad():
             seen = teacher(augment.view("mild", made.images, torch.Generator().manual_seed(5)))
