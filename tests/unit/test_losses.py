@@ -124,6 +124,22 @@ def test_moments(shape):
     assert np.allclose(mean, channels.mean(1), atol=1e-6) and np.allclose(var, channels.var(1), atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(6, 3), (6, 3, 4, 5)])
+def test_gradient_of_moments_is_that_of_mean_and_var(shape):
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(0)) + 1
+    dims = [dim for dim in range(len(shape)) if dim != 1]
+
+    def gradient(of, dtype=torch.float32):
+        leaf = values.detach().to(dtype, copy=True).requires_grad_()
+        mean, var = of(leaf)
+        (torch.tensor([0.5, -1.0, 2.0]) * mean + torch.tensor([3.0, 0.1, -0.7]) * var).sum().backward()
+        return leaf.grad.float()
+
+    expected = gradient(lambda leaf: (leaf.mean(dims), leaf.var(dims, unbiased=False)))
+    assert torch.allclose(gradient(losses.moments), expected, rtol=1e-4, atol=1e-6)
+    assert torch.allclose(gradient(losses.moments, torch.bfloat16), expected, rtol=0.02, atol=0.02)
+
+
 def test_statistics_of_normalisation():
     draw = torch.Generator().manual_seed(0)
     mean, wanted_mean = torch.randn(2, 5, generator=draw, dtype=torch.float64)
