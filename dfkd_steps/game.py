@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from . import checkpoint, generators, objective, runtime, training
+from . import augment, checkpoint, generators, objective, runtime, training
 from .fields import opt
 from .learner import Learner, LearnerConfig, require_finite
 from .methods.base import Batch, Method, TransferConfig
@@ -70,7 +70,8 @@ class Game(Method):
                 if not config.same:
                     with torch.no_grad():
                         images = self.make(generator)
-                lost_s = self.learner.step(images, progress).mean()
+                shown = augment.view(config.view_s, images.float(), generator)
+                lost_s = self.learner.step(shown, progress).mean()
             sums += torch.stack([lost_g, lost_s])
         lost_g, lost_s = (sums / config.turns).tolist()
         require_finite(lost_g + lost_s, f"{config.method}: round {index + 1}", "lower lr_g or lr_s, or set clip_s")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from . import augment, generators, objective, runtime
-from .fields import opt
+from .fields import changed, opt
 from .learner import Learner, LearnerConfig, require_finite
 from .methods.base import Batch, Method, TransferConfig
 from .pool import Pool
@@ -23,9 +23,8 @@ class InversionConfig(LearnerConfig, TransferConfig):
     steps_s: int = opt(400, "student steps in a round", lo=1)
     batch_s: int = opt(256, "images in a student step", lo=2)
     lr_s: float = opt(0.2, "peak learning rate of the student; half a cosine over all rounds", above=0, hi=100)
-    view: str = opt(
-        "flip-crop", "view of images in the making, and of those the student learns from", choices=tuple(augment.VIEWS)
-    )
+    view: str = opt("flip-crop", "view of images in the making, drawn anew each step", choices=tuple(augment.VIEWS))
+    view_s: str = changed(LearnerConfig, "view_s", "flip-crop")
     precision: str = opt("fp32", "bf16 = autocast", choices=("fp32", "bf16"))
 
     def pieces(self) -> int:
@@ -96,7 +95,7 @@ class Inversion(Method):
 
     def learn(self, rows, progress: float, generator, weights=None):
         """One student step on views of rows of the pool; returns the losses (N)."""
-        return self.learner.step(augment.view(self.config.view, self.pool.read(rows), generator), progress, weights)
+        return self.learner.step(augment.view(self.config.view_s, self.pool.read(rows), generator), progress, weights)
 
     def progress(self, index: int, step: int) -> float:
         """The share of the student's training that is done, in [0,1)."""

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import torch
 
-from . import checkpoint, losses, models, networks, runtime, training
+from . import augment, checkpoint, losses, models, networks, runtime, training
 from .errors import UserError
 from .fields import opt
 from .groups import OPTIMIZER, OPTIMIZERS
@@ -19,6 +19,7 @@ class LearnerConfig:
     student: str = opt("lenet5-half", "architecture of the student that is trained inside", choices=models.names)
     loss_s: str = opt("kd", "what the student minimises: kd at temperature tau, or l1 on logits", choices=("kd", "l1"))
     tau: float = opt(20.0, "temperature of kd", above=0, hi=1000)
+    view_s: str = opt("none", "view that the student learns from, drawn anew each step", choices=tuple(augment.VIEWS))
     optimizer_s: str = opt("sgd", OPTIMIZER, choices=OPTIMIZERS)
     lr_s: float = opt(0.1, "peak learning rate of the student; half a cosine over all rounds", above=0, hi=100)
     weight_decay_s: float = opt(5e-4, "of the student, on weights of two or more dimensions", lo=0, hi=1)

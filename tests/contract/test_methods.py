@@ -47,6 +47,7 @@ OTHER = {
     "student": "resnet8-b",
     "source": "third",
     "view": "strong",
+    "view_s": "strong",
     "rounds": 5,
     "price": 5.0,
     "tv": 0.5,
