@@ -15,7 +15,9 @@ from ..pixels import SoftConfig, SoftTargets
 class Config(SoftConfig):
     """Images whose softened output is that of features drawn from a Gaussian, and which excite the features."""
 
-    sigma: float = opt(1.5, "standard deviation of the features before their activation (1.5 MNIST, 2 CIFAR-10)", above=0, hi=100)
+    sigma: float = opt(
+        1.5, "deviation of features before their activation (times the scale of a BatchNorm there)", above=0, hi=100
+    )
     activation: float = opt(0.05, "weight of the activation loss (0.05 LeNet-5, 0.1 AlexNet)", lo=0)
 
 
@@ -42,12 +44,17 @@ class Method(SoftTargets):
                 "which this method models; use another teacher"
             )
         layer, norm, self.rectified = before
-        self.root = torch.linalg.cholesky(correlation(layer.weight.detach().cpu()))
-        self.mean = torch.zeros(len(self.root)) if norm is None else norm.bias.detach().cpu()
-        self.mean = self.mean.double()
+        self.root, self.mean = torch.linalg.cholesky(correlation(layer.weight.detach().cpu())), torch.zeros(())
+        if norm is not None:
+            # BatchNorm says what its outputs are over the data: mean = shift, deviation = |scale|; a scale below 0 turns a unit.
+            self.root = norm.weight.detach().cpu().double()[:, None] * self.root
+            self.mean = norm.bias.detach().cpu().double()
 
     def draw_targets(self, rows: range, seed: int):
-        """Soft targets y = softmax(f_rest(h)/tau) of features h ~ N(mu, sigma^2 R). -> (len(rows), K)."""
+        """Soft targets y = softmax(f_rest(h)/tau) of features h ~ N(mu, sigma^2 D R D), D = BatchNorm's scale or 1.
+
+        -> (len(rows), K).
+        """
         generator = torch.Generator().manual_seed(seed)
         drawn = torch.randn(len(rows), len(self.root), generator=generator, dtype=torch.float64)
         features = self.mean + self.config.sigma * drawn @ self.root.T

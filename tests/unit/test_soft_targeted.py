@@ -66,17 +66,18 @@ def test_targets_are_those_of_gaussian_features():
 @pytest.mark.parametrize("sigma", [0.5, 2.0])
 def test_features_behind_batchnorm_and_relu(sigma):
     teacher = network(nn.BatchNorm1d(K), nn.ReLU())
-    shift = (1.0, -1.0, 0.5)
+    shift, scale = (1.0, -1.0, 0.5), (2.0, -1.0, 0.5)
     with torch.no_grad():
         teacher.net[2].bias.copy_(torch.tensor(shift))
+        teacher.net[2].weight.copy_(torch.tensor(scale))
     drawn = method(teacher, sigma=sigma).draw_targets(range(40_000), 7)
     centred = 2.0 * drawn.log()
     centred = (centred - centred.mean(1, keepdim=True)).mean(0)
-    scale = sigma * (1 + 1e-4) ** 0.5
+    spread = sigma * (1 + 1e-4) ** 0.5 * torch.tensor(scale).abs()
     normal = torch.distributions.Normal(0, 1)
-    z = torch.tensor(shift) / scale
-    rectified = (scale * (z * normal.cdf(z) + normal.log_prob(z).exp())).tolist()  # E max(0, N(m, scale))
-    assert centred.tolist() == pytest.approx([one - sum(rectified) / K for one in rectified], abs=0.03)
+    z = torch.tensor(shift) / spread
+    rectified = (spread * (z * normal.cdf(z) + normal.log_prob(z).exp())).tolist()  # E max(0, N(m, spread))
+    assert centred.tolist() == pytest.approx([one - sum(rectified) / K for one in rectified], abs=0.015 * max(2, sigma * 2))
 
 
 def test_targets_repeat_by_seed_and_soften_with_tau():
@@ -109,10 +110,14 @@ def test_no_layer_has_the_features():
     assert "\n" not in str(caught.value)
 
 
-def test_of_a_network_with_batchnorm_the_mean_is_its_shift():
+def test_of_a_network_with_batchnorm_its_shift_is_the_mean_and_its_scale_the_deviation():
     teacher = classifier()
+    block = teacher.net.layer3[0]
     with torch.no_grad():
-        nn.init.normal_(teacher.net.layer3[0].bn2.bias)
+        nn.init.normal_(block.bn2.bias)
+        nn.init.normal_(block.bn2.weight)  # some below 0: such a unit is turned round
     made = method(teacher)
-    assert torch.equal(made.mean, teacher.net.layer3[0].bn2.bias.double()) and made.rectified
-    assert made.root.shape == (64, 64)
+    assert torch.equal(made.mean, block.bn2.bias.double()) and made.rectified
+    scale = block.bn2.weight.detach().double()
+    expected = scale[:, None] * soft_targeted.correlation(block.conv2.weight.detach()) * scale
+    assert torch.allclose(made.root @ made.root.T, expected)
