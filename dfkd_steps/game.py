@@ -30,6 +30,7 @@ class GameConfig(LearnerConfig, TransferConfig):
     head: str = opt(
         "normal", "end of the generator: sigmoid, or batch-normalised to the data's mean and std", choices=("sigmoid", "normal")
     )
+    view: str = opt("none", "view that the generator's losses look at, drawn anew each step", choices=tuple(augment.VIEWS))
     lr_g: float = opt(1e-3, "peak learning rate of the generator (Adam); half a cosine over all rounds", above=0, hi=10)
     collect: float = opt(0.5, "images are kept from this share of the rounds, the last ones", above=0, hi=1)
     precision: str = opt("fp32", "bf16 = autocast", choices=("fp32", "bf16"))
@@ -84,7 +85,7 @@ class Game(Method):
         for _ in range(self.config.steps_g):
             images = self.make(generator)
             with self.learner.frozen() as student:
-                loss = self.objective(images, None, student)
+                loss = self.objective(augment.view(self.config.view, images.float(), generator), None, student)
             training.advance(self.maker, self.optimizer, loss, training.half_cosine(self.config.lr_g, progress))
         return loss.detach(), images.detach()
 
