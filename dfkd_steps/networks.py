@@ -55,12 +55,12 @@ class Classifier(nn.Module):
 
 def build_net(description: Description) -> nn.Module:
     """A freshly initialised network of this description; raises UserError where it cannot be built."""
-    from . import foreign  # only needed for networks that are not ours, and imports libraries that may be absent
-
     if description.builder == "arch":
         if description.name not in models.REGISTRY:
             raise UserError(f"network {description.name[:40]!r}: no such architecture; known: {', '.join(models.names())}")
         return models.build(description.name, description.num_classes, description.image_shape)
+    from . import foreign  # only here: it imports torchvision, which takes six seconds
+
     return foreign.build(description)
 
 

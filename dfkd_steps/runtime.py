@@ -14,7 +14,8 @@ def setup():
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     gpu.claim()
     torch.set_num_threads(threads())
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # use_deterministic_algorithms(True, warn_only=True), without its import of the compiler, five seconds of each step.
+    torch.set_deterministic_debug_mode("warn")
     torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, and nothing here reads such memory
     torch.backends.cudnn.benchmark = False
 
