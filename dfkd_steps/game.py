@@ -58,7 +58,7 @@ class Game(Method):
         """A batch of images with its graph to the generator's weights."""
         latent, _ = self.maker.draw(self.config.train_batch, generator)
         with runtime.autocast(self.device, self.config.precision):
-            return self.maker(latent).contiguous(memory_format=torch.channels_last)
+            return self.maker(latent).float().contiguous(memory_format=torch.channels_last)
 
     def round(self, index: int):
         """``turns`` turns of both sides."""
@@ -71,7 +71,7 @@ class Game(Method):
                 if not config.same:
                     with torch.no_grad():
                         images = self.make(generator)
-                shown = augment.view(config.view_s, images.float(), generator)
+                shown = augment.view(config.view_s, images, generator)
                 lost_s = self.learner.step(shown, progress).mean()
             sums += torch.stack([lost_g, lost_s])
         lost_g, lost_s = (sums / config.turns).tolist()
@@ -85,7 +85,7 @@ class Game(Method):
         for _ in range(self.config.steps_g):
             images = self.make(generator)
             with self.learner.frozen() as student:
-                loss = self.objective(augment.view(self.config.view, images.float(), generator), None, student)
+                loss = self.objective(augment.view(self.config.view, images, generator), None, student)
             training.advance(self.maker, self.optimizer, loss, training.half_cosine(self.config.lr_g, progress))
         return loss.detach(), images.detach()
 
