@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from . import artefact, data, hdf5, networks, transfer_set
+from . import artefact, data, hdf5, networks, transfer_set, verify_set
 from .errors import DAMAGE, UserError, one_line
 from .transfer_set import TransferSet, to_unit
 
@@ -165,7 +165,7 @@ def verify(path) -> list[str]:
     try:
         checks = {"dataset": _verify_dataset, "network": _verify_network, "metrics": _verify_metrics}
         with _readable(path):
-            problems = {**checks, "transfer_set": transfer_set.verify}[kind_of(path)](path)
+            problems = {**checks, "transfer_set": verify_set.verify}[kind_of(path)](path)
         if not problems and path.suffix == ".h5" and (fault := hdf5.broken_seal(path)):
             return [fault]
         return problems

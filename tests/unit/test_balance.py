@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from dfkd_steps import balance, groups, networks
-from dfkd_steps.transfer_set import Layout, TransferSet, Writer, verify
+from dfkd_steps.transfer_set import Layout, TransferSet, Writer
+from dfkd_steps.verify_set import verify
 
 CPU, SHAPE, K = torch.device("cpu"), (1, 8, 8), 4
 COUNTS = (300, 90, 10, 0)

@@ -11,7 +11,7 @@ import small_net
 import torch
 from small_net import CPU, classifier, close
 
-from dfkd_steps import artefact, balance, generators, groups, networks, transfer_set
+from dfkd_steps import artefact, balance, generators, groups, networks, transfer_set, verify_set
 from dfkd_steps.errors import UserError
 from dfkd_steps.transfer_set import TransferSet
 
@@ -134,7 +134,7 @@ def kept():
 
 def test_networks_are_kept_with_the_set(tmp_path, teacher, kept, monkeypatch):
     path = small_net.write(tmp_path, teacher, kept=kept)
-    assert transfer_set.verify(path) == []
+    assert verify_set.verify(path) == []
     with TransferSet(path) as opened:
         found = opened.networks()
     assert found == {name: networks.to_bytes(one) for name, one in kept.items()}
