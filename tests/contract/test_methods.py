@@ -13,14 +13,14 @@ from dfkd_steps.errors import UserError
 CPU = torch.device("cpu")
 CLASSES = tuple("0123456789")
 SHAPE = (1, 8, 8)
-PIXELS = {"steps": 6, "lr": 0.1}
-GAME = {"rounds": 2, "turns": 2, "train_batch": 8, "latent": 6, "width": 4, "student": "resnet8", "collect": 0.5}
-INVERSION = {"n": 20, "rounds": 4, "warmup": 1, "steps_s": 2, "batch_s": 8, "student": "resnet8"}
+PIXELS = {"steps": 4, "lr": 0.1}
+GAME = {"rounds": 2, "turns": 2, "steps_s": 2, "train_batch": 8, "latent": 6, "width": 4, "student": "resnet8", "collect": 0.5}
+INVERSION = {"n": 20, "rounds": 3, "warmup": 1, "steps_s": 2, "batch_s": 8, "student": "resnet8"}
 FAST = {**INVERSION, "latent": 6, "width": 4, "steps": 2}
 # The cheapest settings of each method that still do all it does.
 SMALL = {
     "adi": {**INVERSION, **PIXELS},
-    "cmi": {**FAST, "bank": 4, "steps": 4, "lr_g": 0.1},
+    "cmi": {**FAST, "bank": 4, "steps": 3, "lr_g": 0.1},
     "dafl": GAME,
     "dataset": {"source": "other"},
     "deepinversion": {**PIXELS, "l2": 0.1},
@@ -31,9 +31,9 @@ SMALL = {
     "mixture": {"source": "other"},
     "noise": {},
     "procedural": {},
-    "soft-targeted": {**PIXELS, "window": 2},
-    "ssd-kd": {**FAST, "rounds": 9, "explore": 0.5, "diversity": 0.5},
-    "zskd": {**PIXELS, "window": 2},
+    "soft-targeted": {**PIXELS, "steps": 6, "window": 2},
+    "ssd-kd": {**FAST, "rounds": 7, "explore": 0.5, "diversity": 0.5},
+    "zskd": {**PIXELS, "steps": 6, "window": 2},
 }
 SMALL["zskt"] = GAME
 # Where the value that ``another`` takes would change nothing in so short a run.
