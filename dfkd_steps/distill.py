@@ -153,7 +153,7 @@ def distill(config, guide, transfer: TransferSet, partial, key, device):
 def run(job: artefact.Job):
     """Make the student of a job."""
     device, started = runtime.device(), time.monotonic()
-    guide = networks.load_frozen(job.inputs[0], device)
+    guide = runtime.compiled(networks.load_frozen(job.inputs[0], device))
     with TransferSet(job.inputs[1]) as transfer, distributed.group(device):
         transfer.require_fit(guide.description)
         check(transfer, job.config)

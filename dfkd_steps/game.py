@@ -49,7 +49,7 @@ class Game(Method):
         self.objective = objective.Objective(config, teacher)
         seed = self.seed_of("generator")
         made = generators.build(teacher.description, latent=config.latent, width=config.width, head=config.head, seed=seed)
-        self.maker = made.to(device, memory_format=torch.channels_last)
+        self.maker = runtime.compiled(made.to(device, memory_format=torch.channels_last))
         self.optimizer = torch.optim.Adam(self.maker.parameters(), lr=config.lr_g, betas=(0.5, 0.999), fused=True)
         self.learner = Learner(config, teacher, device)
         self.pool = Pool(config.n, teacher.description.image_shape, device)

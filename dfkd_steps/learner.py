@@ -32,7 +32,7 @@ class Learner:
     def __init__(self, config, teacher, device):
         self.config, self.teacher = config, teacher
         made = networks.fresh(config.student, teacher.description, runtime.seed_of(config.method, config.seed, "student"))
-        self.net = made.to(device, memory_format=torch.channels_last).eval()
+        self.net = runtime.compiled(made.to(device, memory_format=torch.channels_last).eval())
         plan = SimpleNamespace(optimizer=config.optimizer_s, lr=config.lr_s, weight_decay=config.weight_decay_s)
         self.optimizer, self.steps = training.optimizer(self.net, plan), 0
 

@@ -54,7 +54,7 @@ def fit(net, config, steps_per_epoch: int, loss_of, partial, key: str, device, n
     ``kept``: further tensors by name that training changes in place; they belong to the state. ``ended(epoch) -> dict``
     is called after each epoch, the network in eval mode.
     """
-    optimise, kept = optimizer(net, config), kept or {}
+    optimise, kept = optimizer(runtime.compiled(net), config), kept or {}
     history = _restore(checkpoint.load(partial, key), net, optimise, kept)
     total, saved = config.epochs * steps_per_epoch, time.monotonic()
     with progress.bar(total=config.epochs, initial=len(history), desc=name, unit="epoch") as shown:

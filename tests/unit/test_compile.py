@@ -1,0 +1,45 @@
+"""DFKD_COMPILE: networks in loops are compiled, and come out as without."""
+
+import functools
+
+import pytest
+import torch
+from small_net import CPU, classifier, close
+from torch import nn
+from torch._dynamo.utils import counters
+
+from dfkd_steps import methods, runtime
+from dfkd_steps.errors import UserError
+
+GAME = {"rounds": 1, "turns": 2, "steps_s": 2, "train_batch": 8, "latent": 6, "width": 4, "n": 8, "student": "resnet8"}
+
+
+@pytest.fixture(autouse=True)
+def tracing(monkeypatch):
+    """Graphs are captured as ever; what they are compiled to is PyTorch's own operations, which needs no C++ compiler."""
+    monkeypatch.setattr(nn.Module, "compile", functools.partialmethod(nn.Module.compile, backend="eager"))
+    torch.compiler.reset()
+    counters.clear()
+
+
+def played():
+    method = methods.load("dfad").Method(methods.load("dfad").Config(method="dfad", **GAME), classifier(seed=1), [], CPU)
+    method.round(0)
+    return {f"{name}.{key}": value for name, net in method.networks().items() for key, value in net.state_dict().items()}
+
+
+def test_a_game_ends_with_the_same_networks(monkeypatch):
+    usual = played()
+    assert not counters["stats"]
+    monkeypatch.setenv("DFKD_COMPILE", "1")
+    compiled = played()
+    assert counters["stats"]["unique_graphs"] >= 3  # the generator; the student as it learns, and as it is looked through
+    assert list(compiled) == list(usual)
+    for name, value in usual.items():
+        close(compiled[name], value, rtol=1e-3, atol=1e-4)
+
+
+def test_another_value_is_one_line(monkeypatch):
+    monkeypatch.setenv("DFKD_COMPILE", "yes")
+    with pytest.raises(UserError, match="DFKD_COMPILE: 'yes' is no switch; set 1 to compile networks, or unset it"):
+        runtime.compiled(nn.Linear(1, 1))
