@@ -1,4 +1,4 @@
-"""What a process is set to: memory that stays, the device, threads."""
+"""What a process is set to: memory that stays."""
 
 import ctypes
 import subprocess
@@ -8,30 +8,28 @@ import pytest
 
 from dfkd_steps import runtime
 
-# How often 16 MB are taken from the system while as much is written and freed 20 times.
-FAULTS = """
-import resource, sys, torch
+# MB that the process holds after ten tensors of 8 MB were made and let go.
+HELD = """
+import sys, torch
 from dfkd_steps import runtime
 if sys.argv[1] == "kept":
     runtime.keep_memory()
-torch.set_num_threads(1)
-def pages():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-torch.ones(4_000_000)
-before = pages()
-for _ in range(20):
-    torch.ones(4_000_000)
-print(pages() - before)
+def held():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 // 10**6
+before = held()
+tensors = [torch.ones(2_000_000) for _ in range(10)]
+del tensors
+print(held() - before)
 """
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="another C library than glibc")
 def test_memory_stays_with_the_process():
     usual, kept = (
-        int(subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True).stdout)
+        int(subprocess.run([sys.executable, "-c", HELD, how], capture_output=True, text=True, check=True).stdout)
         for how in ("usual", "kept")
     )
-    assert 3 * kept < usual  # pieces of the heap have to fit first, with their alignment
+    assert usual < 20 and kept >= 80
 
 
 def test_without_glibc_nothing_is_kept(monkeypatch):
