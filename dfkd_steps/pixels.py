@@ -6,8 +6,10 @@ import torch
 
 from . import augment, training
 from .fields import opt
-from .methods import noise
+from .methods import mixture
 from .methods.base import Batch, Method, TransferConfig
+
+STARTS = tuple(mixture.KINDS)  # noise and procedural images
 
 
 @dataclass
@@ -15,7 +17,7 @@ class SoftConfig(TransferConfig):
     """The fields of methods that move pixels to soft targets."""
 
     tau: float = opt(20.0, "temperature of the teacher while pixels are optimised", above=0, hi=1000)
-    start: str = opt("uniform", "noise that pixels start from: uniform (the paper), or another", choices=tuple(noise.KINDS))
+    start: str = opt("uniform", "what pixels start from: uniform (the paper), or other images of nothing", choices=STARTS)
     steps: int = opt(1500, "Adam steps at most", lo=1)
     lr: float = opt(0.05, "Adam step on pixels in [0,1]", above=0, hi=100)
     view: str = opt("none", "view that the teacher is asked on, drawn anew each step", choices=tuple(augment.VIEWS))
@@ -42,7 +44,7 @@ class SoftTargets(Method):
         config, rows = self.config, self.rows(index)
         wanted = self.draw_targets(rows, self.seed_of(index, "targets"))
         generator = torch.Generator().manual_seed(self.seed_of(index, "pixels"))
-        begin = noise.KINDS[config.start](len(rows), self.teacher.description, generator).to(self.device)
+        begin = mixture.KINDS[config.start](len(rows), self.teacher.description, generator).to(self.device)
         views = self.generator(index, "views")
 
         def losses_of(images, chosen):

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 
 from ..fields import opt
 from .base import Batch, TransferConfig
@@ -12,13 +13,14 @@ from .base import Method as Base
 LEAVES, SMALLEST = 60, 0.03  # discs of an image, and the least radius as a share of its side
 CURVES, POINTS = 3, 24  # strokes of an image at most, and points that each is drawn by
 MAPS, PARTICLES, STEPS = 3, 512, 24  # of an iterated function system
+BLOCKS, COARSE = 5, 48  # rounded blocks of an object at most, and the side at which is seen how far it reaches
 
 
 @dataclass
 class Config(TransferConfig):
-    """Dead leaves (overlapping discs), strokes (curves on a plain ground) or fractals (iterated function systems)."""
+    """Dead leaves (overlapping discs), strokes (curves), objects (one in each image) or fractals (iterated function systems)."""
 
-    kind: str = opt("strokes", "what is drawn", choices=("leaves", "strokes", "fractals"))
+    kind: str = opt("strokes", "what is drawn", choices=("leaves", "strokes", "objects", "fractals"))
 
 
 def _grid(height, width, like):
@@ -68,6 +70,81 @@ def strokes(number, like, generator):
     return images
 
 
+def objects(number, like, generator):
+    """One object on a black ground, reaching through most of the image: one to five rounded blocks, some of them cut out, more
+    often than not with their mirror images; the surface shaded, rough or striped. -> (number, C, H, W)."""
+    channels, height, width = like.image_shape
+    draw = lambda *size: torch.rand(number, *size, generator=generator)  # noqa: E731
+    mirrored, softness = draw(1, 1) < 0.6, 0.03 + 0.05 * draw(1, 1)
+    blocks = _blocks(draw, channels, torch.randint(1, BLOCKS + 1, (number, 1, 1), generator=generator))
+
+    # Once coarsely, to see how far it reaches; then so that it fills the image, as it is or a little stretched.
+    whole = [(2 * one - 1).expand(number, -1, -1) for one in _grid(COARSE, COARSE, softness)]
+    there = _assembled(blocks, *whole, mirrored, softness)[1] > 0.5
+    spans = [_span(there.any(across), line.flatten(1)) for across, line in ((2, whole[0]), (1, whole[1]))]
+    longest, stretched, filled = torch.maximum(spans[0][1], spans[1][1]), draw(1, 1), 0.7 + 0.3 * draw(1, 1)
+    rows, columns = (
+        middle + (2 * one - 1) * half**stretched * longest ** (1 - stretched) / filled
+        for one, (middle, half) in zip(_grid(height, width, softness), spans)
+    )
+    colours, cover = _assembled(blocks, rows, columns, mirrored, softness)
+    return (colours * (cover * _surface(draw, height, width))[:, None]).clamp(0, 1)
+
+
+def _blocks(draw, channels, count):
+    """What the blocks of objects are: middle and half sides (N,2), angle (N,1,1), how square (N,1,1), colour (N,C,1,1), whether
+    it is there and whether it is cut out (N,1,1). Each has its middle somewhere in the one before."""
+    made, middle, sides, colour = [], 0.6 * (draw(2) - 0.5), 0.25 + 0.6 * draw(2), 0.15 + 0.85 * draw(channels, 1, 1)
+    for place in range(BLOCKS):
+        angle = torch.where(draw(1, 1) < 0.4, 0.0, (draw(1, 1) - 0.5) * math.pi)
+        cut = (draw(1, 1) < 0.2) & (place > 0)
+        made.append((middle, sides, angle, 2 * 4 ** draw(1, 1), colour, place < count, cut))
+        middle = (middle + 2 * (draw(2) - 0.5) * sides).clamp(-0.9, 0.9)
+        sides = 0.08 + 0.6 * draw(2) ** 1.5
+        colour = torch.where(draw(1, 1, 1) < 0.5, 0.15 + 0.85 * draw(channels, 1, 1), colour)
+    return made
+
+
+def _assembled(blocks, rows, columns, mirrored, softness):
+    """Colours (N,C,H,W) and cover (N,H,W) of objects at vertical and horizontal places, from -1 to 1 and beyond."""
+    fold = lambda places: torch.where(mirrored, places.abs(), places)  # noqa: E731
+    colours, cover = torch.zeros(()), torch.zeros(1, 1, 1)
+    for middle, sides, angle, power, colour, there, cut in blocks:
+        down, right = rows - middle[:, :1, None], fold(columns) - fold(middle[:, 1:, None])
+        along = (down * angle.cos() + right * angle.sin()) / sides[:, :1, None]
+        across = (right * angle.cos() - down * angle.sin()) / sides[:, 1:, None]
+        # A superellipse, from a disc to nearly a rectangle.
+        distance = (along.abs() ** power + across.abs() ** power) ** (1 / power)
+        inside = ((1 - distance) * sides.amin(1)[:, None, None] / softness + 0.5).clamp(0, 1) * there
+        left = cover * (1 - inside)
+        cut = cut & (left.amax((1, 2), keepdim=True) > 0.5)  # never all that there is
+        colours = colours + (inside * ~cut)[:, None] * (colour - colours)
+        cover = torch.where(cut, left, torch.maximum(cover, inside))
+    return colours, cover
+
+
+def _span(there, line):
+    """Middle and half length (N,1,1) of what is there on a line (N,L); of all of it where nothing is."""
+    there = there | ~there.any(1, keepdim=True)
+    low, high = line.masked_fill(~there, 2).amin(1), line.masked_fill(~there, -2).amax(1)
+    return ((low + high) / 2)[:, None, None], ((high - low) / 2)[:, None, None].clamp_min(0.1)
+
+
+def _surface(draw, height, width):
+    """Brightness of surfaces (N,H,W): a slope, and some of the time coarse and fine roughness and stripes."""
+    rows, columns = (2 * one - 1 for one in _grid(height, width, draw(1)))
+
+    def some(share, most):
+        return torch.where(draw(1, 1) < share, most * draw(1, 1), 0.0)
+
+    slope = 1 + 0.6 * ((draw(1, 1) - 0.5) * rows + (draw(1, 1) - 0.5) * columns)
+    coarse = F.interpolate(draw(1, -(-height // 4), -(-width // 4)), (height, width), mode="bilinear", align_corners=False)[:, 0]
+    angle = torch.where(draw(1, 1) < 0.7, (draw(1, 1) < 0.5) * (math.pi / 2), draw(1, 1) * math.pi)
+    phase = (4 + 16 * draw(1, 1)) * (rows * angle.cos() + columns * angle.sin()) + 2 * math.pi * draw(1, 1)
+    rough = some(0.6, 1.0) * (coarse - 0.5) + some(0.6, 0.8) * (draw(height, width) - 0.5)
+    return (slope + rough + some(0.3, 0.5) * phase.sin()).clamp_min(0.1)
+
+
 def fractals(number, like, generator):
     """Attractors of random contracting affine maps, by the density of particles; each image stretched to [0,1].
     -> (number, C, H, W)."""
@@ -94,7 +171,7 @@ def fractals(number, like, generator):
     return density * (colour / colour.amax(1, keepdim=True))
 
 
-KINDS = {"leaves": leaves, "strokes": strokes, "fractals": fractals}
+KINDS = {"leaves": leaves, "strokes": strokes, "objects": objects, "fractals": fractals}
 
 
 class Method(Base):
