@@ -18,6 +18,9 @@ class SoftConfig(TransferConfig):
 
     tau: float = opt(20.0, "temperature of the teacher while pixels are optimised", above=0, hi=1000)
     start: str = opt("uniform", "what pixels start from: uniform (the paper), or other images of nothing", choices=STARTS)
+    untouched: float = opt(
+        0.0, "share of the samples that stay as they start; their target is what the teacher says", lo=0, hi=0.9
+    )
     steps: int = opt(1500, "Adam steps at most", lo=1)
     lr: float = opt(0.05, "Adam step on pixels in [0,1]", above=0, hi=100)
     view: str = opt("none", "view that the teacher is asked on, drawn anew each step", choices=tuple(augment.VIEWS))
@@ -44,13 +47,18 @@ class SoftTargets(Method):
         config, rows = self.config, self.rows(index)
         wanted = self.draw_targets(rows, self.seed_of(index, "targets"))
         generator = torch.Generator().manual_seed(self.seed_of(index, "pixels"))
-        begin = mixture.KINDS[config.start](len(rows), self.teacher.description, generator).to(self.device)
-        views = self.generator(index, "views")
+        images = mixture.KINDS[config.start](len(rows), self.teacher.description, generator).to(self.device)
+        moved = (torch.rand(len(rows), generator=generator) >= config.untouched).to(self.device)
+        if not moved.all():
+            with torch.no_grad():
+                wanted[~moved] = torch.softmax(self.teacher(images[~moved]) / config.tau, 1)
+        targets, views = wanted[moved], self.generator(index, "views")
 
         def losses_of(images, chosen):
-            return self.losses_of(augment.view(config.view, images, views), wanted[chosen])
+            return self.losses_of(augment.view(config.view, images, views), targets[chosen])
 
-        images = optimise(begin, losses_of, steps=config.steps, lr=config.lr, check=config.window, tolerance=config.tolerance)
+        settings = {"steps": config.steps, "lr": config.lr, "check": config.window, "tolerance": config.tolerance}
+        images[moved] = optimise(images[moved], losses_of, **settings)
         return Batch(images, wanted)
 
 

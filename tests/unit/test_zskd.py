@@ -6,8 +6,8 @@ import torch
 from small_net import CPU, wrap
 from torch import nn
 
-from dfkd_steps import augment, losses, models, pixels, probe
-from dfkd_steps.methods import zskd
+from dfkd_steps import augment, losses, models, pixels, probe, runtime
+from dfkd_steps.methods import mixture, zskd
 
 
 def test_similarity_and_concentration():
@@ -101,3 +101,22 @@ def test_an_impression_made_on_views_keeps_its_target_on_other_views():
 
     still, viewed = gap("none"), gap("mild")
     assert viewed < 0.9 * still
+
+
+def test_a_share_stays_as_it_starts_with_what_the_teacher_says():
+    torch.manual_seed(0)
+    teacher = wrap(models.build("lenet5", 10, (1, 28, 28)), (1, 28, 28)).requires_grad_(False)
+
+    def made(**how):
+        config = zskd.Config(method="zskd", n=200, batch=200, steps=3, tau=4.0, start="objects", **how)
+        return zskd.Method(config, teacher, [], CPU).batch(0)
+
+    moved, some = made(), made(untouched=0.5)
+    start = mixture.KINDS["objects"](
+        200, teacher.description, torch.Generator().manual_seed(runtime.seed_of("zskd", 0, 0, "pixels"))
+    )
+    stayed = (some.images == start).flatten(1).all(1)
+    assert 70 < stayed.sum() < 130 and not (moved.images == start).flatten(1).all(1).any()
+    assert torch.allclose(some.targets[stayed], torch.softmax(teacher(start[stayed]) / 4, 1), atol=1e-6)
+    assert torch.equal(some.targets[~stayed], moved.targets[~stayed])
+    assert torch.allclose(some.images[~stayed], moved.images[~stayed], atol=1e-5)
