@@ -93,15 +93,27 @@ def cancel_orphans():
 
     What they have done so far is not lost, as a step resumes. No other run is at work here: Snakemake holds a lock.
     """
-    if not shutil.which("squeue"):
+
+    def orphans():
+        listing = ["squeue", "--me", "--noheader", "--format=%A|%j|%Z"]
+        queued = subprocess.run(listing, capture_output=True, text=True).stdout.splitlines()
+        fields = [line.split("|", 2) for line in queued]
+        return sorted({number for number, name, folder in fields if name.startswith("dfkd_") and os.path.samefile(folder, ".")})
+
+    if not shutil.which("squeue") or not (found := orphans()):
         return
-    listing = ["squeue", "--me", "--noheader", "--format=%A|%j|%Z"]
-    queued = subprocess.run(listing, capture_output=True, text=True).stdout.splitlines()
-    fields = [line.split("|", 2) for line in queued]
-    orphans = sorted({number for number, name, folder in fields if name.startswith("dfkd_") and os.path.samefile(folder, ".")})
-    if orphans:
-        logger.info(f"Cancelled, as the run that they belong to is gone: Slurm jobs {', '.join(orphans)}")
-        subprocess.run(["scancel", *orphans], check=True)
+    logger.info(f"Cancelled, as the run that they belong to is gone: Slurm jobs {', '.join(found)}")
+    subprocess.run(["scancel", *found], check=True)
+    # The Snakemake in such a job removes the output of the step that it is at, also if that ended a moment ago.
+    limit = time.monotonic() + 120
+    while orphans() and time.monotonic() < limit:
+        time.sleep(0.5)
+    planned = list(workflow.dag.needrun_jobs())
+    made = {str(path) for job in planned for path in job.output}
+    if gone := sorted({str(path) for job in planned for path in job.input if str(path) not in made and not os.path.exists(path)}):
+        logger.info(f"They took with them what this run counted on, so that it starts over: {', '.join(gone)}")
+        workflow.persistence.unlock()
+        os.execv(sys.executable, [sys.executable, "-m", "snakemake", *sys.argv[1:]])
 
 
 class NothingToBeDone(logging.Handler):
