@@ -23,11 +23,14 @@ class Config(TransferConfig):
     kind: str = opt("strokes", "what is drawn", choices=("leaves", "strokes", "objects", "fractals"))
 
 
-def _grid(height, width, like):
-    """Pixel centres (H,W) as shares of the sides: vertical, horizontal."""
-    rows = (torch.arange(height, device=like.device) + 0.5) / height
-    columns = (torch.arange(width, device=like.device) + 0.5) / width
-    return rows[:, None], columns[None, :]
+def _grid(height, width):
+    """Pixel centres as shares of the sides: vertical (H,1), horizontal (1,W)."""
+    return ((torch.arange(height) + 0.5) / height)[:, None], ((torch.arange(width) + 0.5) / width)[None, :]
+
+
+def _centred(height, width):
+    """The same from -1 to 1."""
+    return [2 * one - 1 for one in _grid(height, width)]
 
 
 def leaves(number, like, generator):
@@ -35,7 +38,7 @@ def leaves(number, like, generator):
     channels, height, width = like.image_shape
     draw = lambda *size: torch.rand(number, *size, generator=generator)  # noqa: E731 (a name for one long call)
     images = draw(channels, 1, 1).expand(-1, -1, height, width).clone()
-    rows, columns = _grid(height, width, images)
+    rows, columns = _grid(height, width)
     for _ in range(LEAVES):
         # Inverse of the distribution function of r^-3 between the smallest radius and half a side.
         radius = (SMALLEST**-2 - draw(1, 1) * (SMALLEST**-2 - 0.5**-2)) ** -0.5
@@ -51,7 +54,7 @@ def strokes(number, like, generator):
     draw = lambda *size: torch.rand(number, *size, generator=generator)  # noqa: E731
     plain = draw(1, 1, 1) < 0.75
     images = torch.where(plain, 0.0, draw(channels, 1, 1)).expand(-1, -1, height, width).clone()
-    rows, columns = _grid(height, width, images)
+    rows, columns = _grid(height, width)
     thickness, softness = 0.02 + 0.06 * draw(1, 1), 0.01 + 0.04 * draw(1, 1)
     colour = torch.where(draw(1, 1, 1) < 0.75, 1.0, draw(channels, 1, 1))
     along = torch.linspace(0, 1, POINTS)
@@ -79,13 +82,13 @@ def objects(number, like, generator):
     blocks = _blocks(draw, channels, torch.randint(1, BLOCKS + 1, (number, 1, 1), generator=generator))
 
     # Once coarsely, to see how far it reaches; then so that it fills the image, as it is or a little stretched.
-    whole = [(2 * one - 1).expand(number, -1, -1) for one in _grid(COARSE, COARSE, softness)]
+    whole = [one.expand(number, -1, -1) for one in _centred(COARSE, COARSE)]
     there = _assembled(blocks, *whole, mirrored, softness)[1] > 0.5
     spans = [_span(there.any(across), line.flatten(1)) for across, line in ((2, whole[0]), (1, whole[1]))]
     longest, stretched, filled = torch.maximum(spans[0][1], spans[1][1]), draw(1, 1), 0.7 + 0.3 * draw(1, 1)
     rows, columns = (
-        middle + (2 * one - 1) * half**stretched * longest ** (1 - stretched) / filled
-        for one, (middle, half) in zip(_grid(height, width, softness), spans)
+        middle + one * half**stretched * longest ** (1 - stretched) / filled
+        for one, (middle, half) in zip(_centred(height, width), spans)
     )
     colours, cover = _assembled(blocks, rows, columns, mirrored, softness)
     return (colours * (cover * _surface(draw, height, width))[:, None]).clamp(0, 1)
@@ -132,7 +135,7 @@ def _span(there, line):
 
 def _surface(draw, height, width):
     """Brightness of surfaces (N,H,W): a slope, and some of the time coarse and fine roughness and stripes."""
-    rows, columns = (2 * one - 1 for one in _grid(height, width, draw(1)))
+    rows, columns = _centred(height, width)
 
     def some(share, most):
         return torch.where(draw(1, 1) < share, most * draw(1, 1), 0.0)
