@@ -14,6 +14,7 @@ from .errors import UserError
 from .transfer_set import TransferSet
 
 HOLD = 4 << 30  # bytes of images that a GPU may hold; the rest of a larger set stays in its file
+AT_ONCE = 1000  # images that a student is asked about without learning from them
 
 
 class Images:
@@ -56,8 +57,6 @@ class Fresh:
 class Held:
     """Stored samples that no step sees, to select a model by agreement with the teacher on them."""
 
-    SIZE = 1000
-
     def __init__(self, config, images: Images, student):
         draw = runtime.generator("cpu", "student", config.seed, "holdout")
         order, number = torch.randperm(len(images), generator=draw), max(1, round(config.holdout * len(images)))
@@ -70,7 +69,7 @@ class Held:
         """The agreement after an epoch; keeps the weights where it is the best so far."""
         same = 0
         with torch.no_grad():
-            for rows in self.rows.split(self.SIZE):
+            for rows in self.rows.split(AT_ONCE):
                 same += (self.student(self.images(rows)).argmax(1) == self.images.field("labels", rows)).sum()
         agreement = float(same) / len(self.rows)
         if agreement > self.kept["agreement"]:
@@ -95,6 +94,18 @@ def begin(config, guide, transfer: TransferSet, device):
         return student.requires_grad_(True).to(device, memory_format=torch.channels_last)
     student = networks.fresh(config.arch, guide.description, runtime.seed_of("student", config.seed))
     return student.to(device, memory_format=torch.channels_last)
+
+
+def hardness(student, images: Images, rows, compare):
+    """The student's loss on each image (N), as it is stored; in eval mode, and back in train mode afterwards."""
+    student.eval()
+    found = []
+    with torch.no_grad():
+        for some in rows.split(AT_ONCE):
+            shown, asked = distributed.part(images(some)), distributed.part(images.field("logits", some))
+            found.append(distributed.whole(compare(student(shown).float(), asked.float()), len(some)))
+    student.train()
+    return torch.cat(found).clamp_min(priority.EPS)
 
 
 def distill(config, guide, transfer: TransferSet, partial, key, device):
@@ -122,7 +133,8 @@ def distill(config, guide, transfer: TransferSet, partial, key, device):
                 places, factors = priorities.draw(batch, generator)
                 yield images(own[places]), None, factors, places
         else:
-            for places in training.order(len(own), batch, generator, steps, weights):
+            chances = hardness(student, images, own, compare) if config.sampling == "hard" else weights
+            for places in training.order(len(own), batch, generator, steps, chances):
                 logits = images.field("logits", own[places]) if stored else None
                 yield images(own[places]), logits, None, None
 

@@ -188,8 +188,9 @@ class Student(Training):
     fresh: bool = opt(False, "new images from the set's generators in each step, in place of the stored ones")
     sampling: str = opt(
         "uniform",
-        "given = by the transfer set's weights; priority = what the student has not learnt more often (SSD-KD)",
-        choices=("uniform", "given", "priority"),
+        "given = by the transfer set's weights; priority = what the student has not learnt more often (SSD-KD); hard = by the"
+        " student's loss on each stored image, found anew before every epoch",
+        choices=("uniform", "given", "priority", "hard"),
     )
     beta: float = opt(0.5, "priority: exponent of the importance weights (0 = none, 1 = full correction)", lo=0, hi=1)
     select: str = opt(

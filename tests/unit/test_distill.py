@@ -1,5 +1,6 @@
 """The step distill: where a student starts, what it learns from, which epoch is kept, exact resumption, error lines."""
 
+import copy
 import dataclasses
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from small_net import CPU, classifier, close
 from torch import nn
 
-from dfkd_steps import artefact, checkpoint, config, distill, generators, groups, networks, priority
+from dfkd_steps import artefact, checkpoint, config, distill, generators, groups, losses, networks, priority
 from dfkd_steps.errors import UserError
 from dfkd_steps.transfer_set import TransferSet
 
@@ -190,8 +191,37 @@ def test_priorities_are_what_was_lost_last(tmp_path, teacher, transfer, monkeypa
     assert history[0]["loss"] == pytest.approx(sum((weights * lost).mean().item() for _, weights, lost in visits) / 5, rel=1e-4)
 
 
+def test_hard_draws_by_the_loss_before_each_epoch(tmp_path, teacher, transfer, monkeypatch):
+    given, plain = [], distill.training.order
+
+    def order(number, batch, generator, steps=0, weights=None):
+        given.append((student_now(), weights))
+        return plain(number, batch, generator, steps, weights)
+
+    students, begin = [], distill.begin
+    monkeypatch.setattr(distill, "begin", lambda *arguments: students.append(begin(*arguments)) or students[0])
+    student_now = lambda: copy.deepcopy(students[0])  # noqa: E731
+    monkeypatch.setattr(distill.training, "order", order)
+    learn(student_of(sampling="hard", epochs=3, lr=0.05, tau=4.0), teacher, transfer, tmp_path)
+    images, logits = (torch.from_numpy(transfer.read(name)) for name in ("images", "logits"))
+    for student, weights in given:
+        assert student.training
+        with torch.no_grad():
+            lost = losses.kd_each(student.eval()(images.float() / 255), logits.float(), 4.0)
+        assert torch.allclose(weights, lost.clamp_min(priority.EPS), rtol=1e-3, atol=1e-5)
+    assert len(given) == 3 and not torch.allclose(given[0][1], given[2][1], rtol=0.05)
+
+
 @pytest.mark.parametrize(
-    "how", [{"loss": "l1"}, {"tau": 1.0}, {"seed": 1}, {"sampling": "priority", "beta": 1.0}, {"steps_per_epoch": 3}]
+    "how",
+    [
+        {"loss": "l1"},
+        {"tau": 1.0},
+        {"seed": 1},
+        {"sampling": "priority", "beta": 1.0},
+        {"sampling": "hard"},
+        {"steps_per_epoch": 3},
+    ],
 )
 def test_options_change_the_student(tmp_path, teacher, transfer, how):
     base = {"sampling": "priority"} if "beta" in how else {}
@@ -271,6 +301,7 @@ def test_what_is_held_out_is_never_learnt_from(tmp_path, teacher, transfer, monk
 @pytest.mark.parametrize(
     "how",
     [{"sampling": "priority"}, {"sampling": "priority", "select": "agreement", "holdout": 0.4}, {"fresh": True},
+     {"sampling": "hard", "augment": "mild"},
      {"init": "transfer", "mix": "cutmix", "augment": "strong"}, {"sampling": "given", "select": "agreement", "augment": "mild"}],
 )  # fmt: skip
 def test_resumes_to_the_bit(tmp_path, teacher, transfer, monkeypatch, how):
