@@ -192,15 +192,13 @@ def test_priorities_are_what_was_lost_last(tmp_path, teacher, transfer, monkeypa
 
 
 def test_hard_draws_by_the_loss_before_each_epoch(tmp_path, teacher, transfer, monkeypatch):
-    given, plain = [], distill.training.order
+    given, students, plain, begin = [], [], distill.training.order, distill.begin
 
     def order(number, batch, generator, steps=0, weights=None):
-        given.append((student_now(), weights))
+        given.append((copy.deepcopy(students[0]), weights))
         return plain(number, batch, generator, steps, weights)
 
-    students, begin = [], distill.begin
     monkeypatch.setattr(distill, "begin", lambda *arguments: students.append(begin(*arguments)) or students[0])
-    student_now = lambda: copy.deepcopy(students[0])  # noqa: E731
     monkeypatch.setattr(distill.training, "order", order)
     learn(student_of(sampling="hard", epochs=3, lr=0.05, tau=4.0), teacher, transfer, tmp_path)
     images, logits = (torch.from_numpy(transfer.read(name)) for name in ("images", "logits"))
