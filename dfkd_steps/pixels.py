@@ -43,7 +43,7 @@ class SoftTargets(Method):
         raise TypeError(f"{type(self).__name__} has no losses_of()")
 
     def batch(self, index: int) -> Batch:
-        """Targets, noise, and the pixels that meet them."""
+        """Targets, images to start from, and the pixels that meet them; of some samples the start itself."""
         config, rows = self.config, self.rows(index)
         wanted = self.draw_targets(rows, self.seed_of(index, "targets"))
         generator = torch.Generator().manual_seed(self.seed_of(index, "pixels"))
@@ -71,6 +71,8 @@ def optimise(images, losses_of, *, steps: int, lr: float, check: int, tolerance:
     losses of random views are noisy. tolerance 0 = all ``steps`` for all.
     """
     result, rows = images.clone(), torch.arange(len(images), device=images.device)
+    if not len(images):
+        return result
     pixels = images.clone(memory_format=torch.channels_last).requires_grad_()
     adam = torch.optim.Adam([pixels], lr=lr, fused=True)
     before, summed = torch.full((len(images),), float("inf"), device=images.device), 0

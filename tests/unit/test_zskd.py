@@ -120,3 +120,12 @@ def test_a_share_stays_as_it_starts_with_what_the_teacher_says():
     assert torch.allclose(some.targets[stayed], torch.softmax(teacher(start[stayed]) / 4, 1), atol=1e-6)
     assert torch.equal(some.targets[~stayed], moved.targets[~stayed])
     assert torch.allclose(some.images[~stayed], moved.images[~stayed], atol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_batch_of_which_all_may_stay(seed):
+    """As the last of a set can be, which has what the others left."""
+    teacher = wrap(models.build("lenet5", 10, (1, 28, 28)), (1, 28, 28)).requires_grad_(False)
+    config = zskd.Config(method="zskd", n=1, batch=1, steps=2, start="objects", untouched=0.9, view="mild", seed=seed)
+    made = zskd.Method(config, teacher, [], CPU).batch(0)
+    assert made.images.shape == (1, 1, 28, 28) and made.images.amax() > 0 and made.targets.sum() == pytest.approx(1, abs=1e-5)
