@@ -128,15 +128,15 @@ def distill(config, guide, transfer: TransferSet, partial, key, device):
         if fresh:
             for _ in range(steps):
                 yield fresh(config.batch, generator), None, None, None
-        elif priorities:
-            for _ in range(steps):
-                places, factors = priorities.draw(batch, generator)
-                yield images(own[places]), None, factors, places
+            return
+        if priorities:
+            drawn = (priorities.draw(batch, generator) for _ in range(steps))
         else:
             chances = hardness(student, images, own, compare) if config.sampling == "hard" else weights
-            for places in training.order(len(own), batch, generator, steps, chances):
-                logits = images.field("logits", own[places]) if stored else None
-                yield images(own[places]), logits, None, None
+            drawn = ((places, None) for places in training.order(len(own), batch, generator, steps, chances))
+        for places, factors in drawn:
+            asked = images.field("logits", own[places]) if stored else None
+            yield images(own[places]), asked, factors, places
 
     def steps_of(generator, epoch):
         for shown, asked, factors, places in views(generator):
