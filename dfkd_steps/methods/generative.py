@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .. import checkpoint, generators, objective, runtime, training
+from .. import augment, checkpoint, generators, objective, runtime, training
 from ..errors import UserError
 from ..fields import opt
 from ..learner import require_finite
@@ -29,6 +29,7 @@ class Config(TransferConfig):
     head: str = opt(
         "normal", "end of the generator: sigmoid, or batch-normalised to the data's mean and std", choices=("sigmoid", "normal")
     )
+    view: str = opt("none", "view that the losses look at, drawn anew each step", choices=tuple(augment.VIEWS))
     lr: float = opt(1e-3, "peak Adam step of the generator; half a cosine over its rounds", above=0, hi=10)
     precision: str = opt("fp32", "bf16 = autocast", choices=("fp32", "bf16"))
 
@@ -71,8 +72,8 @@ class Method(Base):
         for step in range(config.steps):
             latent, wanted = member.net.draw(config.train_batch, generator)
             with runtime.autocast(self.device, config.precision):
-                images = member.net(latent, wanted).contiguous(memory_format=torch.channels_last)
-            loss = self.objective(images, wanted)
+                images = member.net(latent, wanted).float().contiguous(memory_format=torch.channels_last)
+            loss = self.objective(augment.view(config.view, images, generator), wanted)
             progress = (own + step / config.steps) / config.rounds_each
             training.advance(member.net, member.optimizer, loss, training.half_cosine(config.lr, progress))
             summed += loss.detach()
