@@ -4,9 +4,8 @@
 
 The teacher is LeNet-5 on 28 x 28 where the method allows, else ResNet-20 on 32 x 32; settings are the defaults but for the
 student, which is LeNet-5-Half or ResNet-8, and the view of ZSKD and soft-targeted, which is mild. A step of a method that
-trains a student too counts the student's images. The rate is that of products
-of 1024 x 1024 matrices in the same precision, measured here; operations are counted by PyTorch's own counter in one batch or
-turn.
+trains a student too counts the student's images. The rate is that of products of 1024 x 1024 matrices in the same precision,
+measured here; operations are counted by PyTorch's own counter in one batch or turn.
 """
 
 import argparse

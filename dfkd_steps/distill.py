@@ -118,7 +118,7 @@ def distill(config, guide, transfer: TransferSet, partial, key, device):
         raise UserError(f"{transfer.path}: no sample is left to learn from beside those held out; lower holdout")
     weights = images.field("weights", own) if config.sampling == "given" else None
     priorities = priority.Priorities(len(own), device, config.beta) if config.sampling == "priority" else None
-    stored = config.augment == config.mix == "none" and not fresh
+    stored = config.augment == config.mix == "none"
     compare = losses.l1_each if config.loss == "l1" else lambda answered, asked: losses.kd_each(answered, asked, config.tau)
     batch = min(config.batch, len(own))
     steps = config.steps_per_epoch or len(own) // batch
@@ -135,8 +135,8 @@ def distill(config, guide, transfer: TransferSet, partial, key, device):
             chances = hardness(student, images, own, compare) if config.sampling == "hard" else weights
             drawn = ((places, None) for places in training.order(len(own), batch, generator, steps, chances))
         for places, factors in drawn:
-            asked = images.field("logits", own[places]) if stored else None
-            yield images(own[places]), asked, factors, places
+            rows = own[places]
+            yield images(rows), images.field("logits", rows) if stored else None, factors, places
 
     def steps_of(generator, epoch):
         for shown, asked, factors, places in views(generator):
