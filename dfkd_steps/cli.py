@@ -36,6 +36,11 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("file", metavar="FILE", help="transfer_set.h5, dataset.h5, *.safetensors or metrics.json")
     one.set_defaults(run=verify)
 
+    told = "Print the runs of a sweep that are there as a Markdown table, with their seconds from logs/. Runs nothing."
+    one = commands.add_parser("table", help="the runs of a sweep so far, as Markdown", description=told)
+    one.add_argument("sweep", metavar="SWEEP", nargs="?", help="params/sweeps/NAME.yaml; without it that of the main job")
+    one.set_defaults(run=show_table)
+
     commands.add_parser("audit", help="which artefacts are not current")
 
     told = "Print each field of the resolved config: value, where it comes from, allowed values, meaning."
@@ -177,6 +182,23 @@ def show_spec(given):
     if given.group is not None and given.group not in spec.GROUPS:
         raise UserError(f"group: {given.group!r} is unknown; known: {', '.join(spec.GROUPS)}")
     show_config(given.group or find_group(given.spec), given.spec)
+
+
+def show_table(given):
+    """dfkd table [SWEEP]"""
+    from . import pipeline, resolve
+    from .reporting import markdown, runs
+
+    sweep = given.sweep or resolve.EXPERIMENT
+    wanted = resolve.finals(resolve.read(sweep))
+    there = runs.read([path for path in wanted if os.path.exists(path)])
+    current = [run for run in there if run.metrics.get("key") == pipeline.expected_key(str(run.path))]
+    told = [markdown.table(current)] if current else []
+    if lacking := len(wanted) - len(current):
+        old = len(there) - len(current)
+        made = f", {old} of them made under another config or code" if old else ""
+        told.append(f"{lacking} of {len(wanted)} runs are missing{made}: snakemake --configfile {sweep}")
+    print("\n\n".join(told))
 
 
 def find_group(text: str) -> str:

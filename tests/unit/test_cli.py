@@ -66,7 +66,7 @@ def shell(command):
                           env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHON": sys.executable})  # fmt: skip
 
 
-@pytest.mark.parametrize("command", ["", "list", "inspect", "verify", "spec"])
+@pytest.mark.parametrize("command", ["", "list", "inspect", "verify", "spec", "table"])
 def test_help(capsys, command):
     with pytest.raises(SystemExit) as ended:
         cli.main([*command.split(), "--help"])

@@ -11,14 +11,15 @@ import subprocess
 import sys
 import time
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from dfkd_steps import artefact, report, training
+from dfkd_steps import artefact, cli, pipeline, report, spec, training
 from dfkd_steps.errors import UserError
-from dfkd_steps.reporting import figures, page, runs
+from dfkd_steps.reporting import figures, markdown, page, runs
 from dfkd_steps.transfer_set import Layout, TransferSet, Writer
 
 CLASSES = [f"class {i}" for i in range(4)]
@@ -376,3 +377,47 @@ def test_confusion_picture_is_opaque_where_the_mass_is():
 
 def decoded(uri):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))))
+
+
+def logged(artefact_path, text):
+    log = artefact_path.parents[-2].parent / "logs" / f"{artefact_path}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text(text)
+
+
+def test_markdown_has_each_run_and_what_it_took(tree, monkeypatch):
+    monkeypatch.chdir(tree.root.parent)
+    tree.root = tree.root.relative_to(tree.root.parent)
+    first, second = (tree.run(transfer, top1=top1) for transfer, top1 in (("zskd+seed=1", 91.0), ("zskd+seed=2", 93.5)))
+    tree.run("noise", top1=50.0)
+    logged(first.parents[2] / "transfer_set.h5", "zskd: 5/40 sample\nsynthesize: 40 samples, 1203.5 s\n")
+    logged(first.parent / "student.safetensors", "resumes after epoch 3\ndistill: 20 epochs, 99.6 s\n")
+    logged(second.parents[2] / "transfer_set.h5", "zskd: 5/40 sample\n")  # killed
+    text = markdown.table(runs.read(sorted(tree.root.glob("**/metrics.json"))))
+    assert text.splitlines() == [
+        "dataset `toy`, teacher `net`, balance `none`, student `half`",
+        "",
+        "| transfer | runs: top-1 % | mean ± std | agreement % | synthesis + distillation, s |",
+        "|---|---|---|---|---|",
+        "| `noise` | 50.00 | 50.00 | 93.25 | – + – |",
+        "| `zskd` | 91.00 93.50 | 92.25 ± 1.77 | 93.25 ± 0.00 | 1,204 + 100+, – + – |",
+    ]
+
+
+def test_table_shows_the_current_runs_of_a_sweep(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params").symlink_to(Path(__file__).parents[2] / "params")
+    lists = {"dataset": "mnist-5k", "teacher": "lenet5", "transfer": "noise, noise+seed=1, zskd", "balance": "none",
+             "student": "lenet5-half"}  # fmt: skip
+    (tmp_path / "x.yaml").write_text("".join(f"{group}: [{names}]\n" for group, names in lists.items()))
+    for transfer, old in (("noise", False), ("noise+seed=1", True)):
+        specs = dict(zip(spec.GROUPS, ("mnist-5k", "lenet5", transfer, "none", "lenet5-half")))
+        path = str(pipeline.path_of("evaluate", specs))
+        Tree(Path()).run(transfer, dataset="mnist-5k", teacher="lenet5", student="lenet5-half", top1=60.0 + old,
+                         key="of other code" if old else pipeline.expected_key(path))  # fmt: skip
+    assert cli.main(["table", "x.yaml"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("| 6")] == ["| 60.00 | 60.00 | 93.25 | – + – |"]
+    assert lines[-1] == "2 of 3 runs are missing, 1 of them made under another config or code: snakemake --configfile x.yaml"
+    assert cli.main(["table", "nix.yaml"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

@@ -1,0 +1,47 @@
+"""The runs of a sweep as a Markdown table: each run, mean and deviation, and the seconds that synthesis and distillation took."""
+
+import re
+from pathlib import Path
+
+from .. import pipeline, spec
+from .runs import Group, Run, grouped
+
+HEAD = ("runs: top-1 %", "mean ± std", "agreement %", "synthesis + distillation, s")
+TOLD = re.compile(r"^(?:synthesize|distill): .*, (\d+(?:\.\d+)?) s$", re.MULTILINE)
+
+
+def seconds(artefact: Path) -> str:
+    """How long the step took that made an artefact, by its log: whole seconds, with a + where an interrupted step was
+    resumed and earlier ones are not in the log; a dash where there is no log (DVC keeps none).
+    """  # fmt: skip
+    root = spec.root_of(artefact).parent
+    log = root / "logs" / f"{artefact.relative_to(root)}.log"
+    text = log.read_text(errors="replace") if log.is_file() else ""
+    found = TOLD.search(text)
+    return f"{float(found[1]):,.0f}{'+' * ('resumes ' in text)}" if found else "–"
+
+
+def cost(run: Run) -> str:
+    """Seconds of synthesis + seconds of distillation."""
+    return " + ".join(seconds(pipeline.path_of(step, run.specs, spec.root_of(run.path))) for step in ("synthesize", "distill"))
+
+
+def table(runs: list[Run]) -> str:
+    """The runs as Markdown, a row for what differs in nothing but seeds; what all rows have in common stands above."""
+    groups = grouped(runs)
+    common = [name for name in spec.GROUPS if len({group.specs[name] for group in groups}) == 1]
+    differ = [name for name in spec.GROUPS if name not in common]
+    lines = [", ".join(f"{name} `{groups[0].specs[name]}`" for name in common), ""] if common else []
+    lines += [_row([*differ, *HEAD]), "|---" * (len(differ) + len(HEAD)) + "|"]
+    return "\n".join([*lines, *(_row(_cells(group, differ)) for group in groups)])
+
+
+def _cells(group: Group, differ):
+    yield from (f"`{group.specs[name]}`" for name in differ)
+    yield " ".join(f"{run.metrics['top1']:.2f}" for run in group.runs)
+    yield from (group.text(name, 2) for name in ("top1", "agreement"))
+    yield ", ".join(map(cost, group.runs))
+
+
+def _row(cells) -> str:
+    return f"| {' | '.join(cells)} |"
