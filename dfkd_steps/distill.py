@@ -13,30 +13,30 @@ from . import artefact, augment, distributed, generators, losses, networks, prio
 from .errors import UserError
 from .transfer_set import TransferSet
 
-HOLD = 4 << 30  # bytes of images that a GPU may hold; the rest of a larger set stays in its file
+HOLD = {"cpu": 256 << 20, "cuda": 4 << 30}  # bytes of a field that are held in memory; of a larger one rows are read
 AT_ONCE = 1000  # images that a student is asked about without learning from them
 
 
 class Images:
-    """The stored images by row. A GPU holds them; a CPU reads rows from the file, which the system keeps in memory."""
+    """The stored samples by row: held on the device field by field, unless a field is large; then read from the file."""
 
     def __init__(self, transfer: TransferSet, device):
-        self.transfer, self.device, self.held = transfer, device, None
-        if device.type != "cpu" and transfer.file["images"].nbytes <= HOLD:
-            self.held = torch.from_numpy(transfer.read("images")).to(device)
+        self.transfer, self.device, self.held = transfer, device, {}
 
     def __len__(self):
         return len(self.transfer)
 
     def __call__(self, rows):
         """Images (N,C,H,W) as float32 in [0,1]; rows: (N) on the device."""
-        if self.held is not None:
-            return training.to_float(self.held[rows])
         return training.to_float(self.field("images", rows))
 
     def field(self, name: str, rows):
         """Rows of any field, on the device."""
-        return torch.from_numpy(self.transfer.gather(name, rows.cpu().numpy())).to(self.device)
+        if self.transfer.file[name].nbytes > HOLD[self.device.type]:
+            return torch.from_numpy(self.transfer.gather(name, rows.cpu().numpy())).to(self.device)
+        if name not in self.held:
+            self.held[name] = torch.from_numpy(self.transfer.read(name)).to(self.device)
+        return self.held[name][rows]
 
 
 class Fresh:

@@ -16,7 +16,7 @@ from .pool import Pool
 
 
 @dataclass
-class GameConfig(LearnerConfig, TransferConfig):
+class GameConfig(LearnerConfig, generators.GeneratorConfig, TransferConfig):
     """The fields that these methods share."""
 
     rounds: int = opt(100, "rounds of `turns` turns; images are collected and progress is saved by rounds", lo=1)
@@ -25,12 +25,6 @@ class GameConfig(LearnerConfig, TransferConfig):
     steps_s: int = opt(5, "student steps in a turn", lo=1)
     same: bool = opt(False, "all student steps of a turn on the images of the turn's last generator step")
     train_batch: int = opt(256, "images in a step of either side", lo=2)
-    latent: int = opt(100, "length of the latent vector", lo=1)
-    width: int = opt(128, "channels of the generator", lo=2)
-    head: str = opt(
-        "normal", "end of the generator: sigmoid, or batch-normalised to the data's mean and std", choices=("sigmoid", "normal")
-    )
-    view: str = opt("none", "view that the generator's losses look at, drawn anew each step", choices=tuple(augment.VIEWS))
     lr_g: float = opt(1e-3, "peak learning rate of the generator (Adam); half a cosine over all rounds", above=0, hi=10)
     collect: float = opt(0.5, "images are kept from this share of the rounds, the last ones", above=0, hi=1)
     precision: str = opt("fp32", "bf16 = autocast", choices=("fp32", "bf16"))
@@ -58,7 +52,7 @@ class Game(Method):
         """A batch of images with its graph to the generator's weights."""
         latent, _ = self.maker.draw(self.config.train_batch, generator)
         with runtime.autocast(self.device, self.config.precision):
-            return self.maker(latent).float().contiguous(memory_format=torch.channels_last)
+            return self.maker(latent)
 
     def round(self, index: int):
         """``turns`` turns of both sides."""
@@ -71,8 +65,7 @@ class Game(Method):
                 if not config.same:
                     with torch.no_grad():
                         images = self.make(generator)
-                shown = augment.view(config.view_s, images, generator)
-                lost_s = self.learner.step(shown, progress).mean()
+                lost_s = self.learner.step(images, progress, generator).mean()
             sums += torch.stack([lost_g, lost_s])
         lost_g, lost_s = (sums / config.turns).tolist()
         require_finite(lost_g + lost_s, f"{config.method}: round {index + 1}", "lower lr_g or lr_s, or set clip_s")

@@ -8,8 +8,21 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from . import augment
+from .fields import opt
+
 HEADS = ("sigmoid", "normal")
 LARGEST = 1 << 16  # side, classes, latent, width: what a file may declare
+
+
+@dataclass
+class GeneratorConfig:
+    """The fields that a method's config needs for a generator that is trained once and kept."""
+
+    latent: int = opt(100, "length of the latent vector", lo=1)
+    width: int = opt(128, "channels of the generator", lo=2)
+    head: str = opt("normal", "end of the generator: sigmoid, or batch-normalised to the data's mean and std", choices=HEADS)
+    view: str = opt("none", "view that the generator's losses look at, drawn anew each step", choices=tuple(augment.VIEWS))
 
 
 @dataclass(frozen=True)
@@ -42,8 +55,8 @@ class Generator(nn.Module):
     """dense -> BN, [nearest x2, conv3, BN, leaky ReLU] as often as the image needs, conv3 -> head
     (DAFL, CMI, LS-GDFD: the same network but for its size, its head and what it is fed).
 
-    Latent vectors (N,latent) and, for a conditional generator, labels (N) -> images (N,C,H,W) in [0,1]. Images of any
-    size: up-sampling starts from a side of 4 to 8 and what is too much is cut off.
+    Latent vectors (N,latent) and, for a conditional generator, labels (N) -> images (N,C,H,W) in [0,1], fp32.
+    Images of any size: up-sampling starts from a side of 4 to 8 and what is too much is cut off.
     """
 
     def __init__(self, description: GeneratorDescription):
@@ -75,7 +88,8 @@ class Generator(nn.Module):
         for stage in self.stages:
             maps = stage(F.interpolate(maps, scale_factor=2.0))
         height, width = self.description.image_shape[1:]
-        made = self.last(maps)[..., :height, :width].float()
+        # In fp32 also where the rest is autocast: the losses look at these images through views.
+        made = self.last(maps)[..., :height, :width].float().contiguous(memory_format=torch.channels_last)
         if self.head_norm is None:
             return torch.sigmoid(made)
         made = self.head_norm(torch.tanh(made)) * self.std + self.mean

@@ -95,7 +95,7 @@ class Inversion(Method):
 
     def learn(self, rows, progress: float, generator, weights=None):
         """One student step on views of rows of the pool; returns the losses (N)."""
-        return self.learner.step(augment.view(self.config.view_s, self.pool.read(rows), generator), progress, weights)
+        return self.learner.step(self.pool.read(rows), progress, generator, weights)
 
     def progress(self, index: int, step: int) -> float:
         """The share of the student's training that is done, in [0,1)."""
@@ -140,7 +140,7 @@ def refine(maker, latent, loss_of, *, steps: int, lr_g: float, lr_z: float, prec
     best, least = None, torch.full((), float("inf"), device=latent.device)
     for step in range(steps):
         with runtime.autocast(latent.device, precision):
-            images = maker(latent).contiguous(memory_format=torch.channels_last)
+            images = maker(latent)
         loss = loss_of(images)
         better = loss.detach() < least
         # Chosen on the device: asking which is better would wait for it each step.

@@ -36,15 +36,16 @@ class Learner:
         plan = SimpleNamespace(optimizer=config.optimizer_s, lr=config.lr_s, weight_decay=config.weight_decay_s)
         self.optimizer, self.steps = training.optimizer(self.net, plan), 0
 
-    def step(self, images, progress: float, weights=None):
-        """One step on images (N,C,H,W); ``progress``: the share of the whole training that is done, in [0,1).
+    def step(self, images, progress: float, generator, weights=None):
+        """One step on views of images (N,C,H,W); ``progress``: the share of the whole training that is done, in [0,1).
 
-        weights (N): factors of the samples' losses. Returns the losses (N), detached, unweighted.
+        generator: draws the views. weights (N): factors of the samples' losses. Returns the losses (N), detached, unweighted.
         """
         self.net.train()
         # What dropout draws must not depend on what this process drew before, or a resumed run would be another.
         torch.manual_seed(runtime.seed_of(self.config.method, self.config.seed, "dropout", self.steps))
         self.steps += 1
+        images = augment.view(self.config.view_s, images, generator)
         with runtime.autocast(images.device, self.config.precision):
             with torch.no_grad():
                 asked = self.teacher(images).float()

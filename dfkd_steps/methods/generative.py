@@ -13,7 +13,7 @@ from .base import Method as Base
 
 
 @dataclass
-class Config(TransferConfig):
+class Config(generators.GeneratorConfig, TransferConfig):
     """Class-conditional generators, trained without any student to reproduce the teacher's normalisation statistics."""
 
     bn: float = objective.weight("bn", 1.0)
@@ -24,12 +24,6 @@ class Config(TransferConfig):
     rounds_each: int = opt(40, "rounds of `steps` steps for each member", lo=1)
     steps: int = opt(50, "generator steps in a round", lo=1)
     train_batch: int = opt(256, "images in a generator step", lo=2)
-    latent: int = opt(100, "length of the latent vector", lo=1)
-    width: int = opt(128, "channels of the generator", lo=2)
-    head: str = opt(
-        "normal", "end of the generator: sigmoid, or batch-normalised to the data's mean and std", choices=("sigmoid", "normal")
-    )
-    view: str = opt("none", "view that the losses look at, drawn anew each step", choices=tuple(augment.VIEWS))
     lr: float = opt(1e-3, "peak Adam step of the generator; half a cosine over its rounds", above=0, hi=10)
     precision: str = opt("fp32", "bf16 = autocast", choices=("fp32", "bf16"))
 
@@ -72,7 +66,7 @@ class Method(Base):
         for step in range(config.steps):
             latent, wanted = member.net.draw(config.train_batch, generator)
             with runtime.autocast(self.device, config.precision):
-                images = member.net(latent, wanted).float().contiguous(memory_format=torch.channels_last)
+                images = member.net(latent, wanted)
             loss = self.objective(augment.view(config.view, images, generator), wanted)
             progress = (own + step / config.steps) / config.rounds_each
             training.advance(member.net, member.optimizer, loss, training.half_cosine(config.lr, progress))

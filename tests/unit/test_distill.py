@@ -159,14 +159,17 @@ def test_the_teacher_is_asked_on_the_very_mixture(tmp_path, teacher, transfer, m
     assert len(by_student) == len(guide.asked) == 5 and all(a is b for a, b in zip(by_student, guide.asked))
 
 
-def test_rows_from_the_file_are_the_rows_that_are_held(transfer):
-    gathered, held = distill.Images(transfer, CPU), distill.Images(transfer, CPU)
-    assert gathered.held is None
-    held.held = torch.from_numpy(transfer.read("images"))
+def test_rows_from_the_file_are_the_rows_that_are_held(transfer, monkeypatch):
+    held, gathered = distill.Images(transfer, CPU), distill.Images(transfer, CPU)
     rows = torch.tensor([7, 0, 39, 7, 16])
-    assert torch.equal(gathered(rows), held(rows)) and gathered(rows).dtype == torch.float32 and len(held) == 40
-    assert gathered(rows).is_contiguous(memory_format=torch.channels_last)
-    assert torch.equal(gathered.field("labels", rows), torch.from_numpy(transfer.read("labels"))[rows])
+    shown, labels = held(rows), held.field("labels", rows)
+    assert sorted(held.held) == ["images", "labels"]
+    monkeypatch.setitem(distill.HOLD, "cpu", transfer.file["images"].nbytes - 1)
+    assert torch.equal(gathered(rows), shown) and shown.dtype == torch.float32 and len(held) == 40
+    assert torch.equal(gathered.field("labels", rows), labels)
+    assert sorted(gathered.held) == ["labels"]  # the images are larger than what may be held
+    assert shown.is_contiguous(memory_format=torch.channels_last) and gathered(rows).stride() == shown.stride()
+    assert torch.equal(labels, torch.from_numpy(transfer.read("labels"))[rows])
 
 
 def test_given_weights_are_those_of_the_rows(tmp_path, teacher, transfer, monkeypatch):

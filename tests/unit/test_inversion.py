@@ -98,7 +98,7 @@ def test_the_student_of_a_game_sees_the_same_images_or_new_ones(teacher, same, m
     )
     game, seen = methods.load("zskt").Method(made, teacher, [], CPU), []
 
-    def step(images, progress):
+    def step(images, progress, generator):
         seen.append((images.clone(), progress))
         assert not images.requires_grad
         return torch.zeros(len(images))

@@ -51,7 +51,7 @@ def test_one_step_of_sgd(teacher, images, kind, each_of, factors):
     made = Learner(config(loss_s=kind, lr_s=0.1), teacher, CPU)
     before, progress = weights_of(made), 0.25
     each, gradient = by_hand(Learner(config(), teacher, CPU), teacher, images, each_of, factors)
-    told = made.step(images, progress, factors)
+    told = made.step(images, progress, None, factors)
     close(told, each)  # the losses as they are, not weighted
     assert not told.requires_grad and not made.net.training
     lr = 0.05 * (1 + 0.5**0.5)  # half a cosine, a quarter of the way
@@ -62,16 +62,16 @@ def test_one_step_of_sgd(teacher, images, kind, each_of, factors):
 def test_clip_bounds_the_gradient(teacher, images):
     made = Learner(config(lr_s=1.0, clip_s=0.001), teacher, CPU)
     before = weights_of(made)
-    made.step(images, 0.0)
+    made.step(images, 0.0, None)
     assert (weights_of(made) - before).norm().item() == pytest.approx(0.0019, rel=1e-3)
 
 
 def test_it_learns_from_batches_in_train_mode_and_is_asked_in_eval_mode(teacher, images):
     made = Learner(config(), teacher, CPU)
     statistics = made.net.net.bn1.running_mean.clone()
-    made.step(images, 0.0)
+    made.step(images, 0.0, None)
     assert not torch.equal(made.net.net.bn1.running_mean, statistics) and not made.net.training
-    lost = [made.step(images, 0.5).mean() for _ in range(20)]
+    lost = [made.step(images, 0.5, None).mean() for _ in range(20)]
     assert lost[-1] < 0.7 * lost[0]
     assert not teacher.training and all(one.grad is None for one in teacher.parameters())
 
@@ -99,16 +99,16 @@ def test_resumes_to_the_bit(arch, kind):
         return made
 
     whole, part, resumed = fresh(), fresh(), fresh()
-    told = [whole.step(images, step / 4) for step in range(4)]
-    again = [part.step(images, step / 4) for step in range(2)]
+    told = [whole.step(images, step / 4, None) for step in range(4)]
+    again = [part.step(images, step / 4, None) for step in range(2)]
     resumed.restore(part.state())
-    again += [resumed.step(images, step / 4) for step in (2, 3)]
+    again += [resumed.step(images, step / 4, None) for step in (2, 3)]
     assert all(torch.equal(a, b) for a, b in zip(told, again))
     assert torch.equal(weights_of(whole), weights_of(resumed))
     if arch == "alexnet-half":  # each step drops other units
         still = fresh()
         still.config.lr_s = 1e-30
-        assert not torch.equal(still.step(images, 0.0), still.step(images, 0.0))
+        assert not torch.equal(still.step(images, 0.0, None), still.step(images, 0.0, None))
 
 
 def test_frozen_reaches_the_images_and_not_the_weights(teacher, images):
