@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dfkd_steps import config, fields, reference, spec
+from dfkd_steps import config, fields, reference, resolve, spec
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted(path for group in spec.GROUPS for path in (ROOT / "params" / group).glob("*.yaml"))
@@ -22,6 +22,16 @@ def test_every_file_loads_says_what_it_is_and_repeats_no_default(path):
         default = reference.default_of(item)
         if item.name in given and default != "???" and item.name != config.KIND_KEY.get(group):
             assert getattr(made, item.name) != default, f"{item.name} is the default already"
+
+
+SWEEPS = sorted((ROOT / "params/sweeps").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
+def test_every_sweep_names_runs_that_there_are(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    finals = resolve.finals(resolve.read(path))
+    assert path.read_text().startswith("# ") and finals and len(set(finals)) == len(finals)
 
 
 ALL = [(group, kind) for group in spec.GROUPS for kind in config.kinds(group)]
