@@ -88,6 +88,18 @@ def test_training_brings_the_loss_down(teacher):
     assert sum(told[-3:]) < 0.93 * sum(told[:3])
 
 
+@pytest.mark.parametrize("side", [64, 224])
+def test_large_images(side):
+    large = classifier(shape=(3, side, side))
+    made = method(large, members=1, n=4, batch=4, rounds_each=2, steps=2, width=4, train_batch=4, lr=0.02)
+    first, second = (float(made.round(index).removeprefix("member 0: ")) for index in range(2))
+    assert second < first
+    images = made.batch(0).images
+    assert (
+        images.shape == (4, 3, side, side) and images.min() >= 0 and images.max() <= 1 and not torch.equal(images[0], images[1])
+    )
+
+
 def test_a_loss_that_is_no_number_names_the_member(teacher):
     made = method(teacher)
     with torch.no_grad():
