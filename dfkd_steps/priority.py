@@ -8,7 +8,9 @@ EPS = 1e-3  # so that nothing is never drawn
 class Priorities:
     """One priority |delta| for each of N images, as in prioritised experience replay (arXiv 1511.05952); for SSD-KD
     (arXiv 2406.07876) a reconstruction: delta(x) = w(x) KL(T(x) || S(x)) at the last visit, P(x) ~ |delta| + eps,
-    w(x) = (N P(x))^-beta over its maximum. An image not visited yet has the largest priority there is.
+    w(x) = (N P(x))^-beta over its mean in the batch. An image not visited yet has the largest priority there is.
+
+    Over its maximum, as in replay, w is that of the best-known image: the better some are known, the smaller all steps.
     """
 
     def __init__(self, number: int, device, beta: float):
@@ -22,11 +24,11 @@ class Priorities:
         return weight / weight.sum()
 
     def draw(self, batch: int, generator, number: int | None = None):
-        """``batch`` rows of the first ``number`` images by priority, and their importance weights (batch), at most 1."""
+        """``batch`` rows of the first ``number`` images by priority, and their importance weights (batch), with mean 1."""
         chance = self.probabilities(number)
         rows = torch.multinomial(chance, batch, replacement=True, generator=generator)
         weights = (len(chance) * chance[rows]).pow(-self.beta)
-        return rows, weights / (len(chance) * chance.amin()).pow(-self.beta)
+        return rows, weights / weights.mean()
 
     def visited(self, rows, weights, losses):
         """The losses (batch) that rows had just now."""

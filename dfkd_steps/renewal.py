@@ -15,16 +15,16 @@ class Action:
 
 ACTIONS = (Action(0.0), Action(0.25), Action(0.5), Action(1.0), Action(1.0, easy=False))
 STATES = 3  # the student's loss on the buffer has fallen by more than a tenth, by less, or has risen since the last round
-STEP, DISCOUNT = 0.3, 0.5
+STEP, DISCOUNT, UNTRIED = 0.3, 0.5, 1.0
 
 
 class Agent:
     """Tabular Q-learning: the state is how the student gets on with the buffer, the reward is the gain in difficulty of
-    the buffer, less the price of the images made for it."""
+    the buffer, less the price of the images made for it. What was not tried yet in a state is taken to pay (UNTRIED)."""
 
     def __init__(self, explore: float, price: float):
         self.explore, self.price = explore, price
-        self.values = torch.zeros(STATES, len(ACTIONS))
+        self.values = torch.full((STATES, len(ACTIONS)), UNTRIED)
 
     @staticmethod
     def state_of(loss: float, last: float | None) -> int:

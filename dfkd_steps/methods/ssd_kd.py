@@ -28,7 +28,7 @@ class Config(FastConfig):
         "learnt", "when and what to renew: learnt by reward; all = a whole batch each round", choices=("learnt", "all")
     )
     explore: float = opt(0.2, "share of random renewals while learning which pay", lo=0, hi=1)
-    price: float = opt(0.05, "what a batch of new images costs, in units of the buffer's mean difficulty", lo=0, hi=10)
+    price: float = opt(0.0, "new images pay if they are harder than those they replace by this share of the mean", lo=0, hi=10)
 
 
 class Method(Meta):
@@ -84,7 +84,8 @@ class Method(Meta):
         before = self.difficulty(looked_at)
         if ACTIONS[action].share:
             self.renew(ACTIONS[action], self.invert(index, generator), index, generator)
-        gain = (self.difficulty(looked_at) - before) / max(before, 1e-12)
+        # By image renewed, not by image of the buffer, so that what pays does not depend on how large that is.
+        gain = (self.difficulty(looked_at) - before) / max(before, 1e-12) * config.n / config.batch
         told = self.study(index, generator)
         self.agent.learn(state, action, gain, self.last["state"])
         return f"{told}, renewed {ACTIONS[action].share:g}"

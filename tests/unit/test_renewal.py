@@ -37,9 +37,17 @@ def test_values_converge_to_those_of_a_constant_world():
     assert agent.values[0, 3].item() == pytest.approx(1 / (1 - DISCOUNT), rel=1e-3)
 
 
+def test_what_was_not_tried_yet_is_tried():
+    agent, taken = Agent(0.0, 0.0), []
+    for _ in ACTIONS:
+        taken.append(agent.choose(0, draw()))
+        agent.learn(0, taken[-1], gain=0.1, after=1)  # below UNTRIED
+    assert sorted(taken) == list(range(len(ACTIONS)))
+
+
 def test_it_takes_the_best_but_for_its_share_of_exploring():
     agent = Agent(0.25, 0.0)
-    agent.values[1, 3] = 1.0
+    agent.values[1, 3] = 2.0
     chosen = [agent.choose(1, generator) for generator in [draw()] for _ in range(2000)]
     counts = torch.tensor(chosen).bincount(minlength=len(ACTIONS)) / 2000
     others = 0.25 / len(ACTIONS)

@@ -123,7 +123,7 @@ def test_a_round_learns_from_what_it_did(full, monkeypatch):
     monkeypatch.setattr(full.agent, "learn", lambda *arguments: told.append(arguments))
     full.last = {"loss": 1e9, "state": 1}
     full.round(2)
-    assert told == [(1, 2, 0.5, 0)]  # in state 1, half a batch, half as hard again, and the loss fell
+    assert told == [(1, 2, 0.5 * 12 / 8, 0)]  # in state 1, half a batch of 8 into 12, half as hard again, and the loss fell
     assert (full.pool.generation == 2).sum() == round(ACTIONS[2].share * 8)
 
 
