@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from .. import pipeline, spec
-from .runs import Group, Run, grouped
+from .runs import Group, Run, constant, grouped
 
 HEAD = ("runs: top-1 %", "mean ± std", "agreement %", "synthesis + distillation, s")
 TOLD = re.compile(r"^(?:synthesize|distill): .*, (\d+(?:\.\d+)?) s$", re.MULTILINE)
@@ -29,7 +29,7 @@ def cost(run: Run) -> str:
 def table(runs: list[Run]) -> str:
     """The runs as Markdown, a row for what differs in nothing but seeds; what all rows have in common stands above."""
     groups = grouped(runs)
-    common = [name for name in spec.GROUPS if len({group.specs[name] for group in groups}) == 1]
+    common = constant(groups)
     differ = [name for name in spec.GROUPS if name not in common]
     lines = [", ".join(f"{name} `{groups[0].specs[name]}`" for name in common), ""] if common else []
     lines += [_row([*differ, *HEAD]), "|---" * (len(differ) + len(HEAD)) + "|"]

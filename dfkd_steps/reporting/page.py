@@ -7,11 +7,11 @@ from collections import Counter
 import jinja2
 import numpy as np
 
-from .. import __version__, spec
+from .. import __version__
 from ..errors import UserError, one_line
 from ..transfer_set import TransferSet, class_counts
 from . import figures
-from .runs import COLUMNS, Group, Run, baseline, grouped, without_seed
+from .runs import COLUMNS, Group, Run, baseline, constant, grouped, without_seed
 
 # A page of some 25 MB still opens on a phone. Characters of figures, as they stand in the page.
 SAMPLES_LIMIT = 12_000_000
@@ -54,7 +54,7 @@ def render(runs: list[Run], samples_limit=SAMPLES_LIMIT, details_limit=DETAILS_L
         runs=runs,
         groups=groups,
         columns=COLUMNS,
-        constant=[name for name in spec.GROUPS if len({group.specs[name] for group in groups}) == 1 < len(groups)],
+        constant=constant(groups) if len(groups) > 1 else [],
         panels=_panels(groups),
         datasets=sorted({run.specs["dataset"] for run in runs}),
         number_of={run.path: index for index, run in enumerate(runs)},

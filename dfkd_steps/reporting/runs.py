@@ -195,6 +195,11 @@ def grouped(runs: list[Run]) -> list[Group]:
     return [groups[key] for key in sorted(groups)]
 
 
+def constant(groups: list[Group]) -> list[str]:
+    """The spec groups in which all rows of a table agree."""
+    return [name for name in spec.GROUPS if len({group.specs[name] for group in groups}) == 1]
+
+
 def baseline(groups: list[Group]) -> Group | None:
     """The real-data group among those of one data set, teacher and student; not balanced, where there is a choice."""
     real = [group for group in groups if group.runs[0].origin == "real"]
