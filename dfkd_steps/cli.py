@@ -186,13 +186,14 @@ def show_spec(given):
 
 def show_table(given):
     """dfkd table [SWEEP]"""
-    from . import pipeline, resolve
+    from . import audit as walk
+    from . import resolve
     from .reporting import markdown, runs
 
     sweep = given.sweep or resolve.EXPERIMENT
     wanted = resolve.finals(resolve.read(sweep))
     there = runs.read([path for path in wanted if os.path.exists(path)])
-    current = [run for run in there if run.metrics.get("key") == pipeline.expected_key(str(run.path))]
+    current = [run for run in there if not walk.fault(run.path)]
     told = [markdown.table(current)] if current else []
     if lacking := len(wanted) - len(current):
         old = len(there) - len(current)
