@@ -27,6 +27,11 @@ class Step:
         """The output path with the groups as wildcards."""
         return "/".join(["results", *(f"{{{g}}}" for g in spec.GROUPS[: self.depth]), self.output])
 
+    @property
+    def log(self) -> str:
+        """The file that the step's rule logs to, with the groups as wildcards."""
+        return f"logs/{self.template}.log"
+
 
 STEPS = {
     "dataset": Step("dataset.h5", 1, "dataset", ()),

@@ -10,12 +10,10 @@ HEAD = ("runs: top-1 %", "mean ± std", "agreement %", "synthesis + distillation
 TOLD = re.compile(r"^(?:synthesize|distill): .*, (\d+(?:\.\d+)?) s$", re.MULTILINE)
 
 
-def seconds(artefact: Path) -> str:
-    """How long the step took that made an artefact, by its log: whole seconds, with a + where an interrupted step was
-    resumed and earlier ones are not in the log; a dash where there is no log (DVC keeps none).
+def seconds(log: Path) -> str:
+    """How long a step took, by its log: whole seconds, with a + where an interrupted step was resumed and earlier ones are not
+    in the log; a dash where there is no log (DVC keeps none).
     """  # fmt: skip
-    root = spec.root_of(artefact).parent
-    log = root / "logs" / f"{artefact.relative_to(root)}.log"
     text = log.read_text(errors="replace") if log.is_file() else ""
     found = TOLD.search(text)
     return f"{float(found[1]):,.0f}{'+' * ('resumes ' in text)}" if found else "–"
@@ -23,7 +21,8 @@ def seconds(artefact: Path) -> str:
 
 def cost(run: Run) -> str:
     """Seconds of synthesis + seconds of distillation."""
-    return " + ".join(seconds(pipeline.path_of(step, run.specs, spec.root_of(run.path))) for step in ("synthesize", "distill"))
+    root = spec.root_of(run.path).parent
+    return " + ".join(seconds(root / pipeline.STEPS[step].log.format(**run.specs)) for step in ("synthesize", "distill"))
 
 
 def table(runs: list[Run]) -> str:

@@ -1,7 +1,7 @@
 # What all rules share: names of files, config and code of a job, and what is to be made again.
 
 FILE = {name: step.template for name, step in pipeline.STEPS.items()}
-LOG = {name: f"logs/{path}.log" for name, path in FILE.items()}
+LOG = {name: step.log for name, step in pipeline.STEPS.items()}
 REPORT = "report/index.html"
 TABLE = "report/results.csv"
 SUMMARY = "report/summary.json"
