@@ -14,13 +14,16 @@ LEAVES, SMALLEST = 60, 0.03  # discs of an image, and the least radius as a shar
 CURVES, POINTS = 3, 24  # strokes of an image at most, and points that each is drawn by
 MAPS, PARTICLES, STEPS = 3, 512, 24  # of an iterated function system
 BLOCKS, COARSE = 5, 48  # rounded blocks of an object at most, and the side at which is seen how far it reaches
+THINGS, ROUGH = 3, 0.4  # objects in a scene at most, and how rough surfaces are at most, as a deviation
+WARM, GREEN = 0.2, 0.05  # deviations of the colours of scenes from warm to cold, and from green to magenta
 
 
 @dataclass
 class Config(TransferConfig):
-    """Dead leaves (overlapping discs), strokes (curves), objects (one in each image) or fractals (iterated function systems)."""
+    """Dead leaves (overlapping discs), strokes (curves), objects (one in each image), scenes (objects on a ground, in the colours
+    of photographs) or fractals (iterated function systems)."""
 
-    kind: str = opt("strokes", "what is drawn", choices=("leaves", "strokes", "objects", "fractals"))
+    kind: str = opt("strokes", "what is drawn", choices=("leaves", "strokes", "objects", "scenes", "fractals"))
 
 
 def _grid(height, width):
@@ -79,7 +82,8 @@ def objects(number, like, generator):
     channels, height, width = like.image_shape
     draw = lambda *size: torch.rand(number, *size, generator=generator)  # noqa: E731
     mirrored, softness = draw(1, 1) < 0.6, 0.03 + 0.05 * draw(1, 1)
-    blocks = _blocks(draw, channels, torch.randint(1, BLOCKS + 1, (number, 1, 1), generator=generator))
+    colour = lambda: 0.15 + 0.85 * draw(channels, 1, 1)  # noqa: E731
+    blocks = _blocks(draw, colour, torch.randint(1, BLOCKS + 1, (number, 1, 1), generator=generator))
 
     # Once coarsely, to see how far it reaches; then so that it fills the image, as it is or a little stretched.
     whole = [one.expand(number, -1, -1) for one in _centred(COARSE, COARSE)]
@@ -94,17 +98,17 @@ def objects(number, like, generator):
     return (colours * (cover * _surface(draw, height, width))[:, None]).clamp(0, 1)
 
 
-def _blocks(draw, channels, count):
+def _blocks(draw, new_colour, count):
     """What the blocks of objects are: middle and half sides (N,2), angle (N,1,1), how square (N,1,1), colour (N,C,1,1), whether
     it is there and whether it is cut out (N,1,1). Each has its middle somewhere in the one before."""
-    made, middle, sides, colour = [], 0.6 * (draw(2) - 0.5), 0.25 + 0.6 * draw(2), 0.15 + 0.85 * draw(channels, 1, 1)
+    made, middle, sides, colour = [], 0.6 * (draw(2) - 0.5), 0.25 + 0.6 * draw(2), new_colour()
     for place in range(BLOCKS):
         angle = torch.where(draw(1, 1) < 0.4, 0.0, (draw(1, 1) - 0.5) * math.pi)
         cut = (draw(1, 1) < 0.2) & (place > 0)
         made.append((middle, sides, angle, 2 * 4 ** draw(1, 1), colour, place < count, cut))
         middle = (middle + 2 * (draw(2) - 0.5) * sides).clamp(-0.9, 0.9)
         sides = 0.08 + 0.6 * draw(2) ** 1.5
-        colour = torch.where(draw(1, 1, 1) < 0.5, 0.15 + 0.85 * draw(channels, 1, 1), colour)
+        colour = torch.where(draw(1, 1, 1) < 0.5, new_colour(), colour)
     return made
 
 
@@ -148,6 +152,60 @@ def _surface(draw, height, width):
     return (slope + rough + some(0.3, 0.5) * phase.sin()).clamp_min(0.1)
 
 
+def scenes(number, like, generator):
+    """A ground of two parts and one to three objects on it, the last of them large and near the middle; all rough like 1/f
+    noise, objects lit from a side; colours that differ in brightness first, then from warm to cold. -> (number, C, H, W)."""
+    channels, height, width = like.image_shape
+    draw = lambda *size: torch.rand(number, *size, generator=generator)  # noqa: E731
+    rows, columns = _centred(height, width)
+
+    def colour():
+        tint = WARM * normal() * torch.tensor([1.0, 0.0, -1.0]) + GREEN * normal() * torch.tensor([0.5, -1.0, 0.5])
+        grey = draw(1, 1, 1).expand(-1, channels, -1, -1)
+        return (grey + tint[:, :, None, None]).clamp(0, 1) if channels == 3 else grey
+
+    def normal():
+        return torch.randn(number, 1, generator=generator)
+
+    def rough():
+        return ROUGH * draw(1, 1, 1) ** 1.5 * _texture(draw, height, width)
+
+    # Where one part of the ground ends and the other begins, as a rule nearly level.
+    angle = (draw(1, 1) - 0.5) * math.pi * torch.where(draw(1, 1) < 0.6, 0.15, 1.0)
+    beyond = rows * angle.cos() + columns * angle.sin() - 1.6 * (draw(1, 1) - 0.5)
+    part = torch.sigmoid(beyond / (0.02 * 60 ** draw(1, 1)))[:, None]
+    images = (colour() + rough()) * (1 - part) + (colour() + rough()) * part
+    count = torch.randint(1, THINGS + 1, (number, 1, 1), generator=generator)
+    for place in reversed(range(THINGS)):
+        smaller, far = (0.5 + 1.3 * draw(1, 1), 0.7) if place == 0 else (5 ** draw(1, 1), 2.0)
+        mirrored, softness = draw(1, 1) < 0.5, (0.02 + 0.05 * draw(1, 1)) * smaller
+        blocks = _blocks(draw, colour, torch.randint(1, BLOCKS + 1, (number, 1, 1), generator=generator))
+        down, right = (smaller * (line - far * (draw(1, 1) - 0.5)) for line in (rows, columns))
+        turn = (draw(1, 1) - 0.5) * math.pi * torch.where(draw(1, 1) < 0.7, 0.2, 1.0)
+        down, right = down * turn.cos() - right * turn.sin(), down * turn.sin() + right * turn.cos()
+        colours, cover = _assembled(blocks, down, right, mirrored, softness)
+        light = 1 + 0.9 * ((draw(1, 1) - 0.5) * down + (draw(1, 1) - 0.5) * right)
+        cover = (cover * (place < count))[:, None]
+        images = images + cover * (colours * light[:, None] + rough() - images)
+    blurred = F.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
+    return torch.lerp(images, blurred, 0.6 * draw(1, 1, 1)).clamp(0, 1)
+
+
+def _texture(draw, height, width):
+    """Noise of which finer octaves are weaker, more or less, turned and drawn out; mean 0, deviation 1. -> (N,1,H,W)."""
+    side, weaker, total = max(height, width), 0.2 + 1.2 * draw(1, 1, 1), 0
+    for cells in (2**octave for octave in range(2, max(side.bit_length(), 3))):
+        grid = F.interpolate(draw(1, cells, cells) - 0.5, (side, side), mode="bilinear", align_corners=False)
+        total = total + grid * (cells / 4) ** -weaker
+    angle, along, across = 2 * math.pi * draw(1), *(torch.exp(-1.2 * draw(1)) for _ in range(2))
+    none = torch.zeros_like(angle)
+    turned = torch.stack([along * angle.cos(), -across * angle.sin(), none, along * angle.sin(), across * angle.cos(), none], 2)
+    places = F.affine_grid(turned.view(-1, 2, 3), (len(total), 1, height, width), align_corners=False)
+    found = F.grid_sample(total, places, padding_mode="reflection", align_corners=False)
+    std, mean = torch.std_mean(found, (2, 3), correction=0, keepdim=True)
+    return (found - mean) / std.clamp_min(1e-6)
+
+
 def fractals(number, like, generator):
     """Attractors of random contracting affine maps, by the density of particles; each image stretched to [0,1].
     -> (number, C, H, W)."""
@@ -174,7 +232,7 @@ def fractals(number, like, generator):
     return density * (colour / colour.amax(1, keepdim=True))
 
 
-KINDS = {"leaves": leaves, "strokes": strokes, "objects": objects, "fractals": fractals}
+KINDS = {"leaves": leaves, "strokes": strokes, "objects": objects, "scenes": scenes, "fractals": fractals}
 
 
 class Method(Base):

@@ -39,3 +39,23 @@ def test_half_of_the_objects_are_symmetric_in_outline():
     there = drawn("objects", 1000).amax(1) > 0.02
     same = (there == there.flip(2)).float().mean((1, 2)) > 0.97
     assert 0.5 < same.float().mean() < 0.9
+
+
+def test_colours_of_scenes_differ_in_brightness_before_tint_and_in_warmth_before_green():
+    red, green, blue = drawn("scenes", shape=(3, 32, 32)).mean((2, 3)).unbind(1)
+    brightness, warmth, magenta = ((red + green + blue) / 3).std(), (red - blue).std(), (red / 2 + blue / 2 - green).std()
+    assert brightness > 0.1 and brightness > 2 * magenta and warmth > 2 * magenta > 0.02
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 1), (1, 2, 2), (2, 5, 5), (3, 224, 224)])
+def test_scenes_of_any_size(shape):
+    images = drawn("scenes", 4, shape)
+    assert images.shape == (4, *shape) and torch.isfinite(images).all() and len(images.flatten(1).unique(dim=0)) == 4
+
+
+def test_textures_have_a_scale_and_finer_detail_is_weaker():
+    texture = procedural._texture(lambda *size: torch.rand(300, *size, generator=torch.Generator().manual_seed(0)), 32, 32)
+    assert texture.shape == (300, 1, 32, 32)
+    assert texture.mean((2, 3)).abs().max() < 1e-4 and (texture.std((2, 3), correction=0) - 1).abs().max() < 1e-3
+    power = torch.fft.rfft2(texture).abs().square().mean((0, 1))
+    assert power[1:5, 1:5].mean() > 10 * power[8:16, 8:16].mean() > 0
