@@ -10,13 +10,6 @@ from .base import Batch, TransferConfig
 from .base import Method as Base
 
 
-@dataclass
-class Config(TransferConfig):
-    """Images of noise, nothing optimised: uniform, Gaussian (the teacher's mean and std), or smooth (low-pass)."""
-
-    kind: str = opt("uniform", "distribution of the pixels", choices=("uniform", "gaussian", "smooth"))
-
-
 def uniform(number, like, generator):
     """Each value uniform in [0,1], for a network's ``Description``. -> (number, C, H, W)."""
     return torch.rand(number, *like.image_shape, generator=generator)
@@ -42,6 +35,13 @@ def smooth(number, like, generator):
 
 
 KINDS = {"uniform": uniform, "gaussian": gaussian, "smooth": smooth}
+
+
+@dataclass
+class Config(TransferConfig):
+    """Images of noise, nothing optimised: uniform, Gaussian (the teacher's mean and std), or smooth (low-pass)."""
+
+    kind: str = opt("uniform", "distribution of the pixels", choices=tuple(KINDS))
 
 
 class Method(Base):

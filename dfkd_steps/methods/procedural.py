@@ -18,14 +18,6 @@ THINGS, ROUGH = 3, 0.4  # objects in a scene at most, and how rough surfaces are
 WARM, GREEN = 0.2, 0.05  # deviations of the colours of scenes from warm to cold, and from green to magenta
 
 
-@dataclass
-class Config(TransferConfig):
-    """Dead leaves (overlapping discs), strokes (curves), objects (one in each image), scenes (objects on a ground, in the colours
-    of photographs) or fractals (iterated function systems)."""
-
-    kind: str = opt("strokes", "what is drawn", choices=("leaves", "strokes", "objects", "scenes", "fractals"))
-
-
 def _grid(height, width):
     """Pixel centres as shares of the sides: vertical (H,1), horizontal (1,W)."""
     return ((torch.arange(height) + 0.5) / height)[:, None], ((torch.arange(width) + 0.5) / width)[None, :]
@@ -167,11 +159,14 @@ def scenes(number, like, generator):
     def normal():
         return torch.randn(number, 1, generator=generator)
 
+    def lean(share, level):
+        return (draw(1, 1) - 0.5) * math.pi * torch.where(draw(1, 1) < share, level, 1.0)
+
     def rough():
         return ROUGH * draw(1, 1, 1) ** 1.5 * _texture(draw, height, width)
 
     # Where one part of the ground ends and the other begins, as a rule nearly level.
-    angle = (draw(1, 1) - 0.5) * math.pi * torch.where(draw(1, 1) < 0.6, 0.15, 1.0)
+    angle = lean(0.6, 0.15)
     beyond = rows * angle.cos() + columns * angle.sin() - 1.6 * (draw(1, 1) - 0.5)
     part = torch.sigmoid(beyond / (0.02 * 60 ** draw(1, 1)))[:, None]
     images = (colour() + rough()) * (1 - part) + (colour() + rough()) * part
@@ -181,7 +176,7 @@ def scenes(number, like, generator):
         mirrored, softness = draw(1, 1) < 0.5, (0.02 + 0.05 * draw(1, 1)) * smaller
         blocks = _blocks(draw, colour, torch.randint(1, BLOCKS + 1, (number, 1, 1), generator=generator))
         down, right = (smaller * (line - far * (draw(1, 1) - 0.5)) for line in (rows, columns))
-        turn = (draw(1, 1) - 0.5) * math.pi * torch.where(draw(1, 1) < 0.7, 0.2, 1.0)
+        turn = lean(0.7, 0.2)
         down, right = down * turn.cos() - right * turn.sin(), down * turn.sin() + right * turn.cos()
         colours, cover = _assembled(blocks, down, right, mirrored, softness)
         light = 1 + 0.9 * ((draw(1, 1) - 0.5) * down + (draw(1, 1) - 0.5) * right)
@@ -233,6 +228,14 @@ def fractals(number, like, generator):
 
 
 KINDS = {"leaves": leaves, "strokes": strokes, "objects": objects, "scenes": scenes, "fractals": fractals}
+
+
+@dataclass
+class Config(TransferConfig):
+    """Dead leaves (overlapping discs), strokes (curves), objects (one in each image), scenes (objects on a ground, in the colours
+    of photographs) or fractals (iterated function systems)."""
+
+    kind: str = opt("strokes", "what is drawn", choices=tuple(KINDS))
 
 
 class Method(Base):
