@@ -1,21 +1,45 @@
 """AlexNet in the CIFAR form of zero-shot distillation (arXiv 1905.08114): 1.66 M parameters, 0.42 M at half width."""
 
+import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 from ..errors import UserError
 
 
-class LocalResponseNorm(nn.Module):
-    """a / (1 + 1e-4 s)^0.75, s = sum of a^2 over five neighbouring channels; the constants of the method's public code.
+class _Normalise(torch.autograd.Function):
+    """y = x u^-3/4, u = 1 + 1e-4 N(x^2), N the sum over five neighbouring channels: a 1x1 convolution with a band of ones.
 
-    Not nn.LocalResponseNorm: that averages with avg_pool3d, which has no deterministic gradient on a GPU.
+    The gradient is written down, dx = g u^-3/4 - 1.5e-4 x N(g x u^-7/4): autograd's takes twice the time on a CPU. Not
+    nn.LocalResponseNorm: that averages with avg_pool3d, which is slower still and has no deterministic gradient on a GPU.
     """
 
+    @staticmethod
+    def forward(ctx, x):
+        channels = x.shape[1]
+        band = x.new_ones(channels, channels).tril(2).triu(-2)[:, :, None, None]
+        near = F.conv2d(x * x, band).float()  # float: bf16 loses 1e-4 beside 1
+        root = near.mul_(1e-4).add_(1).rsqrt_()
+        scale = root * root.sqrt()
+        steep = root.square_().mul_(scale).to(x.dtype)
+        scale = scale.to(x.dtype)
+        ctx.save_for_backward(x, band, scale, steep)
+        return x * scale
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, g):
+        x, band, scale, steep = ctx.saved_tensors
+        near = F.conv2d(g * x * steep, band)
+        return torch.addcmul(near.mul_(x).mul_(-1.5e-4), g, scale)
+
+
+class LocalResponseNorm(nn.Module):
+    """a / (1 + 1e-4 s)^0.75, s = sum of a^2 over five neighbouring channels; the constants of the method's public code."""
+
     def forward(self, x):
-        channels, squares = x.shape[1], F.pad(x.float().square(), (0, 0, 0, 0, 2, 2))  # float: bf16 loses 1e-4 beside 1
-        near = sum(squares[:, start : start + channels] for start in range(5))
-        return (x * (1 + 1e-4 * near) ** -0.75).to(x.dtype)
+        return _Normalise.apply(x)
 
 
 def build(num_classes: int, image_shape, width: float = 1.0):

@@ -97,9 +97,12 @@ def test_option_a_has_no_parameters_and_keeps_every_second_pixel():
 
 
 def test_response_norm_is_that_of_torch():
-    x = torch.randn(2, 12, 5, 5, generator=torch.Generator().manual_seed(0)) * 30
-    # torch divides its alpha by the size of the window
-    assert torch.allclose(LocalResponseNorm()(x), F.local_response_norm(x, 5, alpha=5e-4, beta=0.75, k=1.0), rtol=1e-5)
+    x, gradient = torch.randn(2, 2, 12, 5, 5, generator=torch.Generator().manual_seed(0)) * 30
+    x.requires_grad_()
+    ours, torchs = LocalResponseNorm()(x), F.local_response_norm(x, 5, alpha=5e-4, beta=0.75, k=1.0)  # it divides alpha by 5
+    assert torch.allclose(ours, torchs, rtol=1e-5)
+    for_ours, for_torchs = (torch.autograd.grad(y, x, gradient)[0] for y in (ours, torchs))
+    assert torch.allclose(for_ours, for_torchs, rtol=1e-5, atol=1e-5)
 
 
 def test_larger_images_fit_the_deep_ones():
