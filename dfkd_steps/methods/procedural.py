@@ -12,6 +12,7 @@ from .base import Method as Base
 
 LEAVES, SMALLEST = 60, 0.03  # discs of an image, and the least radius as a share of its side
 CURVES, POINTS = 3, 24  # strokes of an image at most, and points that each is drawn by
+LINES, DOTS = 4, 48  # the same of glyphs, which reach further
 MAPS, PARTICLES, STEPS = 3, 512, 24  # of an iterated function system
 BLOCKS, COARSE = 5, 48  # rounded blocks of an object at most, and the side at which is seen how far it reaches
 THINGS, ROUGH = 3, 0.4  # objects in a scene at most, and how rough surfaces are at most, as a deviation
@@ -66,6 +67,54 @@ def strokes(number, like, generator):
         cover = cover * (curve < number_drawn)[:, None, None]
         images = images + cover[:, None] * (colour - images)
     return images
+
+
+def glyphs(number, like, generator):
+    """What a pen writes: one to four lines and curves, most of them joined, that reach through most of the image; as a rule white
+    on black. -> (number, C, H, W)."""
+    channels, height, width = like.image_shape
+    draw = lambda *size: torch.rand(number, *size, generator=generator)  # noqa: E731
+    points = _written(draw)
+    count = 1 + (LINES * draw(1).sqrt()).long()  # seven in sixteen have all lines, one in sixteen has one
+    there = (torch.arange(LINES) < count).repeat_interleave(DOTS, 1)
+
+    # So that they fill a part of the image, as they are or a little stretched, in the middle or a little off it.
+    spans = [_span(there, one) for one in points.unbind(2)]
+    longest, stretched, filled = torch.maximum(spans[0][1], spans[1][1]), 0.5 * draw(1, 1), 0.4 + 0.5 * draw(1, 1)
+    places = [
+        (one[..., None] - middle) * filled / (half**stretched * longest ** (1 - stretched)) + (1 - filled) * (draw(1, 1) - 0.5)
+        for one, (middle, half) in zip(points.unbind(2), spans)
+    ]
+    rows, columns = _centred(height, width)
+    nearest = torch.full((number, height, width), math.inf)
+    for down, right, drawn in zip(*(one.unbind(1) for one in (*places, there[..., None, None]))):
+        away = (rows - down[:, None]).square() + (columns - right[:, None]).square()
+        nearest = torch.where(drawn, torch.minimum(nearest, away), nearest)
+    thickness, softness = 0.02 + 0.12 * draw(1, 1), 0.03 + 0.1 * draw(1, 1)
+    cover = ((thickness + softness - nearest.sqrt()) / softness).clamp(0, 1)[:, None]
+    ground = torch.where(draw(1, 1, 1) < 0.9, 0.0, draw(channels, 1, 1))
+    colour = torch.where(draw(1, 1, 1) < 0.85, 1.0, draw(channels, 1, 1))
+    return ground + cover * (colour - ground)
+
+
+def _written(draw):
+    """Points (N,LINES*DOTS,2) along lines and curves (quadratic Bezier), DOTS of each: one begins as a rule where the one before
+    ended, goes on without a corner or turns, and ends anywhere or where the first began."""
+    along = torch.linspace(0, 1, DOTS)[:, None]
+    place = lambda: 2 * draw(2) - 1  # noqa: E731
+    begin, middle = place(), 1.6 * place()
+    last, crossed, points = begin, begin, []
+    for _ in range(LINES):
+        chance = draw(1)
+        first = torch.where(chance < 0.75, last, torch.where(chance < 0.9, crossed, place()))
+        onwards = last + (0.3 + draw(1)) * (last - middle)
+        last = torch.where(draw(1) < 0.25, begin, place())
+        middle = torch.where(draw(1) < 0.6, onwards, 1.3 * place())
+        middle = torch.where(draw(1) < 0.2, (first + last) / 2, middle)  # a straight line
+        ends = [one[:, None] for one in (first, middle, last)]
+        points.append(torch.lerp(torch.lerp(*ends[:2], along), torch.lerp(*ends[1:], along), along))
+        crossed = points[-1][:, DOTS // 2]
+    return torch.cat(points, 1)
 
 
 def objects(number, like, generator):
@@ -227,13 +276,13 @@ def fractals(number, like, generator):
     return density * (colour / colour.amax(1, keepdim=True))
 
 
-KINDS = {"leaves": leaves, "strokes": strokes, "objects": objects, "scenes": scenes, "fractals": fractals}
+KINDS = {"leaves": leaves, "strokes": strokes, "glyphs": glyphs, "objects": objects, "scenes": scenes, "fractals": fractals}
 
 
 @dataclass
 class Config(TransferConfig):
-    """Dead leaves (overlapping discs), strokes (curves), objects (one in each image), scenes (objects on a ground, in the colours
-    of photographs) or fractals (iterated function systems)."""
+    """Dead leaves (overlapping discs), strokes (curves), glyphs (as a pen writes), objects (one in each image), scenes (objects
+    on a ground, in the colours of photographs) or fractals (iterated function systems)."""
 
     kind: str = opt("strokes", "what is drawn", choices=tuple(KINDS))
 

@@ -41,6 +41,31 @@ def test_half_of_the_objects_are_symmetric_in_outline():
     assert 0.5 < same.float().mean() < 0.9
 
 
+def test_glyphs_are_white_on_black_as_a_rule_and_reach_through_most_of_their_image():
+    images = drawn("glyphs", 1000)[:, 0]
+    black = images.flatten(1).median(1).values == 0
+    white = images.amax((1, 2)) > 0.9
+    assert 0.8 < black.float().mean() < 0.99 and 0.75 < white[black].float().mean() < 0.99
+    there = images[black & white] > 0.3
+    height, width = there.any(2).sum(1) / 28, there.any(1).sum(1) / 28
+    longest = torch.maximum(height, width)
+    assert (longest > 0.3).float().mean() > 0.97 and 0.6 < longest.median() < 0.9
+    assert torch.minimum(height, width).median() > 0.35  # they are no mere lines
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_glyph_has_one_colour_on_one_ground(channels):
+    images = drawn("glyphs", 50, (channels, 28, 28)).flatten(2)
+    ground, colour = (
+        images[:, :, :1],
+        images.gather(2, (images - images[:, :, :1]).abs().sum(1).argmax(1)[:, None, None].expand(-1, channels, 1)),
+    )
+    along = ((images - ground) * (colour - ground)).sum(1, keepdim=True) / (colour - ground).square().sum(
+        1, keepdim=True
+    ).clamp_min(1e-6)
+    assert torch.allclose(images, ground + along * (colour - ground), atol=1e-3)
+
+
 def test_colours_of_scenes_differ_in_brightness_before_tint_and_in_warmth_before_green():
     red, green, blue = drawn("scenes", shape=(3, 32, 32)).mean((2, 3)).unbind(1)
     brightness, warmth, magenta = ((red + green + blue) / 3).std(), (red - blue).std(), (red / 2 + blue / 2 - green).std()
