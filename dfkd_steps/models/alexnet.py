@@ -21,16 +21,15 @@ class _Normalise(torch.autograd.Function):
         band = x.new_ones(channels, channels).tril(2).triu(-2)[:, :, None, None]
         near = F.conv2d(x * x, band).float()  # float: bf16 loses 1e-4 beside 1
         root = near.mul_(1e-4).add_(1).rsqrt_()
-        scale = root * root.sqrt()
-        steep = root.square_().mul_(scale).to(x.dtype)
-        scale = scale.to(x.dtype)
-        ctx.save_for_backward(x, band, scale, steep)
+        scale = (root * root.sqrt()).to(x.dtype)
+        ctx.save_for_backward(x, band, root, scale)
         return x * scale
 
     @staticmethod
     @once_differentiable
     def backward(ctx, g):
-        x, band, scale, steep = ctx.saved_tensors
+        x, band, root, scale = ctx.saved_tensors
+        steep = root.square().mul_(scale).to(x.dtype)
         near = F.conv2d(g * x * steep, band)
         return torch.addcmul(near.mul_(x).mul_(-1.5e-4), g, scale)
 

@@ -56,13 +56,11 @@ def test_glyphs_are_white_on_black_as_a_rule_and_reach_through_most_of_their_ima
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_glyph_has_one_colour_on_one_ground(channels):
     images = drawn("glyphs", 50, (channels, 28, 28)).flatten(2)
-    ground, colour = (
-        images[:, :, :1],
-        images.gather(2, (images - images[:, :, :1]).abs().sum(1).argmax(1)[:, None, None].expand(-1, channels, 1)),
-    )
-    along = ((images - ground) * (colour - ground)).sum(1, keepdim=True) / (colour - ground).square().sum(
-        1, keepdim=True
-    ).clamp_min(1e-6)
+    ground = images[:, :, :1]
+    furthest = (images - ground).abs().sum(1).argmax(1)
+    colour = images.gather(2, furthest[:, None, None].expand(-1, channels, 1))
+    along = ((images - ground) * (colour - ground)).sum(1, keepdim=True)
+    along = along / (colour - ground).square().sum(1, keepdim=True).clamp_min(1e-6)
     assert torch.allclose(images, ground + along * (colour - ground), atol=1e-3)
 
 
