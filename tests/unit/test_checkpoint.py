@@ -1,5 +1,7 @@
 """Checkpoints: what was saved comes back under its key; anything else is a fresh start that says so."""
 
+import pickle
+
 import pytest
 import torch
 
@@ -33,7 +35,7 @@ def test_saving_replaces_and_leaves_nothing_beside(path):
 
 
 def test_a_save_that_fails_leaves_the_last_one(path):
-    with pytest.raises(Exception, match="pickle"):
+    with pytest.raises((AttributeError, pickle.PicklingError)):  # depends on the version of Python
         checkpoint.save(path, "key", state=lambda: None)
     assert checkpoint.load(path, "key")["rounds"] == 4
 
