@@ -63,16 +63,25 @@ def last_linear(net: nn.Module, image_shape) -> nn.Linear:
 def feeding(net: nn.Module, image_shape):
     """The layer whose units enter the classifier: (convolution or linear layer, BatchNorm after it or None, whether they
     are rectified on the way); None where no layer has as many units as the classifier takes.
+
+    A projection in a shortcut is not taken for it: what enters it entered another layer before.
     """
     last, seen, entering = last_linear(net, image_shape), [], []
+    used = []  # what entered a layer of the main path, or left one of a shortcut; with versions, since += keeps the tensor
     modules = [one for one in net.modules() if isinstance(one, (nn.Linear, nn.Conv2d, nn.modules.batchnorm._BatchNorm))]
     images = torch.rand(64, *image_shape, generator=torch.Generator().manual_seed(0)).to(next(net.parameters()).device)
 
     def keep(module, inputs, output):
         if module is last:
             entering.append(inputs[0])
-        elif not entering and (module.weight is not None and len(module.weight) == last.in_features):
-            seen.append(module)
+        elif not entering:
+            shortcut = any(one is inputs[0] and one._version == version for one, version in used)
+            if shortcut:
+                used.append((output, output._version))
+            elif isinstance(module, (nn.Linear, nn.Conv2d)):
+                used.append((inputs[0], inputs[0]._version))
+            if not shortcut and module.weight is not None and len(module.weight) == last.in_features:
+                seen.append(module)
 
     with _probing(net), hooked(modules, keep):
         net(images)

@@ -19,6 +19,7 @@ FEEDING = {
     "lenet5-conv": ((1, 32, 32), "9", None, True),
     "alexnet-half": ((3, 32, 32), "25", "28", False),  # BatchNorm comes after the ReLU
     "resnet8": ((3, 8, 8), "layer3.0.conv2", "layer3.0.bn2", True),
+    "resnet8-b": ((3, 8, 8), "layer3.0.conv2", "layer3.0.bn2", True),  # and not the projection, which is called after it
     "resnet20-b": ((3, 8, 8), "layer3.2.conv2", "layer3.2.bn2", True),
     "resnet18": ((3, 8, 8), "layer4.1.conv2", "layer4.1.bn2", True),
     "wrn16-1": ((1, 8, 8), "stages.5.conv2", "bn", True),
@@ -56,6 +57,27 @@ def test_batchnorm_without_a_shift_has_no_mean_to_give():
 def test_batchnorm_before_the_layer_is_not_of_it():
     net = sequence(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3))
     assert probe.feeding(net, (1, 2, 2)) == (net[3], None, True)
+
+
+@pytest.mark.parametrize("first", ["path", "shortcut"])
+def test_a_shortcut_is_not_the_layer_whatever_is_called_first_or_added_in_place(first):
+    class Residual(nn.Module):
+        def __init__(self, inside):
+            super().__init__()
+            torch.manual_seed(0)
+            self.shortcut = nn.Sequential(nn.Linear(inside, 6, bias=False), nn.BatchNorm1d(6))
+            self.path = nn.Sequential(nn.Linear(inside, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 6), nn.BatchNorm1d(6))
+
+        def forward(self, images):
+            one, other = (self.path, self.shortcut) if first == "path" else (self.shortcut, self.path)
+            before, total = one(images), other(images)
+            total += before
+            return total.relu_()
+
+    net = sequence(Residual(4), Residual(6), nn.Linear(6, 3))
+    assert probe.feeding(net, (1, 2, 2)) == (net[2].path[3], net[2].path[4], True)
+    net = sequence(Residual(4), nn.Linear(6, 6), nn.Linear(6, 3))
+    assert probe.feeding(net, (1, 2, 2)) == (net[2], None, False)  # it takes the sum, not what the shortcut gave
 
 
 def test_no_layer_has_the_units_of_the_classifier():
