@@ -13,6 +13,7 @@ from .base import Method as Base
 LEAVES, SMALLEST = 60, 0.03  # discs of an image, and the least radius as a share of its side
 CURVES, POINTS = 3, 24  # strokes of an image at most, and points that each is drawn by
 LINES, DOTS = 4, 48  # the same of glyphs, which reach further
+ARCS = 0.5  # share of the lines of glyphs that are arcs of ellipses
 MAPS, PARTICLES, STEPS = 3, 512, 24  # of an iterated function system
 BLOCKS, COARSE = 5, 48  # rounded blocks of an object at most, and the side at which is seen how far it reaches
 THINGS, ROUGH = 3, 0.4  # objects in a scene at most, and how rough surfaces are at most, as a deviation
@@ -70,12 +71,12 @@ def strokes(number, like, generator):
 
 
 def glyphs(number, like, generator):
-    """What a pen writes: one to four lines and curves, most of them joined, that reach through most of the image; as a rule white
-    on black. -> (number, C, H, W)."""
+    """What a pen writes: one to four lines, curves and arcs, most of them joined, that reach through most of the image; as a rule
+    white on black. -> (number, C, H, W)."""
     channels, height, width = like.image_shape
     draw = lambda *size: torch.rand(number, *size, generator=generator)  # noqa: E731
     points = _written(draw)
-    count = 1 + (LINES * draw(1).sqrt()).long()  # seven in sixteen have all lines, one in sixteen has one
+    count = 1 + (LINES * draw(1)).long()
     there = (torch.arange(LINES) < count).repeat_interleave(DOTS, 1)
 
     # So that they fill a part of the image, as they are or a little stretched, in the middle or a little off it.
@@ -98,23 +99,34 @@ def glyphs(number, like, generator):
 
 
 def _written(draw):
-    """Points (N,LINES*DOTS,2) along lines and curves (quadratic Bezier), DOTS of each: one begins as a rule where the one before
-    ended, goes on without a corner or turns, and ends anywhere or where the first began."""
+    """Points (N,LINES*DOTS,2) along lines, curves (quadratic Bezier) and arcs of ellipses, DOTS of each: one begins as a rule
+    where the one before ended, goes on without a corner or turns, and ends anywhere; curves also where the first one began."""
     along = torch.linspace(0, 1, DOTS)[:, None]
     place = lambda: 2 * draw(2) - 1  # noqa: E731
-    begin, middle = place(), 1.6 * place()
+    begin, heading = place(), place()
     last, crossed, points = begin, begin, []
     for _ in range(LINES):
-        chance = draw(1)
+        chance, smooth = draw(1), draw(1) < 0.6
         first = torch.where(chance < 0.75, last, torch.where(chance < 0.9, crossed, place()))
-        onwards = last + (0.3 + draw(1)) * (last - middle)
-        last = torch.where(draw(1) < 0.25, begin, place())
-        middle = torch.where(draw(1) < 0.6, onwards, 1.3 * place())
-        middle = torch.where(draw(1) < 0.2, (first + last) / 2, middle)  # a straight line
-        ends = [one[:, None] for one in (first, middle, last)]
-        points.append(torch.lerp(torch.lerp(*ends[:2], along), torch.lerp(*ends[1:], along), along))
-        crossed = points[-1][:, DOTS // 2]
+        end = torch.where(draw(1) < 0.25, begin, place())
+        middle = torch.where(smooth, first + (0.3 + draw(1)) * heading, 1.3 * place())
+        middle = torch.where(draw(1) < 0.2, (first + end) / 2, middle)  # a straight line
+        ends = [one[:, None] for one in (first, middle, end)]
+        curve = torch.lerp(torch.lerp(*ends[:2], along), torch.lerp(*ends[1:], along), along)
+        points.append(torch.where(draw(1, 1) < ARCS, first[:, None] + _arc(draw, along, heading, smooth), curve))
+        last, crossed = points[-1][:, -1], points[-1][:, DOTS // 2]
+        heading = (last - points[-1][:, -2]) * (DOTS - 1) / 2
     return torch.cat(points, 1)
+
+
+def _arc(draw, along, heading, smooth):
+    """Points (N,DOTS,2) along a quarter of an ellipse, or more, up to all of it; from 0 on, in the direction of ``heading`` (N,2)
+    where it is to be ``smooth`` (N,1), as near as a circle would be."""
+    sides, side = 0.2 + 0.6 * draw(2), torch.where(draw(1) < 0.5, 1.0, -1.0)
+    start = torch.where(smooth, torch.atan2(-side * heading[:, :1], side * heading[:, 1:]), 2 * math.pi * draw(1))
+    angle = (start + side * (0.5 + 1.5 * draw(1)) * math.pi * along[:, 0])[..., None]
+    circle = torch.cat([angle.cos(), angle.sin()], 2)
+    return sides[:, None] * (circle - circle[:, :1])
 
 
 def objects(number, like, generator):

@@ -1,5 +1,6 @@
 """Procedural images: what is drawn, at any size and with any number of channels."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -51,6 +52,22 @@ def test_glyphs_are_white_on_black_as_a_rule_and_reach_through_most_of_their_ima
     longest = torch.maximum(height, width)
     assert (longest > 0.3).float().mean() > 0.97 and 0.6 < longest.median() < 0.9
     assert torch.minimum(height, width).median() > 0.35  # they are no mere lines
+
+
+def test_arcs_begin_at_zero_in_the_direction_of_the_pen_and_turn_one_way_at_most_once():
+    generator, number = torch.Generator().manual_seed(0), 500
+    draw = lambda *size: torch.rand(number, *size, generator=generator)  # noqa: E731
+    heading, along = 2 * draw(2) - 1, torch.linspace(0, 1, 400)[:, None]
+    points = procedural._arc(draw, along, heading, torch.ones(number, 1, dtype=torch.bool))
+    assert points.shape == (number, 400, 2) and torch.equal(points[:, 0], torch.zeros(number, 2))
+    steps = points.diff(dim=1)
+    assert ((steps[:, 0] * heading).sum(1) > 0).all()
+    turns = steps[:, :-1, 0] * steps[:, 1:, 1] - steps[:, :-1, 1] * steps[:, 1:, 0]
+    assert (turns.sign() == turns[:, :1].sign()).all() and 0.4 < (turns[:, 0] > 0).float().mean() < 0.6
+    corner = torch.atan2(turns, (steps[:, :-1] * steps[:, 1:]).sum(2)).abs().sum(1)
+    assert (corner > 0.2 * math.pi).all() and (corner < 2.01 * math.pi).all() and corner.max() - corner.min() > math.pi
+    none = procedural._arc(draw, along, heading, torch.zeros(number, 1, dtype=torch.bool)).diff(dim=1)[:, 0]
+    assert 0.3 < ((none * heading).sum(1) > 0).float().mean() < 0.7  # and where it need not be smooth, in any
 
 
 @pytest.mark.parametrize("channels", [1, 3])
