@@ -74,13 +74,12 @@ def feeding(net: nn.Module, image_shape):
     def keep(module, inputs, output):
         if module is last:
             entering.append(inputs[0])
+        elif not entering and any(one is inputs[0] and one._version == version for one, version in used):
+            used.append((output, output._version))
         elif not entering:
-            shortcut = any(one is inputs[0] and one._version == version for one, version in used)
-            if shortcut:
-                used.append((output, output._version))
-            elif isinstance(module, (nn.Linear, nn.Conv2d)):
+            if isinstance(module, (nn.Linear, nn.Conv2d)):
                 used.append((inputs[0], inputs[0]._version))
-            if not shortcut and module.weight is not None and len(module.weight) == last.in_features:
+            if module.weight is not None and len(module.weight) == last.in_features:
                 seen.append(module)
 
     with _probing(net), hooked(modules, keep):
