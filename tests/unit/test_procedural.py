@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from dfkd_steps.drawing import places, signs, things
 from dfkd_steps.methods import procedural
 
 SHAPES = [(1, 28, 28), (3, 32, 48)]
@@ -58,7 +59,7 @@ def test_arcs_begin_at_zero_in_the_direction_of_the_pen_and_turn_one_way_at_most
     generator, number = torch.Generator().manual_seed(0), 500
     draw = lambda *size: torch.rand(number, *size, generator=generator)  # noqa: E731
     heading, along = 2 * draw(2) - 1, torch.linspace(0, 1, 400)[:, None]
-    points = procedural._arc(draw, along, heading, torch.ones(number, 1, dtype=torch.bool))
+    points = signs._arc(draw, along, heading, torch.ones(number, 1, dtype=torch.bool))
     assert points.shape == (number, 400, 2) and torch.equal(points[:, 0], torch.zeros(number, 2))
     steps = points.diff(dim=1)
     assert ((steps[:, 0] * heading).sum(1) > 0).all()
@@ -66,7 +67,7 @@ def test_arcs_begin_at_zero_in_the_direction_of_the_pen_and_turn_one_way_at_most
     assert (turns.sign() == turns[:, :1].sign()).all() and 0.4 < (turns[:, 0] > 0).float().mean() < 0.6
     corner = torch.atan2(turns, (steps[:, :-1] * steps[:, 1:]).sum(2)).abs().sum(1)
     assert (corner > 0.2 * math.pi).all() and (corner < 2.01 * math.pi).all() and corner.max() - corner.min() > math.pi
-    none = procedural._arc(draw, along, heading, torch.zeros(number, 1, dtype=torch.bool)).diff(dim=1)[:, 0]
+    none = signs._arc(draw, along, heading, torch.zeros(number, 1, dtype=torch.bool)).diff(dim=1)[:, 0]
     assert 0.3 < ((none * heading).sum(1) > 0).float().mean() < 0.7  # and where it need not be smooth, in any
 
 
@@ -94,8 +95,14 @@ def test_scenes_of_any_size(shape):
 
 
 def test_textures_have_a_scale_and_finer_detail_is_weaker():
-    texture = procedural._texture(lambda *size: torch.rand(300, *size, generator=torch.Generator().manual_seed(0)), 32, 32)
+    texture = things._texture(lambda *size: torch.rand(300, *size, generator=torch.Generator().manual_seed(0)), 32, 32)
     assert texture.shape == (300, 1, 32, 32)
     assert texture.mean((2, 3)).abs().max() < 1e-4 and (texture.std((2, 3), correction=0) - 1).abs().max() < 1e-3
     power = torch.fft.rfft2(texture).abs().square().mean((0, 1))
     assert power[1:5, 1:5].mean() > 10 * power[8:16, 8:16].mean() > 0
+
+
+def test_reach_keeps_the_form_unless_it_is_stretched():
+    spans = [(torch.zeros(1, 1, 1), torch.full((1, 1, 1), half)) for half in (0.2, 0.8)]
+    for stretched, expected in ((0.0, (0.8, 0.8)), (1.0, (0.2, 0.8)), (0.5, (0.4, 0.8))):
+        assert [half.item() for half in places.reach(spans, stretched)] == pytest.approx(expected)
