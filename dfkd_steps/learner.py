@@ -1,12 +1,13 @@
 """A student trained inside a synthesis method, step by step, on images that the method makes or keeps."""
 
+import contextlib
 import math
 from dataclasses import dataclass
 from types import SimpleNamespace
 
 import torch
 
-from . import augment, checkpoint, losses, models, networks, runtime, training
+from . import augment, checkpoint, losses, models, networks, probe, runtime, training
 from .errors import UserError
 from .fields import opt
 from .groups import OPTIMIZER, OPTIMIZERS
@@ -19,6 +20,7 @@ class LearnerConfig:
     student: str = opt("lenet5-half", "architecture of the student that is trained inside", choices=models.names)
     loss_s: str = opt("kd", "what the student minimises: kd at temperature tau, or l1 on logits", choices=("kd", "l1"))
     tau: float = opt(20.0, "temperature of kd", above=0, hi=1000)
+    attention_s: float = opt(0.0, "weight of attention transfer in the student's loss: maps of equal size (0 = off)", lo=0)
     view_s: str = opt("none", "view that the student learns from, drawn anew each step", choices=tuple(augment.VIEWS))
     optimizer_s: str = opt("sgd", OPTIMIZER, choices=OPTIMIZERS)
     lr_s: float = opt(0.1, "peak learning rate of the student; half a cosine over all rounds", above=0, hi=100)
@@ -32,30 +34,51 @@ class Learner:
     def __init__(self, config, teacher, device):
         self.config, self.teacher = config, teacher
         made = networks.fresh(config.student, teacher.description, runtime.seed_of(config.method, config.seed, "student"))
-        self.net = runtime.compiled(made.to(device, memory_format=torch.channels_last).eval())
+        self.net = made.to(device, memory_format=torch.channels_last).eval()
+        if not config.attention_s:  # else its layers are listened to
+            runtime.compiled(self.net)
         plan = SimpleNamespace(optimizer=config.optimizer_s, lr=config.lr_s, weight_decay=config.weight_decay_s)
         self.optimizer, self.steps = training.optimizer(self.net, plan), 0
 
     def step(self, images, progress: float, generator, weights=None):
         """One step on views of images (N,C,H,W); ``progress``: the share of the whole training that is done, in [0,1).
 
-        generator: draws the views. weights (N): factors of the samples' losses. Returns the losses (N), detached, unweighted.
+        generator: draws the views. weights (N): factors of the samples' losses. Returns the losses (N), detached, unweighted, and
+        without that of attention.
         """
         self.net.train()
         # What dropout draws must not depend on what this process drew before, or a resumed run would be another.
         torch.manual_seed(runtime.seed_of(self.config.method, self.config.seed, "dropout", self.steps))
         self.steps += 1
         images = augment.view(self.config.view_s, images, generator)
-        with runtime.autocast(images.device, self.config.precision):
+        with runtime.autocast(images.device, self.config.precision), self._looking() as maps:
             with torch.no_grad():
                 asked = self.teacher(images).float()
             answered = self.net(images).float()
         each = losses.l1_each(answered, asked) if self.config.loss_s == "l1" else losses.kd_each(answered, asked, self.config.tau)
-        loss = (each if weights is None else each * weights).mean()
+        whole = each + self.config.attention_s * self._attention(*maps) if maps else each
+        loss = (whole if weights is None else whole * weights).mean()
         lr = training.half_cosine(self.config.lr_s, progress)
         training.advance(self.net, self.optimizer, loss, lr, self.config.clip_s)
         self.net.eval()
         return each.detach()
+
+    @contextlib.contextmanager
+    def _looking(self):
+        """Yields the feature maps of student and teacher, by size, as they are after a pass; none where none are compared."""
+        with contextlib.ExitStack() as stack:
+            compared = (self.net, self.teacher) if self.config.attention_s else ()
+            yield [stack.enter_context(probe.feature_maps(net)) for net in compared]
+
+    def _attention(self, own: dict, others: dict):
+        """The loss of attention (N), summed over the sizes that both have."""
+        sizes = own.keys() & others.keys()
+        if not sizes:
+            raise UserError(
+                f"transfer: {self.config.method}: attention_s: {self.config.student} and the teacher have no feature maps of "
+                "one size; set attention_s: 0, or take another student"
+            )
+        return sum(losses.attention(own[size], others[size]) for size in sorted(sizes))
 
     def state(self) -> dict:
         """Weights, moments and the number of steps."""

@@ -63,6 +63,14 @@ def l2(images):
     return torch.sqrt(images.square().sum() / len(images) + 1e-12)
 
 
+def attention(student_maps, teacher_maps):
+    """Mean squared difference of where two networks look: the squares of a feature map's channels summed, of unit norm
+    (attention transfer, Zagoruyko & Komodakis 2017, arXiv 1612.03928, eq. 2; squared and averaged over the places, as in
+    its public code and in that of ZSKT). (N,C,H,W), (N,D,H,W) -> (N)."""
+    student, teacher = (F.normalize(maps.float().square().mean(1).flatten(1), dim=1) for maps in (student_maps, teacher_maps))
+    return (student - teacher).square().mean(1)
+
+
 class _Moments(torch.autograd.Function):
     """``moments`` with its gradient written down: one multiplication and one addition, where autograd of ``var`` takes
     six to nine times as long on a CPU and more memory, half of an inversion step."""

@@ -126,6 +126,27 @@ def batchnorm_inputs(net: nn.Module):
         yield seen
 
 
+@contextlib.contextmanager
+def feature_maps(net: nn.Module):
+    """Yields a dict that holds, after each forward pass of ``net``, the last feature maps (N,C,H,W) of each size (H,W): what
+    left the last block (a module that has parts), or, where no block gave maps of that size, the last layer."""
+    seen, blocks = {}, {}
+
+    def clear(*_):
+        seen.clear()
+        blocks.clear()
+
+    def keep(module, inputs, output):
+        if not isinstance(output, torch.Tensor) or output.ndim != 4 or output.shape[2:].numel() == 1:
+            return
+        size, block = tuple(output.shape[2:]), next(module.children(), None) is not None
+        if block or not blocks.get(size):
+            seen[size], blocks[size] = output, block
+
+    with hooked([net], clear, before=True), hooked(net.modules(), keep):
+        yield seen
+
+
 def parameters(net: nn.Module) -> int:
     """Number of trainable numbers."""
     return sum(parameter.numel() for parameter in net.parameters())

@@ -9,11 +9,13 @@ from ..game import Game, GameConfig
 
 @dataclass
 class Config(GameConfig):
-    """A generator that looks for images on which student and teacher differ in KL; ten student steps on each batch of it."""
+    """A generator that looks for images on which student and teacher differ in KL; ten student steps on each batch of it,
+    by KL and by attention transfer."""
 
     adversarial: float = objective.weight("adversarial", 1.0)
     distance: str = objective.distance("kl")
     tau: float = changed(GameConfig, "tau", 1.0)
+    attention_s: float = changed(GameConfig, "attention_s", 250.0)
     steps_s: int = changed(GameConfig, "steps_s", 10)
     same: bool = changed(GameConfig, "same", True)
     optimizer_s: str = changed(GameConfig, "optimizer_s", "adam")
@@ -24,4 +26,4 @@ class Config(GameConfig):
 
 
 class Method(Game):
-    """One generator step, ten student steps on the same images. Attention transfer is left out."""
+    """One generator step, ten student steps on the same images."""

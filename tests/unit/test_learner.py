@@ -59,6 +59,42 @@ def test_one_step_of_sgd(teacher, images, kind, each_of, factors):
     close(weights_of(made), before - lr * 1.9 * gradient, rtol=1e-4, atol=1e-6)
 
 
+def test_attention_is_added_to_what_the_student_minimises(teacher, images):
+    made, factors = Learner(config(attention_s=50.0, lr_s=0.1), teacher, CPU), torch.tensor([0.0, 1, 2, 0.5, 1, 3])
+    before, start = weights_of(made), Learner(config(), teacher, CPU)
+
+    def stages(classifier, images):
+        net, found = (
+            classifier.net,
+            [F.relu(classifier.net.bn1(classifier.net.conv1((images - classifier.mean) / classifier.std)))],
+        )
+        for layer in (net.layer1, net.layer2, net.layer3):
+            found.append(layer(found[-1]))
+        return found[1:], net.linear(found[-1].mean((2, 3)))
+
+    start.net.train()
+    (own, answered), (others, asked) = stages(start.net, images), stages(teacher, images)
+    each = kd(answered, asked)
+    whole = each + 50 * sum(losses.attention(one, other) for one, other in zip(own, others))
+    gradients = torch.autograd.grad((whole * factors).mean(), list(start.net.parameters()))
+    close(made.step(images, 0.0, None, factors), each.detach())  # what it says is the divergence
+    gradient = torch.cat([one.flatten() for one in gradients])
+    close(weights_of(made), before - 0.19 * gradient, rtol=1e-4, atol=1e-6)
+    assert (gradient - by_hand(Learner(config(), teacher, CPU), teacher, images, kd, factors)[1]).norm() > 0.01 * gradient.norm()
+
+
+def test_attention_needs_maps_of_one_size():
+    shape = (1, 28, 28)
+    asked = classifier("lenet5-half", shape, seed=1)
+    asked.net[0].padding, asked.net[3].padding, asked.net[1] = (5, 5), (3, 3), torch.nn.MaxPool2d(2)
+    asked.net[4] = torch.nn.AdaptiveMaxPool2d(5)
+    made = Learner(config(attention_s=1.0), asked, CPU)
+    with pytest.raises(
+        UserError, match="some: attention_s: resnet8 and the teacher have no feature maps of one size; set attention_s: 0"
+    ):
+        made.step(torch.rand(2, *shape), 0.0, None)
+
+
 def test_clip_bounds_the_gradient(teacher, images):
     made = Learner(config(lr_s=1.0, clip_s=0.001), teacher, CPU)
     before = weights_of(made)

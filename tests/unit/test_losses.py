@@ -201,3 +201,22 @@ def test_contrastive_by_pairs(banked):
     found.backward()
     assert one.grad.abs().sum() > 0 and other.grad.abs().sum() > 0
     assert losses.contrastive(one[:1], other[:1], bank[:0], tau).abs() < 1e-12  # nothing to be told from
+
+
+def test_attention_by_places():
+    torch.manual_seed(0)
+    student, teacher = (
+        torch.randn(3, 4, 2, 5, dtype=torch.float64, requires_grad=True),
+        torch.randn(3, 7, 2, 5, dtype=torch.float64),
+    )
+    maps = []
+    for one in (student, teacher):
+        looked = torch.stack([sum(one[:, channel] ** 2 for channel in range(one.shape[1]))[n] for n in range(3)])
+        maps.append(looked / looked.flatten(1).norm(dim=1)[:, None, None])
+    found = losses.attention(student, teacher)
+    assert torch.allclose(found.double(), ((maps[0] - maps[1]) ** 2).sum((1, 2)) / 10)
+    found.sum().backward()
+    assert student.grad.abs().sum() > 0
+    # How strong and how many the maps are does not count; where nothing is seen, there is no NaN.
+    assert losses.attention(torch.cat([3 * teacher, -3 * teacher], 1), teacher).abs().max() < 1e-12
+    assert losses.attention(torch.zeros_like(student), teacher).isfinite().all()

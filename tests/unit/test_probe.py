@@ -117,3 +117,34 @@ def test_looking_changes_nothing():
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert [one.training for one in net.modules()] == modes and torch.equal(torch.get_rng_state(), state)
     assert not any(one._forward_hooks or one._forward_pre_hooks for one in net.modules())
+
+
+# Architecture: image shape, and the module whose output are the maps of each size.
+MAPS = {
+    "resnet8": ((3, 16, 16), {16: "layer1", 8: "layer2", 4: "layer3"}),
+    "wrn16-2": ((3, 16, 16), {16: "stages.1", 8: "stages.3", 4: "stages.5"}),
+    "lenet5-half": ((1, 28, 28), {28: "0", 14: "2", 10: "3", 5: "5"}),
+}
+
+
+@pytest.mark.parametrize("arch", MAPS)
+def test_feature_maps_are_the_last_of_each_size(arch):
+    shape, expected = MAPS[arch]
+    whole, seen = classifier(arch, shape), {}
+    parts = dict(whole.net.named_modules())
+    for size, name in expected.items():
+        parts[name].register_forward_hook(lambda module, inputs, output, size=size: seen.update({(size, size): output}))
+    with probe.feature_maps(whole) as maps:
+        for _ in range(2):
+            whole(torch.rand(2, *shape))
+            assert maps.keys() == seen.keys()
+            assert all(torch.equal(maps[size], seen[size]) for size in seen)
+    hooks = [one for module in whole.modules() for one in (*module._forward_hooks.values(), *module._forward_pre_hooks.values())]
+    assert len(hooks) == len(expected)  # those of this test
+
+
+def test_maps_of_one_place_say_nothing():
+    net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 3))
+    with probe.feature_maps(net) as maps:
+        net(torch.rand(2, 1, 5, 5))
+    assert list(maps) == [(3, 3)]
