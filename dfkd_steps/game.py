@@ -26,6 +26,8 @@ class GameConfig(LearnerConfig, generators.GeneratorConfig, TransferConfig):
     same: bool = opt(False, "all student steps of a turn on the images of the turn's last generator step")
     train_batch: int = opt(256, "images in a step of either side", lo=2)
     lr_g: float = opt(1e-3, "peak learning rate of the generator (Adam); half a cosine over all rounds", above=0, hi=10)
+    clip_g: float = opt(0.0, "largest gradient norm of the generator (0 = no limit)", lo=0)
+    mode_s: str = opt("eval", "the student's mode as the generator's losses look through it", choices=("eval", "train"))
     collect: float = opt(0.5, "images are kept from this share of the rounds, the last ones", above=0, hi=1)
     precision: str = opt("fp32", "bf16 = autocast", choices=("fp32", "bf16"))
 
@@ -68,7 +70,7 @@ class Game(Method):
                 lost_s = self.learner.step(images, progress, generator).mean()
             sums += torch.stack([lost_g, lost_s])
         lost_g, lost_s = (sums / config.turns).tolist()
-        require_finite(lost_g + lost_s, f"{config.method}: round {index + 1}", "lower lr_g or lr_s, or set clip_s")
+        require_finite(lost_g + lost_s, f"{config.method}: round {index + 1}", "lower lr_g or lr_s, or set clip_g and clip_s")
         self.collect(index, generator)
         return f"generator {lost_g:.4f}, student {lost_s:.4f}"
 
@@ -77,9 +79,11 @@ class Game(Method):
         self.maker.train()
         for _ in range(self.config.steps_g):
             images = self.make(generator)
-            with self.learner.frozen() as student:
+            with self.learner.frozen(self.config.mode_s) as student:
                 loss = self.objective(augment.view(self.config.view, images, generator), None, student)
-            training.advance(self.maker, self.optimizer, loss, training.half_cosine(self.config.lr_g, progress))
+            training.advance(
+                self.maker, self.optimizer, loss, training.half_cosine(self.config.lr_g, progress), self.config.clip_g
+            )
         return loss.detach(), images.detach()
 
     def collect(self, index: int, generator):

@@ -46,9 +46,7 @@ class Learner:
         generator: draws the views. weights (N): factors of the samples' losses. Returns the losses (N), detached, unweighted, and
         without that of attention.
         """
-        self.net.train()
-        # What dropout draws must not depend on what this process drew before, or a resumed run would be another.
-        torch.manual_seed(runtime.seed_of(self.config.method, self.config.seed, "dropout", self.steps))
+        self._train("dropout")
         self.steps += 1
         images = augment.view(self.config.view_s, images, generator)
         with runtime.autocast(images.device, self.config.precision), self._looking() as maps:
@@ -89,23 +87,25 @@ class Learner:
         checkpoint.restore(self.net, self.optimizer, state)
         self.steps = state["steps"]
 
-    def frozen(self):
-        """The student without gradients to its weights, for a loss that reaches through it to the images."""
-        return _Frozen(self.net)
+    @contextlib.contextmanager
+    def frozen(self, mode: str = "eval"):
+        """The student without gradients to its weights, for a loss that reaches through it to the images.
 
-
-class _Frozen:
-    """A network as a function of images alone: its weights take no gradient inside the block."""
-
-    def __init__(self, net):
-        self.net = net
-
-    def __enter__(self):
+        mode 'train': with the statistics of the batch, which also move its running ones, and with dropout.
+        """
         self.net.eval().requires_grad_(False)
-        return self.net
+        if mode == "train":
+            self._train("looked through")
+        try:
+            yield self.net
+        finally:
+            self.net.eval().requires_grad_(True)
 
-    def __exit__(self, *exc):
-        self.net.requires_grad_(True)
+    def _train(self, what: str):
+        """Into train mode."""
+        self.net.train()
+        # What dropout draws must not depend on what this process drew before, or a resumed run would be another.
+        torch.manual_seed(runtime.seed_of(self.config.method, self.config.seed, what, self.steps))
 
 
 def require_finite(value, what: str, remedy: str):

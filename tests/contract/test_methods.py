@@ -41,6 +41,7 @@ OTHER = {
     "betas": [3.0],
     "kinds": ["uniform", "smooth"],
     "clip_s": 0.01,
+    "clip_g": 0.01,
     "window": 4,
     "tolerance": 0.2,
     "tau": 2.0,

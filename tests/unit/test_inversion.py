@@ -111,7 +111,7 @@ def test_the_student_of_a_game_sees_the_same_images_or_new_ones(teacher, same, m
 
 def test_a_game_that_diverges_is_one_line(teacher):
     made = methods.load("dfad").Config(method="dfad", **{**GAME, "n": 8, "rounds": 1, "turns": 3, "lr_s": 1e30})
-    with pytest.raises(UserError, match=r"^dfad: round 1: the loss is (nan|inf); lower lr_g or lr_s, or set clip_s$"):
+    with pytest.raises(UserError, match=r"^dfad: round 1: the loss is (nan|inf); lower lr_g or lr_s, or set clip_g and clip_s$"):
         methods.load("dfad").Method(made, teacher, [], CPU).round(0)
 
 

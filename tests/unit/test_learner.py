@@ -159,6 +159,29 @@ def test_frozen_reaches_the_images_and_not_the_weights(teacher, images):
     assert all(one.requires_grad for one in made.net.parameters())
 
 
+def test_a_student_that_is_looked_through_in_train_mode(teacher, images):
+    made, other = (Learner(config(), teacher, CPU) for _ in range(2))
+    before = made.net.net.bn1.running_mean.clone()
+    with made.frozen("train") as student:
+        found = student(images)
+        assert all(not one.requires_grad for one in student.parameters())
+    close(found, other.net.train()(images))  # the statistics are those of the batch
+    assert not torch.equal(made.net.net.bn1.running_mean, before)
+    assert not made.net.training and all(one.requires_grad for one in made.net.parameters())
+
+
+def test_what_dropout_drops_in_a_student_that_is_looked_through_is_its_own_affair():
+    shape = (1, 16, 16)
+    asked, images, answers = classifier(shape=shape, seed=1), torch.rand(4, *shape), []
+    for drawn in (0, 3):
+        made = Learner(SimpleNamespace(**{**vars(config()), "student": "alexnet-half"}), asked, CPU)
+        torch.rand(drawn)
+        with made.frozen("train") as student:
+            answers.append(student(images))
+    with made.frozen() as student:
+        assert torch.equal(*answers) and not torch.allclose(student(images), answers[0])
+
+
 def test_a_student_that_does_not_take_the_images(teacher):
     with pytest.raises(UserError, match=r"lenet5: image shape \(1, 8, 8\) does not fit"):
         Learner(SimpleNamespace(**{**vars(config()), "student": "lenet5-half"}), teacher, CPU)
