@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .. import augment, losses, objective, probe, runtime
+from ..errors import UserError
 from ..fields import changed, opt
 from ..inversion import Inversion, InversionConfig, new_generator, refine
 
@@ -31,14 +32,14 @@ class Config(InversionConfig):
 
 
 class Method(Inversion):
-    """The instance discriminator looks at the features that enter the classifier; the paper joins several layers."""
+    """The instance discriminator looks at the channels' means in the last feature maps of each size, all stages of a ResNet."""
 
     EMBEDDED = 128
 
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)
-        self.last = probe.last_linear(teacher.net, teacher.description.image_shape)
-        features = self.last.in_features
+        with torch.no_grad():
+            features = self.features(torch.zeros(1, *teacher.description.image_shape, device=device)).shape[1]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed_of("discriminator"))
             layers = nn.Linear(features, self.EMBEDDED), nn.ReLU(), nn.Linear(self.EMBEDDED, self.EMBEDDED)
@@ -46,24 +47,23 @@ class Method(Inversion):
         self.bank = torch.zeros(config.n, features, device=device)  # features of the pool's images, place by place
 
     def features(self, images):
-        """The teacher's features (N,D) before its classifier."""
-        with probe.entering(self.last) as seen, runtime.autocast(self.device, self.config.precision):
+        """The teacher's features (N,D) of images."""
+        with probe.feature_maps(self.teacher) as maps, runtime.autocast(self.device, self.config.precision):
             self.teacher(images)
-        return seen[0].float()
+        return means(maps)
 
     def embed(self, features):
         """Unit vectors (N,128) that tell one image from another."""
         return F.normalize(self.discriminator(features), dim=1)
 
-    def contrast(self, images, generator):
-        """The contrastive loss between a view of each image and an enlarged part of it, against earlier images."""
-        whole = augment.view(self.config.view, images, generator)
-        part = augment.affine(images, generator, degrees=0, scale=(1.2, 2.5), move=0.2)
+    def contrast(self, seen, images, generator):
+        """The contrastive loss between images as a view of them was ``seen`` (N,D) and an enlarged part of each, against earlier
+        images."""
+        part = self.features(augment.affine(images, generator, degrees=0, scale=(1.2, 2.5), move=0.2))
         earlier = self.bank[:0]
         if len(self.pool):
             earlier = self.bank[self.pool.draw(self.config.bank, generator)]
-        views = [self.embed(self.features(view)) for view in (whole, part)]
-        return losses.contrastive(*views, self.embed(earlier), self.config.tau_c)
+        return losses.contrastive(self.embed(seen), self.embed(part), self.embed(earlier), self.config.tau_c)
 
     def invert(self, index: int, generator):
         """A batch by ``steps`` steps from a new generator."""
@@ -72,9 +72,10 @@ class Method(Inversion):
         latent, _ = maker.draw(config.batch, generator)
 
         def loss_of(images):
-            terms = self.terms(augment.view(config.view, images, generator), wanted, index)
+            with probe.feature_maps(self.teacher) as maps:
+                terms = self.terms(augment.view(config.view, images, generator), wanted, index)
             if config.contrastive:
-                terms["contrastive"] = config.contrastive * self.contrast(images, generator)
+                terms["contrastive"] = config.contrastive * self.contrast(means(maps), images, generator)
             return objective.total(terms)
 
         images = refine(
@@ -95,3 +96,10 @@ class Method(Inversion):
         super().restore(state)
         self.discriminator.load_state_dict(state["discriminator"])
         self.bank[: len(self.pool)] = state["bank"].to(self.device)
+
+
+def means(maps: dict):
+    """The mean of each channel of feature maps {size: (N,C,H,W)}, all sizes side by side. -> (N,D)."""
+    if not maps:
+        raise UserError("transfer: cmi: the teacher has no feature maps to tell images apart by; use another teacher or method")
+    return torch.cat([maps[size].float().mean((2, 3)) for size in sorted(maps)], 1)

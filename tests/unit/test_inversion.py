@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from small_net import CPU, classifier, close
+from small_net import CPU, classifier, close, wrap
 from torch import nn
 
 from dfkd_steps import config, inversion, methods, objective
@@ -167,3 +167,42 @@ def test_losses_that_need_a_student_wait_for_it(teacher):
         {"adversarial"},
     ]
     assert [method.progress(index, step) for index, step in ((2, 0), (2, 200))] == [0.0, 0.5]
+
+
+def cmi_method(teacher, **changed):
+    values = {
+        "n": 8,
+        "batch": 8,
+        "rounds": 2,
+        "steps_s": 1,
+        "latent": 4,
+        "width": 2,
+        "steps": 3,
+        "warmup": 1,
+        "student": "resnet8",
+    }
+    module = methods.load("cmi")
+    return module.Method(module.Config(method="cmi", **{**values, **changed}), teacher, [], CPU)
+
+
+def test_cmi_tells_images_apart_by_the_means_of_the_stages(teacher):
+    images, net = torch.rand(5, 1, 8, 8), teacher.net
+    maps = [torch.relu(net.bn1(net.conv1((images - teacher.mean) / teacher.std)))]
+    for layer in (net.layer1, net.layer2, net.layer3):
+        maps.append(layer(maps[-1]))
+    close(cmi_method(teacher).features(images), torch.cat([one.mean((2, 3)) for one in reversed(maps[1:])], 1))
+
+
+@pytest.mark.parametrize(("contrastive", "times"), [(0.8, 2), (0.0, 1)])
+def test_cmi_asks_the_teacher_about_two_views_in_a_step(teacher, contrastive, times):
+    method, asked = cmi_method(teacher, contrastive=contrastive), []
+    handle = teacher.register_forward_hook(lambda *_: asked.append(0))
+    method.invert(0, method.generator("round", 0))
+    handle.remove()
+    assert len(asked) == 3 * times + 1  # and once about the images that it keeps
+
+
+def test_cmi_needs_feature_maps():
+    plain = wrap(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
+    with pytest.raises(UserError, match=r"^transfer: cmi: the teacher has no feature maps to tell images apart by"):
+        cmi_method(plain, bn=0.0)
