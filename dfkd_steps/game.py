@@ -27,7 +27,6 @@ class GameConfig(LearnerConfig, generators.GeneratorConfig, TransferConfig):
     train_batch: int = opt(256, "images in a step of either side", lo=2)
     lr_g: float = opt(1e-3, "peak learning rate of the generator (Adam); half a cosine over all rounds", above=0, hi=10)
     clip_g: float = opt(0.0, "largest gradient norm of the generator (0 = no limit)", lo=0)
-    mode_s: str = opt("eval", "the student's mode as the generator's losses look through it", choices=("eval", "train"))
     collect: float = opt(0.5, "images are kept from this share of the rounds, the last ones", above=0, hi=1)
     precision: str = opt("fp32", "bf16 = autocast", choices=("fp32", "bf16"))
 
@@ -77,9 +76,10 @@ class Game(Method):
     def generate(self, generator, progress: float):
         """``steps_g`` steps of the generator; returns its last loss and the images of that step, detached."""
         self.maker.train()
+        mode = self.config.mode_s if self.objective.student_wanted else "eval"
         for _ in range(self.config.steps_g):
             images = self.make(generator)
-            with self.learner.frozen(self.config.mode_s) as student:
+            with self.learner.frozen(mode) as student:
                 loss = self.objective(augment.view(self.config.view, images, generator), None, student)
             training.advance(
                 self.maker, self.optimizer, loss, training.half_cosine(self.config.lr_g, progress), self.config.clip_g

@@ -40,6 +40,12 @@ def distance(default: str):
     return opt(default, f"the adversarial loss: {meaning}", choices=("kl", "l1", "decision"))
 
 
+def mode(default: str):
+    """A config field for the student's mode as a generator's losses look through it."""
+    meaning = "the student's mode as the generator's losses look through it; train = BatchNorm by the batch's own statistics"
+    return opt(default, meaning, choices=("eval", "train"))
+
+
 @dataclass
 class Seen:
     """A batch as the losses see it: images (N,C,H,W), logits (N,K) of teacher and student, features (N,D) before the

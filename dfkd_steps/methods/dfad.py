@@ -13,8 +13,8 @@ class Config(GameConfig):
 
     adversarial: float = objective.weight("adversarial", 1.0)
     distance: str = objective.distance("l1")
+    mode_s: str = objective.mode("train")
     loss_s: str = changed(GameConfig, "loss_s", "l1")
-    mode_s: str = changed(GameConfig, "mode_s", "train")
     collect: float = changed(GameConfig, "collect", 1.0)
 
 

@@ -13,6 +13,7 @@ class Config(GameConfig):
 
     adversarial: float = objective.weight("adversarial", 1.0)
     distance: str = objective.distance("kl")
+    mode_s: str = objective.mode("eval")
     bn: float = objective.weight("bn", 1.0)
     onehot: float = objective.weight("onehot", 1.0)
     balance: float = objective.weight("balance", 20.0)

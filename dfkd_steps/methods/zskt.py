@@ -16,9 +16,9 @@ class Config(GameConfig):
 
     adversarial: float = objective.weight("adversarial", 1.0)
     distance: str = objective.distance("kl")
+    mode_s: str = objective.mode("train")
     tau: float = changed(GameConfig, "tau", 1.0)
     attention_s: float = changed(GameConfig, "attention_s", 2500.0)
-    mode_s: str = changed(GameConfig, "mode_s", "train")
     steps_s: int = changed(GameConfig, "steps_s", 10)
     same: bool = changed(GameConfig, "same", True)
     optimizer_s: str = changed(GameConfig, "optimizer_s", "adam")
