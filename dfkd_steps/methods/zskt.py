@@ -12,7 +12,7 @@ class Config(GameConfig):
     """A generator that looks for images on which student and teacher differ in KL; ten student steps on each batch of it,
     by KL and by attention transfer."""
 
-    # The public code averages the KL over the classes too: its 250 (attention) and 5 (clip) are ten times as much here.
+    # The public code averages the KL over the (ten) classes too: its 250 (attention) and 5 (clip) are ten times as much here.
 
     adversarial: float = objective.weight("adversarial", 1.0)
     distance: str = objective.distance("kl")

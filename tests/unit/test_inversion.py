@@ -145,13 +145,15 @@ def test_configs_at_the_limit_work(text, repository):
     assert config.load("transfer", text, repository / "params").check() is None
 
 
+SHORT = {"n": 8, "batch": 8, "rounds": 3, "steps_s": 1, "latent": 4, "width": 2, "steps": 2, "student": "resnet8"}
+
+
 def test_rounds_before_there_is_a_student_need_a_loss_without_one(teacher):
-    values = {"n": 8, "batch": 8, "rounds": 3, "steps_s": 1, "latent": 4, "width": 2, "steps": 2, "student": "resnet8"}
     alone = {"bn": 0.0, "onehot": 0.0}
     for name, warmup in (("fast", 0), ("cmi", 1)):  # the contrastive loss of cmi needs none
-        made = methods.load(name).Config(method=name, **values, **alone, warmup=warmup)
+        made = methods.load(name).Config(method=name, **SHORT, **alone, warmup=warmup)
         methods.load(name).Method(made, teacher, [], CPU).round(0)
-    made = methods.load("fast").Config(method="fast", **values, **alone, warmup=1)
+    made = methods.load("fast").Config(method="fast", **SHORT, **alone, warmup=1)
     with pytest.raises(UserError, match=r"^transfer: warmup: every loss needs a student; set warmup: 0, or .* another loss$"):
         methods.load("fast").Method(made, teacher, [], CPU).round(0)
 
@@ -170,19 +172,8 @@ def test_losses_that_need_a_student_wait_for_it(teacher):
 
 
 def cmi_method(teacher, **changed):
-    values = {
-        "n": 8,
-        "batch": 8,
-        "rounds": 2,
-        "steps_s": 1,
-        "latent": 4,
-        "width": 2,
-        "steps": 3,
-        "warmup": 1,
-        "student": "resnet8",
-    }
     module = methods.load("cmi")
-    return module.Method(module.Config(method="cmi", **{**values, **changed}), teacher, [], CPU)
+    return module.Method(module.Config(method="cmi", **{**SHORT, "steps": 3, "warmup": 1, **changed}), teacher, [], CPU)
 
 
 def test_cmi_tells_images_apart_by_the_means_of_the_stages(teacher):

@@ -64,10 +64,8 @@ def test_attention_is_added_to_what_the_student_minimises(teacher, images):
     before, start = weights_of(made), Learner(config(), teacher, CPU)
 
     def stages(classifier, images):
-        net, found = (
-            classifier.net,
-            [F.relu(classifier.net.bn1(classifier.net.conv1((images - classifier.mean) / classifier.std)))],
-        )
+        net = classifier.net
+        found = [F.relu(net.bn1(net.conv1((images - classifier.mean) / classifier.std)))]
         for layer in (net.layer1, net.layer2, net.layer3):
             found.append(layer(found[-1]))
         return found[1:], net.linear(found[-1].mean((2, 3)))
