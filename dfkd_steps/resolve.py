@@ -13,33 +13,34 @@ import shutil
 import sys
 from pathlib import Path
 
+import jsonschema
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
-from . import artefact, config, pipeline, spec
+from . import artefact, audit, code, config, pipeline, shards, spec
 from .errors import UserError, one_line
 
 EXPERIMENT = "params/experiment.yaml"
 RESOLVED = "results/_resolved"
+SCHEMA = code.HERE.parent / "workflow/schemas/experiment.yaml"
 
 
 def read(path=EXPERIMENT) -> dict[str, list[str]]:
     """The lists of an experiment file, checked; raises UserError that lists every fault."""
     try:
         content = OmegaConf.to_container(OmegaConf.load(path))
-    except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: is not readable YAML: {one_line(error, 200)}; mend the file") from None
-    groups = ", ".join(spec.GROUPS)
-    if not isinstance(content, dict) or not all(isinstance(content.get(group), list) for group in spec.GROUPS):
-        raise UserError(f"{path}: must give a list of specs for each of {groups}; write lines like 'teacher: [lenet5]'")
     check(content, str(path))
     return content
 
 
 def check(experiment: dict, where: str):
-    """Is every spec of the sweep right, and every data set that is read in one of its lists? UserError lists what is not."""
-    faults = []
+    """Is the sweep as its schema says, every spec right, and every data set that is read in one of its lists? UserError lists
+    what is not."""
+    if faults := _misfits(experiment, where):
+        raise UserError("\n".join(faults))
     for group in spec.GROUPS:
         for text in experiment[group]:
             faults += _fault(config.load, group, text)
@@ -56,6 +57,36 @@ def check(experiment: dict, where: str):
                     faults.append(f"{where}: transfer {text!r} reads {source}, which is in no list; add {source!r} to source")
     if faults:
         raise UserError("\n".join(dict.fromkeys(faults)))
+
+
+def _misfits(experiment, where: str) -> list[str]:
+    """A line for each way in which a sweep is not as its schema says, which describes what to give instead."""
+    schema = yaml.safe_load(SCHEMA.read_text())
+    found = jsonschema.Draft202012Validator(schema).iter_errors(experiment)
+    return sorted(
+        f"{': '.join([where, *map(str, error.path), one_line(error.message)])}; {error.schema['description']}" for error in found
+    )
+
+
+def check_paths(paths):
+    """Does each path under results/ spell a file that the pipeline makes, from specs that are right? UserError lists what does
+    not."""
+    faults = []
+    for path in map(_artefact, map(Path, paths)):
+        faults += _fault(pipeline.step_of, path) or [
+            line for group, text in spec.of_path(path).items() for line in _fault(config.load, group, text)
+        ]
+    if faults:
+        raise UserError("\n".join(dict.fromkeys(faults)))
+
+
+def _artefact(path: Path) -> Path:
+    """The artefact that a file is made with: of a history the network beside it, of a shard the whole set."""
+    if path.parent.name == shards.FOLDER:
+        return path.parents[1] / pipeline.STEPS["synthesize"].output
+    networks = {pipeline.STEPS[name].depth: pipeline.STEPS[name].output for name in audit.NETWORKS}
+    depth = len(path.parts) - 2
+    return path.with_name(networks[depth]) if path.name == audit.HISTORY and depth in networks else path
 
 
 def _fault(function, *arguments) -> list[str]:

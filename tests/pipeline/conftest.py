@@ -65,11 +65,16 @@ class Copy:
 
     def run(self, *command: str, fails=False) -> str:
         """What a command prints; the test ends here if it fails, or does not where it has to."""
+        code, said = self.ended(*command)
+        assert (code != 0) == fails, f"{' '.join(command)}: exit code {code}\n{said}"
+        return said
+
+    def ended(self, *command: str) -> tuple[int, str]:
+        """The exit code of a command, and what it prints."""
         done = subprocess.run(
             command, cwd=self.folder, env=self.environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
-        assert (done.returncode != 0) == fails, f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout}"
-        return done.stdout
+        return done.returncode, done.stdout
 
     def snakemake(self, *arguments: str, fails=False) -> str:
         return self.run("snakemake", *arguments, fails=fails)

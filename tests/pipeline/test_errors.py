@@ -1,4 +1,4 @@
-"""Bad input: both drivers show the one line that says what to mend, and no file appears."""
+"""Bad input: both drivers show a line for each fault that says what to mend, Snakemake ends with code 2, and no file appears."""
 
 import pytest
 
@@ -21,22 +21,38 @@ BAD = {
 }
 
 
+def refused(copy, *arguments) -> list[str]:
+    """The faults that Snakemake names, one a line, before it ends with code 2; it does so even where it is told to be quiet."""
+    code, said = copy.ended("snakemake", "--quiet", "all", "--", *arguments)
+    assert code == 2, said
+    return [line.removeprefix("error: ") for line in said.splitlines() if not line.startswith("Using workflow specific profile")]
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_bad_sweep(name, fresh, tmp_path):
     changes, lines = BAD[name]
     copy = fresh.again(tmp_path / "copy")
     for old, new in changes.items():
         copy.edit("params/experiment.yaml", old, new)
-    for said in at_once(lambda: copy.snakemake("-n", fails=True), lambda: copy.dvc("repro", fails=True)):
-        assert all(line in said for line in lines), said
-        assert "Traceback" not in said
+    by_snakemake, by_dvc = at_once(lambda: refused(copy), lambda: copy.dvc("repro", fails=True))
+    assert len(by_snakemake) == len(lines)
+    assert all(line in "\n".join(by_snakemake) and line in by_dvc for line in lines), (by_snakemake, by_dvc)
+    assert "Traceback" not in by_dvc
     assert not copy.made()
 
 
-def test_bad_path(fresh):
-    assert "no file params/balance/equals.yaml; did you mean equal?" in fresh.snakemake(
-        "-n", "results/mnist-5k/lenet5/noise/equals/transfer_set.h5", fails=True
-    )
+def test_bad_paths(fresh):
+    """Each fault of each path; nothing is made of those that are right."""
+    names = [
+        "results/mnist-5k/dataset.h5",
+        "results/mnist-5k/lenet5/noise/equals/lenet5-halb/metrics.json",
+        "results/mnist-5k/data.h5",
+    ]
+    first, second, third = refused(fresh, *names)
+    assert first.startswith("results/mnist-5k/data.h5: no step makes such a file; the artefacts are ")
+    assert second.startswith("balance: no file params/balance/equals.yaml; did you mean equal?")
+    assert third.startswith("student: no file params/student/lenet5-halb.yaml; did you mean lenet5-half?")
+    assert not fresh.made()
 
 
 def test_line_of_a_step_that_fails(by_dvc, tmp_path):

@@ -48,7 +48,7 @@ def stale():
     Snakemake's own records are not asked: they are missing in a fresh clone, know nothing of what DVC made, and call
     a file current whose config was changed there and back in between.
     """
-    faults = friendly(audit.handover, "results", [REPORT, TABLE, SUMMARY], FINALS)
+    faults = audit.handover("results", [REPORT, TABLE, SUMMARY], FINALS)
     if faults:
         logger.info(f"{len(faults)} files were made under another config, code or input: made again where needed")
     return set(faults)
@@ -124,15 +124,38 @@ class NothingToBeDone(logging.Handler):
             show_results()
 
 
-# What the profiles reserve for a step, $DFKD_THREADS, is what runtime.threads() lets it compute with.
-threads = os.environ.get("DFKD_THREADS") or "1"
-if not re.fullmatch("0*[1-9][0-9]*", threads):
-    raise WorkflowError(f"DFKD_THREADS: {threads!r} is no number of threads; set a whole number above 0, or unset it")
-os.environ.update(DFKD_THREADS=threads)
+def check():
+    """Is all that was asked for right? Raises UserError that lists what is not."""
+    if not re.fullmatch("0*[1-9][0-9]*", THREADS):
+        raise UserError(f"DFKD_THREADS: {THREADS!r} is no number of threads; set a whole number above 0, or unset it")
+    resolve.check(config, os.path.relpath(workflow.configfiles[-1]))
+    resolve.check_paths(paths_asked_for())
+
+
+def paths_asked_for():
+    """The targets below results/. Snakemake tells a workflow its targets only after it was read; so the command line is asked."""
+    if not any(argument.startswith("results/") for argument in sys.argv):
+        return []  # the parser of Snakemake takes a quarter of a second
+    targets = get_argument_parser().parse_known_args(sys.argv[1:])[0].targets
+    return sorted(one for one in targets if one.startswith("results/"))
+
+
+def or_end(function):
+    """Call a function; its UserError ends Snakemake, which has done nothing yet, with a line for each fault and code 2."""
+    try:
+        return function()
+    except UserError as error:
+        sys.exit(complain(error))
+
+
+# Not in the processes that Snakemake starts for single jobs: here all is checked and decided.
+DECIDES = workflow.is_main_process
+THREADS = os.environ.get("DFKD_THREADS") or "1"
+if DECIDES:
+    or_end(check)
+# What the profiles reserve for a step is what runtime.threads() lets it compute with.
+os.environ.update(DFKD_THREADS=THREADS)
 FINALS = resolve.finals(config)
-STALE = set()
-# Not in the processes that Snakemake starts for single jobs: there all is checked and decided.
-if workflow.is_main_process:
-    friendly(resolve.check, config, os.path.relpath(workflow.configfiles[-1]))
-    STALE = stale()
+STALE = or_end(stale) if DECIDES else set()
+if DECIDES:
     logger.addHandler(NothingToBeDone())

@@ -1,0 +1,70 @@
+"""What is asked for: a sweep, and files by their paths. A line for each fault, with place and remedy."""
+
+import pytest
+import yaml
+
+from dfkd_steps import pipeline, resolve
+from dfkd_steps.errors import UserError
+
+SOUND = {"dataset": ["mnist-5k"], "teacher": ["lenet5"], "transfer": ["noise"], "balance": ["none"], "student": ["lenet5-half"]}
+LIST = "give a list of specs, each once, like [lenet5]"
+SWEEP = "a sweep has the lists dataset, teacher, transfer, balance and student, and may have source and shards"
+SHARDS = "give the number of jobs that a transfer set is made by, where its method can be divided (1 or more)"
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"teacher": "lenet5"}, f"teacher: 'lenet5' is not of type 'array'; {LIST}"),
+        ({"teacher": []}, f"teacher: [] should be non-empty; {LIST}"),
+        ({"balance": ["none", "none"]}, f"balance: ['none', 'none'] has non-unique elements; {LIST}"),
+        ({"techer": ["lenet5"]}, f"Additional properties are not allowed ('techer' was unexpected); {SWEEP}"),
+        ({"shards": 0}, f"shards: 0 is less than the minimum of 1; {SHARDS}"),
+    ],
+)
+def test_sweep_that_is_none(change, fault, tmp_path):
+    path = tmp_path / "sweep.yaml"
+    path.write_text(yaml.safe_dump({**SOUND, **change}))
+    with pytest.raises(UserError) as caught:
+        resolve.read(path)
+    assert str(caught.value) == f"{path}: {fault}"
+
+
+def test_all_faults_of_a_sweep_at_once(tmp_path):
+    path = tmp_path / "sweep.yaml"
+    path.write_text("teacher: 5\nshards: 1")
+    with pytest.raises(UserError) as caught:
+        resolve.read(path)
+    missing = [f"{path}: {group!r} is a required property; {SWEEP}" for group in sorted(SOUND) if group != "teacher"]
+    assert str(caught.value).splitlines() == [*missing, f"{path}: teacher: 5 is not of type 'array'; {LIST}"]
+
+
+def test_no_mapping(tmp_path):
+    path = tmp_path / "sweep.yaml"
+    path.write_text("[lenet5]")
+    with pytest.raises(UserError, match=r"\['lenet5'\] is not of type 'object'; a sweep has the lists dataset"):
+        resolve.read(path)
+
+
+def test_every_file_of_the_pipeline_is_a_path():
+    specs = {group: texts[0] for group, texts in SOUND.items()}
+    made = [pipeline.path_of(step, specs) for step in pipeline.STEPS]
+    beside = [made[1].with_name("history.csv"), made[4].with_name("history.csv"), made[2].parent / ".shards/0-of-2.h5"]
+    resolve.check_paths([*made, *beside])
+
+
+@pytest.mark.parametrize(
+    ("path", "fault"),
+    [
+        ("results/mnist-5k/teacher.safetensors", "results/mnist-5k/teacher.safetensors: no step makes such a file"),
+        ("results/mnist-5k/lenet5/noise/history.csv", "results/mnist-5k/lenet5/noise/history.csv: no step makes such a file"),
+        ("results/a/b/c/d/e/f/metrics.json", "results/a/b/c/d/e/f/metrics.json: has 6 specs after results/"),
+        ("results/mnist-5k/lenet/history.csv", "teacher: no file params/teacher/lenet.yaml; did you mean lenet5?"),
+        ("results/mnist-5k/lenet5/nois/.shards/0-of-2.h5", "transfer: no file params/transfer/nois.yaml; did you mean noise?"),
+        ("results/mnist-5k/lenet5/dataset+source=nix/transfer_set.h5", "dataset: no file params/dataset/nix.yaml"),
+    ],
+)
+def test_path_that_is_none(path, fault):
+    with pytest.raises(UserError) as caught:
+        resolve.check_paths(["results/mnist-5k/dataset.h5", path])
+    assert fault in str(caught.value) and len(str(caught.value).splitlines()) == 1
