@@ -59,6 +59,16 @@ def check(experiment: dict, where: str):
         raise UserError("\n".join(dict.fromkeys(faults)))
 
 
+def check_versioned(experiment: dict):
+    """Is the sweep the one of params/experiment.yaml, which is what DVC versions? UserError if not."""
+    known = read()
+    if {**known, "source": known.get("source") or []} != {**experiment, "source": experiment.get("source") or []}:
+        remedy = f"copy the sweep to {EXPERIMENT} and run `snakemake version`"
+        raise UserError(f"version: DVC versions the sweep of {EXPERIMENT}, and this is another; {remedy}")
+    if "source" not in known:
+        raise UserError(f"{EXPERIMENT}: has no list source, which DVC asks for; add the line 'source: []'")
+
+
 def _misfits(experiment, where: str) -> list[str]:
     """A line for each way in which a sweep is not as its schema says, which describes what to give instead."""
     schema = yaml.safe_load(SCHEMA.read_text())

@@ -1,9 +1,11 @@
 """What is asked for: a sweep, and files by their paths. A line for each fault, with place and remedy."""
 
+import re
+
 import pytest
 import yaml
 
-from dfkd_steps import pipeline, resolve
+from dfkd_steps import pipeline, resolve, spec
 from dfkd_steps.errors import UserError
 
 SOUND = {"dataset": ["mnist-5k"], "teacher": ["lenet5"], "transfer": ["noise"], "balance": ["none"], "student": ["lenet5-half"]}
@@ -68,3 +70,25 @@ def test_path_that_is_none(path, fault):
     with pytest.raises(UserError) as caught:
         resolve.check_paths(["results/mnist-5k/dataset.h5", path])
     assert fault in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("here", "asked", "fault"),
+    [
+        ({**SOUND, "source": []}, SOUND, None),
+        (SOUND, SOUND, "params/experiment.yaml: has no list source, which DVC asks for; add the line 'source: []'"),
+        ({**SOUND, "source": []}, {**SOUND, "balance": ["equal"]}, "version: DVC versions the sweep of params/experiment.yaml"),
+        ({**SOUND, "balance": "none"}, SOUND, "balance: 'none' is not of type 'array'"),
+    ],
+)
+def test_only_the_sweep_that_dvc_reads_is_versioned(here, asked, fault, repository, tmp_path, monkeypatch):
+    (tmp_path / "params").mkdir()
+    (tmp_path / "params/experiment.yaml").write_text(yaml.safe_dump(here))
+    for group in spec.GROUPS:
+        (tmp_path / "params" / group).symlink_to(repository / "params" / group)
+    monkeypatch.chdir(tmp_path)
+    if fault is None:
+        resolve.check_versioned(asked)
+    else:
+        with pytest.raises(UserError, match=re.escape(fault)):
+            resolve.check_versioned(asked)

@@ -78,16 +78,6 @@ def metrics_argument(wildcards):
     return f"@{listing}"
 
 
-def versioned(wildcards):
-    """``metrics_argument``, for DVC: what it adopts is the sweep that its dvc.yaml reads, so this has to be that one."""
-    known, remedy = friendly(resolve.read), f"copy the sweep to {resolve.EXPERIMENT} and run `snakemake version`"
-    if {**known, "source": known.get("source") or []} != {**config, "source": config.get("source") or []}:
-        raise WorkflowError(f"version: DVC versions the sweep of {resolve.EXPERIMENT}, and this is another; {remedy}")
-    if "source" not in known:
-        raise WorkflowError(f"{resolve.EXPERIMENT}: has no list source, which DVC asks for; add the line 'source: []'")
-    return metrics_argument(wildcards)
-
-
 def cancel_orphans():
     """Cancel what a run in this folder that was killed has left in the queue of Slurm: two would work on one file.
 
@@ -129,15 +119,17 @@ def check():
     if not re.fullmatch("0*[1-9][0-9]*", THREADS):
         raise UserError(f"DFKD_THREADS: {THREADS!r} is no number of threads; set a whole number above 0, or unset it")
     resolve.check(config, os.path.relpath(workflow.configfiles[-1]))
-    resolve.check_paths(paths_asked_for())
+    asked = targets()
+    resolve.check_paths(sorted(target for target in asked if target.startswith("results/")))
+    if "version" in asked:
+        resolve.check_versioned(config)
 
 
-def paths_asked_for():
-    """The targets below results/. Snakemake tells a workflow its targets only after it was read; so the command line is asked."""
-    if not any(argument.startswith("results/") for argument in sys.argv):
-        return []  # the parser of Snakemake takes a quarter of a second
-    targets = get_argument_parser().parse_known_args(sys.argv[1:])[0].targets
-    return sorted(one for one in targets if one.startswith("results/"))
+def targets():
+    """What the command line asks for. Snakemake itself tells a workflow its targets only after it was read."""
+    if not any(argument == "version" or argument.startswith("results/") for argument in sys.argv):
+        return set()  # the parser of Snakemake takes a quarter of a second
+    return set(get_argument_parser().parse_known_args(sys.argv[1:])[0].targets)
 
 
 def or_end(function):

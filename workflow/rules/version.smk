@@ -7,7 +7,7 @@ rule version:
     log:
         "logs/version.log",
     params:
-        metrics=versioned,
+        metrics=metrics_argument,
     message:
         "version: DVC adopts the sweep"
     shell:
