@@ -96,11 +96,11 @@ def begin(config, guide, transfer: TransferSet, device):
     return student.to(device, memory_format=torch.channels_last)
 
 
-def hardness(student, images: Images, rows, compare):
+def hardness(student, images: Images, rows, compare, precision: str):
     """The student's loss on each image (N), as it is stored; in eval mode, and back in train mode afterwards."""
     student.eval()
     found = []
-    with torch.no_grad():
+    with torch.no_grad(), runtime.autocast(rows.device, precision):
         for some in rows.split(AT_ONCE):
             shown, asked = distributed.part(images(some)), distributed.part(images.field("logits", some))
             found.append(distributed.whole(compare(student(shown).float(), asked.float()), len(some)))
@@ -132,7 +132,7 @@ def distill(config, guide, transfer: TransferSet, partial, key, device):
         if priorities:
             drawn = (priorities.draw(batch, generator) for _ in range(steps))
         else:
-            chances = hardness(student, images, own, compare) if config.sampling == "hard" else weights
+            chances = hardness(student, images, own, compare, config.precision) if config.sampling == "hard" else weights
             drawn = ((places, None) for places in training.order(len(own), batch, generator, steps, chances))
         for places, factors in drawn:
             rows = own[places]

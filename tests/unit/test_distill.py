@@ -9,7 +9,7 @@ import torch
 from small_net import CPU, classifier, close
 from torch import nn
 
-from dfkd_steps import artefact, checkpoint, config, distill, generators, groups, losses, networks, priority
+from dfkd_steps import artefact, checkpoint, config, distill, generators, groups, losses, networks, priority, runtime, training
 from dfkd_steps.errors import UserError
 from dfkd_steps.transfer_set import TransferSet
 
@@ -194,7 +194,8 @@ def test_priorities_are_what_was_lost_last(tmp_path, teacher, transfer, monkeypa
     assert history[0]["loss"] == pytest.approx(sum((weights * lost).mean().item() for _, weights, lost in visits) / 5, rel=1e-4)
 
 
-def test_hard_draws_by_the_loss_before_each_epoch(tmp_path, teacher, transfer, monkeypatch):
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_hard_draws_by_the_loss_before_each_epoch(tmp_path, teacher, transfer, monkeypatch, precision):
     given, students, plain, begin = [], [], distill.training.order, distill.begin
 
     def order(number, batch, generator, steps=0, weights=None):
@@ -203,12 +204,13 @@ def test_hard_draws_by_the_loss_before_each_epoch(tmp_path, teacher, transfer, m
 
     monkeypatch.setattr(distill, "begin", lambda *arguments: students.append(begin(*arguments)) or students[0])
     monkeypatch.setattr(distill.training, "order", order)
-    learn(student_of(sampling="hard", epochs=3, lr=0.05, tau=4.0), teacher, transfer, tmp_path)
+    learn(student_of(sampling="hard", epochs=3, lr=0.05, tau=4.0, precision=precision), teacher, transfer, tmp_path)
     images, logits = (torch.from_numpy(transfer.read(name)) for name in ("images", "logits"))
     for student, weights in given:
         assert student.training
-        with torch.no_grad():
-            lost = losses.kd_each(student.eval()(images.float() / 255), logits.float(), 4.0)
+        with torch.no_grad(), runtime.autocast(CPU, precision):
+            answered = student.eval()(training.to_float(images)).float()
+        lost = losses.kd_each(answered, logits.float(), 4.0)
         assert torch.allclose(weights, lost.clamp_min(priority.EPS), rtol=1e-3, atol=1e-5)
     assert len(given) == 3 and not torch.allclose(given[0][1], given[2][1], rtol=0.05)
 
