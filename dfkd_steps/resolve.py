@@ -23,7 +23,7 @@ from .errors import UserError, one_line
 
 EXPERIMENT = "params/experiment.yaml"
 RESOLVED = "results/_resolved"
-SCHEMA = code.HERE.parent / "workflow/schemas/experiment.yaml"
+SCHEMA = code.HERE / "schemas/experiment.yaml"
 
 
 def read(path=EXPERIMENT) -> dict[str, list[str]]:

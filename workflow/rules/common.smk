@@ -140,14 +140,13 @@ def or_end(function):
         sys.exit(complain(error))
 
 
-# Not in the processes that Snakemake starts for single jobs: here all is checked and decided.
-DECIDES = workflow.is_main_process
 THREADS = os.environ.get("DFKD_THREADS") or "1"
-if DECIDES:
+# Not in the processes that Snakemake starts for single jobs: there all is checked and decided.
+if workflow.is_main_process:
     or_end(check)
 # What the profiles reserve for a step is what runtime.threads() lets it compute with.
 os.environ.update(DFKD_THREADS=THREADS)
-FINALS = resolve.finals(config)
-STALE = or_end(stale) if DECIDES else set()
-if DECIDES:
+FINALS, STALE = resolve.finals(config), set()
+if workflow.is_main_process:
+    STALE = or_end(stale)
     logger.addHandler(NothingToBeDone())
