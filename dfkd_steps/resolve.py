@@ -39,8 +39,8 @@ def read(path=EXPERIMENT) -> dict[str, list[str]]:
 def check(experiment: dict, where: str):
     """Is the sweep as its schema says, every spec right, and every data set that is read in one of its lists? UserError lists
     what is not."""
-    if faults := _misfits(experiment, where):
-        raise UserError("\n".join(faults))
+    _refuse(_misfits(experiment, where))
+    faults = []
     for group in spec.GROUPS:
         for text in experiment[group]:
             faults += _fault(config.load, group, text)
@@ -55,8 +55,7 @@ def check(experiment: dict, where: str):
                 faults += _fault(config.load, "dataset", source)
                 if source not in (*datasets, *only_read):
                     faults.append(f"{where}: transfer {text!r} reads {source}, which is in no list; add {source!r} to source")
-    if faults:
-        raise UserError("\n".join(dict.fromkeys(faults)))
+    _refuse(faults)
 
 
 def check_versioned(experiment: dict):
@@ -86,8 +85,7 @@ def check_paths(paths):
         faults += _fault(pipeline.step_of, path) or [
             line for group, text in spec.of_path(path).items() for line in _fault(config.load, group, text)
         ]
-    if faults:
-        raise UserError("\n".join(dict.fromkeys(faults)))
+    _refuse(faults)
 
 
 def _artefact(path: Path) -> Path:
@@ -97,6 +95,12 @@ def _artefact(path: Path) -> Path:
     networks = {pipeline.STEPS[name].depth: pipeline.STEPS[name].output for name in audit.NETWORKS}
     depth = len(path.parts) - 2
     return path.with_name(networks[depth]) if path.name == audit.HISTORY and depth in networks else path
+
+
+def _refuse(faults: list[str]):
+    """Raise UserError with the faults, each once, if there are any."""
+    if faults:
+        raise UserError("\n".join(dict.fromkeys(faults)))
 
 
 def _fault(function, *arguments) -> list[str]:
