@@ -67,20 +67,26 @@ def feeding(net: nn.Module, image_shape):
     A projection in a shortcut is not taken for it: what enters it entered another layer before.
     """
     last, seen, entering = last_linear(net, image_shape), [], []
-    used = []  # what entered a layer of the main path, or left one of a shortcut; with versions, since += keeps the tensor
+    entered, aside = [], []  # what entered a layer, and what left one of a shortcut; with versions, since += keeps the tensor
     modules = [one for one in net.modules() if isinstance(one, (nn.Linear, nn.Conv2d, nn.modules.batchnorm._BatchNorm))]
     images = torch.rand(64, *image_shape, generator=torch.Generator().manual_seed(0)).to(next(net.parameters()).device)
+
+    def among(tensors, wanted):
+        return any(one is wanted and one._version == version for one, version in tensors)
 
     def keep(module, inputs, output):
         if module is last:
             entering.append(inputs[0])
-        elif not entering and any(one is inputs[0] and one._version == version for one, version in used):
-            used.append((output, output._version))
-        elif not entering:
-            if isinstance(module, (nn.Linear, nn.Conv2d)):
-                used.append((inputs[0], inputs[0]._version))
-            if module.weight is not None and len(module.weight) == last.in_features:
-                seen.append(module)
+        if entering:
+            return
+        # A block that normalises first (pre-activation) gives to BatchNorm what its projection takes afterwards.
+        earlier = aside + entered if isinstance(module, (nn.Linear, nn.Conv2d)) else aside
+        if among(earlier, inputs[0]):
+            aside.append((output, output._version))
+            return
+        entered.append((inputs[0], inputs[0]._version))
+        if module.weight is not None and len(module.weight) == last.in_features:
+            seen.append(module)
 
     with _probing(net), hooked(modules, keep):
         net(images)

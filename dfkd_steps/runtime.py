@@ -50,10 +50,11 @@ def device() -> torch.device:
     given = os.environ.get("DFKD_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
     if given == "cuda" and (place := os.environ.get("LOCAL_RANK")):
         given = f"cuda:{int(place) % torch.cuda.device_count()}"
-    try:
-        return torch.empty(0, device=given).device
-    except (RuntimeError, AssertionError):
-        raise UserError(f"DFKD_DEVICE: {given!r} is no device of this machine; set cpu or cuda, or unset it") from None
+    with contextlib.suppress(RuntimeError, AssertionError):
+        found = torch.empty(0, device=given).device
+        if found.type in ("cpu", "cuda"):  # the kinds that the steps are written for
+            return found
+    raise UserError(f"DFKD_DEVICE: {given!r} is no device of this machine that steps run on; set cpu or cuda, or unset it")
 
 
 def compiled(net):

@@ -45,7 +45,9 @@ class Method(Meta):
     def phi(self, logits, labels):
         """The modulating function: rare in the buffer, and hard. Logits (N,K), labels (N) -> (N), mean 1."""
         held = self.labels[: len(self.pool)]
-        share = torch.bincount(held, minlength=logits.shape[1])[labels] / max(1, len(held))
+        # Not by bincount, which waits for a GPU to say how many bins it needs: this runs in each step of an inversion.
+        counts = torch.zeros(logits.shape[1], device=held.device).index_add_(0, held, torch.ones_like(held, dtype=torch.float32))
+        share = counts[labels] / max(1, len(held))
         # 1 - p as the sum of the others, in double: of images that the teacher is sure of it would round to 0.
         chance = F.softmax(logits.double(), 1)
         unsure = chance.scatter(1, chance.argmax(1, keepdim=True), 0.0).sum(1)

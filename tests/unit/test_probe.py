@@ -80,6 +80,24 @@ def test_a_shortcut_is_not_the_layer_whatever_is_called_first_or_added_in_place(
     assert probe.feeding(net, (1, 2, 2)) == (net[2], None, False)  # it takes the sum, not what the shortcut gave
 
 
+@pytest.mark.parametrize("first", ["path", "shortcut"])
+@pytest.mark.parametrize("between", [nn.ReLU, nn.Identity])
+def test_a_shortcut_of_a_block_that_normalises_first(first, between):
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.shortcut = nn.Linear(4, 6, bias=False)
+            self.path = nn.Sequential(nn.BatchNorm1d(4), between(), nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 6))
+
+        def forward(self, images):
+            one, other = (self.path, self.shortcut) if first == "path" else (self.shortcut, self.path)
+            return one(images) + other(images)
+
+    net = sequence(Residual(), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
+    assert probe.feeding(net, (1, 2, 2)) == (net[1].path[4], net[2], True)
+
+
 def test_no_layer_has_the_units_of_the_classifier():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(5 * 4, 3))

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from dfkd_steps import runtime
+from dfkd_steps.errors import UserError
 
 # MB that the process holds after ten tensors of 8 MB were made and let go.
 HELD = """
@@ -35,3 +36,10 @@ def test_memory_stays_with_the_process():
 def test_without_glibc_nothing_is_kept(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
     runtime.keep_memory()
+
+
+@pytest.mark.parametrize("given", ["meta", "cuda:99", "gpu"])
+def test_a_device_that_steps_do_not_run_on(monkeypatch, given):
+    monkeypatch.setenv("DFKD_DEVICE", given)
+    with pytest.raises(UserError, match=f"DFKD_DEVICE: '{given}' is no device .*; set cpu or cuda"):
+        runtime.device()
