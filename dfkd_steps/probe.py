@@ -71,9 +71,6 @@ def feeding(net: nn.Module, image_shape):
     modules = [one for one in net.modules() if isinstance(one, (nn.Linear, nn.Conv2d, nn.modules.batchnorm._BatchNorm))]
     images = torch.rand(64, *image_shape, generator=torch.Generator().manual_seed(0)).to(next(net.parameters()).device)
 
-    def among(tensors, wanted):
-        return any(one is wanted and one._version == version for one, version in tensors)
-
     def keep(module, inputs, output):
         if module is last:
             entering.append(inputs[0])
@@ -81,7 +78,7 @@ def feeding(net: nn.Module, image_shape):
             return
         # A block that normalises first (pre-activation) gives to BatchNorm what its projection takes afterwards.
         earlier = aside + entered if isinstance(module, (nn.Linear, nn.Conv2d)) else aside
-        if among(earlier, inputs[0]):
+        if any(one is inputs[0] and one._version == version for one, version in earlier):
             aside.append((output, output._version))
             return
         entered.append((inputs[0], inputs[0]._version))
