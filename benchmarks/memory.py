@@ -18,8 +18,10 @@ import numpy as np
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
-from dfkd_steps import data, models, networks, pipeline, training  # noqa: E402
-from dfkd_steps.transfer_set import Layout, Writer  # noqa: E402
+from dfkd_steps.models.classifier import Description, build_architecture
+from dfkd_steps.pipeline import graph, keys
+from dfkd_steps.storage import dataset_file, network_file
+from dfkd_steps.storage.transfer_set import Layout, Writer
 
 CHUNK = 500
 BALANCE = ("none", "equal", "confident", "weight")
@@ -28,23 +30,23 @@ STUDENT = "lenet5-half+epochs=1+steps_per_epoch=200"
 
 def teacher(specs) -> Path:
     """A stand-in for a teacher, and for its data set."""
-    paths = [pipeline.path_of(step, specs) for step in ("dataset", "teacher")]
+    paths = [graph.path_of(step, specs) for step in ("dataset", "teacher")]
     paths[1].parent.mkdir(parents=True)
     images, labels = np.zeros((20, 1, 28, 28), np.uint8), np.arange(20) % 10
     arrays = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
-    data.write(paths[0], pipeline.expected_key(str(paths[0])), {}, "0123456789", arrays)
-    description = networks.Description("arch", "lenet5", tuple("0123456789"), (1, 28, 28), (0.1,), (0.3,))
-    table = training.history_csv([])
-    networks.save(paths[1], models.build("lenet5", 10, (1, 28, 28)), description, pipeline.expected_key(str(paths[1])), {},
-                  history_sha256=training.sha256(table))  # fmt: skip
+    dataset_file.write(paths[0], keys.expected_key(str(paths[0])), {}, "0123456789", arrays)
+    description = Description("arch", "lenet5", tuple("0123456789"), (1, 28, 28), (0.1,), (0.3,))
+    table = network_file.history_csv([])
+    network_file.save(paths[1], build_architecture("lenet5", 10, (1, 28, 28)), description, keys.expected_key(str(paths[1])), {},
+                  history_sha256=network_file.sha256(table))  # fmt: skip
     return paths[1]
 
 
 def transfer_set(specs, images: int):
     """A random set in the place of the synthesised one; classes are unequal, confidence is spread."""
-    path, rng = pipeline.path_of("synthesize", specs), np.random.default_rng(0)
+    path, rng = graph.path_of("synthesize", specs), np.random.default_rng(0)
     path.parent.mkdir(parents=True)
-    writer = Writer(path.with_name("partial"), pipeline.expected_key(str(path)), Layout((1, 28, 28), 10, CHUNK, targets=False))
+    writer = Writer(path.with_name("partial"), keys.expected_key(str(path)), Layout((1, 28, 28), 10, CHUNK, targets=False))
     for number in range(images // CHUNK):
         pixels = rng.integers(0, 256, (CHUNK, 1, 28, 28), np.uint8)
         logits = (rng.normal(size=(CHUNK, 10)) * 4 + np.arange(10) / 50).astype(np.float32)
@@ -55,8 +57,8 @@ def transfer_set(specs, images: int):
 
 def peak(step: str, specs) -> tuple[float, float]:
     """Peak memory in MB and seconds of a processor of the step that makes a file."""
-    out = pipeline.path_of(step, specs)
-    command = [sys.executable, "-m", f"dfkd_steps.{step}", str(out), *map(str, pipeline.inputs_of(out))]
+    out = graph.path_of(step, specs)
+    command = [sys.executable, "-m", f"dfkd_steps.{step}", str(out), *map(str, graph.inputs_of(out))]
     process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT), "DFKD_DEVICE": "cpu"}, stderr=subprocess.PIPE)
     told = process.stderr.read().decode()
     _, status, used = os.wait4(process.pid, 0)

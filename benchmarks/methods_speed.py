@@ -18,8 +18,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from dfkd_steps import methods, models, networks
-from dfkd_steps.errors import UserError
+from dfkd_steps.methods import registry as method_registry
+from dfkd_steps.models.classifier import Classifier, Description, build_architecture
+from dfkd_steps.runtime.errors import UserError
 
 CLASSES = tuple("0123456789")
 # One small unit of work: a batch of pixels for a few steps, a few turns of a game, a batch into a pool.
@@ -64,13 +65,13 @@ def product_rates(precision: str) -> tuple[float, float]:
 def network(arch, shape):
     """A teacher with random weights."""
     torch.manual_seed(0)
-    described = networks.Description("arch", arch, CLASSES, shape, (0.3,) * shape[0], (0.3,) * shape[0])
-    return networks.Classifier(models.build(arch, 10, shape), described).eval().requires_grad_(False)
+    described = Description("arch", arch, CLASSES, shape, (0.3,) * shape[0], (0.3,) * shape[0])
+    return Classifier(build_architecture(arch, 10, shape), described).eval().requires_grad_(False)
 
 
 def build(name: str, precision: str):
     """A method with its defaults, its teacher, and the name of that."""
-    fields = methods.load(name).Config.__dataclass_fields__
+    fields = method_registry.load(name).Config.__dataclass_fields__
     small = {key: value for key, value in SMALL.items() if key in fields}
     if "precision" in fields:
         small["precision"] = precision
@@ -81,8 +82,8 @@ def build(name: str, precision: str):
             small["student"] = student
         try:
             made = network(teacher, shape).to(memory_format=torch.channels_last)
-            return methods.load(name).Method(
-                methods.load(name).Config(method=name, **small), made, [], torch.device("cpu")
+            return method_registry.load(name).Method(
+                method_registry.load(name).Config(method=name, **small), made, [], torch.device("cpu")
             ), teacher
         except UserError:
             continue  # this teacher has no BatchNorm, the next one has
@@ -104,7 +105,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("methods", nargs="*", default=[name for name in methods.REGISTRY if name not in ("dataset", "mixture")])
+    parser.add_argument(
+        "methods", nargs="*", default=[name for name in method_registry.REGISTRY if name not in ("dataset", "mixture")]
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)

@@ -56,24 +56,27 @@ def fill() -> int:
     import numpy as np
     import torch
 
-    from dfkd_steps import audit, data, networks, pipeline, report, resolve, training
-    from dfkd_steps.transfer_set import Layout, Writer
+    from dfkd_steps import report
+    from dfkd_steps.models.classifier import Description
+    from dfkd_steps.pipeline import audit, graph, keys, sweep
+    from dfkd_steps.storage import dataset_file, network_file
+    from dfkd_steps.storage.transfer_set import Layout, Writer
 
     images, labels = np.zeros((20, 1, 4, 4), np.uint8), np.arange(20) % 10
     arrays = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
-    table, net = training.history_csv([]), torch.nn.Linear(1, 1)
-    description = networks.Description("arch", "lenet5", tuple("0123456789"), (1, 28, 28), (0.1,), (0.3,))
+    table, net = network_file.history_csv([]), torch.nn.Linear(1, 1)
+    description = Description("arch", "lenet5", tuple("0123456789"), (1, 28, 28), (0.1,), (0.3,))
     logits = np.eye(10, dtype=np.float32)[labels]
-    finals = resolve.finals(resolve.read())
+    finals = sweep.finals(sweep.read())
     jobs = audit.lineage(finals)
     for path in map(Path, jobs):
         path.parent.mkdir(parents=True, exist_ok=True)
-        step, key = pipeline.step_of(path), pipeline.expected_key(str(path))
+        step, key = graph.step_of(path), keys.expected_key(str(path))
         if step == "dataset":
-            data.write(path, key, {}, "0123456789", arrays)
+            dataset_file.write(path, key, {}, "0123456789", arrays)
         elif step in audit.NETWORKS:
             path.with_name(audit.HISTORY).write_bytes(table)
-            networks.save(path, net, description, key, {}, history_sha256=training.sha256(table))
+            network_file.save(path, net, description, key, {}, history_sha256=network_file.sha256(table))
         elif step == "evaluate":
             path.write_text(json.dumps(METRICS | {"key": key, "specs": path.parts[1:-1]}))
         else:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from dfkd_steps.transfer_set import Layout, TransferSet, Writer
+from dfkd_steps.storage.transfer_set import Layout, TransferSet, Writer
 
 CHUNK = 500
 

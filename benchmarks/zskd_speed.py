@@ -17,8 +17,10 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from dfkd_steps import losses, models, networks, synthesize
+from dfkd_steps import synthesize
 from dfkd_steps.methods import zskd
+from dfkd_steps.models.classifier import Classifier, Description, build_architecture
+from dfkd_steps.training import losses
 
 SHAPE, CLASSES = (1, 28, 28), tuple("0123456789")
 
@@ -56,11 +58,11 @@ def main():
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args()
     torch.manual_seed(0)
-    net = models.build("lenet5", 10, SHAPE).eval()
-    description = networks.Description("arch", "lenet5", CLASSES, SHAPE, (0.13,), (0.31,))
-    frozen = models.build("lenet5", 10, SHAPE)
+    net = build_architecture("lenet5", 10, SHAPE).eval()
+    description = Description("arch", "lenet5", CLASSES, SHAPE, (0.13,), (0.31,))
+    frozen = build_architecture("lenet5", 10, SHAPE)
     frozen.load_state_dict(net.state_dict())
-    teacher = networks.Classifier(frozen, description).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    teacher = Classifier(frozen, description).to(memory_format=torch.channels_last).eval().requires_grad_(False)
     rates = {"plain": [], "fp32": [], "bf16": []}
     for _ in range(arguments.repeats):
         rates["plain"].append(plain(net, 40, 4, arguments.threads))

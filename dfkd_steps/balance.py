@@ -9,9 +9,15 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from . import artefact, augment, networks, progress, runtime, training
-from .synthesize import ask
-from .transfer_set import TransferSet, Writer, to_stored, to_unit
+from .pipeline.job import Job, run_step
+from .runtime import progress
+from .runtime.device import select_device
+from .runtime.seeds import make_rng, seed_of
+from .storage import atomic, network_file
+from .storage.image_format import to_stored, to_unit
+from .storage.transfer_set import TransferSet, Writer
+from .training import views
+from .training.predict import predict, to_float
 
 CHUNK = 1024
 
@@ -44,7 +50,7 @@ def quota(counts, config) -> int:
 
 def choose(labels, per_class: int, config, transfer) -> np.ndarray:
     """Sorted samples to keep as they are: all of a class, or ``per_class`` of it where it has more."""
-    rng = np.random.default_rng(runtime.seed_of("balance", config.seed, "surplus"))
+    rng = np.random.default_rng(seed_of("balance", config.seed, "surplus"))
     rank = confidence(transfer) if config.surplus == "confident" else None
     kept = []
     for label in np.unique(labels):
@@ -89,15 +95,15 @@ class Resampler:
 
         After ``rounds`` rounds without enough, the rest are copies as they are.
         """
-        rng = np.random.default_rng(runtime.seed_of("balance", self.config.seed, "deficit", label))
-        generator = runtime.generator(self.device, "balance", self.config.seed, "augment", label)
+        rng = np.random.default_rng(seed_of("balance", self.config.seed, "deficit", label))
+        augment_rng = make_rng(self.device, "balance", self.config.seed, "augment", label)
         for _ in range(self.config.rounds):
             if not missing:
                 return
             picked = pool(rng.integers(0, pool.size, min(CHUNK, 2 * missing + 16)))
-            views = augment.view("mild", training.to_float(torch.from_numpy(picked).to(self.device)), generator)
-            stored = to_stored(views.cpu().numpy(), self.image_type)
-            logits = ask(self.teacher, stored, self.device)
+            augmented = views.view("mild", to_float(torch.from_numpy(picked).to(self.device)), augment_rng)
+            stored = to_stored(augmented.cpu().numpy(), self.image_type)
+            logits = predict(self.teacher, stored, self.device)
             right = np.flatnonzero(logits.argmax(1) == label)[:missing]
             missing -= len(right)
             if len(right):
@@ -105,12 +111,12 @@ class Resampler:
         while missing:
             stored = pool(rng.integers(0, pool.size, min(CHUNK, missing)))
             missing -= len(stored)
-            yield self.fields(stored, ask(self.teacher, stored, self.device), label)
+            yield self.fields(stored, predict(self.teacher, stored, self.device), label)
 
     def push(self, label: int, number: int):
         """The likeliest samples moved by signed gradient steps until the teacher calls them ``label``; those that do."""
         chosen = np.sort(likeliest(self.transfer, label, number))
-        images = training.to_float(torch.from_numpy(to_unit(self.transfer.gather("images", chosen))).to(self.device))
+        images = to_float(torch.from_numpy(to_unit(self.transfer.gather("images", chosen))).to(self.device))
         wanted = torch.full((len(images),), label, device=self.device)
         for _ in range(self.config.push_steps):
             images.requires_grad_()
@@ -123,7 +129,7 @@ class Resampler:
             step = torch.autograd.grad(loss.sum(), images)[0].sign() * self.config.push_lr
             images = (images.detach() - step * going[:, None, None, None]).clamp(0, 1)
         stored = to_stored(images.detach().cpu().numpy(), self.image_type)
-        logits = ask(self.teacher, stored, self.device)
+        logits = predict(self.teacher, stored, self.device)
         right = logits.argmax(1) == label
         return stored[right], logits[right]
 
@@ -201,11 +207,11 @@ def weight(config, teacher, transfer, writer, device) -> dict:
 MODES = {"none": none, "equal": equal, "confidence": confident, "weight": weight}
 
 
-def run(job: artefact.Job):
+def run(job: Job):
     """Make the balanced set of a job."""
-    device, started = runtime.device(), time.monotonic()
-    teacher = networks.load_frozen(job.inputs[0], device)
-    with TransferSet(job.inputs[1]) as transfer, artefact.working(job.out, job.key) as partial:
+    device, started = select_device(), time.monotonic()
+    teacher = network_file.load_frozen(job.inputs[0], device)
+    with TransferSet(job.inputs[1]) as transfer, atomic.exclusive(job.out, job.key) as partial:
         if partial is None:
             return
         transfer.require_fit(teacher.description)
@@ -223,10 +229,10 @@ def run(job: artefact.Job):
         told = {"uncovered": [name for name, number in zip(classes, after) if not number], **told}
         about = {**transfer.about, "balance": job.config.mode, **histograms, **told}
         writer.finish(whole, job.provenance(device), about, transfer.networks())
-        artefact.publish(whole, job.out)
+        atomic.commit(whole, job.out)
     missing = ", ".join(told["uncovered"]) or "none"
     progress.say(f"balance: {before.sum()} -> {after.sum()} samples, uncovered: {missing}, {time.monotonic() - started:.1f} s")
 
 
 if __name__ == "__main__":
-    artefact.main("balance", run)
+    run_step("balance", run)

@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from .errors import UserError, complain
+from .runtime.errors import UserError, print_errors
 
 HERE = Path(__file__).parent
 
@@ -62,13 +62,13 @@ def main(argv=None) -> int:
         sys.stdout.flush()
         return code or 0
     except UserError as error:
-        return complain(error)
+        return print_errors(error)
     except BrokenPipeError:
         # The reader (head, less) has seen enough. Python would complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        return complain(f"{error.filename or 'dfkd'}: {error.strerror or error}; mend the path or its permissions")
+        return print_errors(f"{error.filename or 'dfkd'}: {error.strerror or error}; mend the path or its permissions")
 
 
 def table(rows, head=None, gap="  "):
@@ -94,45 +94,49 @@ def comment(path) -> str:
 
 def list_methods():
     """Each method, the params files that use it, and what it is."""
-    from . import config, methods
+    from .methods import registry as method_registry
+    from .pipeline import params
 
     files = {}
-    for name in config.names("transfer"):
-        files.setdefault(config.kind_of("transfer", name), []).append(name)
-    module = {name: path.split(".", 1)[1] for name, path in methods.REGISTRY.items()}
-    table([(name, ", ".join(files.get(name, ["-"])), headline(module[name])) for name in sorted(module)],
-          ("METHOD", "PARAMS/TRANSFER", "DESCRIPTION"))  # fmt: skip
+    for name in params.names("transfer"):
+        files.setdefault(params.kind_of("transfer", name), []).append(name)
+    rows = [
+        (name, ", ".join(files.get(name, ["-"])), headline(method_registry.module_of(name)))
+        for name in sorted(method_registry.REGISTRY)
+    ]
+    table(rows, ("METHOD", "PARAMS/TRANSFER", "DESCRIPTION"))
 
 
 def list_models():
     """Each architecture, its size, and what it is."""
     import torch
 
-    from . import models
+    from .models import registry as model_registry
+    from .models.classifier import build_architecture
 
     rows = []
-    for name in models.names():
+    for name in model_registry.names():
         with torch.device("meta"):  # shapes without memory
-            net = models.build(name, 10, (3, 32, 32))
-        rows.append((name, f"{sum(value.numel() for value in net.parameters()):>14,}", headline(models.module_of(name))))
+            net = build_architecture(name, 10, (3, 32, 32))
+        rows.append((name, f"{sum(value.numel() for value in net.parameters()):>14,}", headline(model_registry.module_of(name))))
     table(rows, ("ARCHITECTURE", "PARAMETERS (1)", "DESCRIPTION"))
     print("\n(1) for 10 classes and images of 3x32x32")
 
 
 def list_datasets():
     """Each file in params/dataset, its source, and what it is."""
-    from . import config
+    from .pipeline import params
 
-    names = config.names("dataset")
-    rows = [(name, config.kind_of("dataset", name), comment(config.PARAMS / "dataset" / f"{name}.yaml")) for name in names]
+    names = params.names("dataset")
+    rows = [(name, params.kind_of("dataset", name), comment(params.PARAMS / "dataset" / f"{name}.yaml")) for name in names]
     table(rows, ("DATA SET", "SOURCE", "DESCRIPTION"))
 
 
 def list_fields():
     """Every config field, as in docs/config.md."""
-    from . import reference
+    from .reporting import config_reference
 
-    print(reference.tables(), end="")
+    print(config_reference.tables(), end="")
 
 
 LISTS = {"methods": list_methods, "models": list_models, "datasets": list_datasets, "fields": list_fields}
@@ -140,19 +144,19 @@ LISTS = {"methods": list_methods, "models": list_models, "datasets": list_datase
 
 def inspect(given):
     """dfkd inspect FILE [--png OUT]"""
-    from . import inspect_files
+    from .reporting import inspect
 
-    print("\n".join(inspect_files.summary(given.file)))
+    print("\n".join(inspect.summary(given.file)))
     if given.png:
-        inspect_files.write_grid(given.file, given.png)
+        inspect.write_grid(given.file, given.png)
         print(f"\nwrote {given.png}")
 
 
 def verify(given) -> int:
     """dfkd verify FILE"""
-    from . import inspect_files
+    from .storage import verify
 
-    problems = inspect_files.verify(given.file)
+    problems = verify.verify(given.file)
     for problem in problems:
         print(f"{given.file}: {problem.removeprefix(f'{given.file}: ')}")
     if not problems:
@@ -162,18 +166,18 @@ def verify(given) -> int:
 
 def audit(given) -> int:
     """dfkd audit [PATH...]"""
-    from . import audit as walk
+    from .pipeline import audit
 
-    return walk.main(given.rest)
+    return audit.main(given.rest)
 
 
 def show_spec(given):
     """dfkd spec [GROUP] SPEC, or the path of an artefact."""
-    from . import pipeline, spec
+    from .pipeline import graph, keys, spec
 
     if "/" in given.spec:
-        step = pipeline.step_of(given.spec)
-        key, specs = pipeline.expected_key(given.spec), spec.of_path(given.spec)
+        step = graph.step_of(given.spec)
+        key, specs = keys.expected_key(given.spec), spec.of_path(given.spec)
         print(f"made by the step {step}; its key is {key}")
         for group, text in specs.items():
             print()
@@ -186,33 +190,32 @@ def show_spec(given):
 
 def show_table(given):
     """dfkd table [SWEEP]"""
-    from . import audit as walk
-    from . import resolve
+    from .pipeline import audit, sweep
     from .reporting import markdown, runs
 
-    sweep = given.sweep or resolve.EXPERIMENT
-    wanted = resolve.finals(resolve.read(sweep))
+    path = given.sweep or sweep.EXPERIMENT
+    wanted = sweep.finals(sweep.read(path))
     there = runs.read([path for path in wanted if os.path.exists(path)])
-    current = [run for run in there if not walk.fault(run.path)]
+    current = [run for run in there if not audit.fault(run.path)]
     told = [markdown.table(current)] if current else []
     if lacking := len(wanted) - len(current):
         old = len(there) - len(current)
         made = f", {old} of them made under another config or code" if old else ""
-        told.append(f"{lacking} of {len(wanted)} runs are missing{made}: snakemake --configfile {sweep}")
+        told.append(f"{lacking} of {len(wanted)} runs are missing{made}: snakemake --configfile {path}")
     print("\n\n".join(told))
 
 
 def find_group(text: str) -> str:
     """The one group that has a file of this name."""
-    from . import config, spec
+    from .pipeline import params, spec
 
     name = spec.parse("spec", text).name
-    groups = [group for group in spec.GROUPS if name in config.names(group)]
+    groups = [group for group in spec.GROUPS if name in params.names(group)]
     if len(groups) == 1:
         return groups[0]
     if groups:
         raise UserError(f"spec: {name!r} is a name in {', '.join(groups)}; write dfkd spec {groups[0]} {text}")
-    known = "; ".join(f"{group}: {', '.join(config.names(group)) or 'none'}" for group in spec.GROUPS)
+    known = "; ".join(f"{group}: {', '.join(params.names(group)) or 'none'}" for group in spec.GROUPS)
     raise UserError(f"spec: no params/*/{name}.yaml; known are {known}")
 
 
@@ -220,15 +223,17 @@ def show_config(group: str, text: str):
     """Print the fields of a spec's resolved config."""
     import dataclasses
 
-    from . import config, fields, reference
+    from .pipeline import params
+    from .reporting import config_reference
+    from .schemas import fields
 
-    made, origins = config.load(group, text), config.origins(group, text)
+    made, origins = params.load(group, text), params.origins(group, text)
     rows = []
     for item in dataclasses.fields(made):
         allowed, choices = fields.span(item), fields.choices(item)
         if choices and len(allowed) > 40:
             allowed = f"one of {len(choices)}"
-        kind, value = reference.type_name(item.type), reference.shown(getattr(made, item.name))
+        kind, value = config_reference.type_name(item.type), config_reference.shown(getattr(made, item.name))
         rows.append((item.name, kind, value, origins[item.name], allowed, item.metadata["doc"]))
     print(f"{group}: {text}")
     table(rows, ("KEY", "TYPE", "VALUE", "FROM", "ALLOWED", "MEANING"))

@@ -7,20 +7,24 @@ import time
 
 import numpy as np
 
-from . import artefact, data, progress, runtime, sources
-from .errors import UserError
+from .datasets import readers
+from .pipeline.job import run_step
+from .runtime import progress
+from .runtime.errors import UserError
+from .runtime.seeds import seed_of
+from .storage import atomic, dataset_file
 
 
 def run(job):
     """Make dataset.h5."""
     started = time.monotonic()
-    with artefact.working(job.out, job.key) as partial:
+    with atomic.exclusive(job.out, job.key) as partial:
         if partial is None:
             progress.say(f"{job.out}: is there already")
             return
         classes, arrays = prepare(job.config)
-        data.write(partial, job.key, job.provenance("cpu"), classes, arrays)
-        artefact.publish(partial, job.out)
+        dataset_file.write(partial, job.key, job.provenance("cpu"), classes, arrays)
+        atomic.commit(partial, job.out)
     shape = "x".join(map(str, arrays["x_train"].shape[1:]))
     progress.say(
         f"{job.out}: {len(arrays['x_train'])} training and {len(arrays['x_test'])} test images of {shape}, "
@@ -30,7 +34,7 @@ def run(job):
 
 def prepare(config) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     """Class names and the four arrays of a data set config, split and cut down as it says."""
-    source = sources.read(config)
+    source = readers.read(config)
     arrays = source.arrays
     if source.test_share:
         arrays = hold_out(arrays, source.test_share, _rng(config, "test"))
@@ -46,7 +50,7 @@ def prepare(config) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
 
 
 def _rng(config, purpose):
-    return np.random.default_rng(runtime.seed_of("dataset", purpose, config.seed))
+    return np.random.default_rng(seed_of("dataset", purpose, config.seed))
 
 
 def hold_out(arrays, share: float, rng) -> dict[str, np.ndarray]:
@@ -96,4 +100,4 @@ def _draw(labels, sizes, rng):
 
 
 if __name__ == "__main__":
-    artefact.main("dataset", run)
+    run_step("dataset", run)

@@ -9,9 +9,17 @@ import time
 
 import torch
 
-from . import artefact, augment, distributed, generators, losses, networks, priority, progress, runtime, training
-from .errors import UserError
-from .transfer_set import TransferSet
+from .models.classifier import new_classifier
+from .models.generator import Generator
+from .pipeline.job import Job, run_step
+from .runtime import progress
+from .runtime.device import autocast, compiled, select_device
+from .runtime.errors import UserError
+from .runtime.seeds import make_rng, seed_of
+from .storage import atomic, network_file
+from .storage.transfer_set import TransferSet
+from .training import distributed, loop, losses, priority_sampling, views
+from .training.predict import to_float
 
 HOLD = {"cpu": 256 << 20, "cuda": 4 << 30}  # bytes of a field that are held in memory; of a larger one rows are read
 AT_ONCE = 1000  # images that a student is asked about without learning from them
@@ -28,7 +36,7 @@ class Images:
 
     def __call__(self, rows):
         """Images (N,C,H,W) as float32 in [0,1]; rows: (N) on the device."""
-        return training.to_float(self.field("images", rows))
+        return to_float(self.field("images", rows))
 
     def field(self, name: str, rows):
         """Rows of any field, on the device."""
@@ -43,22 +51,22 @@ class Fresh:
     """New images from the generators kept with the set, members in turn, in place of the stored ones."""
 
     def __init__(self, transfer: TransferSet, device):
-        made = [networks.from_bytes(one, transfer.path, device) for _, one in sorted(transfer.networks().items())]
-        self.members = [one for one in made if isinstance(one, generators.Generator)]
+        made = [network_file.from_bytes(one, transfer.path, device) for _, one in sorted(transfer.networks().items())]
+        self.members = [one for one in made if isinstance(one, Generator)]
         if not self.members:
             raise UserError(f"{transfer.path}: holds no generator, so nothing fresh can be drawn; set fresh: false")
 
-    def __call__(self, number: int, generator):
+    def __call__(self, number: int, rng):
         """``number`` images (N,C,H,W) in [0,1]."""
         share = [len(range(place, number, len(self.members))) for place in range(len(self.members))]
-        return torch.cat([member.sample(size, generator)[0] for member, size in zip(self.members, share) if size])
+        return torch.cat([member.sample(size, rng)[0] for member, size in zip(self.members, share) if size])
 
 
 class Held:
     """Stored samples that no step sees, to select a model by agreement with the teacher on them."""
 
     def __init__(self, config, images: Images, student):
-        draw = runtime.generator("cpu", "student", config.seed, "holdout")
+        draw = make_rng("cpu", "student", config.seed, "holdout")
         order, number = torch.randperm(len(images), generator=draw), max(1, round(config.holdout * len(images)))
         self.rows, self.others = order[:number].to(images.device), order[number:].to(images.device)
         self.images, self.student = images, student
@@ -87,12 +95,12 @@ def begin(config, guide, transfer: TransferSet, device):
     """The student before the first step: fresh weights, or those of the student that was trained with the set."""
     if config.init == "transfer":
         kept = transfer.networks().get("student")
-        student = kept and networks.from_bytes(kept, transfer.path)
+        student = kept and network_file.from_bytes(kept, transfer.path)
         if not kept or student.description.name != config.arch:
             have = f"one of {student.description.name}" if kept else "none"
             raise UserError(f"{transfer.path}: has no student {config.arch} to start from ({have}); set init: random")
         return student.requires_grad_(True).to(device, memory_format=torch.channels_last)
-    student = networks.fresh(config.arch, guide.description, runtime.seed_of("student", config.seed))
+    student = new_classifier(config.arch, guide.description, seed_of("student", config.seed))
     return student.to(device, memory_format=torch.channels_last)
 
 
@@ -100,12 +108,12 @@ def hardness(student, images: Images, rows, compare, precision: str):
     """The student's loss on each image (N), as it is stored; in eval mode, and back in train mode afterwards."""
     student.eval()
     found = []
-    with torch.no_grad(), runtime.autocast(rows.device, precision):
+    with torch.no_grad(), autocast(rows.device, precision):
         for some in rows.split(AT_ONCE):
             shown, asked = distributed.part(images(some)), distributed.part(images.field("logits", some))
             found.append(distributed.whole(compare(student(shown).float(), asked.float()), len(some)))
     student.train()
-    return torch.cat(found).clamp_min(priority.EPS)
+    return torch.cat(found).clamp_min(priority_sampling.EPS)
 
 
 def distill(config, guide, transfer: TransferSet, partial, key, device):
@@ -117,32 +125,32 @@ def distill(config, guide, transfer: TransferSet, partial, key, device):
     if not len(own):
         raise UserError(f"{transfer.path}: no sample is left to learn from beside those held out; lower holdout")
     weights = images.field("weights", own) if config.sampling == "given" else None
-    priorities = priority.Priorities(len(own), device, config.beta) if config.sampling == "priority" else None
+    priorities = priority_sampling.Priorities(len(own), device, config.beta) if config.sampling == "priority" else None
     stored = config.augment == config.mix == "none"
     compare = losses.l1_each if config.loss == "l1" else lambda answered, asked: losses.kd_each(answered, asked, config.tau)
     batch = min(config.batch, len(own))
     steps = config.steps_per_epoch or len(own) // batch
 
-    def views(generator):
+    def batches(rng):
         """Each step's images, the teacher's logits where they are stored, importance weights, and places of priorities."""
         if fresh:
             for _ in range(steps):
-                yield fresh(config.batch, generator), None, None, None
+                yield fresh(config.batch, rng), None, None, None
             return
         if priorities:
-            drawn = (priorities.draw(batch, generator) for _ in range(steps))
+            drawn = (priorities.draw(batch, rng) for _ in range(steps))
         else:
             chances = hardness(student, images, own, compare, config.precision) if config.sampling == "hard" else weights
-            drawn = ((places, None) for places in training.order(len(own), batch, generator, steps, chances))
+            drawn = ((places, None) for places in loop.order(len(own), batch, rng, steps, chances))
         for places, factors in drawn:
             rows = own[places]
             yield images(rows), images.field("logits", rows) if stored else None, factors, places
 
-    def steps_of(generator, epoch):
-        for shown, asked, factors, places in views(generator):
-            shown = augment.mix(config.mix, augment.view(config.augment, shown, generator), generator)
+    def steps_of(rng, epoch):
+        for shown, asked, factors, places in batches(rng):
+            shown = views.mix(config.mix, views.view(config.augment, shown, rng), rng)
             number, shown, asked = len(shown), distributed.part(shown), distributed.part(asked)
-            with runtime.autocast(device, config.precision):
+            with autocast(device, config.precision):
                 if asked is None:
                     with torch.no_grad():
                         asked = guide(shown)
@@ -156,25 +164,25 @@ def distill(config, guide, transfer: TransferSet, partial, key, device):
     kept = {"priorities": priorities.delta} if priorities else {}
     if held:
         kept |= held.kept
-    history = training.fit(student, config, steps, steps_of, partial, key, device, "student", kept, held.ended if held else None)
+    history = loop.fit(student, config, steps, steps_of, partial, key, device, "student", kept, held.ended if held else None)
     if held and history:
         held.select()
     return student, history
 
 
-def run(job: artefact.Job):
+def run(job: Job):
     """Make the student of a job."""
-    device, started = runtime.device(), time.monotonic()
-    guide = runtime.compiled(networks.load_frozen(job.inputs[0], device))
+    device, started = select_device(), time.monotonic()
+    guide = compiled(network_file.load_frozen(job.inputs[0], device))
     with TransferSet(job.inputs[1]) as transfer, distributed.group(device):
         transfer.require_fit(guide.description)
         check(transfer, job.config)
-        with distributed.leading(artefact.working(job.out, job.key), artefact.partial_of(job.out)) as partial:
+        with distributed.leading(atomic.exclusive(job.out, job.key), atomic.partial_of(job.out)) as partial:
             if partial is None:
                 return
             student, history = distill(job.config, guide, transfer, partial, job.key, device)
             if distributed.rank() == 0:
-                networks.publish(job, student.net, student.description, history, device)
+                network_file.publish(job, student.net, student.description, history, device)
     progress.say(f"distill: {len(history)} epochs, {time.monotonic() - started:.1f} s")
 
 
@@ -187,4 +195,4 @@ def check(transfer: TransferSet, config):
 
 
 if __name__ == "__main__":
-    artefact.main("distill", run)
+    run_step("distill", run)

@@ -8,8 +8,14 @@ import time
 import torch
 import torch.nn.functional as F
 
-from . import artefact, data, networks, probe, progress, runtime, spec, training
-from .errors import UserError
+from .models import hooks
+from .pipeline import spec
+from .pipeline.job import run_step
+from .runtime import progress
+from .runtime.device import select_device
+from .runtime.errors import UserError
+from .storage import atomic, dataset_file, network_file
+from .training.predict import to_float
 
 BATCH = 1000
 ECE_BINS = 15
@@ -19,12 +25,12 @@ def run(job):
     """Make metrics.json."""
     started = time.monotonic()
     student_path, teacher_path, dataset_path = job.inputs
-    with artefact.working(job.out, job.key) as partial:
+    with atomic.exclusive(job.out, job.key) as partial:
         if partial is None:
             progress.say(f"{job.out}: is there already")
             return
-        device, dataset = runtime.device(), data.open_dataset(dataset_path)
-        student, teacher = (networks.load_frozen(path, device) for path in (student_path, teacher_path))
+        device, dataset = select_device(), dataset_file.open_dataset(dataset_path)
+        student, teacher = (network_file.load_frozen(path, device) for path in (student_path, teacher_path))
         for network, path in ((student, student_path), (teacher, teacher_path)):
             check(network.description, path, dataset)
         logits_student, logits_teacher, labels = outputs(student, teacher, dataset, device)
@@ -39,7 +45,7 @@ def run(job):
             "provenance": [job.provenance(device)],
             "classes": list(dataset.classes),
         }
-        artefact.write_json(job.out, metrics | about)
+        atomic.write_json(job.out, metrics | about)
     progress.say(
         f"{job.out}: top-1 {metrics['top1']:.2f} %, teacher {metrics['teacher_top1']:.2f} %, "
         f"{metrics['n_test']} images, in {time.monotonic() - started:.1f} s"
@@ -64,7 +70,7 @@ def outputs(student, teacher, dataset, device):
     starts = range(0, dataset.sizes["test"], BATCH)
     for start in progress.bar(starts, desc="evaluate", unit="batch"):
         images, labels = dataset.read("test", slice(start, start + BATCH))
-        images = training.to_float(torch.from_numpy(images).to(device))
+        images = to_float(torch.from_numpy(images).to(device))
         parts.append((student(images).float().cpu(), teacher(images).float().cpu(), torch.from_numpy(labels)))
     return tuple(torch.cat(part) for part in zip(*parts))
 
@@ -111,15 +117,15 @@ def calibration_error(probabilities, labels) -> float:
 
 def size(student, teacher, image_shape) -> dict:
     """Parameters and multiply-accumulates per image of the two bare networks; compression = teacher's / student's parameters."""
-    own, others = probe.parameters(student), probe.parameters(teacher)
+    own, others = hooks.parameters(student), hooks.parameters(teacher)
     return {
         "parameters": own,
-        "macs": probe.macs(student, image_shape),
+        "macs": hooks.macs(student, image_shape),
         "teacher_parameters": others,
-        "teacher_macs": probe.macs(teacher, image_shape),
+        "teacher_macs": hooks.macs(teacher, image_shape),
         "compression": round(others / own, 6),
     }
 
 
 if __name__ == "__main__":
-    artefact.main("evaluate", run)
+    run_step("evaluate", run)

@@ -7,16 +7,17 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import artefact, pipeline
-from .errors import UserError
+from .pipeline import keys
 from .reporting import page, runs
+from .runtime.errors import UserError, print_errors
+from .storage import atomic
 
 
 def write(out: Path, text: str):
     """Write a text file whole."""
     beside = out.with_name(f".{out.name}.whole")
     beside.write_text(text, encoding="utf-8")
-    artefact.publish(beside, out)
+    atomic.commit(beside, out)
 
 
 def report(out: Path, metrics: list[str]):
@@ -24,7 +25,7 @@ def report(out: Path, metrics: list[str]):
     if out.suffix != ".html":
         raise UserError(f"{out}: is no .html file; give a path like report/index.html")
     read = runs.read(metrics)
-    key = pipeline.report_key({str(run.path): run.metrics.get("key", "") for run in read})
+    key = keys.report_key({str(run.path): run.metrics.get("key", "") for run in read})
     text = page.render(read, key=key)
     out.parent.mkdir(parents=True, exist_ok=True)
     # The page last: where it is, what is beside it is of the same sweep.
@@ -45,12 +46,12 @@ def main(argv=None) -> int:
     try:
         report(arguments.out, arguments.metrics)
     except UserError as error:
-        return artefact.complain(error)
+        return print_errors(error)
     except OSError as error:
         if error.errno is None:
             raise
         place = error.filename or arguments.out
-        return artefact.complain(f"{place}: {error.strerror}; make room or mend the permissions, then run again")
+        return print_errors(f"{place}: {error.strerror}; make room or mend the permissions, then run again")
     return 0
 
 

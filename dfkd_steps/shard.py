@@ -8,8 +8,13 @@ The set is the same to the byte, whatever the number of shards.
 import sys
 import time
 
-from . import artefact, progress, runtime, shards, synthesize
-from .errors import UserError
+from . import synthesize
+from .pipeline import shards
+from .pipeline.job import Job, parse_job, run_guarded
+from .runtime import progress
+from .runtime.device import select_device
+from .runtime.errors import UserError
+from .storage import atomic
 
 
 def share(pieces: list[range], number: int, of: int) -> range:
@@ -18,16 +23,16 @@ def share(pieces: list[range], number: int, of: int) -> range:
     return range(mine[0].start, mine[-1].stop)
 
 
-def run(job: artefact.Job, number: int, of: int):
+def run(job: Job, number: int, of: int):
     """Make shard ``number`` of ``of`` of a job of ``synthesize``."""
-    device, started = runtime.device(), time.monotonic()
+    device, started = select_device(), time.monotonic()
     method = synthesize.make(job, device)
     pieces = method.pieces()
     if of > len(pieces):
         raise UserError(f"{job.out}: {of} shards are more than its {len(pieces)} parts; take fewer")
     wanted = share(pieces, number, of)
     out, key = shards.path_of(job.out, number, of), shards.key_of(job.key, number, of)
-    with artefact.working(out, key) as partial:
+    with atomic.exclusive(out, key) as partial:
         if partial is None:
             return
         writer = synthesize.fill(job, method, wanted, partial, key)
@@ -40,8 +45,8 @@ def arguments(argv: list[str]):
     if len(argv) < 4 or not all(one.isdecimal() for one in argv[1:3]) or not int(argv[1]) < int(argv[2]):
         given = " ".join(argv) or "nothing"
         raise UserError(f"shard: {given}: expected OUT NUMBER OF IN..., NUMBER from 0 to OF - 1; like transfer_set.h5 0 4 IN")
-    return artefact.job("synthesize", [argv[0], *argv[3:]]), int(argv[1]), int(argv[2])
+    return parse_job("synthesize", [argv[0], *argv[3:]]), int(argv[1]), int(argv[2])
 
 
 if __name__ == "__main__":
-    artefact.guarded("shard", lambda: run(*arguments(sys.argv[1:])))
+    run_guarded("shard", lambda: run(*arguments(sys.argv[1:])))

@@ -12,21 +12,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import artefact, checkpoint, data, methods, networks, progress, runtime, shards, training
-from .spec import of_path
-from .transfer_set import Layout, TransferSet, Writer, to_stored
-
-
-def ask(teacher, stored, device):
-    """The teacher's logits (N,K) on stored images, as float32 numpy; 1,000 images at a time."""
-    with torch.no_grad():
-        parts = [teacher(training.to_float(torch.from_numpy(part).to(device))) for part in batches(stored, 1000)]
-    return torch.cat(parts).float().cpu().numpy()
-
-
-def batches(array, rows: int):
-    """``array`` in pieces of ``rows``."""
-    return [array[start : start + rows] for start in range(0, len(array), rows)]
+from .methods import registry as method_registry
+from .pipeline import shards
+from .pipeline.job import Job, run_step
+from .pipeline.spec import of_path
+from .runtime import progress
+from .runtime.device import select_device, thread_count
+from .storage import atomic, checkpoint, dataset_file, network_file
+from .storage.image_format import to_stored
+from .storage.transfer_set import Layout, TransferSet, Writer
+from .training.predict import predict
 
 
 def in_order(method, wanted: range):
@@ -35,7 +30,7 @@ def in_order(method, wanted: range):
     On the CPU they are made side by side, each on one thread: faster than two threads on one small batch, and bytes
     that do not depend on the number of threads.
     """
-    workers = runtime.threads() if method.device.type == "cpu" else 1
+    workers = thread_count() if method.device.type == "cpu" else 1
     if workers == 1:
         yield from map(method.batch, wanted)
         return
@@ -74,11 +69,11 @@ def train(method, rounds: range, key: str, path):
                 saved = time.monotonic()
 
 
-def make(job: artefact.Job, device):
+def make(job: Job, device):
     """The method of a job, with its frozen teacher and its sources."""
-    teacher = networks.load_frozen(job.inputs[0], device)
-    sources = [data.open_dataset(path) for path in job.inputs[1:]]
-    return methods.load(job.config.method).Method(job.config, teacher, sources, device)
+    teacher = network_file.load_frozen(job.inputs[0], device)
+    sources = [dataset_file.open_dataset(path) for path in job.inputs[1:]]
+    return method_registry.load(job.config.method).Method(job.config, teacher, sources, device)
 
 
 def layout_of(method) -> Layout:
@@ -87,7 +82,7 @@ def layout_of(method) -> Layout:
     return Layout(described.image_shape, described.num_classes, config.batch, config.image_type, method.has_targets)
 
 
-def fill(job: artefact.Job, method, wanted: range, partial, key: str) -> Writer:
+def fill(job: Job, method, wanted: range, partial, key: str) -> Writer:
     """Batches ``wanted`` of a method in the working file, after the training that they need; what is there stays."""
     config = job.config
     if rounds := method.rounds_for(wanted):
@@ -98,7 +93,7 @@ def fill(job: artefact.Job, method, wanted: range, partial, key: str) -> Writer:
     with progress.bar(total=total, initial=writer.done, desc=config.method, unit="sample") as shown:
         for made in in_order(method, wanted[writer.batches :]):
             stored = to_stored(made.images.detach().float().cpu().numpy(), config.image_type)
-            logits = ask(method.teacher, stored, method.device)
+            logits = predict(method.teacher, stored, method.device)
             fields = {"images": stored, "logits": logits, "labels": logits.argmax(1)}
             if method.has_targets:
                 fields["targets"] = made.targets.float().cpu().numpy()
@@ -107,7 +102,7 @@ def fill(job: artefact.Job, method, wanted: range, partial, key: str) -> Writer:
     return writer
 
 
-def gather(job: artefact.Job, method, found: list[Path], partial) -> tuple[Writer, dict]:
+def gather(job: Job, method, found: list[Path], partial) -> tuple[Writer, dict]:
     """The batches and networks of all shards, in order."""
     partial.unlink(missing_ok=True)  # copying is quick beside synthesis, and starts afresh
     writer, kept = Writer(partial, job.key, layout_of(method)), {}
@@ -120,7 +115,7 @@ def gather(job: artefact.Job, method, found: list[Path], partial) -> tuple[Write
     return writer, kept
 
 
-def about(job: artefact.Job, method) -> dict:
+def about(job: Job, method) -> dict:
     """What the report says of the set: whether it is data-free, and the baseline that it is if not."""
     own = of_path(job.out)["dataset"]
     names = [one.parent.name for one in job.inputs[1:]]
@@ -134,23 +129,23 @@ def about(job: artefact.Job, method) -> dict:
 
 def kept_by(method) -> dict[str, bytes]:
     """The networks that a method leaves with its set, as files."""
-    return {name: networks.to_bytes(network) for name, network in method.networks().items()}
+    return {name: network_file.to_bytes(network) for name, network in method.networks().items()}
 
 
-def finish(job: artefact.Job, method, writer: Writer, kept: dict, partial, out) -> int:
+def finish(job: Job, method, writer: Writer, kept: dict, partial, out) -> int:
     """Make a filled working file appear as ``out``, and forget the state it was made from; returns its samples."""
     number, whole = writer.done, out.with_name(f".{out.name}.whole")
     writer.finish(whole, job.provenance(method.device), about(job, method), kept)
-    artefact.publish(whole, out)
+    atomic.commit(whole, out)
     state_of(partial).unlink(missing_ok=True)
     return number
 
 
-def run(job: artefact.Job):
+def run(job: Job):
     """Make the transfer set of a job."""
-    device, started = runtime.device(), time.monotonic()
+    device, started = select_device(), time.monotonic()
     method = make(job, device)
-    with artefact.working(job.out, job.key) as partial:
+    with atomic.exclusive(job.out, job.key) as partial:
         if partial is None:
             return
         found = shards.whole(job)
@@ -163,4 +158,4 @@ def run(job: artefact.Job):
 
 
 if __name__ == "__main__":
-    artefact.main("synthesize", run)
+    run_step("synthesize", run)

@@ -4,52 +4,62 @@ Writes teacher.safetensors, which carries classes, image shape and normalisation
 data), and history.csv beside it.
 """
 
+import importlib
 import time
 
 import torch
 import torch.nn.functional as F
 
-from . import artefact, augment, data, foreign, models, networks, progress, runtime, training
+from .models.classifier import Classifier, Description, build_architecture
+from .pipeline.job import Job, run_step
+from .runtime import progress
+from .runtime.device import autocast, select_device
+from .runtime.seeds import seed_of
+from .storage import atomic, dataset_file, network_file
+from .training import augment, loop
+from .training.predict import to_float
 
 
 def train(config, dataset, partial, key, device):
     """A network trained as ``groups.TrainTeacher`` says; the images stay on the device as uint8."""
     images, labels = (torch.from_numpy(array).to(device) for array in dataset.read("train"))
-    description = networks.Description("arch", config.arch, dataset.classes, dataset.image_shape, dataset.mean, dataset.std)
-    torch.manual_seed(runtime.seed_of("teacher", config.seed))
-    classifier = networks.Classifier(models.build(config.arch, len(dataset.classes), dataset.image_shape), description)
+    description = Description("arch", config.arch, dataset.classes, dataset.image_shape, dataset.mean, dataset.std)
+    torch.manual_seed(seed_of("teacher", config.seed))
+    classifier = Classifier(build_architecture(config.arch, len(dataset.classes), dataset.image_shape), description)
     classifier = classifier.to(device, memory_format=torch.channels_last)
 
-    def losses(generator, epoch):
-        for rows in training.order(len(images), config.batch, generator):
-            shown = augment.shift(images[rows], config.crop, generator)
+    def losses(rng, epoch):
+        for rows in loop.order(len(images), config.batch, rng):
+            shown = augment.shift(images[rows], config.crop, rng)
             if config.flip:
-                shown = augment.flip(shown, generator)
-            shown = training.to_float(augment.cutout(shown, config.cutout, generator))
-            with runtime.autocast(device, config.precision):
+                shown = augment.flip(shown, rng)
+            shown = to_float(augment.cutout(shown, config.cutout, rng))
+            with autocast(device, config.precision):
                 logits = classifier(shown)
             yield F.cross_entropy(logits.float(), labels[rows], label_smoothing=config.label_smoothing)
 
     steps = len(images) // min(config.batch, len(images))
-    history = training.fit(classifier, config, steps, losses, partial, key, device, "teacher")
+    history = loop.fit(classifier, config, steps, losses, partial, key, device, "teacher")
     return classifier.net, description, history
 
 
-def run(job: artefact.Job):
+def run(job: Job):
     """Make the teacher of a job."""
-    device, started = runtime.device(), time.monotonic()
-    dataset = data.open_dataset(job.inputs[0])
-    with artefact.working(job.out, job.key) as partial:
+    device, started = select_device(), time.monotonic()
+    dataset = dataset_file.open_dataset(job.inputs[0])
+    with atomic.exclusive(job.out, job.key) as partial:
         if partial is None:
             return
         if job.config.kind == "train":
             net, description, history = train(job.config, dataset, partial, job.key, device)
         else:
-            importer = {"import": foreign.import_checkpoint, "library": foreign.import_library}[job.config.kind]
+            # By name: its code counts for imported teachers alone (schemas.groups.Import).
+            pretrained = importlib.import_module("dfkd_steps.models.pretrained")
+            importer = {"import": pretrained.import_checkpoint, "library": pretrained.import_library}[job.config.kind]
             (net, description), history = importer(job.config, dataset), []
-        networks.publish(job, net, description, history, device)
+        network_file.publish(job, net, description, history, device)
     progress.say(f"teacher: {description.name}, {time.monotonic() - started:.1f} s")
 
 
 if __name__ == "__main__":
-    artefact.main("teacher", run)
+    run_step("teacher", run)

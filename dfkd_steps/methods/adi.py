@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from .. import objective
-from ..inversion import Inversion, InversionConfig
 from . import deepinversion
+from .engines import objective
+from .engines.model_inversion import Inversion, InversionConfig
 
 
 @dataclass
@@ -17,10 +17,10 @@ class Config(InversionConfig, deepinversion.Pixels):
 class Method(Inversion):
     """One batch of pixels a round."""
 
-    def invert(self, index: int, generator):
+    def invert(self, index: int, rng):
         """A batch of pixels for random labels."""
 
         def loss_of(images, wanted):
             return objective.total(self.terms(images, wanted, index))
 
-        return deepinversion.invert(self, self.wanted(generator), generator, loss_of)
+        return deepinversion.invert(self, self.wanted(rng), rng, loss_of)

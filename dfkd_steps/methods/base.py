@@ -24,9 +24,9 @@ from dataclasses import dataclass
 
 import torch
 
-from .. import runtime
-from ..fields import opt, required
-from ..transfer_set import IMAGE_TYPES
+from ..runtime.seeds import seed_of
+from ..schemas.fields import opt, required
+from ..storage.image_format import IMAGE_TYPES
 
 
 @dataclass
@@ -97,9 +97,9 @@ class Method:
 
     def seed_of(self, *parts) -> int:
         """A seed by hash from the method, its seed and what it is for."""
-        return runtime.seed_of(self.config.method, self.config.seed, *parts)
+        return seed_of(self.config.method, self.config.seed, *parts)
 
-    def generator(self, *parts) -> torch.Generator:
+    def rng(self, *parts) -> torch.Generator:
         """A random generator on the method's device, seeded by ``seed_of``."""
         return torch.Generator(device=self.device).manual_seed(self.seed_of(*parts))
 

@@ -6,10 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from .. import augment, losses, objective, probe, runtime
-from ..errors import UserError
-from ..fields import changed, opt
-from ..inversion import Inversion, InversionConfig, new_generator, refine
+from ..models import hooks
+from ..runtime.device import autocast
+from ..runtime.errors import UserError
+from ..schemas.fields import changed, opt
+from ..training import augment, losses, views
+from .engines import objective
+from .engines.model_inversion import Inversion, InversionConfig, new_generator, refine
 
 
 @dataclass
@@ -48,7 +51,7 @@ class Method(Inversion):
 
     def features(self, images):
         """The teacher's features (N,D) of images."""
-        with probe.feature_maps(self.teacher) as maps, runtime.autocast(self.device, self.config.precision):
+        with hooks.feature_maps(self.teacher) as maps, autocast(self.device, self.config.precision):
             self.teacher(images)
         return means(maps)
 
@@ -56,30 +59,30 @@ class Method(Inversion):
         """Unit vectors (N,128) that tell one image from another."""
         return F.normalize(self.discriminator(features), dim=1)
 
-    def contrast(self, seen, images, generator):
+    def contrast(self, seen, images, rng):
         """The contrastive loss between images as a view of them was ``seen`` (N,D) and an enlarged part of each, against earlier
         images."""
-        part = self.features(augment.affine(images, generator, degrees=0, scale=(1.2, 2.5), move=0.2))
+        part = self.features(augment.affine(images, rng, degrees=0, scale=(1.2, 2.5), move=0.2))
         earlier = self.bank[:0]
         if len(self.pool):
-            earlier = self.bank[self.pool.draw(self.config.bank, generator)]
+            earlier = self.bank[self.pool.draw(self.config.bank, rng)]
         return losses.contrastive(self.embed(seen), self.embed(part), self.embed(earlier), self.config.tau_c)
 
-    def invert(self, index: int, generator):
+    def invert(self, index: int, rng):
         """A batch by ``steps`` steps from a new generator."""
-        config, wanted = self.config, self.wanted(generator)
-        maker = new_generator(self, index)
-        latent, _ = maker.draw(config.batch, generator)
+        config, wanted = self.config, self.wanted(rng)
+        generator = new_generator(self, index)
+        latent, _ = generator.draw(config.batch, rng)
 
         def loss_of(images):
-            with probe.feature_maps(self.teacher) as maps:
-                terms = self.terms(augment.view(config.view, images, generator), wanted, index)
+            with hooks.feature_maps(self.teacher) as maps:
+                terms = self.terms(views.view(config.view, images, rng), wanted, index)
             if config.contrastive:
-                terms["contrastive"] = config.contrastive * self.contrast(means(maps), images, generator)
+                terms["contrastive"] = config.contrastive * self.contrast(means(maps), images, rng)
             return objective.total(terms)
 
         images = refine(
-            maker, latent, loss_of, steps=config.steps, lr_g=config.lr_g, lr_z=config.lr_z, precision=config.precision,
+            generator, latent, loss_of, steps=config.steps, lr_g=config.lr_g, lr_z=config.lr_z, precision=config.precision,
             further=self.discriminator.parameters() if config.contrastive else (),
         )  # fmt: skip
         with torch.no_grad():

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from .. import objective
-from ..game import Game, GameConfig
+from .engines import objective
+from .engines.alternating import Game, GameConfig
 
 
 @dataclass

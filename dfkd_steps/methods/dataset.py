@@ -6,11 +6,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .. import runtime
-from ..errors import UserError
-from ..fields import opt, required
-from .base import Batch, TransferConfig
-from .base import Method as Base
+from ..runtime.errors import UserError
+from ..runtime.seeds import seed_of
+from ..schemas.fields import opt, required
+from .base import Batch, Method, TransferConfig
 
 
 @dataclass
@@ -25,7 +24,7 @@ class Config(TransferConfig):
         return 1
 
 
-class Method(Base):
+class Method(Method):
     """Batch i depends on (seed, i) alone."""
 
     all_from_sources = True
@@ -50,7 +49,7 @@ class Method(Base):
     def batch(self, index: int) -> Batch:
         """The next images of one random order of the source."""
         source, rows = self.sources[0], self.rows(index)
-        order = np.random.default_rng(runtime.seed_of("dataset", self.config.seed)).permutation(source.sizes["train"])
+        order = np.random.default_rng(seed_of("dataset", self.config.seed)).permutation(source.sizes["train"])
         chosen = order[rows.start : rows.stop]
         images, _ = source.read("train", np.sort(chosen))
         images = images[np.argsort(np.argsort(chosen))]

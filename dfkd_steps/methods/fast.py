@@ -4,9 +4,11 @@ from dataclasses import dataclass
 
 import torch
 
-from .. import augment, checkpoint, objective
-from ..fields import opt
-from ..inversion import Inversion, InversionConfig, new_generator, refine
+from ..schemas.fields import opt
+from ..storage import checkpoint
+from ..training import views
+from .engines import objective
+from .engines.model_inversion import Inversion, InversionConfig, new_generator, refine
 
 
 @dataclass
@@ -39,21 +41,21 @@ class Meta(Inversion):
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)
         self.objective.ema = config.ema
-        self.maker = new_generator(self)
+        self.generator = new_generator(self)
         # The public code takes lr_g * steps for the meta update, since it sums the gradients of all steps.
         lr = config.lr_g * config.steps
-        self.optimizer = torch.optim.Adam(self.maker.parameters(), lr=lr, betas=(0.5, 0.999), fused=True)
+        self.optimizer = torch.optim.Adam(self.generator.parameters(), lr=lr, betas=(0.5, 0.999), fused=True)
 
-    def loss_of(self, images, wanted, index: int, generator):
+    def loss_of(self, images, wanted, index: int, rng):
         """The loss of a view of images."""
-        return objective.total(self.terms(augment.view(self.config.view, images, generator), wanted, index))
+        return objective.total(self.terms(views.view(self.config.view, images, rng), wanted, index))
 
-    def invert(self, index: int, generator):
+    def invert(self, index: int, rng):
         """A batch by ``steps`` steps of a copy of the generator, and one meta step."""
         config, copy = self.config, new_generator(self)
-        copy.load_state_dict(self.maker.state_dict())
-        wanted = self.wanted(generator)
-        latent, _ = copy.draw(config.batch, generator)
+        copy.load_state_dict(self.generator.state_dict())
+        wanted = self.wanted(rng)
+        latent, _ = copy.draw(config.batch, rng)
         sums = [torch.zeros_like(one) for one in copy.parameters()]
 
         def gather(step):
@@ -61,30 +63,30 @@ class Meta(Inversion):
                 summed += one.grad
 
         images = refine(
-            copy, latent, lambda images: self.loss_of(images, wanted, index, generator),
+            copy, latent, lambda images: self.loss_of(images, wanted, index, rng),
             steps=config.steps, lr_g=config.lr_g, lr_z=config.lr_z, precision=config.precision, after=gather,
         )  # fmt: skip
-        for one, summed in zip(self.maker.parameters(), sums):
+        for one, summed in zip(self.generator.parameters(), sums):
             one.grad = summed
         self.optimizer.step()
-        for own, others in zip(self.maker.buffers(), copy.buffers()):
+        for own, others in zip(self.generator.buffers(), copy.buffers()):
             own.copy_(others)
         self.objective.remember()
         return images
 
     def networks(self) -> dict:
         """The student, and the generator as it is between two batches."""
-        return {**super().networks(), "generator": self.maker}
+        return {**super().networks(), "generator": self.generator}
 
     def state(self) -> dict:
         """Also the generator, its moments and the averages of the statistics."""
-        maker = checkpoint.state_of(self.maker, self.optimizer)
-        return {**super().state(), "maker": maker, "averages": self.objective.averages}
+        generator = checkpoint.state_of(self.generator, self.optimizer)
+        return {**super().state(), "generator": generator, "averages": self.objective.averages}
 
     def restore(self, state: dict):
         """Go on from ``state``."""
         super().restore(state)
-        checkpoint.restore(self.maker, self.optimizer, state["maker"])
+        checkpoint.restore(self.generator, self.optimizer, state["generator"])
         self.objective.averages = [[one.to(self.device) for one in pair] for pair in state["averages"]]
 
 

@@ -4,16 +4,21 @@ from dataclasses import dataclass
 
 import torch
 
-from .. import augment, checkpoint, generators, objective, runtime, training
-from ..errors import UserError
-from ..fields import opt
-from ..learner import require_finite
-from .base import Batch, TransferConfig
-from .base import Method as Base
+from ..models.generator import build_generator
+from ..runtime.device import autocast
+from ..runtime.errors import UserError
+from ..runtime.seeds import seed_of
+from ..schemas.fields import opt
+from ..storage import checkpoint
+from ..training import loop, views
+from .base import Batch, Method, TransferConfig
+from .engines import objective
+from .engines.generator_options import GeneratorOptions
+from .engines.online_student import require_finite
 
 
 @dataclass
-class Config(generators.GeneratorConfig, TransferConfig):
+class Config(GeneratorOptions, TransferConfig):
     """Class-conditional generators, trained without any student to reproduce the teacher's normalisation statistics."""
 
     bn: float = objective.weight("bn", 1.0)
@@ -37,15 +42,15 @@ class Member:
 
     def __init__(self, config, teacher, device, number: int):
         classes = range(teacher.description.num_classes)[number :: config.members]
-        seed = runtime.seed_of(config.method, config.seed, "generator", number)
-        made = generators.build(
+        seed = seed_of(config.method, config.seed, "generator", number)
+        made = build_generator(
             teacher.description, latent=config.latent, width=config.width, head=config.head, classes=classes, seed=seed
         )
         self.net = made.to(device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.lr, betas=(0.5, 0.999), fused=True)
 
 
-class Method(Base):
+class Method(Method):
     """Trains the members one after the other; the set holds as many samples of each, in order."""
 
     def __init__(self, config, teacher, sources, device):
@@ -60,16 +65,16 @@ class Method(Base):
     def round(self, index: int):
         """``steps`` steps of the member whose turn it is."""
         config, (number, own) = self.config, divmod(index, self.config.rounds_each)
-        member, generator = self.members[number], self.generator("round", number, own)
+        member, rng = self.members[number], self.rng("round", number, own)
         member.net.train()
         summed = torch.zeros((), device=self.device)
         for step in range(config.steps):
-            latent, wanted = member.net.draw(config.train_batch, generator)
-            with runtime.autocast(self.device, config.precision):
+            latent, wanted = member.net.draw(config.train_batch, rng)
+            with autocast(self.device, config.precision):
                 images = member.net(latent, wanted)
-            loss = self.objective(augment.view(config.view, images, generator), wanted)
+            loss = self.objective(views.view(config.view, images, rng), wanted)
             progress = (own + step / config.steps) / config.rounds_each
-            training.advance(member.net, member.optimizer, loss, training.half_cosine(config.lr, progress))
+            loop.advance(member.net, member.optimizer, loss, loop.half_cosine(config.lr, progress))
             summed += loss.detach()
         member.net.eval()
         self.trained.add(number)
@@ -114,7 +119,7 @@ class Method(Base):
 
     def batch(self, index: int) -> Batch:
         """Samples of the member whose batch it is."""
-        images, _ = self.members[self._place(index)[0]].net.sample(len(self.rows(index)), self.generator("batch", index))
+        images, _ = self.members[self._place(index)[0]].net.sample(len(self.rows(index)), self.rng("batch", index))
         return Batch(images)
 
     def networks(self) -> dict:

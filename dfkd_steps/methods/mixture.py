@@ -4,26 +4,29 @@ from dataclasses import dataclass
 
 import torch
 
-from ..fields import opt
-from . import dataset, noise, procedural
-from .base import Batch, TransferConfig
-from .base import Method as Base
-
-KINDS = {**noise.KINDS, **procedural.KINDS}
+from ..procedural import registry
+from ..schemas.fields import opt
+from . import dataset
+from .base import Batch, Method, TransferConfig
 
 
 @dataclass
 class Config(TransferConfig):
     """Noise, procedural images and, where ``source`` names one, a data set, sample by sample in turn."""
 
-    kinds: list[str] = opt(["uniform", "smooth", "leaves", "strokes", "fractals"], "what is mixed", choices=tuple(KINDS))
+    kinds: list[str] = opt(
+        ["uniform", "smooth", "leaves", "strokes", "fractals"],
+        "what is mixed",
+        choices=tuple(registry.REGISTRY),
+        code=registry.module_of,
+    )
     source: str = opt("", "a data set that is mixed in, params/dataset/NAME.yaml ('' = none)", reads="dataset")
 
     def check(self):
         return None if self.kinds or self.source else "kinds is empty and there is no source; name at least one"
 
 
-class Method(Base):
+class Method(Method):
     """Batch i depends on (seed, i) alone: sample j is of part j modulo the number of parts."""
 
     def batch(self, index: int) -> Batch:
@@ -33,19 +36,19 @@ class Method(Base):
         images = torch.empty(len(rows), *described.image_shape)
         for place, part in enumerate(parts):
             own = rows % len(parts) == place
-            generator = torch.Generator().manual_seed(self.seed_of(part, index))
+            rng = torch.Generator().manual_seed(self.seed_of(part, index))
             if part == "source":
-                images[own] = self.natural(int(own.sum()), generator)
+                images[own] = self.natural(int(own.sum()), rng)
             elif own.any():
-                images[own] = KINDS[part](int(own.sum()), described, generator)
+                images[own] = registry.load(part)(int(own.sum()), described, rng)
         return Batch(images)
 
-    def natural(self, number: int, generator):
+    def natural(self, number: int, rng):
         """``number`` random training images of the source."""
-        chosen = torch.randint(0, self.sources[0].sizes["train"], (number,), generator=generator).unique()
+        chosen = torch.randint(0, self.sources[0].sizes["train"], (number,), generator=rng).unique()
         stored, _ = self.sources[0].read("train", chosen.numpy())
         made = dataset.fit(torch.from_numpy(stored).float() / 255, self.teacher.description.image_shape)
-        return made[torch.randint(0, len(made), (number,), generator=generator)] if len(made) < number else made
+        return made[torch.randint(0, len(made), (number,), generator=rng)] if len(made) < number else made
 
     def about(self) -> dict:
         """Says what is mixed."""

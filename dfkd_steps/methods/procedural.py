@@ -4,19 +4,9 @@ from dataclasses import dataclass
 
 import torch
 
-from ..drawing import patterns, signs, things
-from ..fields import opt
-from .base import Batch, TransferConfig
-from .base import Method as Base
-
-KINDS = {
-    "leaves": patterns.leaves,
-    "strokes": signs.strokes,
-    "glyphs": signs.glyphs,
-    "objects": things.objects,
-    "scenes": things.scenes,
-    "fractals": patterns.fractals,
-}
+from ..procedural import registry
+from ..schemas.fields import opt
+from .base import Batch, Method, TransferConfig
 
 
 @dataclass
@@ -24,16 +14,16 @@ class Config(TransferConfig):
     """Dead leaves (overlapping discs), strokes (curves), glyphs (as a pen writes), objects (one in each image), scenes (objects
     on a ground, in the colours of photographs) or fractals (iterated function systems)."""
 
-    kind: str = opt("strokes", "what is drawn", choices=tuple(KINDS))
+    kind: str = opt("strokes", "what is drawn", choices=registry.PROCEDURAL, code=registry.module_of)
 
 
-class Method(Base):
+class Method(Method):
     """Batch i depends on (seed, i) alone; drawn on the CPU, so that images do not depend on the device."""
 
     def batch(self, index: int) -> Batch:
         """Images, no targets."""
-        generator = torch.Generator().manual_seed(self.seed_of(self.config.kind, index))
-        return Batch(KINDS[self.config.kind](len(self.rows(index)), self.teacher.description, generator))
+        rng = torch.Generator().manual_seed(self.seed_of(self.config.kind, index))
+        return Batch(registry.load(self.config.kind)(len(self.rows(index)), self.teacher.description, rng))
 
     def about(self) -> dict:
         """Says what is drawn."""

@@ -5,14 +5,16 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from .. import losses, probe, runtime
-from ..errors import UserError
-from ..fields import opt
-from ..pixels import SoftConfig, SoftTargets
+from ..models import hooks
+from ..runtime.device import autocast
+from ..runtime.errors import UserError
+from ..schemas.fields import opt
+from ..training import losses
+from .engines.soft_targets import SoftTargetConfig, SoftTargets
 
 
 @dataclass
-class Config(SoftConfig):
+class Config(SoftTargetConfig):
     """Images whose softened output is that of features drawn from a Gaussian, and which excite the features."""
 
     sigma: float = opt(
@@ -36,8 +38,8 @@ class Method(SoftTargets):
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)
         shape = teacher.description.image_shape
-        self.last = probe.last_linear(teacher.net, shape)
-        before = probe.feeding(teacher.net, shape)
+        self.last = hooks.last_linear(teacher.net, shape)
+        before = hooks.feeding(teacher.net, shape)
         if before is None:
             raise UserError(
                 f"{type(teacher.net).__name__}: no layer has the {self.last.in_features} units that enter its classifier, "
@@ -55,8 +57,8 @@ class Method(SoftTargets):
 
         -> (len(rows), K).
         """
-        generator = torch.Generator().manual_seed(seed)
-        drawn = torch.randn(len(rows), len(self.root), generator=generator, dtype=torch.float64)
+        rng = torch.Generator().manual_seed(seed)
+        drawn = torch.randn(len(rows), len(self.root), generator=rng, dtype=torch.float64)
         features = self.mean + self.config.sigma * drawn @ self.root.T
         features = (features.relu() if self.rectified else features).float().to(self.device)
         with torch.no_grad():
@@ -64,7 +66,7 @@ class Method(SoftTargets):
 
     def losses_of(self, images, targets):
         """Cross-entropy at temperature tau, and the activation loss."""
-        with runtime.autocast(self.device, self.config.precision), probe.entering(self.last) as features:
+        with autocast(self.device, self.config.precision), hooks.entering(self.last) as features:
             logits = self.teacher(images).float()
         each = losses.soft_cross_entropy(logits, targets, self.config.tau)
         return each + self.config.activation * losses.activation(features[0].float())

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from .. import losses, runtime
-from ..fields import changed, opt
-from ..priority import Priorities
-from ..renewal import ACTIONS, Agent
+from ..runtime.device import autocast
+from ..schemas.fields import changed, opt
+from ..training import losses
+from ..training.priority_sampling import Priorities
+from .engines.renewal import ACTIONS, Agent
 from .fast import FastConfig, Meta
 
 
@@ -63,7 +64,7 @@ class Method(Meta):
 
     def ask(self, images):
         """The teacher's logits and the student's KL to it, for images."""
-        with torch.no_grad(), runtime.autocast(self.device, self.config.precision):
+        with torch.no_grad(), autocast(self.device, self.config.precision):
             logits = self.teacher(images).float()
             return logits, losses.kd_each(self.learner.net(images).float(), logits, self.config.tau)
 
@@ -74,21 +75,21 @@ class Method(Meta):
 
     def round(self, index: int):
         """Renew what pays to be renewed, then the student's steps."""
-        generator, config = self.generator("round", index), self.config
+        rng, config = self.rng("round", index), self.config
         full = len(self.pool) == config.n
         if not full or config.renewal == "all" or not self.warm(index):
-            self.fill(self.invert(index, generator), index)
-            return self.study(index, generator) if self.warm(index) else None
+            self.fill(self.invert(index, rng), index)
+            return self.study(index, rng) if self.warm(index) else None
         state, draws = self.last["state"], torch.Generator().manual_seed(self.seed_of("renewal", index))
         action = self.agent.choose(state, draws)
         # The same rows before and after, so that nothing is gained where nothing was renewed.
-        looked_at = self.pool.draw(min(self.SAMPLE, len(self.pool)), generator)
+        looked_at = self.pool.draw(min(self.SAMPLE, len(self.pool)), rng)
         before = self.difficulty(looked_at)
         if ACTIONS[action].share:
-            self.renew(ACTIONS[action], self.invert(index, generator), index, generator)
+            self.renew(ACTIONS[action], self.invert(index, rng), index, rng)
         # By image renewed, not by image of the buffer, so that what pays does not depend on how large that is.
         gain = (self.difficulty(looked_at) - before) / max(before, 1e-12) * config.n / config.batch
-        told = self.study(index, generator)
+        told = self.study(index, rng)
         self.agent.learn(state, action, gain, self.last["state"])
         return f"{told}, renewed {ACTIONS[action].share:g}"
 
@@ -102,24 +103,24 @@ class Method(Meta):
         self.labels[places] = self.ask(self.pool.read(places))[0].argmax(1)
         self.priorities.forget(places)
 
-    def renew(self, action, images, index: int, generator):
+    def renew(self, action, images, index: int, rng):
         """A share of a batch, by phi, in place of what the student knows best or of what is oldest."""
         number = max(1, round(action.share * len(images)))
         logits, _ = self.ask(images)
         chance = self.phi(logits, logits.argmax(1)) + 1e-6
-        chosen = torch.multinomial(chance, number, generator=generator)
+        chosen = torch.multinomial(chance, number, generator=rng)
         worth = self.priorities.probabilities() if action.easy else self.pool.generation.float()
         self.put(worth.argsort(stable=True)[:number], images[chosen], index)
 
-    def study(self, index: int, generator):
+    def study(self, index: int, rng):
         """``steps_s`` student steps, by priority or not; keeps how the loss has moved."""
         config, summed = self.config, torch.zeros((), device=self.device)
         for step in range(config.steps_s):
             if config.priority:
-                rows, weights = self.priorities.draw(config.batch_s, generator, len(self.pool))
+                rows, weights = self.priorities.draw(config.batch_s, rng, len(self.pool))
             else:
-                rows, weights = self.pool.draw(config.batch_s, generator), None
-            each = self.learn(rows, self.progress(index, step), generator, weights)
+                rows, weights = self.pool.draw(config.batch_s, rng), None
+            each = self.learn(rows, self.progress(index, step), rng, weights)
             self.priorities.visited(rows, 1.0 if weights is None else weights, each)
             summed += each.mean()
         mean = self.checked(summed.item() / config.steps_s, index)

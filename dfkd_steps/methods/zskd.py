@@ -6,13 +6,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from .. import losses, probe, runtime
-from ..fields import opt
-from ..pixels import SoftConfig, SoftTargets
+from ..models import hooks
+from ..runtime.device import autocast
+from ..schemas.fields import opt
+from ..training import losses
+from .engines.soft_targets import SoftTargetConfig, SoftTargets
 
 
 @dataclass
-class Config(SoftConfig):
+class Config(SoftTargetConfig):
     """Data impressions: images whose softened teacher output is a target drawn from a Dirichlet distribution."""
 
     betas: list[float] = opt([1.0, 0.1], "scales of the Dirichlet concentration, an equal share of samples each", above=0, hi=100)
@@ -52,7 +54,7 @@ class Method(SoftTargets):
 
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)
-        last = probe.last_linear(teacher.net, teacher.description.image_shape)
+        last = hooks.last_linear(teacher.net, teacher.description.image_shape)
         self.alpha = concentration(similarity(last.weight.detach().cpu())).numpy()
 
     def draw_targets(self, rows: range, seed: int):
@@ -61,6 +63,6 @@ class Method(SoftTargets):
 
     def losses_of(self, images, targets):
         """Cross-entropy at temperature tau."""
-        with runtime.autocast(self.device, self.config.precision):
+        with autocast(self.device, self.config.precision):
             logits = self.teacher(images)
         return losses.soft_cross_entropy(logits.float(), targets, self.config.tau)

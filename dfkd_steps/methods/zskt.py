@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from .. import objective
-from ..fields import changed
-from ..game import Game, GameConfig
+from ..schemas.fields import changed
+from .engines import objective
+from .engines.alternating import Game, GameConfig
 
 
 @dataclass

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
 
-from ..errors import UserError
+from ..runtime.errors import UserError
 
 
 class _Normalise(torch.autograd.Function):

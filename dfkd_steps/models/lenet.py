@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from ..errors import UserError
+from ..runtime.errors import UserError
 from .pooling import NarrowMaxPool2d
 
 

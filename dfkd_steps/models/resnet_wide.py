@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import nn
 
-from ..errors import UserError
+from ..runtime.errors import UserError
 from .resnet_cifar import Block
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from ..errors import UserError
+from ..runtime.errors import UserError
 
 STAGES = {11: (1, 1, 2, 2, 2), 19: (2, 2, 4, 4, 4)}
 WIDTHS = (64, 128, 256, 512, 512)

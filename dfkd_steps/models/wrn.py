@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import nn
 
-from ..errors import UserError
+from ..runtime.errors import UserError
 
 
 class Block(nn.Module):

@@ -1,1 +1,0 @@
-"""What the report is made of: runs and their groups, figures, the page."""

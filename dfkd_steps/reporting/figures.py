@@ -10,7 +10,8 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
-from ..transfer_set import TransferSet, to_unit
+from ..storage.image_format import to_unit
+from ..storage.transfer_set import TransferSet
 
 LARGEST_TILE = 64
 MOST_NAMED = 20

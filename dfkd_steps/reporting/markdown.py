@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from .. import pipeline, spec
+from ..pipeline import graph, spec
 from .runs import Group, Run, constant, grouped
 
 HEAD = ("runs: top-1 %", "mean ± std", "agreement %", "synthesis + distillation, s")
@@ -22,7 +22,7 @@ def seconds(log: Path) -> str:
 def cost(run: Run) -> str:
     """Seconds of synthesis + seconds of distillation."""
     root = spec.root_of(run.path).parent
-    return " + ".join(seconds(root / pipeline.STEPS[step].log.format(**run.specs)) for step in ("synthesize", "distill"))
+    return " + ".join(seconds(root / graph.STEPS[step].log.format(**run.specs)) for step in ("synthesize", "distill"))
 
 
 def table(runs: list[Run]) -> str:

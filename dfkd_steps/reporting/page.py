@@ -3,13 +3,13 @@
 import csv
 import math
 from collections import Counter
+from importlib import metadata
 
 import jinja2
 import numpy as np
 
-from .. import __version__
-from ..errors import UserError, one_line
-from ..transfer_set import TransferSet, class_counts
+from ..runtime.errors import UserError, one_line
+from ..storage.transfer_set import TransferSet, class_counts
 from . import figures
 from .runs import COLUMNS, Group, Run, baseline, constant, grouped, without_seed
 
@@ -49,7 +49,7 @@ def render(runs: list[Run], samples_limit=SAMPLES_LIMIT, details_limit=DETAILS_L
         teachers=teachers,
         sets=sets,
         details=detailed,
-        version=__version__,
+        version=metadata.version("dfkd"),
         key=key,
         runs=runs,
         groups=groups,

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
-from .. import pipeline, spec
-from ..errors import UserError, one_line
-from ..transfer_set import TransferSet
+from ..pipeline import graph, spec
+from ..runtime.errors import UserError, one_line
+from ..storage.transfer_set import TransferSet
 
 # Runs that differ in these groups' seeds alone are repeats. Another seed of the data set is another test set: no repeat.
 REPEATED = ("teacher", "transfer", "balance", "student")
@@ -117,7 +117,7 @@ def read(paths) -> list[Run]:
 def _read(path):
     specs = spec.of_path(path)
     if path.name != "metrics.json" or len(specs) != len(spec.GROUPS):
-        wanted = pipeline.STEPS["evaluate"].template
+        wanted = graph.STEPS["evaluate"].template
         raise UserError(f"{path}: is not {wanted}; give what evaluate makes")
     for group, text in specs.items():
         spec.parse(group, text)

@@ -7,8 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from dfkd_steps import checkpoint, config, data, fields, methods, models, networks, objective, synthesize
-from dfkd_steps.errors import UserError
+from dfkd_steps import synthesize
+from dfkd_steps.methods import registry as method_registry
+from dfkd_steps.methods.engines import objective
+from dfkd_steps.models.classifier import Classifier, Description, build_architecture
+from dfkd_steps.pipeline import params
+from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.schemas import fields
+from dfkd_steps.storage import checkpoint, dataset_file, network_file
 
 CPU = torch.device("cpu")
 CLASSES = tuple("0123456789")
@@ -64,9 +70,7 @@ BATCHNORM = ("bn", "bn_kl")
 
 def network(arch, shape):
     torch.manual_seed(0)
-    made = networks.Classifier(
-        models.build(arch, 10, shape), networks.Description("arch", arch, CLASSES, shape, (0.13,), (0.31,))
-    )
+    made = Classifier(build_architecture(arch, 10, shape), Description("arch", arch, CLASSES, shape, (0.13,), (0.31,)))
     with torch.no_grad():  # so that BatchNorm statistics are those of something
         made.train()(torch.rand(64, *shape) ** 2)
     return made.eval().requires_grad_(False)
@@ -90,8 +94,8 @@ def source(tmp_path_factory):
         arrays = {f"x_{split}": rng.integers(0, 256, (30, 3, 32, 32), np.uint8) for split in ("train", "test")}
         arrays |= {f"y_{split}": np.arange(30) % 10 for split in ("train", "test")}
         path = tmp_path_factory.mktemp(name) / "dataset.h5"
-        data.write(path, name, {}, CLASSES, arrays)
-        made[name] = data.open_dataset(path)
+        dataset_file.write(path, name, {}, CLASSES, arrays)
+        made[name] = dataset_file.open_dataset(path)
     return made
 
 
@@ -99,9 +103,9 @@ def source(tmp_path_factory):
 def make(teacher, source):
     def build(name, teacher=teacher, **changes):
         values = {"method": name, "n": 20, "batch": 8, **SMALL[name], **changes}
-        made = methods.load(name).Config(**values)
-        sources = [source[one] for one in config.reads(made)]
-        return methods.load(name).Method(made, teacher, sources, CPU)
+        made = method_registry.load(name).Config(**values)
+        sources = [source[one] for one in params.reads(made)]
+        return method_registry.load(name).Method(made, teacher, sources, CPU)
 
     return build
 
@@ -120,7 +124,7 @@ def same(one, two):
 def traces(method):
     """Everything that a method leaves behind, as bytes."""
     images = [batch.images.numpy().tobytes() for batch in everything(method)]
-    return images, {name: networks.to_bytes(one) for name, one in method.networks().items()}, json.dumps(method.about())
+    return images, {name: network_file.to_bytes(one) for name, one in method.networks().items()}, json.dumps(method.about())
 
 
 def another(item, value):
@@ -147,7 +151,7 @@ def leaves(tensor):
     return found
 
 
-@pytest.mark.parametrize("name", methods.REGISTRY)
+@pytest.mark.parametrize("name", method_registry.REGISTRY)
 class TestContract:
     def test_shapes_range_and_count(self, name, make):
         method = make(name)
@@ -202,7 +206,7 @@ class TestContract:
 
     def test_every_field_changes_something(self, name, make):
         usual, configured = traces(make(name)), make(name).config
-        declared = dataclasses.fields(methods.load(name).Config)
+        declared = dataclasses.fields(method_registry.load(name).Config)
         for item in (one for one in declared if one.name not in NOT_IN_IMAGES):
             value = another(item, getattr(configured, item.name))
             assert fields.fault(item, value) is None
@@ -242,9 +246,9 @@ class TestContract:
         method = make(name)
         everything(method)
         for one in method.networks().values():
-            content = networks.to_bytes(one)
-            assert networks.to_bytes(networks.from_bytes(content, "here")) == content
+            content = network_file.to_bytes(one)
+            assert network_file.to_bytes(network_file.from_bytes(content, "here")) == content
 
     def test_a_file_in_params_names_it(self, name, make):
-        named = [path.stem for path in config.PARAMS.glob("transfer/*.yaml") if config.load("transfer", path.stem).method == name]
+        named = [path.stem for path in params.PARAMS.glob("transfer/*.yaml") if params.load("transfer", path.stem).method == name]
         assert named

@@ -84,7 +84,7 @@ class Copy:
 
     def audit(self, fails=False) -> set[str]:
         """The artefacts that the audit calls stale."""
-        lines = self.run(sys.executable, "-m", "dfkd_steps.audit", fails=fails).splitlines()
+        lines = self.run(sys.executable, "-m", "dfkd_steps.cli", "audit", fails=fails).splitlines()
         return {line.split(": ")[0] for line in lines if line.startswith("results/")}
 
     def jobs(self, *arguments: str) -> dict[str, int]:

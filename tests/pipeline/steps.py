@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from dfkd_steps import artefact, pipeline, spec
+from dfkd_steps.pipeline import graph, spec
+from dfkd_steps.pipeline.job import run_step
 
 SPECS = dict(zip(spec.GROUPS, ("of-faults", "lenet5+epochs=1", "noise+batch=100+n=300", "none", "lenet5-half+epochs=1")))
-PATHS = {step: str(pipeline.path_of(step, SPECS)) for step in pipeline.STEPS}
+PATHS = {step: str(graph.path_of(step, SPECS)) for step in graph.STEPS}
 FILES = [*PATHS.values(), *(str(Path(PATHS[step]).with_name("history.csv")) for step in ("teacher", "distill"))]
 
 
@@ -22,7 +23,7 @@ def command(step: str, *arguments) -> tuple[int, list[str]]:
     sys.argv = [step, *map(str, arguments)]
     try:
         with contextlib.redirect_stderr(said):
-            artefact.main(step, run)
+            run_step(step, run)
     except SystemExit as ended:
         code = ended.code
     finally:
@@ -32,7 +33,7 @@ def command(step: str, *arguments) -> tuple[int, list[str]]:
 
 def make(step: str) -> tuple[int, list[str]]:
     """The command that makes the chain's artefact of a step, by the inputs that it has."""
-    return command(step, PATHS[step], *pipeline.inputs_of(PATHS[step]))
+    return command(step, PATHS[step], *graph.inputs_of(PATHS[step]))
 
 
 def make_chain(folder: Path, repository: Path):
@@ -46,7 +47,7 @@ def make_chain(folder: Path, repository: Path):
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (300, 28, 28), np.uint8), np.arange(300) % 10
     np.savez(folder / "images.npz", x_train=images, y_train=labels, x_test=images[:50], y_test=labels[:50])
-    for step in pipeline.STEPS:
+    for step in graph.STEPS:
         assert make(step) == (0, [])
 
 

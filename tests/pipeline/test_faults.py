@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dfkd_steps import pipeline
+from dfkd_steps.pipeline import graph
 
 from . import steps
 from .conftest import DATASET
@@ -62,7 +62,7 @@ def files_no_larger_than(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.parametrize("step", pipeline.STEPS)
+@pytest.mark.parametrize("step", graph.STEPS)
 def test_no_room(sound, step):
     size = Path(PATHS[step]).stat().st_size
     left = without(sound, step)
@@ -89,7 +89,7 @@ def nobody():
         os.seteuid(0)
 
 
-@pytest.mark.parametrize("step", pipeline.STEPS)
+@pytest.mark.parametrize("step", graph.STEPS)
 def test_read_only_results(sound, step):
     left = without(sound, step)
     folders = [Path("results"), *(path for path in Path("results").rglob("*") if path.is_dir())]

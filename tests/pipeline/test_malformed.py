@@ -14,15 +14,15 @@ import yaml
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from dfkd_steps import config, pipeline, spec
-from dfkd_steps.errors import UserError
+from dfkd_steps.pipeline import graph, params, spec
+from dfkd_steps.runtime.errors import UserError
 
 from .conftest import at_once
 from .steps import command
 
 DRAWN = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture], "derandomize": True}
 SOUND = dict(zip(spec.GROUPS, ("mnist-5k", "lenet5", "noise", "none", "lenet5-half")))
-STEP_OF = {step.group: name for name, step in pipeline.STEPS.items() if step.group}
+STEP_OF = {step.group: name for name, step in graph.STEPS.items() if step.group}
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +110,7 @@ def test_hostile_specs(name):
                                   "results/" + "a/" * 500 + "dataset.h5", "results/mnist-5k/.dataset.h5.partial"])  # fmt: skip
 def test_hostile_paths(path):
     if path == "results/mnist-5k/dataset.h5/":  # a path as good as any other
-        assert pipeline.step_of(path) == "dataset"
+        assert graph.step_of(path) == "dataset"
         return
     assert len(refused("dataset", path)) == 1
 
@@ -123,11 +123,11 @@ def test_drawn_specs(group, text):
     specs = SOUND | {group: text}
     path = "/".join(["results", *(specs[one] for one in spec.GROUPS[: spec.GROUPS.index(group) + 1])])
     try:
-        config.load(group, text)
+        params.load(group, text)
         assume(False)  # it is sound
     except UserError as error:
         faults = str(error).splitlines()
-    lines = refused(STEP_OF[group], f"{path}/{pipeline.STEPS[STEP_OF[group]].output}", "x")
+    lines = refused(STEP_OF[group], f"{path}/{graph.STEPS[STEP_OF[group]].output}", "x")
     assert len(lines) <= max(1, len(faults))
 
 
@@ -180,7 +180,7 @@ def test_drawn_files(content):
     text = content if isinstance(content, str) else yaml.safe_dump(sound | content)
     Path(f"params/teacher/{name}.yaml").write_bytes(text.encode("utf-8", "surrogatepass"))
     try:
-        config.load("teacher", name)
+        params.load("teacher", name)
         assume(False)  # it is sound
     except UserError as error:
         faults = str(error).splitlines()

@@ -208,7 +208,7 @@ def test_a_step_gets_what_the_profile_asks_for(cluster, sweep):
 
 def test_gpu_that_slurm_gave(cluster, repository):
     """Two jobs at once have one each, one that asked for none has none, whatever the lock of the host says."""
-    code = "import time; from dfkd_steps import gpu; print(f'<{gpu.claim()}>', flush=True); time.sleep(3)"
+    code = "import time; from dfkd_steps.runtime import gpu; print(f'<{gpu.claim()}>', flush=True); time.sleep(3)"
     environment = cluster.environment | {"PYTHONPATH": str(repository), "DFKD_GPUS": "2", "DFKD_DEVICE": ""}
 
     def job(*options):

@@ -4,8 +4,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from dfkd_steps import models, networks, synthesize
-from dfkd_steps.transfer_set import Layout, Writer
+from dfkd_steps.models.classifier import Classifier, Description, build_architecture
+from dfkd_steps.storage import network_file
+from dfkd_steps.storage.transfer_set import Layout, Writer
+from dfkd_steps.training.predict import predict
 
 CPU = torch.device("cpu")
 SHAPE = (1, 8, 8)
@@ -19,14 +21,14 @@ def close(found, wanted, rtol=1e-4, atol=1e-6):
 def wrap(net, shape=SHAPE, classes=10, name="none", **how):
     """A frozen classifier around any network."""
     described = {"mean": (0.3,) * shape[0], "std": (0.4,) * shape[0], **how}
-    description = networks.Description("arch", name, tuple(map(str, range(classes))), shape, **described)
-    return networks.Classifier(net, description).eval().requires_grad_(False)
+    description = Description("arch", name, tuple(map(str, range(classes))), shape, **described)
+    return Classifier(net, description).eval().requires_grad_(False)
 
 
 def classifier(arch="resnet8", shape=SHAPE, classes=10, seed=0):
     """A registered architecture with random weights; its BatchNorm statistics are those of random images."""
     torch.manual_seed(seed)
-    made = wrap(models.build(arch, classes, shape), shape, classes, arch)
+    made = wrap(build_architecture(arch, classes, shape), shape, classes, arch)
     with torch.no_grad():
         made.train()(torch.rand(32, *shape) ** 2)
     return made.eval()
@@ -50,12 +52,12 @@ def write(folder, teacher, number=40, *, weights=False, kept=None):
     described, rng = teacher.description, np.random.default_rng(0)
     layout = Layout(described.image_shape, described.num_classes, 16, targets=False, weights=weights)
     images = rng.integers(0, 256, (number, *described.image_shape), np.uint8)
-    logits = synthesize.ask(teacher, images, CPU)
+    logits = predict(teacher, images, CPU)
     fields = {"images": images, "logits": logits, "labels": logits.argmax(1), "generation": np.zeros(number)}
     if weights:
         fields["weights"] = np.arange(number) * 2 / (number - 1)
     (folder / ".working").unlink(missing_ok=True)
     writer, path = Writer(folder / ".working", "set", layout), folder / "transfer_set.h5"
     writer.append(**fields)
-    writer.finish(path, {}, {"label": "test"}, {name: networks.to_bytes(one) for name, one in (kept or {}).items()})
+    writer.finish(path, {}, {"label": "test"}, {name: network_file.to_bytes(one) for name, one in (kept or {}).items()})
     return path

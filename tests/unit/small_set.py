@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from dfkd_steps.transfer_set import Layout, Writer
+from dfkd_steps.storage.transfer_set import Layout, Writer
 
 LAYOUT = Layout((1, 4, 4), 3, 8)
 BATCHES = 4

@@ -14,8 +14,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dfkd_steps import artefact, config, hdf5, pipeline, spec
-from dfkd_steps.errors import UserError
+from dfkd_steps.pipeline import graph, keys, params, spec
+from dfkd_steps.pipeline.job import parse_job
+from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.storage import atomic, hdf5
 
 ROOT = Path(__file__).parents[2]
 DATASET = "results/mnist-5k/dataset.h5"
@@ -58,8 +60,8 @@ NAMES = ("x.h5", "x.safetensors", "x.json")
 
 @pytest.mark.parametrize("name", NAMES)
 def test_key_of(tmp_path, name):
-    assert artefact.key_of(write(tmp_path / name)) == "k" * 20
-    assert "no such file; make it first" in fault(artefact.key_of, tmp_path / f"other{name}")
+    assert atomic.key_of(write(tmp_path / name)) == "k" * 20
+    assert "no such file; make it first" in fault(atomic.key_of, tmp_path / f"other{name}")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -68,7 +70,7 @@ def test_key_of(tmp_path, name):
 )
 def test_foreign_files_carry_no_key(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    told = fault(artefact.key_of, tmp_path / name)
+    told = fault(atomic.key_of, tmp_path / name)
     assert told.startswith(f"{tmp_path / name}: ") and told.endswith("make it again")
 
 
@@ -77,7 +79,7 @@ def test_truncated_files(tmp_path, name):
     whole = write(tmp_path / name).read_bytes()
     for size in {0, 1, 7, len(whole) // 3, len(whole) - 1}:
         (tmp_path / name).write_bytes(whole[:size])
-        assert "is damaged or no" in fault(artefact.key_of, tmp_path / name)
+        assert "is damaged or no" in fault(atomic.key_of, tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["x.safetensors", "x.json"])  # libhdf5 itself can crash on a broken file
@@ -89,7 +91,7 @@ def test_changed_bytes_give_a_key_or_a_fault(tmp_path, name):
             raw[rng.randrange(len(raw))] ^= 1 << rng.randrange(8)
         (tmp_path / name).write_bytes(raw)
         try:
-            told = artefact.key_of(tmp_path / name)
+            told = atomic.key_of(tmp_path / name)
         except UserError as error:
             told = str(error)
         assert isinstance(told, str) and (told.isprintable() or name == "x.json")
@@ -100,45 +102,45 @@ def test_changed_bytes_give_a_key_or_a_fault(tmp_path, name):
 )
 def test_foreign_safetensors(tmp_path, metadata):
     save_file({"w": torch.zeros(3)}, tmp_path / "x.safetensors", metadata)
-    assert "make it again" in fault(artefact.key_of, tmp_path / "x.safetensors")
+    assert "make it again" in fault(atomic.key_of, tmp_path / "x.safetensors")
 
 
 def test_an_hdf5_key_that_is_no_text(tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.attrs["key"] = [1, 2, 3]
     hdf5.seal(tmp_path / "x.h5")
-    assert "carries no key" in fault(artefact.key_of, tmp_path / "x.h5")
+    assert "carries no key" in fault(atomic.key_of, tmp_path / "x.h5")
 
 
 # --------------------------------------------------------------------------------------------------- working
 def test_working_yields_the_hidden_file_and_cleans_up(tmp_path):
     out = tmp_path / "new" / "metrics.json"
-    with artefact.working(out, "key") as partial:
+    with atomic.exclusive(out, "key") as partial:
         partial.write_text(json.dumps({"key": "key"}))
         assert partial.parent == out.parent and partial.name.startswith(".")
         assert not out.exists()
-        artefact.publish(partial, out)
+        atomic.commit(partial, out)
     assert os.listdir(out.parent) == ["metrics.json"]
-    with artefact.working(out, "key") as partial:
+    with atomic.exclusive(out, "key") as partial:
         assert partial is None
-    with artefact.working(out, "another") as partial:
+    with atomic.exclusive(out, "another") as partial:
         assert partial is not None
     assert os.listdir(out.parent) == ["metrics.json"]
 
 
 def test_a_failed_step_keeps_what_it_did_and_lets_go_of_the_lock(tmp_path):
     out = tmp_path / "x.h5"
-    with pytest.raises(UserError, match="on purpose"), artefact.working(out, "key") as partial:  # noqa: PT012
+    with pytest.raises(UserError, match="on purpose"), atomic.exclusive(out, "key") as partial:  # noqa: PT012
         partial.write_text("half")
         raise UserError("on purpose")
     assert sorted(os.listdir(tmp_path)) == [".x.h5.partial"]
-    with artefact.working(out, "key") as partial:
+    with atomic.exclusive(out, "key") as partial:
         assert partial.read_text() == "half"
 
 
 def test_an_error_while_nothing_is_to_do_is_not_swallowed(tmp_path):
     write(tmp_path / "x.json", "key")
-    with pytest.raises(UserError, match="on purpose"), artefact.working(tmp_path / "x.json", "key"):
+    with pytest.raises(UserError, match="on purpose"), atomic.exclusive(tmp_path / "x.json", "key"):
         raise UserError("on purpose")
 
 
@@ -155,7 +157,7 @@ class Worker:
             return
         sys.stderr = os.fdopen(os.dup(said), "w")  # where "waiting for ..." goes
         try:
-            with artefact.working(out, "key") as partial:
+            with atomic.exclusive(out, "key") as partial:
                 os.write(said, b"None\n" if partial is None else b"works\n")
                 if partial is not None:
                     if wait:
@@ -164,7 +166,7 @@ class Worker:
                     time.sleep(0.02)
                     os.unlink(out.parent / "alone")
                     partial.write_text(json.dumps({"key": "key"}))
-                    artefact.publish(partial, out)
+                    atomic.commit(partial, out)
         except BaseException as error:
             os.write(said, f"failed: {error!r}\n".encode())
         os._exit(0)
@@ -212,27 +214,27 @@ def test_the_lock_of_a_killed_process_is_free(tmp_path):
 def test_publish_replaces_at_once_and_write_json_refuses_nan(tmp_path):
     out = write(tmp_path / "metrics.json", "old")
     with pytest.raises(ValueError, match="JSON"):
-        artefact.write_json(out, {"key": "new", "top1": float("nan")})
-    assert artefact.key_of(out) == "old"
-    artefact.write_json(out, {"key": "new", "b": 1, "a": 2})
+        atomic.write_json(out, {"key": "new", "top1": float("nan")})
+    assert atomic.key_of(out) == "old"
+    atomic.write_json(out, {"key": "new", "b": 1, "a": 2})
     assert out.read_text() == '{\n "a": 2,\n "b": 1,\n "key": "new"\n}\n'
     assert os.listdir(tmp_path) == ["metrics.json"]
 
 
 # ------------------------------------------------------------------------------------------------------- job
 def test_job_knows_its_config_inputs_and_key(here):
-    write(DATASET, pipeline.expected_key(DATASET))
-    made = artefact.job("teacher", [TEACHER, DATASET])
+    write(DATASET, keys.expected_key(DATASET))
+    made = parse_job("teacher", [TEACHER, DATASET])
     assert (made.step, made.out, made.inputs) == ("teacher", Path(TEACHER), [Path(DATASET)])
-    assert made.config == config.load("teacher", "lenet5")
-    assert made.key == pipeline.expected_key(TEACHER) and len(made.key) == 20
-    assert made.input_keys == {"mnist-5k/dataset.h5": pipeline.expected_key(DATASET)}
-    assert artefact.job("teacher", [f"{here}/{TEACHER}", f"{here}/{DATASET}"]).key == made.key
+    assert made.config == params.load("teacher", "lenet5")
+    assert made.key == keys.expected_key(TEACHER) and len(made.key) == 20
+    assert made.input_keys == {"mnist-5k/dataset.h5": keys.expected_key(DATASET)}
+    assert parse_job("teacher", [f"{here}/{TEACHER}", f"{here}/{DATASET}"]).key == made.key
 
 
 def test_the_key_follows_the_inputs(here):
     write(DATASET, "another")
-    assert artefact.job("teacher", [TEACHER, DATASET]).key != pipeline.expected_key(TEACHER)
+    assert parse_job("teacher", [TEACHER, DATASET]).key != keys.expected_key(TEACHER)
 
 
 @pytest.mark.parametrize(
@@ -252,7 +254,7 @@ def test_the_key_follows_the_inputs(here):
     ],
 )
 def test_job_refuses(here, arguments, told):
-    assert told in fault(artefact.job, "teacher", arguments)
+    assert told in fault(parse_job, "teacher", arguments)
     assert not Path("results").exists()
 
 
@@ -268,7 +270,7 @@ def test_a_step_ends_with_one_line_and_code_2(here):
 
 def test_every_step_is_found_by_its_path():
     specs = dict(zip(spec.GROUPS, ("mnist-5k", "lenet5", "zskd+seed=1", "none", "lenet5-half")))
-    for step in pipeline.STEPS:
-        path = pipeline.path_of(step, specs)
-        assert pipeline.step_of(path) == step
-        assert all(pipeline.step_of(one) in pipeline.STEPS[step].inputs for one in pipeline.inputs_of(path))
+    for step in graph.STEPS:
+        path = graph.path_of(step, specs)
+        assert graph.step_of(path) == step
+        assert all(graph.step_of(one) in graph.STEPS[step].inputs for one in graph.inputs_of(path))

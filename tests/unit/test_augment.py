@@ -3,20 +3,20 @@
 import pytest
 import torch
 
-from dfkd_steps import augment
+from dfkd_steps.training import augment, views
 
 
-def generator(seed=0):
+def rng(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
 @pytest.fixture
 def images():
-    return torch.rand(40, 3, 12, 10, generator=generator(9))
+    return torch.rand(40, 3, 12, 10, generator=rng(9))
 
 
 def test_shift_moves_whole_images(images):
-    moved = augment.shift(images, 3, generator())
+    moved = augment.shift(images, 3, rng())
     padded = torch.nn.functional.pad(images, (3, 3, 3, 3))
     found = set()
     for before, after in zip(padded, moved):
@@ -27,19 +27,19 @@ def test_shift_moves_whole_images(images):
 
 
 def test_shift_by_nothing_and_of_uint8(images):
-    assert augment.shift(images, 0, generator()) is images
-    assert augment.shift((images * 255).byte(), 2, generator()).dtype == torch.uint8
+    assert augment.shift(images, 0, rng()) is images
+    assert augment.shift((images * 255).byte(), 2, rng()).dtype == torch.uint8
 
 
 def test_flip_mirrors_about_half(images):
-    flipped = augment.flip(images, generator())
+    flipped = augment.flip(images, rng())
     mirrored = [torch.equal(a, b.flip(2)) for a, b in zip(flipped, images)]
     same = [torch.equal(a, b) for a, b in zip(flipped, images)]
     assert all(a != b for a, b in zip(mirrored, same)) and 8 < sum(mirrored) < 32
 
 
 def test_cutout_blanks_one_square(images):
-    cut = augment.cutout(images + 1, 4, generator())
+    cut = augment.cutout(images + 1, 4, rng())
     blank = (cut == 0).all(1)
     assert ((cut == 0).any(1) == blank).all()  # all channels alike
     assert torch.equal(cut[~blank[:, None].expand_as(cut)], (images + 1)[~blank[:, None].expand_as(cut)])
@@ -48,30 +48,30 @@ def test_cutout_blanks_one_square(images):
 
 
 def test_affine_of_nothing_is_the_image(images):
-    same = augment.affine(images, generator(), degrees=0, scale=(1, 1), move=0)
+    same = augment.affine(images, rng(), degrees=0, scale=(1, 1), move=0)
     assert torch.allclose(same, images, atol=1e-5)
-    left_alone = augment.affine(images, generator(), degrees=90, scale=(0.6, 0.9), move=0.2, share=0.0)
+    left_alone = augment.affine(images, rng(), degrees=90, scale=(0.6, 0.9), move=0.2, share=0.0)
     assert torch.allclose(left_alone, images, atol=1e-5)
 
 
 def test_affine_scales_down():
     white = torch.ones(50, 1, 20, 20)
-    small = augment.affine(white, generator(), degrees=0, scale=(0.5, 0.5), move=0)
+    small = augment.affine(white, rng(), degrees=0, scale=(0.5, 0.5), move=0)
     assert small.mean().item() == pytest.approx(0.25, abs=0.02)
 
 
 def test_noises_touch_their_share(images):
-    noisy = augment.noise(images, generator(), std=0.1)
+    noisy = augment.noise(images, rng(), std=0.1)
     changed = (noisy != images).flatten(1).any(1).sum()
     assert 8 < changed < 32 and noisy.min() >= 0 and noisy.max() <= 1
-    peppered = augment.salt_and_pepper(images, generator(), density=0.2)
+    peppered = augment.salt_and_pepper(images, rng(), density=0.2)
     touched = peppered != images
     assert ((peppered == 0) | (peppered == 1))[touched].all()
     assert 0.02 < touched.float().mean() < 0.2
 
 
 def test_window_keeps_one_rectangle():
-    kept = augment.window(torch.ones(200, 2, 16, 12), generator(), least=0.25)
+    kept = augment.window(torch.ones(200, 2, 16, 12), rng(), least=0.25)
     whole = kept.flatten(1).all(1)
     assert 60 < whole.sum() < 140
     for image in kept[~whole]:
@@ -81,12 +81,12 @@ def test_window_keeps_one_rectangle():
             assert (line[1:] != line[:-1]).sum() <= 2
 
 
-@pytest.mark.parametrize("name", augment.VIEWS)
+@pytest.mark.parametrize("name", views.VIEWS)
 def test_views_stay_in_range_and_repeat(name, images):
-    one, two = augment.view(name, images, generator(1)), augment.view(name, images, generator(1))
+    one, two = views.view(name, images, rng(1)), views.view(name, images, rng(1))
     assert torch.equal(one, two) and one.shape == images.shape and one.min() >= 0 and one.max() <= 1
     if name != "none":
-        assert not torch.equal(one, images) and not torch.equal(one, augment.view(name, images, generator(2)))
+        assert not torch.equal(one, images) and not torch.equal(one, views.view(name, images, rng(2)))
 
 
 def marked(number, side):
@@ -100,7 +100,7 @@ def partners(mixed):
 
 
 def test_mixup_adds_pairs_in_shares():
-    mixed = augment.mixup(marked(60, 2), generator())
+    mixed = augment.mixup(marked(60, 2), rng())
     share = mixed[:, :, 0, 0]
     assert torch.equal(mixed, share[:, :, None, None].expand_as(mixed))  # all pixels alike
     assert torch.allclose(share.sum(1), torch.ones(60)) and share.min() >= 0 and ((share > 0).sum(1) <= 2).all()
@@ -112,14 +112,14 @@ def test_mixup_adds_pairs_in_shares():
 
 def test_mixup_leaves_the_other_images_alone():
     images = marked(400, 2)
-    same = (augment.mixup(images, generator(), share=0.25) == images).flatten(1).all(1)
+    same = (augment.mixup(images, rng(), share=0.25) == images).flatten(1).all(1)
     assert 0.7 < same.float().mean() < 0.8
-    assert torch.equal(augment.mixup(images, generator(), share=0.0), images)
+    assert torch.equal(augment.mixup(images, rng(), share=0.0), images)
 
 
 def test_cutmix_puts_in_one_rectangle_of_another():
     number, side = 200, 16
-    mixed = augment.cutmix(marked(number, side), generator())
+    mixed = augment.cutmix(marked(number, side), rng())
     assert ((mixed == 0) | (mixed == 1)).all() and (mixed.sum(1) == 1).all()  # each pixel is of one image
     other = 1 - mixed[torch.arange(number), torch.arange(number)]
     for image, mask, partner in zip(mixed, other, partners(mixed)):
@@ -132,33 +132,33 @@ def test_cutmix_puts_in_one_rectangle_of_another():
     assert 0.26 < area.mean() < 0.38 and area.min() < 0.05 and area.max() > 0.6
 
 
-@pytest.mark.parametrize("name", augment.MIXES)
+@pytest.mark.parametrize("name", views.MIXES)
 def test_mixes_repeat_and_leave_their_input(name, images):
     before = images.clone()
-    one, two, other = (augment.mix(name, images, generator(seed)) for seed in (1, 1, 2))
+    one, two, other = (views.mix(name, images, rng(seed)) for seed in (1, 1, 2))
     assert torch.equal(one, two) and torch.equal(images, before) and one.min() >= 0 and one.max() <= 1
     assert torch.equal(one, other) == torch.equal(one, images) == (name == "none")
-    assert torch.allclose(augment.mix(name, images[:1], generator()), images[:1])  # alone, it is its own partner
+    assert torch.allclose(views.mix(name, images[:1], rng()), images[:1])  # alone, it is its own partner
 
 
 def test_blur_smooths_a_third_once_and_a_third_twice():
     point = torch.zeros(300, 2, 7, 7)
     point[:, :, 3, 3] = 1
-    centre = augment.blur(point, generator())[:, :, 3, 3]
+    centre = augment.blur(point, rng())[:, :, 3, 3]
     assert torch.equal(centre[:, 0], centre[:, 1])
     found, counts = centre[:, 0].unique(return_counts=True)
     assert found.tolist() == [(6 / 16) ** 2, 1 / 4, 1] and counts.min() > 70
 
 
 def test_contrast_makes_blobs_of_its_share(images):
-    made = augment.contrast(images, generator(), share=0.5)
+    made = augment.contrast(images, rng(), share=0.5)
     changed = (made != images).flatten(1).any(1)
     assert 10 < changed.sum() < 30
     low, high = (extreme(made[changed].flatten(1), 1).values for extreme in (torch.min, torch.max))
     assert (low == 0).all() and (high > 0.99).all() and (high <= 1).all()
-    every = augment.contrast(images, generator(), share=1.0)
+    every = augment.contrast(images, rng(), share=1.0)
     assert (every < 0.1).float().mean() > 1.5 * (every > 0.9).float().mean()  # most of it goes dark
 
 
 def test_contrast_of_one_colour_is_finite():
-    assert torch.isfinite(augment.contrast(torch.full((9, 1, 8, 8), 0.7), generator(), share=1.0)).all()
+    assert torch.isfinite(augment.contrast(torch.full((9, 1, 8, 8), 0.7), rng(), share=1.0)).all()

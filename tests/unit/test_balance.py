@@ -5,9 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from dfkd_steps import balance, groups, networks
-from dfkd_steps.transfer_set import Layout, TransferSet, Writer
-from dfkd_steps.verify_set import verify
+from dfkd_steps import balance
+from dfkd_steps.models.classifier import Classifier, Description
+from dfkd_steps.schemas import groups
+from dfkd_steps.storage.transfer_set import Layout, TransferSet, Writer
+from dfkd_steps.storage.verify import verify_transfer_set
 
 CPU, SHAPE, K = torch.device("cpu"), (1, 8, 8), 4
 COUNTS = (300, 90, 10, 0)
@@ -22,8 +24,8 @@ class Brightness(nn.Module):
 
 @pytest.fixture
 def teacher():
-    description = networks.Description("arch", "none", tuple("abcd"), SHAPE, (0.0,), (1.0,))
-    return networks.Classifier(Brightness(), description).eval()
+    description = Description("arch", "none", tuple("abcd"), SHAPE, (0.0,), (1.0,))
+    return Classifier(Brightness(), description).eval()
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def transfer(tmp_path, teacher):
     labels = rng.permutation(np.repeat(np.arange(K), COUNTS))
     level = np.array([51, 102, 153, 204])[labels]
     images = np.clip(level[:, None, None, None] + rng.integers(-15, 16, (len(labels), *SHAPE)), 0, 255).astype(np.uint8)
-    logits = balance.ask(teacher, images, CPU)
+    logits = balance.predict(teacher, images, CPU)
     assert np.array_equal(logits.argmax(1), labels)
     writer = Writer(tmp_path / ".p", "key", Layout(SHAPE, K, 50))
     for start in range(0, 400, 50):
@@ -52,10 +54,10 @@ def run(tmp_path, transfer, teacher, config, weights=False):
     writer = Writer(tmp_path / ".q", "key", layout)
     told = balance.MODES[config.mode](config, teacher, transfer, writer, CPU)
     writer.finish(tmp_path / "out.h5", {}, {"label": "test", **told})
-    assert verify(tmp_path / "out.h5") == []
+    assert verify_transfer_set(tmp_path / "out.h5") == []
     with TransferSet(tmp_path / "out.h5") as made:
         fields = {name: made.read(name) for name, _, _ in made.layout.fields()}
-    logits = balance.ask(teacher, fields["images"], CPU)
+    logits = balance.predict(teacher, fields["images"], CPU)
     assert np.allclose(logits, fields["logits"], atol=1e-4), "the stored logits are not the teacher's on the stored images"
     return fields, np.bincount(fields["labels"], minlength=K).tolist(), told
 

@@ -5,7 +5,7 @@ import pickle
 import pytest
 import torch
 
-from dfkd_steps import checkpoint
+from dfkd_steps.storage import checkpoint
 
 STATE = {
     "net": {"w": torch.arange(3.0)},

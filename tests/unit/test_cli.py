@@ -12,9 +12,13 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from dfkd_steps import cli, data, hdf5, inspect_files, methods, models, networks, reference
-from dfkd_steps.networks import Description
-from dfkd_steps.transfer_set import Layout, Writer
+from dfkd_steps import cli
+from dfkd_steps.methods import registry as method_registry
+from dfkd_steps.models import registry as model_registry
+from dfkd_steps.models.classifier import Description, build_architecture
+from dfkd_steps.reporting import config_reference, inspect
+from dfkd_steps.storage import dataset_file, hdf5, network_file
+from dfkd_steps.storage.transfer_set import Layout, Writer
 
 ROOT = Path(__file__).parents[2]
 PROVENANCE = {"step": "x", "config": {"lr": 0.1}, "inputs": {}, "versions": {"torch": "2"}, "device": "cpu"}
@@ -32,9 +36,11 @@ def files(tmp_path):
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (60, 1, 28, 28), dtype=np.uint8), np.arange(60) % 3
     arrays = {"x_train": images, "y_train": labels, "x_test": images[:9], "y_test": labels[:9]}
-    data.write(tmp_path / "dataset.h5", "key-d", PROVENANCE, ["ant", "bee", "cow"], arrays)
+    dataset_file.write(tmp_path / "dataset.h5", "key-d", PROVENANCE, ["ant", "bee", "cow"], arrays)
     description = Description("arch", "lenet5", ("ant", "bee", "cow"), (1, 28, 28), (0.1,), (0.3,))
-    networks.save(tmp_path / "teacher.safetensors", models.build("lenet5", 3, (1, 28, 28)), description, "key-n", PROVENANCE)
+    network_file.save(
+        tmp_path / "teacher.safetensors", build_architecture("lenet5", 3, (1, 28, 28)), description, "key-n", PROVENANCE
+    )
     writer = Writer(tmp_path / "p", "key-t", Layout((1, 28, 28), 3, 20))
     logits = np.eye(3, dtype=np.float32)[labels % 2] * 10  # no cow
     targets = np.full((60, 3), 1 / 3, np.float32)
@@ -93,14 +99,14 @@ def test_lists_need_no_torch():
 
 def test_list_methods(there, capsys):
     code, out, _ = run(capsys, "list", "methods")
-    assert code == 0 and [line.split()[0] for line in out[1:]] == sorted(methods.REGISTRY)
+    assert code == 0 and [line.split()[0] for line in out[1:]] == sorted(method_registry.REGISTRY)
     assert any("zskd-small" in line and "1905.08114" in line for line in out)
 
 
 def test_list_models(capsys):
     code, out, _ = run(capsys, "list", "models")
-    found = {line.split()[0]: line.split()[1] for line in out[1 : 1 + len(models.REGISTRY)]}
-    assert code == 0 and list(found) == models.names()
+    found = {line.split()[0]: line.split()[1] for line in out[1 : 1 + len(model_registry.REGISTRY)]}
+    assert code == 0 and list(found) == model_registry.names()
     assert found["resnet20"] == "269,722"  # He et al.'s option A at 10 classes: 0.27 M
 
 
@@ -112,7 +118,7 @@ def test_list_datasets(there, capsys):
 
 def test_list_fields(capsys):
     code, out, _ = run(capsys, "list", "fields")
-    assert code == 0 and "\n".join(out) + "\n" == reference.tables()
+    assert code == 0 and "\n".join(out) + "\n" == config_reference.tables()
 
 
 def test_spec_finds_the_group(there, capsys):
@@ -185,7 +191,7 @@ def test_inspect_others(files, capsys, name, told):
 
 
 def test_entropy_of_a_sure_target_is_nothing():
-    np.testing.assert_allclose(inspect_files._entropy(np.array([[1, 0], [0.5, 0.5]], np.float32)), [0, np.log(2)])
+    np.testing.assert_allclose(inspect._entropy(np.array([[1, 0], [0.5, 0.5]], np.float32)), [0, np.log(2)])
 
 
 def test_png_of_a_data_set_and_of_none(files, capsys):
@@ -199,10 +205,10 @@ def test_png_of_a_data_set_and_of_none(files, capsys):
 
 def damage(path):
     if path.suffix == ".safetensors":
-        content, weights = networks.read_metadata(path), load_file(path)
+        content, weights = network_file.read_metadata(path), load_file(path)
         next(iter(weights.values())).view(-1)[0] = float("nan")
-        content["crc32"] = networks.checksum(content, weights)
-        save_file(weights, path, {networks.METADATA: json.dumps(content)})
+        content["crc32"] = network_file.checksum(content, weights)
+        save_file(weights, path, {network_file.METADATA: json.dumps(content)})
     elif path.name == "metrics.json":
         path.write_text(path.read_text().replace("98.5", "NaN"))
     else:

@@ -8,8 +8,9 @@ from small_net import CPU, classifier, close
 from torch import nn
 from torch._dynamo.utils import counters
 
-from dfkd_steps import methods, runtime
-from dfkd_steps.errors import UserError
+from dfkd_steps.methods import registry as method_registry
+from dfkd_steps.runtime.device import compiled
+from dfkd_steps.runtime.errors import UserError
 
 GAME = {"rounds": 1, "turns": 2, "steps_s": 2, "train_batch": 8, "latent": 6, "width": 4, "n": 8, "student": "resnet8"}
 
@@ -23,7 +24,9 @@ def tracing(monkeypatch):
 
 
 def played():
-    method = methods.load("dfad").Method(methods.load("dfad").Config(method="dfad", **GAME), classifier(seed=1), [], CPU)
+    method = method_registry.load("dfad").Method(
+        method_registry.load("dfad").Config(method="dfad", **GAME), classifier(seed=1), [], CPU
+    )
     method.round(0)
     return {f"{name}.{key}": value for name, net in method.networks().items() for key, value in net.state_dict().items()}
 
@@ -42,4 +45,4 @@ def test_a_game_ends_with_the_same_networks(monkeypatch):
 def test_another_value_is_one_line(monkeypatch):
     monkeypatch.setenv("DFKD_COMPILE", "yes")
     with pytest.raises(UserError, match="DFKD_COMPILE: 'yes' is no switch; set 1 to compile networks, or unset it"):
-        runtime.compiled(nn.Linear(1, 1))
+        compiled(nn.Linear(1, 1))

@@ -7,8 +7,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dfkd_steps import config
-from dfkd_steps.errors import UserError
+from dfkd_steps.pipeline import params as config
+from dfkd_steps.runtime.errors import UserError
 
 TEACHER = {"kind": "train", "arch": "lenet5"}
 

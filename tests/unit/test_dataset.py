@@ -16,19 +16,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dfkd_steps import array_files, artefact, config, data, dataset, groups, sources
-from dfkd_steps.errors import UserError
+from dfkd_steps import dataset
+from dfkd_steps.datasets import array_files, readers
+from dfkd_steps.pipeline import params
+from dfkd_steps.pipeline.job import Job, parse_job
+from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.schemas import groups
+from dfkd_steps.storage import atomic, dataset_file
 
 PARAMS = Path(__file__).parents[2] / "params"
 
 
 def job(tmp_path, typed, name="made", key="a-key"):
-    return artefact.Job("dataset", tmp_path / "results" / name / "dataset.h5", [], typed, key, {})
+    return Job("dataset", tmp_path / "results" / name / "dataset.h5", [], typed, key, {})
 
 
 def make(tmp_path, typed, name="made"):
     dataset.run(job(tmp_path, typed, name))
-    return data.open_dataset(tmp_path / "results" / name / "dataset.h5")
+    return dataset_file.open_dataset(tmp_path / "results" / name / "dataset.h5")
 
 
 def arrays(n_train=40, n_test=20, classes=4, shape=(6, 5), seed=0):
@@ -61,7 +66,7 @@ def fault(call, *words):
 # ---------------------------------------------------------------------------------------------- mnist-5k
 @pytest.fixture(scope="module")
 def mnist_5k():
-    return dataset.prepare(config.load("dataset", "mnist-5k", PARAMS))
+    return dataset.prepare(params.load("dataset", "mnist-5k", PARAMS))
 
 
 def test_mnist_5k_is_split_by_class_into_different_images(mnist_5k):
@@ -106,7 +111,7 @@ def test_same_config_gives_same_bytes_and_a_made_file_stays(tmp_path):
     dataset.run(one)
     dataset.run(two)
     assert one.out.read_bytes() == two.out.read_bytes()
-    assert artefact.key_of(one.out) == "a-key"
+    assert atomic.key_of(one.out) == "a-key"
     before = one.out.stat().st_mtime_ns
     dataset.run(one)
     assert one.out.stat().st_mtime_ns == before
@@ -131,20 +136,20 @@ def test_the_command_makes_the_file_and_says_what_it_made(tmp_path, monkeypatch,
     (tmp_path / "params" / "dataset").mkdir(parents=True)
     npz(tmp_path)
     (tmp_path / "params" / "dataset" / "own-npz.yaml").write_text("source: npz\npath: set.npz\n")
-    dataset.run(artefact.job("dataset", ["results/own-npz/dataset.h5"]))
+    dataset.run(parse_job("dataset", ["results/own-npz/dataset.h5"]))
     assert "40 training and 20 test images of 1x6x5, 4 classes" in capsys.readouterr().err
-    assert data.open_dataset("results/own-npz/dataset.h5").sizes == {"train": 40, "test": 20}
+    assert dataset_file.open_dataset("results/own-npz/dataset.h5").sizes == {"train": 40, "test": 20}
 
 
 @pytest.mark.parametrize("path", sorted((PARAMS / "dataset").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_params_file_loads_and_says_what_it_is(path):
-    typed = config.load("dataset", path.stem, PARAMS)
-    assert typed.source in sources.READERS
+    typed = params.load("dataset", path.stem, PARAMS)
+    assert typed.source in readers.READERS
     assert path.read_text().startswith("# ")
 
 
 def test_every_kind_has_a_reader():
-    assert sorted(sources.READERS) == sorted(groups.KINDS["dataset"])
+    assert sorted(readers.READERS) == sorted(groups.KINDS["dataset"])
 
 
 # ---------------------------------------------------------------------------------------------- subsets
@@ -237,7 +242,7 @@ def test_a_header_that_lies_allocates_nothing(tmp_path, shape):
     with zipfile.ZipFile(typed.path, "w") as new:
         for name, value in content.items():
             new.writestr(name, value)
-    fault(lambda: sources.read(typed), "x_train", shape[0])
+    fault(lambda: readers.read(typed), "x_train", shape[0])
 
 
 def test_an_honest_but_too_large_array_is_refused():
@@ -263,21 +268,21 @@ def test_damaged_npz_files_are_one_line(tmp_path, damage):
         path.write_bytes(b"")
     else:
         path.write_bytes(whole[:300] + b"\xff" * 300 + whole[600:])
-    fault(lambda: sources.read(typed), "set.npz", "numpy.savez")
+    fault(lambda: readers.read(typed), "set.npz", "numpy.savez")
 
 
 def test_a_missing_file_or_folder_is_one_line(tmp_path):
     for cls, source in ((groups.Npz, "npz"), (groups.Idx, "idx"), (groups.Images, "images")):
-        fault(lambda cls=cls, source=source: sources.read(cls(source, path=str(tmp_path / "none"))), "none", "path")
+        fault(lambda cls=cls, source=source: readers.read(cls(source, path=str(tmp_path / "none"))), "none", "path")
 
 
 def test_sha256_pins_the_file(tmp_path):
     typed = npz(tmp_path)
     right = hashlib.sha256(Path(typed.path).read_bytes()).hexdigest()
     typed.sha256 = right.upper()
-    assert sources.read(typed).classes == ("0", "1", "2", "3")
+    assert readers.read(typed).classes == ("0", "1", "2", "3")
     typed.sha256 = "0" * 64
-    fault(lambda: sources.read(typed), "set.npz", right, "0" * 64)
+    fault(lambda: readers.read(typed), "set.npz", right, "0" * 64)
 
 
 # ---------------------------------------------------------------------------------------------- idx
@@ -308,7 +313,7 @@ def test_idx_files_are_read(tmp_path, zipped):
         assert np.array_equal(images[:, 0], content[f"x_{split}"])
         assert np.array_equal(labels, content[f"y_{split}"])
     typed.sha256 = "1" * 64
-    fault(lambda: sources.read(typed), "1" * 64)
+    fault(lambda: readers.read(typed), "1" * 64)
 
 
 @pytest.mark.parametrize(
@@ -327,16 +332,16 @@ def test_each_idx_fault_is_one_line(tmp_path, change, words):
     typed = write_idx(tmp_path / "idx", arrays(), zipped=False)
     path = tmp_path / "idx" / "train-images-idx3-ubyte"
     path.write_bytes(change(path.read_bytes()))
-    fault(lambda: sources.read(typed), path, *words)
+    fault(lambda: readers.read(typed), path, *words)
 
 
 def test_damaged_gzip_and_missing_idx_file(tmp_path):
     typed = write_idx(tmp_path / "idx", arrays())
     path = tmp_path / "idx" / "t10k-labels-idx1-ubyte.gz"
     path.write_bytes(path.read_bytes()[:-9])
-    fault(lambda: sources.read(typed), path)
+    fault(lambda: readers.read(typed), path)
     path.unlink()
-    fault(lambda: sources.read(typed), "t10k-labels-idx1-ubyte")
+    fault(lambda: readers.read(typed), "t10k-labels-idx1-ubyte")
 
 
 # ---------------------------------------------------------------------------------------------- images
@@ -374,7 +379,7 @@ def test_train_and_test_folders_are_kept_apart(tmp_path):
     assert made.sizes == {"train": 12, "test": 4}
     assert made.image_shape == (1, 8, 8)
     (tmp_path / "set" / "test" / "dog").rename(tmp_path / "set" / "test" / "cow")
-    fault(lambda: sources.read(typed), "'cow'", "train/ and test/")
+    fault(lambda: readers.read(typed), "'cow'", "train/ and test/")
 
 
 def test_resizing_is_antialiased_and_photographs_stand_upright(tmp_path):
@@ -383,26 +388,26 @@ def test_resizing_is_antialiased_and_photographs_stand_upright(tmp_path):
     draw(tmp_path / "a.png", stripes)
     typed = groups.Images("images", path="", size=16)
     # Without antialiasing, every fourth column would be picked: all black or all white.
-    assert abs(sources._image(tmp_path / "a.png", typed)[:, 4:-4, 4:-4].astype(int) - 127).max() < 20
+    assert abs(readers._image(tmp_path / "a.png", typed)[:, 4:-4, 4:-4].astype(int) - 127).max() < 20
     top = np.zeros((16, 16, 3), np.uint8)
     top[:4] = 255
     exif = Image.Exif()
     exif[0x0112] = 3  # the camera was held upside down
     draw(tmp_path / "b.png", top, exif=exif)
-    assert sources._image(tmp_path / "b.png", typed)[0, -1].min() == 255
-    assert sources._image(tmp_path / "b.png", typed)[0, 0].max() == 0
+    assert readers._image(tmp_path / "b.png", typed)[0, -1].min() == 255
+    assert readers._image(tmp_path / "b.png", typed)[0, 0].max() == 0
 
 
 def test_each_image_fault_is_one_line(tmp_path):
     folder, typed = tmp_path / "set", groups.Images("images", path=str(tmp_path / "set"), size=8)
     image_folder(folder, ("cat",))
-    fault(lambda: sources.read(typed), "one class only", "cat")
+    fault(lambda: readers.read(typed), "one class only", "cat")
     (folder / "empty").mkdir()
-    fault(lambda: sources.read(typed), "empty")
+    fault(lambda: readers.read(typed), "empty")
     draw(folder / "empty" / "deep.png", np.zeros((9, 9), np.uint16))
-    fault(lambda: sources.read(typed), "deep.png", "8 bits")
+    fault(lambda: readers.read(typed), "deep.png", "8 bits")
     (folder / "empty" / "deep.png").write_bytes((folder / "cat" / "0.png").read_bytes()[:60])
-    fault(lambda: sources.read(typed), "deep.png", "no readable image")
+    fault(lambda: readers.read(typed), "deep.png", "no readable image")
 
 
 def test_one_image_per_class_leaves_nothing_to_test(tmp_path):
@@ -495,11 +500,11 @@ def test_svhn(tmp_path, monkeypatch):
 def test_what_is_not_there_and_cannot_be_downloaded_is_one_line(tmp_path, monkeypatch):
     from torchvision import datasets
 
-    fault(lambda: sources.read(torchvision_config(tmp_path, "CIFAR10")), "CIFAR10", "download: true")
+    fault(lambda: readers.read(torchvision_config(tmp_path, "CIFAR10")), "CIFAR10", "download: true")
     monkeypatch.setattr(datasets.MNIST, "mirrors", [f"file://{tmp_path}/nowhere/"])
     with contextlib.redirect_stdout(io.StringIO()):
         fault(
-            lambda: sources.read(torchvision_config(tmp_path, "MNIST", download=True)), "MNIST", "cannot be downloaded", "network"
+            lambda: readers.read(torchvision_config(tmp_path, "MNIST", download=True)), "MNIST", "cannot be downloaded", "network"
         )
 
 

@@ -9,9 +9,18 @@ import torch
 from small_net import CPU, classifier, close
 from torch import nn
 
-from dfkd_steps import artefact, checkpoint, config, distill, generators, groups, losses, networks, priority, runtime, training
-from dfkd_steps.errors import UserError
-from dfkd_steps.transfer_set import TransferSet
+from dfkd_steps import distill
+from dfkd_steps.models.classifier import Classifier
+from dfkd_steps.models.generator import build_generator
+from dfkd_steps.pipeline import params
+from dfkd_steps.pipeline.job import Job
+from dfkd_steps.runtime.device import autocast
+from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.schemas import groups
+from dfkd_steps.storage import atomic, checkpoint, network_file
+from dfkd_steps.storage.transfer_set import TransferSet
+from dfkd_steps.training import losses, priority_sampling
+from dfkd_steps.training.predict import to_float
 
 CONFIG = groups.Student(arch="resnet8", epochs=3, batch=8, lr=0.01, tau=4.0, augment="none")
 
@@ -20,9 +29,9 @@ def student_of(**how):
     return dataclasses.replace(CONFIG, **how)
 
 
-def generator(seed):
+def rng(seed):
     described = classifier().description
-    return generators.build(described, latent=4, width=4, head="normal", classes=(seed, seed + 3), seed=seed)
+    return build_generator(described, latent=4, width=4, head="normal", classes=(seed, seed + 3), seed=seed)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +41,7 @@ def teacher():
 
 @pytest.fixture(scope="module")
 def kept():
-    return {"student": classifier(seed=2), "generator-0": generator(0), "generator-1": generator(1)}
+    return {"student": classifier(seed=2), "generator-0": rng(0), "generator-1": rng(1)}
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +98,11 @@ def test_of_no_epoch_it_is_the_student_that_was_kept(tmp_path, teacher, transfer
 
 
 def test_the_step_writes_it(tmp_path, teacher, path, kept):
-    networks.save(tmp_path / "teacher.safetensors", teacher.net, teacher.description, "t", {})
+    network_file.save(tmp_path / "teacher.safetensors", teacher.net, teacher.description, "t", {})
     made = student_of(init="transfer", epochs=0)
-    job = artefact.Job("distill", tmp_path / "student.safetensors", [tmp_path / "teacher.safetensors", path], made, "d", {})
+    job = Job("distill", tmp_path / "student.safetensors", [tmp_path / "teacher.safetensors", path], made, "d", {})
     distill.run(job)
-    assert same(networks.load(job.out), kept["student"]) and artefact.key_of(job.out) == "d"
+    assert same(network_file.load(job.out), kept["student"]) and atomic.key_of(job.out) == "d"
     assert (tmp_path / "history.csv").read_text() == "epoch,loss,lr\n"
 
 
@@ -139,7 +148,7 @@ def test_stored_logits_serve_where_the_image_is_as_it_was_stored(tmp_path, teach
 def test_stored_logits_teach_what_the_teacher_would(tmp_path, teacher, transfer, monkeypatch):
     (tmp_path / "asked").mkdir()
     stored, told = learn(CONFIG, teacher, transfer, tmp_path)
-    monkeypatch.setattr(distill.augment, "view", lambda name, images, generator: images)
+    monkeypatch.setattr(distill.views, "view", lambda name, images, rng: images)
     asked, again = learn(student_of(augment="shift"), teacher, transfer, tmp_path / "asked")
     assert [one["loss"] for one in told] == pytest.approx([one["loss"] for one in again], rel=1e-3)
     close(asked.net.linear.weight, stored.net.linear.weight, rtol=0.01, atol=1e-3)
@@ -147,13 +156,13 @@ def test_stored_logits_teach_what_the_teacher_would(tmp_path, teacher, transfer,
 
 def test_the_teacher_is_asked_on_the_very_mixture(tmp_path, teacher, transfer, monkeypatch):
     guide, shown = Guide(teacher), []
-    plain = networks.Classifier.forward
+    plain = Classifier.forward
 
     def forward(self, images):
         shown.append(images)
         return plain(self, images)
 
-    monkeypatch.setattr(networks.Classifier, "forward", forward)
+    monkeypatch.setattr(Classifier, "forward", forward)
     learn(student_of(epochs=1, mix="mixup", augment="flip-crop"), guide, transfer, tmp_path)
     by_student = shown[1::2]  # the teacher is asked first
     assert len(by_student) == len(guide.asked) == 5 and all(a is b for a, b in zip(by_student, guide.asked))
@@ -181,13 +190,13 @@ def test_given_weights_are_those_of_the_rows(tmp_path, teacher, transfer, monkey
 
 
 def test_priorities_are_what_was_lost_last(tmp_path, teacher, transfer, monkeypatch):
-    visits, plain = [], priority.Priorities.visited
+    visits, plain = [], priority_sampling.Priorities.visited
 
     def visited(self, rows, weights, lost):
         visits.append((self, weights, lost))
         plain(self, rows, weights, lost)
 
-    monkeypatch.setattr(priority.Priorities, "visited", visited)
+    monkeypatch.setattr(priority_sampling.Priorities, "visited", visited)
     _, history = learn(student_of(sampling="priority", epochs=1), teacher, transfer, tmp_path)
     assert len(visits) == 5 and len({id(one) for one, *_ in visits}) == 1 and len(visits[0][0].delta) == 40
     assert all(not lost.requires_grad and abs(weights.mean() - 1) < 1e-5 for _, weights, lost in visits)
@@ -196,22 +205,22 @@ def test_priorities_are_what_was_lost_last(tmp_path, teacher, transfer, monkeypa
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_hard_draws_by_the_loss_before_each_epoch(tmp_path, teacher, transfer, monkeypatch, precision):
-    given, students, plain, begin = [], [], distill.training.order, distill.begin
+    given, students, plain, begin = [], [], distill.loop.order, distill.begin
 
-    def order(number, batch, generator, steps=0, weights=None):
+    def order(number, batch, rng, steps=0, weights=None):
         given.append((copy.deepcopy(students[0]), weights))
-        return plain(number, batch, generator, steps, weights)
+        return plain(number, batch, rng, steps, weights)
 
     monkeypatch.setattr(distill, "begin", lambda *arguments: students.append(begin(*arguments)) or students[0])
-    monkeypatch.setattr(distill.training, "order", order)
+    monkeypatch.setattr(distill.loop, "order", order)
     learn(student_of(sampling="hard", epochs=3, lr=0.05, tau=4.0, precision=precision), teacher, transfer, tmp_path)
     images, logits = (torch.from_numpy(transfer.read(name)) for name in ("images", "logits"))
     for student, weights in given:
         assert student.training
-        with torch.no_grad(), runtime.autocast(CPU, precision):
-            answered = student.eval()(training.to_float(images)).float()
+        with torch.no_grad(), autocast(CPU, precision):
+            answered = student.eval()(to_float(images)).float()
         lost = losses.kd_each(answered, logits.float(), 4.0)
-        assert torch.allclose(weights, lost.clamp_min(priority.EPS), rtol=1e-3, atol=1e-5)
+        assert torch.allclose(weights, lost.clamp_min(priority_sampling.EPS), rtol=1e-3, atol=1e-5)
     assert len(given) == 3 and not torch.allclose(given[0][1], given[2][1], rtol=0.05)
 
 
@@ -363,14 +372,14 @@ CONFIGS = {
 
 @pytest.mark.parametrize("text", CONFIGS)
 def test_configs_that_cannot_work_are_one_line(text, repository):
-    refused(lambda: config.load("student", text, repository / "params"), CONFIGS[text])
+    refused(lambda: params.load("student", text, repository / "params"), CONFIGS[text])
 
 
 @pytest.mark.parametrize(
     "text", ["lenet5-half+epochs=0+init=transfer", "lenet5-half+fresh=true", "lenet5-half+fresh=true+select=agreement"]
 )
 def test_configs_at_the_limit_work(text, repository):
-    assert config.load("student", text, repository / "params").check() is None
+    assert params.load("student", text, repository / "params").check() is None
 
 
 def test_the_holdout_depends_on_the_seed_alone(teacher, transfer):

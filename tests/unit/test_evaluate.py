@@ -8,8 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from dfkd_steps import artefact, data, dataset, evaluate, groups, models, networks, probe
-from dfkd_steps.errors import UserError
+from dfkd_steps import dataset, evaluate
+from dfkd_steps.models import hooks
+from dfkd_steps.models.classifier import Description, build_architecture
+from dfkd_steps.pipeline.job import Job
+from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.schemas import groups
+from dfkd_steps.storage import atomic, dataset_file, network_file
 
 SPECS = ["own", "lenet5", "zskd", "none", "half"]
 
@@ -96,11 +101,11 @@ def test_a_class_without_test_images_has_no_accuracy():
 
 
 def test_sizes_of_lenet5_and_half_by_hand():
-    teacher, student = (models.build(name, 10, (1, 28, 28)) for name in ("lenet5", "lenet5-half"))
+    teacher, student = (build_architecture(name, 10, (1, 28, 28)) for name in ("lenet5", "lenet5-half"))
     made = evaluate.size(student, teacher, (1, 28, 28))
     assert made["teacher_parameters"] == 61706
     assert made["teacher_macs"] == 28 * 28 * 6 * 25 + 10 * 10 * 16 * 150 + 400 * 120 + 120 * 84 + 84 * 10
-    assert made["parameters"] == probe.parameters(student)
+    assert made["parameters"] == hooks.parameters(student)
     assert made["macs"] == 28 * 28 * 3 * 25 + 10 * 10 * 8 * 75 + 200 * 60 + 60 * 42 + 42 * 10
     assert made["compression"] == round(61706 / made["parameters"], 6)
 
@@ -108,12 +113,12 @@ def test_sizes_of_lenet5_and_half_by_hand():
 # ---------------------------------------------------------------------------------------------- the step
 def write_network(path, arch, seed, shape=(1, 28, 28), classes=10, key="net", spoil=False):
     torch.manual_seed(seed)
-    net = models.build(arch, classes, shape)
+    net = build_architecture(arch, classes, shape)
     if spoil:
         torch.nn.init.constant_(net[-1].bias, float("nan"))
     names = tuple(map(str, range(classes)))
     path.parent.mkdir(parents=True, exist_ok=True)
-    networks.save(path, net, networks.Description("arch", arch, names, shape, (0.3,) * shape[0], (0.4,) * shape[0]), key, {})
+    network_file.save(path, net, Description("arch", arch, names, shape, (0.3,) * shape[0], (0.4,) * shape[0]), key, {})
 
 
 @pytest.fixture
@@ -124,9 +129,7 @@ def tree(tmp_path):
     own = {"x_train": rng.integers(0, 256, (20, 28, 28), np.uint8), "y_train": np.arange(20) % 10,
            "x_test": rng.integers(0, 256, (2310, 28, 28), np.uint8), "y_test": np.arange(2310) % 10}  # fmt: skip
     np.savez(tmp_path / "own.npz", **own)
-    dataset.run(
-        artefact.Job("dataset", root / "own" / "dataset.h5", [], groups.Npz("npz", path=str(tmp_path / "own.npz")), "data", {})
-    )
+    dataset.run(Job("dataset", root / "own" / "dataset.h5", [], groups.Npz("npz", path=str(tmp_path / "own.npz")), "data", {}))
     write_network(root / "own" / "lenet5" / "teacher.safetensors", "lenet5", 1)
     write_network(root.joinpath(*SPECS, "student.safetensors"), "lenet5-half", 2)
     return root
@@ -138,14 +141,14 @@ def job(root, key="a-key"):
         root / "own" / "lenet5" / "teacher.safetensors",
         root / "own" / "dataset.h5",
     ]
-    return artefact.Job("evaluate", root.joinpath(*SPECS, "metrics.json"), inputs, None, key, {"own/dataset.h5": "data"})
+    return Job("evaluate", root.joinpath(*SPECS, "metrics.json"), inputs, None, key, {"own/dataset.h5": "data"})
 
 
 def test_the_step_measures_what_the_networks_say(tree):
     evaluate.run(job(tree))
     made = json.loads(job(tree).out.read_text())
-    images, truth = data.open_dataset(tree / "own" / "dataset.h5").read("test")
-    student, teacher = (networks.load(path) for path in job(tree).inputs[:2])
+    images, truth = dataset_file.open_dataset(tree / "own" / "dataset.h5").read("test")
+    student, teacher = (network_file.load(path) for path in job(tree).inputs[:2])
     with torch.no_grad():
         s, t = (net(torch.from_numpy(images).float() / 255).argmax(1).numpy() for net in (student, teacher))
     assert made["n_test"] == 2310
@@ -156,7 +159,7 @@ def test_the_step_measures_what_the_networks_say(tree):
     assert np.sum(made["confusion_matrix"]) == 2310
     assert made["specs"] == SPECS
     assert made["classes"] == [str(k) for k in range(10)]
-    assert artefact.key_of(job(tree).out) == "a-key"
+    assert atomic.key_of(job(tree).out) == "a-key"
     assert made["provenance"][0]["step"] == "evaluate"
     assert made["provenance"][0]["inputs"] == {"own/dataset.h5": "data"}
 

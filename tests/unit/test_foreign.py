@@ -11,8 +11,11 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from dfkd_steps import data, foreign, groups, models, networks, training
-from dfkd_steps.errors import UserError
+from dfkd_steps.models import pretrained
+from dfkd_steps.models.classifier import build_architecture
+from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.schemas import groups
+from dfkd_steps.storage import dataset_file, network_file
 
 PUBLIC = Path(__file__).parents[3] / "shared/data/teachers/resnet20-12fca82f.th"
 
@@ -20,16 +23,16 @@ PUBLIC = Path(__file__).parents[3] / "shared/data/teachers/resnet20-12fca82f.th"
 @pytest.fixture
 def dataset(tmp_path):
     arrays = {f"x_{s}": np.random.default_rng(0).integers(0, 256, (20, 1, 28, 28), np.uint8) for s in ("train", "test")}
-    data.write(
+    dataset_file.write(
         tmp_path / "dataset.h5", "k", {}, list("0123456789"), arrays | {f"y_{s}": np.arange(20) % 10 for s in ("train", "test")}
     )
-    return data.open_dataset(tmp_path / "dataset.h5")
+    return dataset_file.open_dataset(tmp_path / "dataset.h5")
 
 
 @pytest.fixture
 def net():
     torch.manual_seed(5)
-    return models.build("lenet5", 10, (1, 28, 28))
+    return build_architecture("lenet5", 10, (1, 28, 28))
 
 
 def config(path, **changes):
@@ -50,17 +53,17 @@ def test_every_form_goes_in(tmp_path, dataset, net, form):
         save_file(net.state_dict(), path)
     else:
         torch.save(FORMS[form](net.state_dict()), path)
-    made, description = foreign.import_checkpoint(config(path), dataset)
+    made, description = pretrained.import_checkpoint(config(path), dataset)
     images = torch.rand(3, 1, 28, 28)
     assert torch.equal(made(images), net(images))
     assert description.mean == dataset.mean
     assert description.classes == dataset.classes
     out = tmp_path / "teacher.safetensors"
-    networks.save(out, made, description, "key", {})
+    network_file.save(out, made, description, "key", {})
     first = out.read_bytes()
-    networks.save(out, made, description, "key", {})
+    network_file.save(out, made, description, "key", {})
     assert out.read_bytes() == first
-    again = networks.load_frozen(out)
+    again = network_file.load_frozen(out)
     with torch.no_grad():
         expected = net((images - torch.tensor(dataset.mean).view(-1, 1, 1)) / torch.tensor(dataset.std).view(-1, 1, 1))
         assert torch.allclose(again(images), expected, atol=1e-5)
@@ -79,7 +82,7 @@ def test_pickled_code_is_refused(tmp_path, dataset, monkeypatch):
     (tmp_path / "bare.pth").write_bytes(pickle.dumps(Evil()))
     for name in ("evil.pth", "bare.pth"):
         with pytest.raises(UserError, match="pickled code") as error:
-            foreign.import_checkpoint(config(tmp_path / name), dataset)
+            pretrained.import_checkpoint(config(tmp_path / name), dataset)
         assert len(str(error.value).splitlines()) == 1
     assert not (tmp_path / "executed").exists()
 
@@ -89,36 +92,36 @@ def test_what_does_not_fit_is_named(tmp_path, dataset, net):
     name = next(iter(state))
     torch.save({**state, "extra": torch.zeros(1)}, tmp_path / "a.pth")
     with pytest.raises(UserError, match="unexpected: extra"):
-        foreign.import_checkpoint(config(tmp_path / "a.pth"), dataset)
+        pretrained.import_checkpoint(config(tmp_path / "a.pth"), dataset)
     torch.save({key: value for key, value in state.items() if key != name}, tmp_path / "a.pth")
     with pytest.raises(UserError, match=f"missing: {name}"):
-        foreign.import_checkpoint(config(tmp_path / "a.pth"), dataset)
+        pretrained.import_checkpoint(config(tmp_path / "a.pth"), dataset)
     torch.save({f"layer.{number}": torch.zeros(1) for number in range(30)} | state, tmp_path / "a.pth")
     with pytest.raises(UserError, match=r"unexpected: layer.0, .*, layer.7 and 22 more; choose") as error:
-        foreign.import_checkpoint(config(tmp_path / "a.pth"), dataset)
+        pretrained.import_checkpoint(config(tmp_path / "a.pth"), dataset)
     assert len(str(error.value).splitlines()) == 1
     assert "layer.8" not in str(error.value)
-    torch.save(models.build("lenet5", 7, (1, 28, 28)).state_dict(), tmp_path / "a.pth")
+    torch.save(build_architecture("lenet5", 7, (1, 28, 28)).state_dict(), tmp_path / "a.pth")
     with pytest.raises(UserError, match="knows 7 classes, the data set has 10; choose"):
-        foreign.import_checkpoint(config(tmp_path / "a.pth"), dataset)
+        pretrained.import_checkpoint(config(tmp_path / "a.pth"), dataset)
     torch.save(state, tmp_path / "a.pth")
     with pytest.raises(UserError, match=r"mean and std have 3 values, but images of .* have 1 channels"):
-        foreign.import_checkpoint(config(tmp_path / "a.pth", mean=[0.5] * 3, std=[0.5] * 3), dataset)
+        pretrained.import_checkpoint(config(tmp_path / "a.pth", mean=[0.5] * 3, std=[0.5] * 3), dataset)
     with pytest.raises(UserError, match=rf"{name} \(6, 1, 5, 5\) instead of \(3, 1, 5, 5\)"):
-        foreign.import_checkpoint(config(tmp_path / "a.pth", arch="lenet5-half"), dataset)
+        pretrained.import_checkpoint(config(tmp_path / "a.pth", arch="lenet5-half"), dataset)
 
 
 def test_weights_that_are_not_numbers_are_refused(tmp_path, dataset, net):
     next(net.parameters()).data[0] = float("nan")
     torch.save(net.state_dict(), tmp_path / "a.pth")
     with pytest.raises(UserError, match="logits that are not finite"):
-        foreign.import_checkpoint(config(tmp_path / "a.pth"), dataset)
+        pretrained.import_checkpoint(config(tmp_path / "a.pth"), dataset)
 
 
 def test_the_refused_code_is_named(tmp_path, dataset, net):
     torch.save({"model": net.state_dict(), "network": net}, tmp_path / "a.pth")
     with pytest.raises(UserError, match=r"pickled code \(torch.nn.modules.container.Sequential\), refused"):
-        foreign.import_checkpoint(config(tmp_path / "a.pth"), dataset)
+        pretrained.import_checkpoint(config(tmp_path / "a.pth"), dataset)
 
 
 def test_torn_files_are_one_line(tmp_path, net):
@@ -130,7 +133,7 @@ def test_torn_files_are_one_line(tmp_path, net):
         torn[rng.integers(min(len(torn), 400))] = rng.integers(256)
         (tmp_path / "a.pth").write_bytes(torn)
         with pytest.raises(UserError) as error:
-            foreign.read_weights(tmp_path / "a.pth")
+            pretrained.read_weights(tmp_path / "a.pth")
         refused += len(str(error.value).splitlines()) == 1
     assert refused == 200
 
@@ -141,22 +144,22 @@ def test_damaged_files(tmp_path, dataset, content, suffix):
     path = tmp_path / f"x.{suffix}"
     path.write_bytes(content)
     with pytest.raises(UserError) as error:
-        foreign.import_checkpoint(config(path), dataset)
+        pretrained.import_checkpoint(config(path), dataset)
     assert str(path) in str(error.value)
     assert len(str(error.value).splitlines()) == 1
 
 
 def test_missing_pinned_and_empty(tmp_path, dataset, net):
     with pytest.raises(UserError, match="no such checkpoint"):
-        foreign.import_checkpoint(config(tmp_path / "none.pth"), dataset)
+        pretrained.import_checkpoint(config(tmp_path / "none.pth"), dataset)
     path = tmp_path / "a.pth"
     torch.save(net.state_dict(), path)
     with pytest.raises(UserError, match="sha256"):
-        foreign.import_checkpoint(config(path, sha256="0" * 64), dataset)
-    foreign.import_checkpoint(config(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest()), dataset)
+        pretrained.import_checkpoint(config(path, sha256="0" * 64), dataset)
+    pretrained.import_checkpoint(config(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest()), dataset)
     torch.save({"epoch": 3}, path)
     with pytest.raises(UserError, match="holds no weights"):
-        foreign.import_checkpoint(config(path), dataset)
+        pretrained.import_checkpoint(config(path), dataset)
 
 
 def test_factory(tmp_path, dataset, monkeypatch):
@@ -166,32 +169,32 @@ def test_factory(tmp_path, dataset, monkeypatch):
         "def seven(num_classes):\n    return net(7)\ndef none(num_classes):\n    return 3\n"
     )
     torch.save({"1.weight": torch.zeros(10, 784), "1.bias": torch.arange(10.0)}, "linear.pth")
-    made, description = foreign.import_checkpoint(config("linear.pth", arch="", factory="my_nets:net"), dataset)
+    made, description = pretrained.import_checkpoint(config("linear.pth", arch="", factory="my_nets:net"), dataset)
     assert made(torch.rand(1, 1, 28, 28)).argmax() == 9
-    networks.save("t.safetensors", made, description, "k", {})
-    assert networks.load("t.safetensors")(torch.rand(1, 1, 28, 28)).argmax() == 9
+    network_file.save("t.safetensors", made, description, "k", {})
+    assert network_file.load("t.safetensors")(torch.rand(1, 1, 28, 28)).argmax() == 9
     for factory, said in (
         ("my_nets", "not package.module:function"),
         ("nowhere:net", "No module named"),
         ("my_nets:none", "returned a int"),
     ):
         with pytest.raises(UserError, match=said):
-            foreign.import_checkpoint(config("linear.pth", arch="", factory=factory), dataset)
+            pretrained.import_checkpoint(config("linear.pth", arch="", factory=factory), dataset)
     torch.save({"1.weight": torch.zeros(7, 784), "1.bias": torch.zeros(7)}, "seven.pth")
     with pytest.raises(UserError, match="has 10 classes"):
-        foreign.import_checkpoint(config("seven.pth", arch="", factory="my_nets:seven"), dataset)
+        pretrained.import_checkpoint(config("seven.pth", arch="", factory="my_nets:seven"), dataset)
 
 
 def coloured(tmp_path, classes):
     arrays = {f"x_{s}": np.random.default_rng(0).integers(0, 256, (8, 3, 64, 64), np.uint8) for s in ("train", "test")}
-    data.write(
+    dataset_file.write(
         tmp_path / "d.h5",
         "k",
         {},
         list(map(str, range(classes))),
         arrays | {f"y_{s}": np.arange(8) % 4 for s in ("train", "test")},
     )
-    return data.open_dataset(tmp_path / "d.h5")
+    return dataset_file.open_dataset(tmp_path / "d.h5")
 
 
 def library(library, name, weights=""):
@@ -199,17 +202,17 @@ def library(library, name, weights=""):
 
 
 def comes_back(tmp_path, net, description, dataset):
-    networks.save(tmp_path / "t.safetensors", net, description, "k", {})
+    network_file.save(tmp_path / "t.safetensors", net, description, "k", {})
     images = torch.rand(2, 3, 64, 64)
     shown = (images - torch.tensor(dataset.mean).view(-1, 1, 1)) / torch.tensor(dataset.std).view(-1, 1, 1)
     with torch.no_grad():
-        assert torch.allclose(networks.load(tmp_path / "t.safetensors")(images), net(shown), atol=1e-4)
+        assert torch.allclose(network_file.load(tmp_path / "t.safetensors")(images), net(shown), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", [("torchvision", "squeezenet1_1"), ("timm", "test_efficientnet")])
 def test_libraries(tmp_path, name):
     dataset = coloured(tmp_path, 4)
-    comes_back(tmp_path, *foreign.import_library(library(*name), dataset), dataset)
+    comes_back(tmp_path, *pretrained.import_library(library(*name), dataset), dataset)
 
 
 @pytest.mark.parametrize(("wrong", "said"), [
@@ -225,14 +228,14 @@ def test_libraries(tmp_path, name):
 ])  # fmt: skip
 def test_library_models_that_do_not_fit(tmp_path, wrong, said):
     with pytest.raises(UserError, match=said) as error:
-        foreign.import_library(library(*wrong), coloured(tmp_path, 4))
+        pretrained.import_library(library(*wrong), coloured(tmp_path, 4))
     assert len(str(error.value).splitlines()) == 1
 
 
 def test_timm_may_be_absent(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(UserError, match=r"pip install 'dfkd\[timm\]'"):
-        foreign.import_library(library("timm", "resnet18"), coloured(tmp_path, 4))
+        pretrained.import_library(library("timm", "resnet18"), coloured(tmp_path, 4))
 
 
 def test_library_weights(tmp_path, monkeypatch):
@@ -241,7 +244,7 @@ def test_library_weights(tmp_path, monkeypatch):
     torch.manual_seed(0)
     state = torchvision.models.googlenet(weights=None, init_weights=False).state_dict()
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: state)
-    net, description = foreign.import_library(library("torchvision", "googlenet", "DEFAULT"), dataset)
+    net, description = pretrained.import_library(library("torchvision", "googlenet", "DEFAULT"), dataset)
     assert net.transform_input
     assert torch.equal(net.conv1.conv.weight, state["conv1.conv.weight"])
     comes_back(tmp_path, net, description, dataset)
@@ -251,15 +254,17 @@ def test_library_weights(tmp_path, monkeypatch):
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
     with pytest.raises(UserError, match=r"cannot be fetched \(no network\); connect"):
-        foreign.import_library(library("torchvision", "resnet18", "DEFAULT"), dataset)
+        pretrained.import_library(library("torchvision", "resnet18", "DEFAULT"), dataset)
 
 
 @pytest.mark.skipif(not PUBLIC.is_file(), reason="the public ResNet-20 lies outside the repository")
 def test_public_resnet20_goes_in(tmp_path):
     arrays = {f"x_{s}": np.zeros((10, 3, 32, 32), np.uint8) for s in ("train", "test")}
-    data.write(tmp_path / "d.h5", "k", {}, list("0123456789"), arrays | {f"y_{s}": np.arange(10) for s in ("train", "test")})
+    dataset_file.write(
+        tmp_path / "d.h5", "k", {}, list("0123456789"), arrays | {f"y_{s}": np.arange(10) for s in ("train", "test")}
+    )
     given = groups.ImportTeacher(checkpoint=str(PUBLIC), arch="resnet20", mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
-    net, description = foreign.import_checkpoint(given, data.open_dataset(tmp_path / "d.h5"))
+    net, description = pretrained.import_checkpoint(given, dataset_file.open_dataset(tmp_path / "d.h5"))
     assert description.mean == (0.485, 0.456, 0.406)
-    assert training.sha256(PUBLIC.read_bytes()).startswith("12fca82f")
+    assert network_file.sha256(PUBLIC.read_bytes()).startswith("12fca82f")
     assert net.linear.out_features == 10

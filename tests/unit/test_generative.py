@@ -4,8 +4,8 @@ import pytest
 import torch
 from small_net import CPU, classifier
 
-from dfkd_steps.errors import UserError
 from dfkd_steps.methods import generative
+from dfkd_steps.runtime.errors import UserError
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import torch
 from small_net import close, wrap
 from torch import nn
 
-from dfkd_steps import generators
+from dfkd_steps.models.generator import build_generator
 
 
 def like(shape=(1, 8, 8), classes=5):
@@ -24,7 +24,7 @@ SIDES = {8: 4, 28: 7, 32: 8, 64: 8, 224: 7, 1: 1, 5: 3, 9: 5, 33: 5, 100: 7}
 @pytest.mark.parametrize("side", SIDES)
 @pytest.mark.parametrize("head", ["sigmoid", "normal"])
 def test_square_images_of_any_size(side, head):
-    made = generators.build(like((3, side, side)), latent=4, width=2, head=head, seed=0)
+    made = build_generator(like((3, side, side)), latent=4, width=2, head=head, seed=0)
     images = made(made.draw(3, draw())[0])
     assert images.shape == (3, 3, side, side) and images.dtype == torch.float32
     assert images.min() >= 0 and images.max() <= 1 and images.std() > 0
@@ -33,18 +33,18 @@ def test_square_images_of_any_size(side, head):
 
 @pytest.mark.parametrize(("shape", "start"), [((1, 20, 5), (5, 2)), ((2, 7, 40), (1, 5)), ((3, 24, 32), (6, 8))])
 def test_oblong_images(shape, start):
-    made = generators.build(like(shape), latent=4, width=2, seed=0)
+    made = build_generator(like(shape), latent=4, width=2, seed=0)
     assert made(torch.randn(2, 4)).shape == (2, *shape) and made.start == start
 
 
 def test_larger_images_take_more_stages():
-    stages = [len(generators.build(like((1, side, side)), latent=4, width=4, seed=0).stages) for side in (8, 16, 32, 64, 224)]
+    stages = [len(build_generator(like((1, side, side)), latent=4, width=4, seed=0).stages) for side in (8, 16, 32, 64, 224)]
     assert stages == [1, 1, 2, 3, 5]
 
 
 def test_the_seed_alone_decides_the_weights():
     def weights(seed):
-        return torch.cat([one.flatten() for one in generators.build(like(), latent=4, width=4, seed=seed).parameters()])
+        return torch.cat([one.flatten() for one in build_generator(like(), latent=4, width=4, seed=seed).parameters()])
 
     torch.manual_seed(5)
     before, one = torch.get_rng_state(), weights(3)
@@ -54,14 +54,14 @@ def test_the_seed_alone_decides_the_weights():
 
 
 def test_draws_repeat_and_are_normal():
-    made = generators.build(like(), latent=50, width=2, seed=0)
+    made = build_generator(like(), latent=50, width=2, seed=0)
     latent, labels = made.draw(400, draw())
     assert labels is None and abs(latent.mean()) < 0.03 and abs(latent.std() - 1) < 0.03
     assert torch.equal(latent, made.draw(400, draw())[0]) and not torch.equal(latent, made.draw(400, draw(1))[0])
 
 
 def test_a_conditional_generator_draws_its_own_classes_and_heeds_them():
-    made = generators.build(like(classes=5), latent=4, width=4, classes=(1, 4), seed=0).eval()
+    made = build_generator(like(classes=5), latent=4, width=4, classes=(1, 4), seed=0).eval()
     latent, labels = made.draw(300, draw())
     counts = labels.bincount(minlength=5).tolist()
     assert counts[0] == counts[2] == counts[3] == 0 and min(counts[1], counts[4]) > 110
@@ -72,7 +72,7 @@ def test_a_conditional_generator_draws_its_own_classes_and_heeds_them():
 
 def test_head_normal_has_the_mean_and_std_of_the_data():
     described = dataclasses.replace(like((3, 16, 16)), mean=(0.2, 0.5, 0.6), std=(0.02, 0.05, 0.03))
-    made = generators.build(described, latent=8, width=8, head="normal", seed=0)
+    made = build_generator(described, latent=8, width=8, head="normal", seed=0)
     images = made(torch.randn(200, 8, generator=draw()))
     assert torch.allclose(images.mean((0, 2, 3)), torch.tensor(described.mean), atol=1e-3)
     assert torch.allclose(images.std((0, 2, 3)), torch.tensor(described.std), rtol=0.02)
@@ -80,7 +80,7 @@ def test_head_normal_has_the_mean_and_std_of_the_data():
 
 def test_head_normal_clips_and_lets_the_gradient_through():
     described, inner = dataclasses.replace(like(), mean=(0.5,), std=(5.0,)), []
-    made = generators.build(described, latent=4, width=4, head="normal", seed=0)
+    made = build_generator(described, latent=4, width=4, head="normal", seed=0)
     made.head_norm.register_forward_hook(lambda module, inputs, output: inner.append(output))
     latent = torch.randn(6, 4, generator=draw(), requires_grad=True)
     images = made(latent)
@@ -96,7 +96,7 @@ def test_head_normal_clips_and_lets_the_gradient_through():
 
 
 def test_sample_takes_no_gradient_and_is_each_image_for_itself():
-    made = generators.build(like(), latent=4, width=4, classes=(0, 2), seed=0).eval()
+    made = build_generator(like(), latent=4, width=4, classes=(0, 2), seed=0).eval()
     images, labels = made.sample(5, draw())
     assert not images.requires_grad and len(labels) == 5
     latent, again = made.draw(5, draw())

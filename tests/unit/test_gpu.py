@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-START = "import os, sys, time; from dfkd_steps import gpu; os.setuid(int(os.environ.get('AS_USER', os.getuid())));"
+START = "import os, sys, time; from dfkd_steps.runtime import gpu; os.setuid(int(os.environ.get('AS_USER', os.getuid())));"
 HOLD = START + "print(gpu.claim(poll=0.02), flush=True); sys.stdin.read()"
 # One write each, to the end of a file of all jobs: so their order is the order of what happened.
 BRIEF = (

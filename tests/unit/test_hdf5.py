@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dfkd_steps import hdf5
-from dfkd_steps.errors import UserError, of_system
+from dfkd_steps.runtime.errors import UserError, os_error_text
+from dfkd_steps.storage import hdf5
 
 VALUES = np.random.default_rng(0).integers(0, 256, (103, 3, 5), np.uint8)
 
@@ -66,14 +66,14 @@ def test_room_that_goes_away_in_the_middle(tmp_path):
             attempt()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert of_system(caught.value) == "File too large"
+    assert os_error_text(caught.value) == "File too large"
     assert hdf5.broken_seal(tmp_path / "x.h5").startswith("is damaged")
 
 
 def test_no_room_is_known_before_anything_is_written(tmp_path):
     with pytest.raises(OSError) as caught, hdf5.create(tmp_path / "x.h5", {"x": ((10**12, 1000), "u1", 10**6)}):  # noqa: PT011
         pass
-    assert of_system(caught.value) in ("No space left on device", "File too large")
+    assert os_error_text(caught.value) in ("No space left on device", "File too large")
 
 
 @pytest.mark.parametrize(
@@ -83,4 +83,4 @@ def test_no_room_is_known_before_anything_is_written(tmp_path):
      (RuntimeError("[enforce fail at inline_container.cc:671] . unexpected pos"), "cannot be written"), (OSError("x"), None)],
 )  # fmt: skip
 def test_what_the_system_said(error, told):
-    assert of_system(error) == told
+    assert os_error_text(error) == told

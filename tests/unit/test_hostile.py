@@ -15,9 +15,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dfkd_steps import array_files, data, foreign, groups, hdf5, models, networks
-from dfkd_steps.errors import UserError
-from dfkd_steps.networks import Description
+from dfkd_steps.datasets import array_files
+from dfkd_steps.models import pretrained
+from dfkd_steps.models.classifier import Description, build_architecture
+from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.schemas import groups
+from dfkd_steps.storage import dataset_file, hdf5, network_file
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +46,7 @@ def dataset(tmp_path):
     """A sound dataset.h5."""
     images = np.random.default_rng(0).integers(0, 256, (40, 1, 6, 6), np.uint8)
     arrays = {"x_train": images, "x_test": images[:9], "y_train": np.arange(40) % 3, "y_test": np.arange(9) % 3}
-    data.write(tmp_path / "dataset.h5", "k", {}, "abc", arrays)
+    dataset_file.write(tmp_path / "dataset.h5", "k", {}, "abc", arrays)
     return tmp_path / "dataset.h5"
 
 
@@ -127,7 +130,7 @@ def test_hostile_data_sets(dataset, told):
     with h5py.File(dataset, "r+") as file:
         HOSTILE[told](file)
     hdf5.seal(dataset)  # whoever means harm can compute a checksum, too
-    said = refused(data.open_dataset, dataset)
+    said = refused(dataset_file.open_dataset, dataset)
     assert any(one.replace("  ", " ").strip() in said for one in told.split("|")), said
 
 
@@ -136,7 +139,7 @@ def test_huge_chunks(dataset):
         for split in ("train", "test"):
             for name, shape, kind in (("x", (10**9, 1, 6, 6), "u1"), ("y", (10**9,), "i8")):
                 replace(f"{name}_{split}", shape=shape, dtype=kind, chunks=(10**8, *shape[1:]))(file)
-    assert "x_train has chunks of (100000000, 1, 6, 6), more than 1024 MiB each" in refused(data.open_dataset, dataset)
+    assert "x_train has chunks of (100000000, 1, 6, 6), more than 1024 MiB each" in refused(dataset_file.open_dataset, dataset)
 
 
 # ------------------------------------------------------------------------------------------------- npz
@@ -238,7 +241,7 @@ def test_pickles_with_code(tmp_path, monkeypatch, name, form):
         with zipfile.ZipFile("x.pth", "w") as archive:
             archive.writestr("x/data.pkl", CODE[name])
             archive.writestr("x/version", "3\n")
-    assert "pickled code" in refused(foreign.read_weights, Path("x.pth"))
+    assert "pickled code" in refused(pretrained.read_weights, Path("x.pth"))
     assert not Path("executed").exists()
 
 
@@ -254,7 +257,7 @@ def test_a_tensor_larger_than_its_storage(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.pth", "w") as archive:
         for one, value in members.items():
             archive.writestr(one, value)
-    refused(foreign.read_weights, tmp_path / "x.pth")
+    refused(pretrained.read_weights, tmp_path / "x.pth")
 
 
 # ------------------------------------------------------------------------------------------------- safetensors
@@ -278,17 +281,17 @@ DESCRIPTIONS = {
 
 @pytest.mark.parametrize("told", DESCRIPTIONS)
 def test_hostile_descriptions(tmp_path, told):
-    weights = models.build("lenet5", 10, (1, 28, 28)).state_dict()
-    content = {"kind": networks.KIND, "key": "k", "description": DESCRIPTIONS[told], "provenance": {}}
-    content["crc32"] = networks.checksum(content, weights)
-    save_file(weights, tmp_path / "x.safetensors", {networks.METADATA: json.dumps(content)})
-    assert " ".join(told.split()) in refused(networks.load, tmp_path / "x.safetensors")
+    weights = build_architecture("lenet5", 10, (1, 28, 28)).state_dict()
+    content = {"kind": network_file.KIND, "key": "k", "description": DESCRIPTIONS[told], "provenance": {}}
+    content["crc32"] = network_file.checksum(content, weights)
+    save_file(weights, tmp_path / "x.safetensors", {network_file.METADATA: json.dumps(content)})
+    assert " ".join(told.split()) in refused(network_file.load, tmp_path / "x.safetensors")
 
 
 def test_a_header_that_claims_more_than_there_is(tmp_path):
     path = tmp_path / "x.safetensors"
     description = Description("arch", "lenet5", tuple("0123456789"), (1, 28, 28), (0.1,), (0.3,))
-    networks.save(path, models.build("lenet5", 10, (1, 28, 28)), description, "k", {})
+    network_file.save(path, build_architecture("lenet5", 10, (1, 28, 28)), description, "k", {})
     raw = path.read_bytes()
     (length,) = struct.unpack("<Q", raw[:8])
     about = json.loads(raw[8 : 8 + length])
@@ -302,7 +305,7 @@ def test_a_header_that_claims_more_than_there_is(tmp_path):
     ):
         text = json.dumps(about | {name: about[name] | change}).encode()
         path.write_bytes(struct.pack("<Q", len(text)) + text + raw[8 + length :])
-        assert "is damaged" in refused(networks.load, path)
+        assert "is damaged" in refused(network_file.load, path)
     for claimed in (0, 1, 1 << 40, (1 << 64) - 1):
         path.write_bytes(struct.pack("<Q", claimed) + raw[8:])
-        assert "is damaged" in refused(networks.load, path)
+        assert "is damaged" in refused(network_file.load, path)

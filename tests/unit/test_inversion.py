@@ -5,8 +5,10 @@ import torch
 from small_net import CPU, classifier, close, wrap
 from torch import nn
 
-from dfkd_steps import config, inversion, methods, objective
-from dfkd_steps.errors import UserError
+from dfkd_steps.methods import registry as method_registry
+from dfkd_steps.methods.engines import model_inversion, objective
+from dfkd_steps.pipeline import params
+from dfkd_steps.runtime.errors import UserError
 
 
 class Maker(nn.Module):
@@ -20,9 +22,9 @@ class Maker(nn.Module):
         return (latent + self.level).view(-1, 1, 2, 2)
 
 
-def refine(losses, maker=None, **how):
+def refine(losses, generator=None, **how):
     """Runs refine under losses with given values; returns the images, those of each step, and the gradients seen."""
-    maker, shown, gradients = maker or Maker(), [], []
+    generator, shown, gradients = generator or Maker(), [], []
 
     def loss_of(images):
         shown.append(images.detach().clone())
@@ -30,9 +32,9 @@ def refine(losses, maker=None, **how):
 
     latent = torch.rand(3, 4, generator=torch.Generator().manual_seed(0))
     settings = {"steps": len(losses), "lr_g": 0.1, "lr_z": 0.01, "precision": "fp32", **how}
-    after = lambda step: gradients.append((step, maker.level.grad.clone()))  # noqa: E731
+    after = lambda step: gradients.append((step, generator.level.grad.clone()))  # noqa: E731
     before = latent.clone()
-    found = inversion.refine(maker, latent, loss_of, after=after, **settings)
+    found = model_inversion.refine(generator, latent, loss_of, after=after, **settings)
     assert torch.equal(latent, before) and not found.requires_grad
     return found, shown, gradients
 
@@ -52,14 +54,14 @@ def test_refine_moves_generator_and_latent_vectors_each_at_its_own_rate():
 
 
 def test_refine_trains_further_parameters_along():
-    further, maker = nn.Parameter(torch.ones(2)), Maker()
+    further, generator = nn.Parameter(torch.ones(2)), Maker()
     latent = torch.rand(3, 4)
-    inversion.refine(
-        maker, latent, lambda images: images.mean() + further.sum(), steps=1, lr_g=0.1, lr_z=0.01, precision="fp32",
+    model_inversion.refine(
+        generator, latent, lambda images: images.mean() + further.sum(), steps=1, lr_g=0.1, lr_z=0.01, precision="fp32",
         further=iter([further]),
     )  # fmt: skip
     close(further, torch.tensor([0.9, 0.9]))
-    close(maker.level, torch.tensor(-0.1))
+    close(generator.level, torch.tensor(-0.1))
 
 
 @pytest.mark.parametrize("losses", [[float("nan")], [2, float("nan"), 1], [float("inf")]])
@@ -78,12 +80,12 @@ GAME = {"train_batch": 4, "latent": 4, "width": 2, "student": "resnet8"}
 
 @pytest.mark.parametrize(("n", "rounds", "share", "kept"), [(20, 4, 0.5, 2), (20, 3, 1.0, 3), (7, 5, 0.01, 1), (5, 10, 0.7, 7)])
 def test_a_game_collects_evenly_from_its_last_rounds(teacher, n, rounds, share, kept):
-    made = methods.load("dafl").Config(method="dafl", n=n, rounds=rounds, collect=share, **GAME)
-    game = methods.load("dafl").Method(made, teacher, [], CPU)
+    made = method_registry.load("dafl").Config(method="dafl", n=n, rounds=rounds, collect=share, **GAME)
+    game = method_registry.load("dafl").Method(made, teacher, [], CPU)
     counts = []
     for index in range(rounds):
         before = len(game.pool)
-        game.collect(index, game.generator("round", index))
+        game.collect(index, game.rng("round", index))
         counts.append(len(game.pool) - before)
     assert counts[: rounds - kept] == [0] * (rounds - kept) and sum(counts) == n == len(game.pool)
     assert max(counts[rounds - kept :]) - min(counts[rounds - kept :]) <= 1
@@ -93,12 +95,12 @@ def test_a_game_collects_evenly_from_its_last_rounds(teacher, n, rounds, share, 
 
 @pytest.mark.parametrize("same", [True, False])
 def test_the_student_of_a_game_sees_the_same_images_or_new_ones(teacher, same, monkeypatch):
-    made = methods.load("zskt").Config(
+    made = method_registry.load("zskt").Config(
         method="zskt", **{**GAME, "n": 8, "rounds": 1, "turns": 2, "steps_g": 2, "steps_s": 3, "same": same}
     )
-    game, seen = methods.load("zskt").Method(made, teacher, [], CPU), []
+    game, seen = method_registry.load("zskt").Method(made, teacher, [], CPU), []
 
-    def step(images, progress, generator):
+    def step(images, progress, rng):
         seen.append((images.clone(), progress))
         assert not images.requires_grad
         return torch.zeros(len(images))
@@ -110,9 +112,9 @@ def test_the_student_of_a_game_sees_the_same_images_or_new_ones(teacher, same, m
 
 
 def test_a_game_that_diverges_is_one_line(teacher):
-    made = methods.load("dfad").Config(method="dfad", **{**GAME, "n": 8, "rounds": 1, "turns": 3, "lr_s": 1e30})
+    made = method_registry.load("dfad").Config(method="dfad", **{**GAME, "n": 8, "rounds": 1, "turns": 3, "lr_s": 1e30})
     with pytest.raises(UserError, match=r"^dfad: round 1: the loss is (nan|inf); lower lr_g or lr_s, or set clip_g and clip_s$"):
-        methods.load("dfad").Method(made, teacher, [], CPU).round(0)
+        method_registry.load("dfad").Method(made, teacher, [], CPU).round(0)
 
 
 CONFIGS = {
@@ -136,13 +138,13 @@ CONFIGS = {
 @pytest.mark.parametrize("text", CONFIGS)
 def test_configs_that_cannot_work_are_one_line(text, repository):
     with pytest.raises(UserError) as caught:
-        config.load("transfer", text, repository / "params")
+        params.load("transfer", text, repository / "params")
     assert CONFIGS[text] in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["fast+batch=256+n=256+rounds=1+warmup=0", "cmi+rounds=196", "ssd-kd+rounds=21"])
 def test_configs_at_the_limit_work(text, repository):
-    assert config.load("transfer", text, repository / "params").check() is None
+    assert params.load("transfer", text, repository / "params").check() is None
 
 
 SHORT = {"n": 8, "batch": 8, "rounds": 3, "steps_s": 1, "latent": 4, "width": 2, "steps": 2, "student": "resnet8"}
@@ -151,16 +153,16 @@ SHORT = {"n": 8, "batch": 8, "rounds": 3, "steps_s": 1, "latent": 4, "width": 2,
 def test_rounds_before_there_is_a_student_need_a_loss_without_one(teacher):
     alone = {"bn": 0.0, "onehot": 0.0}
     for name, warmup in (("fast", 0), ("cmi", 1)):  # the contrastive loss of cmi needs none
-        made = methods.load(name).Config(method=name, **SHORT, **alone, warmup=warmup)
-        methods.load(name).Method(made, teacher, [], CPU).round(0)
-    made = methods.load("fast").Config(method="fast", **SHORT, **alone, warmup=1)
+        made = method_registry.load(name).Config(method=name, **SHORT, **alone, warmup=warmup)
+        method_registry.load(name).Method(made, teacher, [], CPU).round(0)
+    made = method_registry.load("fast").Config(method="fast", **SHORT, **alone, warmup=1)
     with pytest.raises(UserError, match=r"^transfer: warmup: every loss needs a student; set warmup: 0, or .* another loss$"):
-        methods.load("fast").Method(made, teacher, [], CPU).round(0)
+        method_registry.load("fast").Method(made, teacher, [], CPU).round(0)
 
 
 def test_losses_that_need_a_student_wait_for_it(teacher):
     values = {"n": 8, "batch": 8, "rounds": 3, "warmup": 2, "latent": 4, "width": 2, "student": "resnet8"}
-    fast = methods.load("fast")
+    fast = method_registry.load("fast")
     method = fast.Method(fast.Config(method="fast", **values), teacher, [], CPU)
     images, wanted = torch.rand(8, 1, 8, 8), torch.zeros(8, dtype=torch.long)
     assert [set(method.terms(images, wanted, index)) & set(objective.NEEDS_STUDENT) for index in range(3)] == [
@@ -172,7 +174,7 @@ def test_losses_that_need_a_student_wait_for_it(teacher):
 
 
 def cmi_method(teacher, **changed):
-    module = methods.load("cmi")
+    module = method_registry.load("cmi")
     return module.Method(module.Config(method="cmi", **{**SHORT, "steps": 3, "warmup": 1, **changed}), teacher, [], CPU)
 
 
@@ -188,7 +190,7 @@ def test_cmi_tells_images_apart_by_the_means_of_the_stages(teacher):
 def test_cmi_asks_the_teacher_about_two_views_in_a_step(teacher, contrastive, times):
     method, asked = cmi_method(teacher, contrastive=contrastive), []
     handle = teacher.register_forward_hook(lambda *_: asked.append(0))
-    method.invert(0, method.generator("round", 0))
+    method.invert(0, method.rng("round", 0))
     handle.remove()
     assert len(asked) == 3 * times + 1  # and once about the images that it keeps
 

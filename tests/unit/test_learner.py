@@ -7,9 +7,10 @@ import torch
 import torch.nn.functional as F
 from small_net import CPU, classifier, close
 
-from dfkd_steps import learner, losses
-from dfkd_steps.errors import UserError
-from dfkd_steps.learner import Learner, LearnerConfig
+from dfkd_steps.methods.engines import online_student
+from dfkd_steps.methods.engines.online_student import Learner, LearnerConfig
+from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.training import losses
 
 
 def config(**fields):
@@ -187,6 +188,6 @@ def test_a_student_that_does_not_take_the_images(teacher):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_require_finite(value):
-    learner.require_finite(1.5, "round 3", "lower lr")
+    online_student.require_finite(1.5, "round 3", "lower lr")
     with pytest.raises(UserError, match=rf"^round 3: the loss is {value}; lower lr$"):
-        learner.require_finite(value, "round 3", "lower lr")
+        online_student.require_finite(value, "round 3", "lower lr")

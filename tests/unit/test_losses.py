@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dfkd_steps import losses
+from dfkd_steps.training import losses
 
 
 @pytest.fixture

@@ -7,10 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from dfkd_steps import models, probe
-from dfkd_steps.errors import UserError
+from dfkd_steps.models import hooks
+from dfkd_steps.models import registry as model_registry
 from dfkd_steps.models.alexnet import LocalResponseNorm
+from dfkd_steps.models.classifier import build_architecture
 from dfkd_steps.models.pooling import NarrowMaxPool2d
+from dfkd_steps.runtime.errors import UserError
 
 # parameters at 10 classes, as papers and public code give them; LeNet with one channel, the others with three
 PUBLISHED = {
@@ -32,11 +34,11 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize("arch", models.names())
+@pytest.mark.parametrize("arch", model_registry.names())
 def test_any_channels_and_classes(arch):
     torch.manual_seed(0)
     for channels, classes in ((1, 7), (3, 10)):
-        net = models.build(arch, classes, (channels, 32, 32)).eval()
+        net = build_architecture(arch, classes, (channels, 32, 32)).eval()
         images = torch.rand(2, channels, 32, 32, requires_grad=True)
         logits = net(images)
         assert logits.shape == (2, classes)
@@ -44,7 +46,7 @@ def test_any_channels_and_classes(arch):
         assert torch.allclose(net.to(memory_format=torch.channels_last)(images), logits, atol=1e-4)
         logits.sum().backward()
         assert images.grad.abs().sum() > 0
-        assert probe.last_linear(net, (channels, 32, 32)).out_features == classes
+        assert hooks.last_linear(net, (channels, 32, 32)).out_features == classes
         net.train()(images).sum().backward()
         assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in net.parameters())
 
@@ -52,43 +54,43 @@ def test_any_channels_and_classes(arch):
 @pytest.mark.parametrize(("arch", "number"), PUBLISHED.items())
 def test_published_sizes(arch, number):
     channels = 1 if arch.startswith("lenet") else 3
-    assert probe.parameters(models.build(arch, 10, (channels, 32, 32))) == pytest.approx(number, rel=0.01)
+    assert hooks.parameters(build_architecture(arch, 10, (channels, 32, 32))) == pytest.approx(number, rel=0.01)
 
 
-@pytest.mark.parametrize("arch", models.names())
+@pytest.mark.parametrize("arch", model_registry.names())
 def test_refuses_images_that_do_not_fit(arch):
     with pytest.raises(UserError, match=r"image shape \(3, 7, 7\) does not fit; it|image shape \(3, 7, 7\) does not fit; its"):
-        models.build(arch, 10, (3, 7, 7))
+        build_architecture(arch, 10, (3, 7, 7))
 
 
 @pytest.mark.parametrize("form", ["lenet5", "lenet5-half", "lenet5-conv", "lenet5-conv-half"])
 def test_lenet_takes_both_sizes(form):
     for side in (28, 32):
-        assert models.build(form, 10, (1, side, side))(torch.rand(2, 1, side, side)).shape == (2, 10)
+        assert build_architecture(form, 10, (1, side, side))(torch.rand(2, 1, side, side)).shape == (2, 10)
     with pytest.raises(UserError, match="28x28 or 32x32"):
-        models.build(form, 10, (1, 64, 64))
+        build_architecture(form, 10, (1, 64, 64))
 
 
 def test_small_grey_images_fit_all_but_vgg():
-    for arch in models.names():
+    for arch in model_registry.names():
         if not arch.startswith("vgg"):
-            assert models.build(arch, 7, (1, 28, 28)).eval()(torch.rand(2, 1, 28, 28)).shape == (2, 7), arch
+            assert build_architecture(arch, 7, (1, 28, 28)).eval()(torch.rand(2, 1, 28, 28)).shape == (2, 7), arch
     with pytest.raises(UserError, match=r"vgg11: image shape \(1, 28, 28\) does not fit; its five pools take 32x32"):
-        models.build("vgg11", 7, (1, 28, 28))
+        build_architecture("vgg11", 7, (1, 28, 28))
 
 
 def test_same_seed_same_weights():
     def made():
         torch.manual_seed(3)
-        return models.build("wrn16-1", 10, (3, 32, 32)).state_dict()
+        return build_architecture("wrn16-1", 10, (3, 32, 32)).state_dict()
 
     assert all(torch.equal(one, two) for one, two in zip(made().values(), made().values(), strict=True))
 
 
 def test_option_a_has_no_parameters_and_keeps_every_second_pixel():
-    option_a, option_b = (models.build(arch, 10, (3, 32, 32)) for arch in ("resnet20", "resnet20-b"))
+    option_a, option_b = (build_architecture(arch, 10, (3, 32, 32)) for arch in ("resnet20", "resnet20-b"))
     # two 1x1 convolutions with their BatchNorm
-    assert probe.parameters(option_b) - probe.parameters(option_a) == 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64
+    assert hooks.parameters(option_b) - hooks.parameters(option_a) == 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64
     x = torch.rand(2, 16, 8, 8)
     short = option_a.layer2[0].shortcut(x)
     assert torch.equal(short[:, 8:24], x[:, :, ::2, ::2])
@@ -107,13 +109,13 @@ def test_response_norm_is_that_of_torch():
 
 def test_larger_images_fit_the_deep_ones():
     for arch in ("resnet8", "wrn16-1", "vgg11", "alexnet-half"):
-        assert models.build(arch, 5, (3, 64, 64)).eval()(torch.rand(1, 3, 64, 64)).shape == (1, 5)
+        assert build_architecture(arch, 5, (3, 64, 64)).eval()(torch.rand(1, 3, 64, 64)).shape == (1, 5)
 
 
 def test_macs_of_lenet_by_hand():
-    net = models.build("lenet5", 10, (1, 28, 28))
+    net = build_architecture("lenet5", 10, (1, 28, 28))
     by_hand = 28 * 28 * 6 * 25 + 10 * 10 * 16 * 6 * 25 + 400 * 120 + 120 * 84 + 84 * 10
-    assert probe.macs(net, (1, 28, 28)) == by_hand
+    assert hooks.macs(net, (1, 28, 28)) == by_hand
 
 
 class Convolutional(nn.Module):
@@ -138,40 +140,40 @@ def test_last_linear_is_the_last_used_and_looking_leaves_the_mode_and_statistics
     net = Flattened(nn.Flatten(), nn.BatchNorm1d(16), nn.Linear(16, 5), nn.ReLU(), nn.Linear(5, 3)).train()
     net[1].eval()
     before = {name: value.clone() for name, value in net.state_dict().items()}
-    assert probe.last_linear(net, (1, 4, 4)) is net[4]
-    assert probe.macs(net, (1, 4, 4)) == 16 * 5 + 5 * 3
+    assert hooks.last_linear(net, (1, 4, 4)) is net[4]
+    assert hooks.macs(net, (1, 4, 4)) == 16 * 5 + 5 * 3
     assert [one.training for one in net] == [True, False, True, True, True]
     assert net.training
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     with pytest.raises(UserError, match="do not come from a linear layer"):
-        probe.last_linear(nn.Sequential(net, nn.Softmax(1)), (1, 4, 4))
+        hooks.last_linear(nn.Sequential(net, nn.Softmax(1)), (1, 4, 4))
 
 
 def test_last_linear_needs_a_linear_classifier():
     with pytest.raises(UserError, match="do not come from a linear layer"):
-        probe.last_linear(Convolutional(), (1, 4, 4))
+        hooks.last_linear(Convolutional(), (1, 4, 4))
 
 
 def test_hooks_see_and_leave():
-    net, shape = models.build("resnet8", 10, (3, 16, 16)).eval(), (3, 16, 16)
+    net, shape = build_architecture("resnet8", 10, (3, 16, 16)).eval(), (3, 16, 16)
     images = torch.rand(4, *shape)
-    with probe.entering(probe.last_linear(net, shape)) as features, probe.batchnorm_inputs(net) as inputs:
+    with hooks.entering(hooks.last_linear(net, shape)) as features, hooks.batchnorm_inputs(net) as inputs:
         net(torch.zeros(2, *shape))
         logits = net(images)
         other = threading.Thread(target=net, args=(torch.zeros(3, *shape),))
         other.start()
         other.join()
         seen, kept = list(inputs), features[0]
-    assert torch.allclose(probe.last_linear(net, shape)(kept), logits, atol=1e-5)
+    assert torch.allclose(hooks.last_linear(net, shape)(kept), logits, atol=1e-5)
     assert [layer for layer, _ in seen] == [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     assert seen[0][1].shape == (4, 16, 16, 16)
     assert not any(module._forward_hooks for module in net.modules())
-    with pytest.raises(RuntimeError), probe.batchnorm_inputs(net):
+    with pytest.raises(RuntimeError), hooks.batchnorm_inputs(net):
         raise RuntimeError
     assert not any(module._forward_hooks for module in net.modules())
     with (
         pytest.raises(UserError, match="no BatchNorm statistics"),
-        probe.batchnorm_inputs(models.build("lenet5", 10, (1, 28, 28))),
+        hooks.batchnorm_inputs(build_architecture("lenet5", 10, (1, 28, 28))),
     ):
         pass
 

@@ -11,14 +11,18 @@ import small_net
 import torch
 from small_net import CPU, classifier, close
 
-from dfkd_steps import artefact, balance, generators, groups, networks, transfer_set, verify_set
-from dfkd_steps.errors import UserError
-from dfkd_steps.transfer_set import TransferSet
+from dfkd_steps import balance
+from dfkd_steps.models.generator import build_generator
+from dfkd_steps.pipeline.job import Job
+from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.schemas import groups
+from dfkd_steps.storage import network_file, transfer_set, verify
+from dfkd_steps.storage.transfer_set import TransferSet
 
 
-def generator(**how):
+def rng(**how):
     described = classifier().description
-    return generators.build(described, **{"latent": 4, "width": 4, "head": "normal", "classes": (0, 3), "seed": 1, **how})
+    return build_generator(described, **{"latent": 4, "width": 4, "head": "normal", "classes": (0, 3), "seed": 1, **how})
 
 
 def equal(one, other):
@@ -28,30 +32,30 @@ def equal(one, other):
 
 def test_a_classifier_comes_back():
     made = classifier(seed=3)
-    content = networks.to_bytes(made)
-    again = networks.from_bytes(content, "here")
+    content = network_file.to_bytes(made)
+    again = network_file.from_bytes(content, "here")
     assert equal(made, again) and again.description == made.description
     images = torch.rand(4, 1, 8, 8)
     close(again(images), made(images))
     assert not again.training and not any(one.requires_grad for one in again.parameters())
-    assert networks.to_bytes(again) == content
+    assert network_file.to_bytes(again) == content
 
 
 @pytest.mark.parametrize("how", [{}, {"classes": (), "head": "sigmoid"}])
 def test_a_generator_comes_back(how):
-    made = generator(**how)
+    made = rng(**how)
     made(*made.draw(8, None))  # moves its statistics
-    content = networks.to_bytes(made)
-    again = networks.from_bytes(content, "here")
+    content = network_file.to_bytes(made)
+    again = network_file.from_bytes(content, "here")
     assert equal(made, again) and again.description == made.description
     drawn, _ = again.sample(3, torch.Generator().manual_seed(0))
     assert torch.equal(drawn, made.eval().sample(3, torch.Generator().manual_seed(0))[0])
-    assert networks.to_bytes(again) == content
+    assert network_file.to_bytes(again) == content
 
 
 def altered(network, **changes):
     """The bytes of a network whose description says something else."""
-    content = networks.to_bytes(network)
+    content = network_file.to_bytes(network)
     (length,) = struct.unpack_from("<Q", content)
     header = json.loads(content[8 : 8 + length])
     told = json.loads(header["__metadata__"]["dfkd"])
@@ -69,7 +73,7 @@ def altered(network, **changes):
 
 def refused(content):
     with pytest.raises(UserError) as caught:
-        networks.from_bytes(content, "results/x/transfer_set.h5")
+        network_file.from_bytes(content, "results/x/transfer_set.h5")
     assert "\n" not in str(caught.value) and str(caught.value).startswith("results/x/transfer_set.h5: ")
     assert "delete it and make it again" in str(caught.value) and len(str(caught.value)) < 250
 
@@ -90,7 +94,7 @@ def test_foreign_bytes(content):
 
 
 def test_bytes_cut_off_or_of_other_weights():
-    content = networks.to_bytes(classifier())
+    content = network_file.to_bytes(classifier())
     refused(content[:-5])
     refused(altered(classifier(), classes=["a", "b"]))
     refused(altered(classifier("resnet8"), name="resnet20"))
@@ -111,7 +115,7 @@ def test_hostile_descriptions_of_a_classifier(name, value):
 
 @pytest.mark.parametrize(("name", "value"), BOTH + OF_A_GENERATOR)
 def test_hostile_descriptions_of_a_generator(name, value):
-    refused(altered(generator(), **{name: value}))
+    refused(altered(rng(), **{name: value}))
 
 
 def test_a_description_calls_no_code_of_its_own_choice(tmp_path, monkeypatch):
@@ -129,15 +133,15 @@ def teacher():
 
 @pytest.fixture
 def kept():
-    return {"student": classifier(seed=2), "generator-0": generator(), "generator-1": generator(seed=2)}
+    return {"student": classifier(seed=2), "generator-0": rng(), "generator-1": rng(seed=2)}
 
 
 def test_networks_are_kept_with_the_set(tmp_path, teacher, kept, monkeypatch):
     path = small_net.write(tmp_path, teacher, kept=kept)
-    assert verify_set.verify(path) == []
+    assert verify.verify_transfer_set(path) == []
     with TransferSet(path) as opened:
         found = opened.networks()
-    assert found == {name: networks.to_bytes(one) for name, one in kept.items()}
+    assert found == {name: network_file.to_bytes(one) for name, one in kept.items()}
     monkeypatch.setattr(transfer_set, "NETWORK_CHUNK", 1000)  # more than one chunk each
     with TransferSet(small_net.write(tmp_path, teacher, kept=kept)) as opened:
         assert opened.networks() == found
@@ -179,14 +183,14 @@ def test_networks_that_are_none_of_ours(tmp_path, teacher, spoil):
     ],
 )
 def test_balance_carries_the_networks_over(tmp_path, teacher, kept, config):
-    networks.save(tmp_path / "teacher.safetensors", teacher.net, teacher.description, "t", {})
+    network_file.save(tmp_path / "teacher.safetensors", teacher.net, teacher.description, "t", {})
     inputs = [tmp_path / "teacher.safetensors", small_net.write(tmp_path, teacher, kept=kept)]
     (tmp_path / "balanced").mkdir()
-    job = artefact.Job("balance", tmp_path / "balanced/transfer_set.h5", inputs, config, "b", {})
+    job = Job("balance", tmp_path / "balanced/transfer_set.h5", inputs, config, "b", {})
     balance.run(job)
     with TransferSet(job.out) as opened:
-        assert opened.networks() == {name: networks.to_bytes(one) for name, one in kept.items()}
-        found = networks.from_bytes(opened.networks()["student"], job.out, CPU)
+        assert opened.networks() == {name: network_file.to_bytes(one) for name, one in kept.items()}
+        found = network_file.from_bytes(opened.networks()["student"], job.out, CPU)
     assert equal(found, kept["student"]) and dataclasses.asdict(found.description) == dataclasses.asdict(
         kept["student"].description
     )

@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from small_net import close, convolutions, wrap
 from torch import nn
 
-from dfkd_steps import losses, objective
-from dfkd_steps.errors import UserError
-from dfkd_steps.objective import MEANING, NEEDS_STUDENT, TERMS, Objective
+from dfkd_steps.methods.engines import objective
+from dfkd_steps.methods.engines.objective import MEANING, NEEDS_STUDENT, TERMS, Objective
+from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.training import losses
 
 CLASSES = 3
 

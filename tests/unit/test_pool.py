@@ -2,7 +2,7 @@
 
 import torch
 
-from dfkd_steps.pool import Pool
+from dfkd_steps.methods.engines.image_pool import ImagePool
 
 SHAPE = (1, 2, 2)
 
@@ -17,7 +17,7 @@ def levels(pool):
 
 
 def test_places_are_filled_in_order_and_then_the_oldest_replaced():
-    pool = Pool(5, SHAPE, "cpu")
+    pool = ImagePool(5, SHAPE, "cpu")
     assert pool.capacity == 5 and len(pool) == 0
     pool.add(flat(10, 11, 12), 0)
     assert len(pool) == 3 and levels(pool) == [10, 11, 12, 0, 0]
@@ -29,14 +29,14 @@ def test_places_are_filled_in_order_and_then_the_oldest_replaced():
 
 
 def test_given_places():
-    pool = Pool(4, SHAPE, "cpu")
+    pool = ImagePool(4, SHAPE, "cpu")
     pool.add(flat(1, 2, 3, 4), 0)
     pool.put(torch.tensor([3, 1]), flat(9, 8), 7)
     assert levels(pool) == [1, 8, 3, 9] and pool.generation.tolist() == [0, 7, 0, 7] and len(pool) == 4
 
 
 def test_images_are_rounded_and_clipped():
-    pool = Pool(6, SHAPE, "cpu")
+    pool = ImagePool(6, SHAPE, "cpu")
     pool.add(flat(0.4, 0.6, 99.7, -20, 300, 255).requires_grad_(), 0)
     assert levels(pool) == [0, 1, 100, 0, 255, 255]
     read = pool.read(torch.tensor([2, 5, 2]))
@@ -45,7 +45,7 @@ def test_images_are_rounded_and_clipped():
 
 
 def test_draws_are_of_what_is_filled_and_even():
-    pool = Pool(100, SHAPE, "cpu")
+    pool = ImagePool(100, SHAPE, "cpu")
     pool.add(flat(1, 2, 3, 4), 0)
     counts = pool.draw(4000, torch.Generator().manual_seed(0)).bincount(minlength=4)
     assert len(counts) == 4 and (counts - 1000).abs().max() < 120
@@ -54,7 +54,7 @@ def test_draws_are_of_what_is_filled_and_even():
 
 def test_a_restored_pool_goes_on_where_the_other_was():
     for made in (2, 7):  # before it is full, and after
-        pool, other = Pool(5, SHAPE, "cpu"), Pool(5, SHAPE, "cpu")
+        pool, other = ImagePool(5, SHAPE, "cpu"), ImagePool(5, SHAPE, "cpu")
         for number in range(made):
             pool.add(flat(number + 1), number)
         state = pool.state()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from small_net import close
 
-from dfkd_steps.priority import EPS, Priorities
+from dfkd_steps.training.priority_sampling import EPS, Priorities
 
 DELTA = torch.tensor([0.0, 1.0, 2.0, 5.0])
 

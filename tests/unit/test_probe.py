@@ -5,8 +5,9 @@ import torch
 from small_net import classifier
 from torch import nn
 
-from dfkd_steps import models, probe
-from dfkd_steps.errors import UserError
+from dfkd_steps.models import hooks
+from dfkd_steps.models.classifier import build_architecture
+from dfkd_steps.runtime.errors import UserError
 
 
 def named(net, module):
@@ -31,9 +32,9 @@ FEEDING = {
 def test_the_layer_that_feeds_the_classifier(arch):
     shape, layer, norm, rectified = FEEDING[arch]
     net = classifier(arch, shape).net
-    found = probe.feeding(net, shape)
+    found = hooks.feeding(net, shape)
     assert (named(net, found[0]), named(net, found[1]), found[2]) == (layer, norm, rectified)
-    last = probe.last_linear(net, shape)
+    last = hooks.last_linear(net, shape)
     assert len(found[0].weight) == last.in_features and last is [one for one in net.modules() if isinstance(one, nn.Linear)][-1]
 
 
@@ -44,19 +45,19 @@ def sequence(*layers):
 
 def test_features_that_are_not_rectified():
     net = sequence(nn.Linear(4, 6), nn.Linear(6, 3))
-    assert probe.feeding(net, (1, 2, 2)) == (net[1], None, False)
+    assert hooks.feeding(net, (1, 2, 2)) == (net[1], None, False)
     net = sequence(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Tanh(), nn.Linear(6, 3))
-    assert probe.feeding(net, (1, 2, 2)) == (net[1], net[2], False)
+    assert hooks.feeding(net, (1, 2, 2)) == (net[1], net[2], False)
 
 
 def test_batchnorm_without_a_shift_has_no_mean_to_give():
     net = sequence(nn.Linear(4, 6), nn.BatchNorm1d(6, affine=False), nn.ReLU(), nn.Linear(6, 3))
-    assert probe.feeding(net, (1, 2, 2)) == (net[1], None, True)
+    assert hooks.feeding(net, (1, 2, 2)) == (net[1], None, True)
 
 
 def test_batchnorm_before_the_layer_is_not_of_it():
     net = sequence(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Linear(6, 6), nn.ReLU(), nn.Linear(6, 3))
-    assert probe.feeding(net, (1, 2, 2)) == (net[3], None, True)
+    assert hooks.feeding(net, (1, 2, 2)) == (net[3], None, True)
 
 
 @pytest.mark.parametrize("first", ["path", "shortcut"])
@@ -75,9 +76,9 @@ def test_a_shortcut_is_not_the_layer_whatever_is_called_first_or_added_in_place(
             return total.relu_()
 
     net = sequence(Residual(4), Residual(6), nn.Linear(6, 3))
-    assert probe.feeding(net, (1, 2, 2)) == (net[2].path[3], net[2].path[4], True)
+    assert hooks.feeding(net, (1, 2, 2)) == (net[2].path[3], net[2].path[4], True)
     net = sequence(Residual(4), nn.Linear(6, 6), nn.Linear(6, 3))
-    assert probe.feeding(net, (1, 2, 2)) == (net[2], None, False)  # it takes the sum, not what the shortcut gave
+    assert hooks.feeding(net, (1, 2, 2)) == (net[2], None, False)  # it takes the sum, not what the shortcut gave
 
 
 @pytest.mark.parametrize("first", ["path", "shortcut"])
@@ -95,14 +96,14 @@ def test_a_shortcut_of_a_block_that_normalises_first(first, between):
             return one(images) + other(images)
 
     net = sequence(Residual(), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 3))
-    assert probe.feeding(net, (1, 2, 2)) == (net[1].path[4], net[2], True)
+    assert hooks.feeding(net, (1, 2, 2)) == (net[1].path[4], net[2], True)
 
 
 def test_no_layer_has_the_units_of_the_classifier():
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(1, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(5 * 4, 3))
-    assert probe.feeding(net, (1, 4, 4)) is None
-    assert probe.feeding(sequence(nn.Linear(4, 3)), (1, 2, 2)) is None
+    assert hooks.feeding(net, (1, 4, 4)) is None
+    assert hooks.feeding(sequence(nn.Linear(4, 3)), (1, 2, 2)) is None
 
 
 def test_the_order_of_use_counts_and_not_that_of_definition():
@@ -116,21 +117,21 @@ def test_the_order_of_use_counts_and_not_that_of_definition():
             return self.last(self.before(images.flatten(1)).relu())
 
     net = Crossed()
-    assert probe.last_linear(net, (1, 2, 2)) is net.last and probe.feeding(net, (1, 2, 2)) == (net.before, None, True)
+    assert hooks.last_linear(net, (1, 2, 2)) is net.last and hooks.feeding(net, (1, 2, 2)) == (net.before, None, True)
 
 
 @pytest.mark.parametrize("tail", [nn.Softmax(1), nn.ReLU(), nn.Conv1d(1, 1, 1)])
 def test_logits_that_are_not_those_of_a_linear_layer(tail):
     with pytest.raises(UserError, match="do not come from a linear layer"):
-        probe.last_linear(sequence(nn.Linear(4, 3), nn.Unflatten(1, (1, 3)), tail, nn.Flatten()), (1, 2, 2))
+        hooks.last_linear(sequence(nn.Linear(4, 3), nn.Unflatten(1, (1, 3)), tail, nn.Flatten()), (1, 2, 2))
 
 
 def test_looking_changes_nothing():
-    net = models.build("resnet8", 10, (1, 8, 8)).train()
+    net = build_architecture("resnet8", 10, (1, 8, 8)).train()
     net.layer3.eval()
     before, modes = {name: value.clone() for name, value in net.state_dict().items()}, [one.training for one in net.modules()]
     state = torch.get_rng_state()
-    for look in (probe.feeding, probe.last_linear, probe.macs):
+    for look in (hooks.feeding, hooks.last_linear, hooks.macs):
         look(net, (1, 8, 8))
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert [one.training for one in net.modules()] == modes and torch.equal(torch.get_rng_state(), state)
@@ -152,17 +153,17 @@ def test_feature_maps_are_the_last_of_each_size(arch):
     parts = dict(whole.net.named_modules())
     for size, name in expected.items():
         parts[name].register_forward_hook(lambda module, inputs, output, size=size: seen.update({(size, size): output}))
-    with probe.feature_maps(whole) as maps:
+    with hooks.feature_maps(whole) as maps:
         for _ in range(2):
             whole(torch.rand(2, *shape))
             assert maps.keys() == seen.keys()
             assert all(torch.equal(maps[size], seen[size]) for size in seen)
-    hooks = [one for module in whole.modules() for one in (*module._forward_hooks.values(), *module._forward_pre_hooks.values())]
-    assert len(hooks) == len(expected)  # those of this test
+    left = [one for module in whole.modules() for one in (*module._forward_hooks.values(), *module._forward_pre_hooks.values())]
+    assert len(left) == len(expected)  # those of this test
 
 
 def test_maps_of_one_place_say_nothing():
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 3))
-    with probe.feature_maps(net) as maps:
+    with hooks.feature_maps(net) as maps:
         net(torch.rand(2, 1, 5, 5))
     assert list(maps) == [(3, 3)]

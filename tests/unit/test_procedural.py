@@ -6,17 +6,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dfkd_steps.drawing import places, signs, things
-from dfkd_steps.methods import procedural
+from dfkd_steps.procedural import coordinates, glyphs, registry, scenes
 
 SHAPES = [(1, 28, 28), (3, 32, 48)]
 
 
 def drawn(kind, number=200, shape=SHAPES[0], seed=0):
-    return procedural.KINDS[kind](number, SimpleNamespace(image_shape=shape), torch.Generator().manual_seed(seed))
+    return registry.load(kind)(number, SimpleNamespace(image_shape=shape), torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("kind", procedural.KINDS)
+@pytest.mark.parametrize("kind", registry.PROCEDURAL)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_images(kind, shape):
     images = drawn(kind, shape=shape)
@@ -56,10 +55,10 @@ def test_glyphs_are_white_on_black_as_a_rule_and_reach_through_most_of_their_ima
 
 
 def test_arcs_begin_at_zero_in_the_direction_of_the_pen_and_turn_one_way_at_most_once():
-    generator, number = torch.Generator().manual_seed(0), 500
-    draw = lambda *size: torch.rand(number, *size, generator=generator)  # noqa: E731
+    rng, number = torch.Generator().manual_seed(0), 500
+    draw = lambda *size: torch.rand(number, *size, generator=rng)  # noqa: E731
     heading, along = 2 * draw(2) - 1, torch.linspace(0, 1, 400)[:, None]
-    points = signs._arc(draw, along, heading, torch.ones(number, 1, dtype=torch.bool))
+    points = glyphs._arc(draw, along, heading, torch.ones(number, 1, dtype=torch.bool))
     assert points.shape == (number, 400, 2) and torch.equal(points[:, 0], torch.zeros(number, 2))
     steps = points.diff(dim=1)
     assert ((steps[:, 0] * heading).sum(1) > 0).all()
@@ -67,7 +66,7 @@ def test_arcs_begin_at_zero_in_the_direction_of_the_pen_and_turn_one_way_at_most
     assert (turns.sign() == turns[:, :1].sign()).all() and 0.4 < (turns[:, 0] > 0).float().mean() < 0.6
     corner = torch.atan2(turns, (steps[:, :-1] * steps[:, 1:]).sum(2)).abs().sum(1)
     assert (corner > 0.2 * math.pi).all() and (corner < 2.01 * math.pi).all() and corner.max() - corner.min() > math.pi
-    none = signs._arc(draw, along, heading, torch.zeros(number, 1, dtype=torch.bool)).diff(dim=1)[:, 0]
+    none = glyphs._arc(draw, along, heading, torch.zeros(number, 1, dtype=torch.bool)).diff(dim=1)[:, 0]
     assert 0.3 < ((none * heading).sum(1) > 0).float().mean() < 0.7  # and where it need not be smooth, in any
 
 
@@ -95,7 +94,7 @@ def test_scenes_of_any_size(shape):
 
 
 def test_textures_have_a_scale_and_finer_detail_is_weaker():
-    texture = things._texture(lambda *size: torch.rand(300, *size, generator=torch.Generator().manual_seed(0)), 32, 32)
+    texture = scenes._texture(lambda *size: torch.rand(300, *size, generator=torch.Generator().manual_seed(0)), 32, 32)
     assert texture.shape == (300, 1, 32, 32)
     assert texture.mean((2, 3)).abs().max() < 1e-4 and (texture.std((2, 3), correction=0) - 1).abs().max() < 1e-3
     power = torch.fft.rfft2(texture).abs().square().mean((0, 1))
@@ -105,4 +104,4 @@ def test_textures_have_a_scale_and_finer_detail_is_weaker():
 def test_reach_keeps_the_form_unless_it_is_stretched():
     spans = [(torch.zeros(1, 1, 1), torch.full((1, 1, 1), half)) for half in (0.2, 0.8)]
     for stretched, expected in ((0.0, (0.8, 0.8)), (1.0, (0.2, 0.8)), (0.5, (0.4, 0.8))):
-        assert [half.item() for half in places.reach(spans, stretched)] == pytest.approx(expected)
+        assert [half.item() for half in coordinates.reach(spans, stretched)] == pytest.approx(expected)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dfkd_steps.renewal import ACTIONS, DISCOUNT, STATES, STEP, Agent
+from dfkd_steps.methods.engines.renewal import ACTIONS, DISCOUNT, STATES, STEP, Agent
 
 
 def draw(seed=0):
@@ -48,7 +48,7 @@ def test_what_was_not_tried_yet_is_tried():
 def test_it_takes_the_best_but_for_its_share_of_exploring():
     agent = Agent(0.25, 0.0)
     agent.values[1, 3] = 2.0
-    chosen = [agent.choose(1, generator) for generator in [draw()] for _ in range(2000)]
+    chosen = [agent.choose(1, rng) for rng in [draw()] for _ in range(2000)]
     counts = torch.tensor(chosen).bincount(minlength=len(ACTIONS)) / 2000
     others = 0.25 / len(ACTIONS)
     assert counts[3].item() == pytest.approx(1 - 0.25 + others, abs=0.03)
@@ -59,10 +59,10 @@ def test_it_takes_the_best_but_for_its_share_of_exploring():
 
 def world(pays, price=0.0, rounds=1500):
     """Learns in a world where the one action that pays depends on the state, and states follow one another by chance."""
-    agent, generator, state = Agent(0.3, price), draw(), 0
+    agent, rng, state = Agent(0.3, price), draw(), 0
     for _ in range(rounds):
-        action = agent.choose(state, generator)
-        after = int(torch.randint(0, STATES, (), generator=generator))
+        action = agent.choose(state, rng)
+        after = int(torch.randint(0, STATES, (), generator=rng))
         agent.learn(state, action, float(action in pays[state]), after)
         state = after
     return agent.values

@@ -17,10 +17,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dfkd_steps import artefact, cli, pipeline, report, spec, training
-from dfkd_steps.errors import UserError
+from dfkd_steps import cli, report
+from dfkd_steps.pipeline import graph, keys, spec
 from dfkd_steps.reporting import figures, markdown, page, runs
-from dfkd_steps.transfer_set import Layout, TransferSet, Writer
+from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.storage import atomic, network_file
+from dfkd_steps.storage.transfer_set import Layout, TransferSet, Writer
 
 CLASSES = [f"class {i}" for i in range(4)]
 
@@ -46,7 +48,7 @@ class Tree:
 
     def history(self, path, epochs=5):
         path.write_bytes(
-            training.history_csv([{"epoch": e, "loss": 3.0 / e**3, "lr": 0.1 - 0.01 * e} for e in range(1, epochs + 1)])
+            network_file.history_csv([{"epoch": e, "loss": 3.0 / e**3, "lr": 0.1 - 0.01 * e} for e in range(1, epochs + 1)])
         )
 
     def run(self, transfer, balance="none", student="half", top1=90.0, about=None, teacher="net", dataset="toy", **metrics):
@@ -70,7 +72,7 @@ class Tree:
             "confusion_matrix": (np.eye(k, dtype=int) * 90 + 10).tolist(),
             "classes": list(self.classes), "specs": specs, "key": "0" * 20,
         } | metrics  # fmt: skip
-        artefact.write_json(folder / "metrics.json", content)
+        atomic.write_json(folder / "metrics.json", content)
         return folder / "metrics.json"
 
     def baseline(self, **more):
@@ -412,9 +414,9 @@ def test_table_shows_the_current_runs_of_a_sweep(tmp_path, monkeypatch, capsys):
     (tmp_path / "x.yaml").write_text("".join(f"{group}: [{names}]\n" for group, names in lists.items()))
     for transfer, old in (("noise", False), ("noise+seed=1", True)):
         specs = dict(zip(spec.GROUPS, ("mnist-5k", "lenet5", transfer, "none", "lenet5-half")))
-        path = str(pipeline.path_of("evaluate", specs))
+        path = str(graph.path_of("evaluate", specs))
         Tree(Path()).run(transfer, dataset="mnist-5k", teacher="lenet5", student="lenet5-half", top1=60.0 + old,
-                         key="of other code" if old else pipeline.expected_key(path))  # fmt: skip
+                         key="of other code" if old else keys.expected_key(path))  # fmt: skip
     assert cli.main(["table", "x.yaml"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line.startswith("| 6")] == ["| 60.00 | 60.00 | 93.25 | – + – |"]

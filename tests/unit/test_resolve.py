@@ -5,8 +5,8 @@ import re
 import pytest
 import yaml
 
-from dfkd_steps import pipeline, resolve, spec
-from dfkd_steps.errors import UserError
+from dfkd_steps.pipeline import graph, spec, sweep
+from dfkd_steps.runtime.errors import UserError
 
 SOUND = {"dataset": ["mnist-5k"], "teacher": ["lenet5"], "transfer": ["noise"], "balance": ["none"], "student": ["lenet5-half"]}
 LIST = "give a list of specs, each once, like [lenet5]"
@@ -28,7 +28,7 @@ def test_sweep_that_is_none(change, fault, tmp_path):
     path = tmp_path / "sweep.yaml"
     path.write_text(yaml.safe_dump({**SOUND, **change}))
     with pytest.raises(UserError) as caught:
-        resolve.read(path)
+        sweep.read(path)
     assert str(caught.value) == f"{path}: {fault}"
 
 
@@ -36,7 +36,7 @@ def test_all_faults_of_a_sweep_at_once(tmp_path):
     path = tmp_path / "sweep.yaml"
     path.write_text("teacher: 5\nshards: 1")
     with pytest.raises(UserError) as caught:
-        resolve.read(path)
+        sweep.read(path)
     missing = [f"{path}: {group!r} is a required property; {SWEEP}" for group in sorted(SOUND) if group != "teacher"]
     assert str(caught.value).splitlines() == [*missing, f"{path}: teacher: 5 is not of type 'array'; {LIST}"]
 
@@ -45,14 +45,14 @@ def test_no_mapping(tmp_path):
     path = tmp_path / "sweep.yaml"
     path.write_text("[lenet5]")
     with pytest.raises(UserError, match=r"\['lenet5'\] is not of type 'object'; a sweep has the lists dataset"):
-        resolve.read(path)
+        sweep.read(path)
 
 
 def test_every_file_of_the_pipeline_is_a_path():
     specs = {group: texts[0] for group, texts in SOUND.items()}
-    made = [pipeline.path_of(step, specs) for step in pipeline.STEPS]
+    made = [graph.path_of(step, specs) for step in graph.STEPS]
     beside = [made[1].with_name("history.csv"), made[4].with_name("history.csv"), made[2].parent / ".shards/0-of-2.h5"]
-    resolve.check_paths([*made, *beside])
+    sweep.check_paths([*made, *beside])
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_every_file_of_the_pipeline_is_a_path():
 )
 def test_path_that_is_none(path, fault):
     with pytest.raises(UserError) as caught:
-        resolve.check_paths(["results/mnist-5k/dataset.h5", path])
+        sweep.check_paths(["results/mnist-5k/dataset.h5", path])
     assert fault in str(caught.value) and len(str(caught.value).splitlines()) == 1
 
 
@@ -88,7 +88,7 @@ def test_only_the_sweep_that_dvc_reads_is_versioned(here, asked, fault, reposito
         (tmp_path / "params" / group).symlink_to(repository / "params" / group)
     monkeypatch.chdir(tmp_path)
     if fault is None:
-        resolve.check_versioned(asked)
+        sweep.check_versioned(asked)
     else:
         with pytest.raises(UserError, match=re.escape(fault)):
-            resolve.check_versioned(asked)
+            sweep.check_versioned(asked)

@@ -7,10 +7,10 @@ import small_set
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dfkd_steps import rows
-from dfkd_steps.errors import UserError
-from dfkd_steps.rows import Rows
-from dfkd_steps.transfer_set import Layout, TransferSet, Writer
+from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.storage import rows
+from dfkd_steps.storage.rows import Rows
+from dfkd_steps.storage.transfer_set import Layout, TransferSet, Writer
 
 SHAPES = {"images": (3, 5, 5), "labels": (), "logits": (7,)}
 

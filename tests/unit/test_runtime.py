@@ -6,16 +6,16 @@ import sys
 
 import pytest
 
-from dfkd_steps import runtime
-from dfkd_steps.errors import UserError
+from dfkd_steps.runtime.device import keep_memory, select_device
+from dfkd_steps.runtime.errors import UserError
 
 # MB that the process holds after eleven tensors of 8 MB were made and let go; a part of the first may find room in the heap that
 # imports left.
 HELD = """
 import sys, torch
-from dfkd_steps import runtime
+from dfkd_steps.runtime import device
 if sys.argv[1] == "kept":
-    runtime.keep_memory()
+    device.keep_memory()
 def held():
     return int(open("/proc/self/statm").read().split()[1]) * 4096 // 10**6
 before = held()
@@ -36,11 +36,11 @@ def test_memory_stays_with_the_process():
 
 def test_without_glibc_nothing_is_kept(monkeypatch):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
-    runtime.keep_memory()
+    keep_memory()
 
 
 @pytest.mark.parametrize("given", ["meta", "cuda:99", "gpu"])
 def test_a_device_that_steps_do_not_run_on(monkeypatch, given):
     monkeypatch.setenv("DFKD_DEVICE", given)
     with pytest.raises(UserError, match=f"DFKD_DEVICE: '{given}' is no device .*; set cpu or cuda"):
-        runtime.device()
+        select_device()

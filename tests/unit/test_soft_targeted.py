@@ -6,9 +6,9 @@ import torch
 from small_net import CPU, classifier, wrap
 from torch import nn
 
-from dfkd_steps import losses
-from dfkd_steps.errors import UserError
 from dfkd_steps.methods import soft_targeted
+from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.training import losses
 
 K = 3
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dfkd_steps import spec
-from dfkd_steps.errors import UserError
+from dfkd_steps.pipeline import spec
+from dfkd_steps.runtime.errors import UserError
 
 
 def fault(text, group="transfer"):

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from small_net import CPU, classifier, close
 
 from dfkd_steps.methods import ssd_kd
-from dfkd_steps.renewal import ACTIONS, Action, Agent
+from dfkd_steps.methods.engines.renewal import ACTIONS, Action, Agent
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_what_enters_is_drawn_by_phi(full, monkeypatch):
 def test_a_round_learns_from_what_it_did(full, monkeypatch):
     told, gains = [], iter([2.0, 3.0])
     monkeypatch.setattr(full, "difficulty", lambda rows: next(gains))
-    monkeypatch.setattr(full.agent, "choose", lambda state, generator: 2)
+    monkeypatch.setattr(full.agent, "choose", lambda state, rng: 2)
     monkeypatch.setattr(full.agent, "learn", lambda *arguments: told.append(arguments))
     full.last = {"loss": 1e9, "state": 1}
     full.round(2)
@@ -128,15 +128,15 @@ def test_a_round_learns_from_what_it_did(full, monkeypatch):
 
 
 def test_action_zero_makes_no_images(full, monkeypatch):
-    monkeypatch.setattr(full.agent, "choose", lambda state, generator: 0)
-    monkeypatch.setattr(full, "invert", lambda index, generator: pytest.fail("made images for nothing"))
+    monkeypatch.setattr(full.agent, "choose", lambda state, rng: 0)
+    monkeypatch.setattr(full, "invert", lambda index, rng: pytest.fail("made images for nothing"))
     full.round(2)
     assert full.pool.generation.max() == 1
 
 
 def test_until_the_buffer_is_full_all_of_a_batch_enters(teacher, monkeypatch):
     made = method(teacher, n=20)
-    monkeypatch.setattr(made.agent, "choose", lambda state, generator: pytest.fail("asked too early"))
+    monkeypatch.setattr(made.agent, "choose", lambda state, rng: pytest.fail("asked too early"))
     for index in range(3):
         made.round(index)
     assert len(made.pool) == 20 and made.pool.generation.tolist() == [2] * 4 + [0] * 4 + [1] * 8 + [2] * 4

@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from dfkd_steps import checkpoint, groups, training
-from dfkd_steps.errors import UserError
+from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.schemas import groups
+from dfkd_steps.storage import checkpoint
+from dfkd_steps.training import loop
 
 CONFIG = groups.Student(arch="lenet5-half", epochs=6, batch=16, lr=0.05, optimizer="adam")
 
@@ -26,14 +28,14 @@ def network():
 def fit(tmp_path, net, config=CONFIG, stop_after=None, key="k"):
     x, y = data()
 
-    def losses(generator, epoch):
+    def losses(rng, epoch):
         assert net.training
         if stop_after is not None and epoch >= stop_after:
             raise KeyboardInterrupt
-        for rows in training.order(len(x), config.batch, generator):
+        for rows in loop.order(len(x), config.batch, rng):
             yield nn.functional.cross_entropy(net(x[rows]), y[rows])
 
-    return training.fit(net, config, 4, losses, tmp_path / ".partial", key, "cpu", "test")
+    return loop.fit(net, config, 4, losses, tmp_path / ".partial", key, "cpu", "test")
 
 
 @pytest.mark.parametrize("kind", groups.OPTIMIZERS)
@@ -65,16 +67,16 @@ def test_other_key_or_broken_checkpoint_starts_over(tmp_path, monkeypatch, capsy
 def test_a_loss_that_is_not_finite_stops(tmp_path):
     net = network()
 
-    def losses(generator, epoch):
+    def losses(rng, epoch):
         yield net(data()[0]).sum() * float("nan")
 
     with pytest.raises(UserError, match="loss is nan in epoch 1; lower lr"):
-        training.fit(net, CONFIG, 1, losses, tmp_path / "p", "k", "cpu", "test")
+        loop.fit(net, CONFIG, 1, losses, tmp_path / "p", "k", "cpu", "test")
 
 
 def test_schedules():
     rates = {
-        kind: [training.rate(dataclasses.replace(CONFIG, schedule=kind, lr=1.0), step, 100) for step in range(100)]
+        kind: [loop.rate(dataclasses.replace(CONFIG, schedule=kind, lr=1.0), step, 100) for step in range(100)]
         for kind in ("cosine", "onecycle", "constant")
     }
     assert rates["constant"] == [1.0] * 100
@@ -85,16 +87,16 @@ def test_schedules():
 
 def test_order():
     draw = torch.Generator().manual_seed(0)
-    rows = torch.cat(list(training.order(50, 8, draw)))
+    rows = torch.cat(list(loop.order(50, 8, draw)))
     assert len(rows) == 48 and len(set(rows.tolist())) == 48
-    assert [len(part) for part in training.order(5, 8, draw)] == [5]
-    rows = torch.cat(list(training.order(10, 4, draw, steps=6)))
+    assert [len(part) for part in loop.order(5, 8, draw)] == [5]
+    rows = torch.cat(list(loop.order(10, 4, draw, steps=6)))
     assert len(rows) == 24 and rows.bincount(minlength=10).min() >= 2
     weights = torch.tensor([0.0, 1.0, 3.0])
-    counts = torch.cat(list(training.order(3, 3, draw, steps=1000, weights=weights))).bincount(minlength=3)
+    counts = torch.cat(list(loop.order(3, 3, draw, steps=1000, weights=weights))).bincount(minlength=3)
     assert counts[0] == 0 and 2.7 < counts[2] / counts[1] < 3.3
 
 
 def test_weight_decay_spares_biases_and_norms():
-    groups_ = training.optimizer(network(), dataclasses.replace(CONFIG, weight_decay=0.1)).param_groups
+    groups_ = loop.optimizer(network(), dataclasses.replace(CONFIG, weight_decay=0.1)).param_groups
     assert [(g["weight_decay"], {p.ndim for p in g["params"]}) for g in groups_] == [(0.1, {2}), (0.0, {1})]

@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_set import BATCHES, LAYOUT, batch, fill
 
-from dfkd_steps import transfer_set, verify_set
-from dfkd_steps.errors import UserError
-from dfkd_steps.transfer_set import TransferSet
+from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.storage import transfer_set, verify
+from dfkd_steps.storage.image_format import to_stored, to_unit
+from dfkd_steps.storage.transfer_set import TransferSet
 
 
 @pytest.fixture
@@ -39,22 +40,22 @@ def test_what_was_written_is_read(made):
         assert [start for start, _ in opened.chunks("labels", rows=10)] == [0, 10, 20, 30]
         assert opened.read("labels", np.array([1, 30])).tolist() == [batch(0)["labels"][1], batch(3)["labels"][6]]
         assert transfer_set.class_counts(opened).sum() == 32
-    assert verify_set.verify(made) == []
+    assert verify.verify_transfer_set(made) == []
 
 
 @given(st.lists(st.floats(-0.5, 1.5, width=32), min_size=1, max_size=20))
 def test_to_stored_rounds_to_the_nearest_of_256(values):
     values = np.array(values, np.float32)
-    stored = transfer_set.to_stored(values, "uint8")
+    stored = to_stored(values, "uint8")
     assert np.abs(stored.astype(np.float64) - np.clip(values, 0, 1).astype(np.float64) * 255).max() <= 0.5 + 1e-4
-    np.testing.assert_array_equal(transfer_set.to_stored(transfer_set.to_unit(stored), "uint8"), stored)
+    np.testing.assert_array_equal(to_stored(to_unit(stored), "uint8"), stored)
 
 
 def test_to_stored_keeps_floats_in_range_and_refuses_nan():
-    assert transfer_set.to_stored(np.array([-1.0, 0.25, 2.0]), "float16").tolist() == [0.0, 0.25, 1.0]
+    assert to_stored(np.array([-1.0, 0.25, 2.0]), "float16").tolist() == [0.0, 0.25, 1.0]
     for bad in (np.nan, np.inf):
         with pytest.raises(FloatingPointError, match="not a finite number"):
-            transfer_set.to_stored(np.array([0.5, bad]), "uint8")
+            to_stored(np.array([0.5, bad]), "uint8")
 
 
 # ------------------------------------------------------------------------------------------------ faults of a file
@@ -145,7 +146,7 @@ FAULTS = {
 def test_verify_finds(made, told):
     with h5py.File(made, "r+") as file:
         FAULTS[told](file)
-    found = verify_set.verify(made)
+    found = verify.verify_transfer_set(made)
     assert any(told.replace("  ", " ") in line for line in found), found
     assert all(len(line.splitlines()) == 1 and len(line) < 500 for line in found)
 
@@ -153,7 +154,7 @@ def test_verify_finds(made, told):
 def test_structural_faults_are_all_told_and_stop_every_reader(made):
     with h5py.File(made, "r+") as file:
         del file["labels"], file["logits"]
-    assert len(verify_set.verify(made)) == 2
+    assert len(verify.verify_transfer_set(made)) == 2
     with pytest.raises(UserError, match=f"{made}: field logits is missing; delete it and make it again"):
         TransferSet(made)
 
@@ -163,7 +164,7 @@ def test_a_set_without_samples(tmp_path):
         file.attrs.update(kind="transfer_set", schema_version=1, key="k", provenance="{}", about="{}")
         for name, shape, kind in LAYOUT.fields():
             file.create_dataset(name, (0, *shape), kind, chunks=(8, *shape), maxshape=(None, *shape))
-    assert verify_set.verify(tmp_path / "x.h5") == ["holds no samples"]
+    assert verify.verify_transfer_set(tmp_path / "x.h5") == ["holds no samples"]
 
 
 def test_huge_declared_shapes_without_data_take_no_memory_and_no_time(made):
@@ -171,11 +172,13 @@ def test_huge_declared_shapes_without_data_take_no_memory_and_no_time(made):
     with h5py.File(made, "r+") as file:
         for name, shape, kind in LAYOUT.fields():
             replace(file, name, shape=(10**12, *shape), dtype=kind, chunks=(10**6, *shape))
-    found = verify_set.verify(made)
+    found = verify.verify_transfer_set(made)
     assert "images declares 1000000000000 samples, but only 0 of 1000000 chunks are there" in " ".join(found)
     with h5py.File(made, "r+") as file:
         replace(file, "images", shape=(10**9, 3, 10**4, 10**4), dtype="u1", chunks=(10, 3, 10**4, 10**4))
-    assert any("images has chunks of (10, 3, 10000, 10000), more than 1024 MiB" in line for line in verify_set.verify(made))
+    assert any(
+        "images has chunks of (10, 3, 10000, 10000), more than 1024 MiB" in line for line in verify.verify_transfer_set(made)
+    )
     assert time.monotonic() - started < 2
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB
 
@@ -184,14 +187,14 @@ def test_huge_declared_shapes_without_data_take_no_memory_and_no_time(made):
 def test_truncated_files(made, share):
     raw = made.read_bytes()
     made.write_bytes(raw[: int(len(raw) * share)])
-    (found,) = verify_set.verify(made)
+    (found,) = verify.verify_transfer_set(made)
     assert found.startswith(f"{made}: is damaged")
 
 
 def test_missing_and_foreign_files(tmp_path):
-    assert "no such file" in verify_set.verify(tmp_path / "nix.h5")[0]
+    assert "no such file" in verify.verify_transfer_set(tmp_path / "nix.h5")[0]
     (tmp_path / "x.h5").write_text(json.dumps({"key": "k"}))
-    assert "is damaged or no HDF5 file" in verify_set.verify(tmp_path / "x.h5")[0]
+    assert "is damaged or no HDF5 file" in verify.verify_transfer_set(tmp_path / "x.h5")[0]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -208,4 +211,4 @@ def test_a_changed_byte_in_the_data_never_raises(made, where, change):
     raw = bytearray(made.read_bytes())
     raw[spans[span][0] + at - (ends[span] - spans[span][1])] ^= change
     made.with_name("y.h5").write_bytes(raw)
-    assert isinstance(verify_set.verify(made.with_name("y.h5")), list)
+    assert isinstance(verify.verify_transfer_set(made.with_name("y.h5")), list)

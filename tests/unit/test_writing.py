@@ -14,9 +14,9 @@ import pytest
 import small_set
 from small_set import BATCHES, LAYOUT, batch
 
-from dfkd_steps.errors import UserError
-from dfkd_steps.journal import Journal
-from dfkd_steps.transfer_set import Layout, Writer
+from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.storage.journal import Journal
+from dfkd_steps.storage.transfer_set import Layout, Writer
 
 ROOT = Path(__file__).parents[2]
 

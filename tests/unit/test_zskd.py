@@ -6,8 +6,13 @@ import torch
 from small_net import CPU, wrap
 from torch import nn
 
-from dfkd_steps import augment, losses, models, pixels, probe, runtime
-from dfkd_steps.methods import mixture, zskd
+from dfkd_steps.methods import zskd
+from dfkd_steps.methods.engines import pixel_optimization
+from dfkd_steps.models import hooks
+from dfkd_steps.models.classifier import build_architecture
+from dfkd_steps.procedural import registry
+from dfkd_steps.runtime.seeds import seed_of
+from dfkd_steps.training import losses, views
 
 
 def test_similarity_and_concentration():
@@ -57,7 +62,7 @@ def run(steps=300, tolerance=0.0, check=10, count=6):
         steps_taken.append(len(rows))
         return losses.soft_cross_entropy(teacher(images), targets[rows])
 
-    images = pixels.optimise(start, loss, steps=steps, lr=0.05, check=check, tolerance=tolerance)
+    images = pixel_optimization.optimize_per_sample(start, loss, steps=steps, lr=0.05, check=check, tolerance=tolerance)
     return images, losses.soft_cross_entropy(teacher(images), targets) - losses.entropy(targets), steps_taken, start
 
 
@@ -79,7 +84,7 @@ def test_a_sample_is_the_same_whatever_its_neighbours(kept):
     whole, *_ = run(steps=40)
     torch.manual_seed(1)
     start, targets = torch.rand(6, 1, 4, 4), torch.softmax(torch.randn(6, 3) / 2, 1)
-    alone = pixels.optimise(
+    alone = pixel_optimization.optimize_per_sample(
         start[kept], lambda images, rows: losses.soft_cross_entropy(Linear()(images), targets[kept][rows]),
         steps=40, lr=0.05, check=10, tolerance=0.0,
     )  # fmt: skip
@@ -88,15 +93,15 @@ def test_a_sample_is_the_same_whatever_its_neighbours(kept):
 
 def test_an_impression_made_on_views_keeps_its_target_on_other_views():
     torch.manual_seed(0)
-    net = models.build("lenet5", 10, (1, 28, 28))
-    torch.nn.init.normal_(probe.last_linear(net, (1, 28, 28)).weight, std=3)
+    net = build_architecture("lenet5", 10, (1, 28, 28))
+    torch.nn.init.normal_(hooks.last_linear(net, (1, 28, 28)).weight, std=3)
     teacher = wrap(net, (1, 28, 28), mean=(0.13,), std=(0.31,))
 
     def gap(view):
         method = zskd.Method(zskd.Config(method="zskd", n=40, batch=40, steps=80, tau=4.0, view=view), teacher, [], CPU)
         made = method.batch(0)
         with torch.no_grad():
-            seen = teacher(augment.view("mild", made.images, torch.Generator().manual_seed(5)))
+            seen = teacher(views.view("mild", made.images, torch.Generator().manual_seed(5)))
         return losses.soft_cross_entropy(seen, made.targets, 4.0).mean() - losses.entropy(made.targets).mean()
 
     still, viewed = gap("none"), gap("mild")
@@ -105,16 +110,14 @@ def test_an_impression_made_on_views_keeps_its_target_on_other_views():
 
 def test_a_share_stays_as_it_starts_with_what_the_teacher_says():
     torch.manual_seed(0)
-    teacher = wrap(models.build("lenet5", 10, (1, 28, 28)), (1, 28, 28)).requires_grad_(False)
+    teacher = wrap(build_architecture("lenet5", 10, (1, 28, 28)), (1, 28, 28)).requires_grad_(False)
 
     def made(**how):
         config = zskd.Config(method="zskd", n=200, batch=200, steps=3, tau=4.0, start="objects", **how)
         return zskd.Method(config, teacher, [], CPU).batch(0)
 
     moved, some = made(), made(untouched=0.5)
-    start = mixture.KINDS["objects"](
-        200, teacher.description, torch.Generator().manual_seed(runtime.seed_of("zskd", 0, 0, "pixels"))
-    )
+    start = registry.load("objects")(200, teacher.description, torch.Generator().manual_seed(seed_of("zskd", 0, 0, "pixels")))
     stayed = (some.images == start).flatten(1).all(1)
     assert 70 < stayed.sum() < 130 and not (moved.images == start).flatten(1).all(1).any()
     assert torch.allclose(some.targets[stayed], torch.softmax(teacher(start[stayed]) / 4, 1), atol=1e-6)
@@ -125,7 +128,7 @@ def test_a_share_stays_as_it_starts_with_what_the_teacher_says():
 @pytest.mark.parametrize("seed", range(4))
 def test_a_batch_of_which_all_may_stay(seed):
     """As the last of a set can be, which has what the others left."""
-    teacher = wrap(models.build("lenet5", 10, (1, 28, 28)), (1, 28, 28)).requires_grad_(False)
+    teacher = wrap(build_architecture("lenet5", 10, (1, 28, 28)), (1, 28, 28)).requires_grad_(False)
     config = zskd.Config(method="zskd", n=1, batch=1, steps=2, start="objects", untouched=0.9, view="mild", seed=seed)
     made = zskd.Method(config, teacher, [], CPU).batch(0)
     assert made.images.shape == (1, 1, 28, 28) and made.images.amax() > 0 and made.targets.sum() == pytest.approx(1, abs=1e-5)

@@ -1,7 +1,7 @@
 # What all rules share: names of files, config and code of a job, and what is to be made again.
 
-FILE = {name: step.template for name, step in pipeline.STEPS.items()}
-LOG = {name: step.log for name, step in pipeline.STEPS.items()}
+FILE = {name: step.template for name, step in graph.STEPS.items()}
+LOG = {name: step.log for name, step in graph.STEPS.items()}
 REPORT = "report/index.html"
 TABLE = "report/results.csv"
 SUMMARY = "report/summary.json"
@@ -17,12 +17,12 @@ def friendly(function, *arguments):
 
 def own_config(step):
     """The config that a job of this step reads, as a function of its wildcards."""
-    return lambda wildcards: friendly(pipeline.own_config, step, dict(wildcards.items()))
+    return lambda wildcards: friendly(keys.own_config, step, dict(wildcards.items()))
 
 
 def own_code(step):
     """The fingerprint of the code that a job of this step runs, as a function of its wildcards."""
-    return lambda wildcards: friendly(pipeline.code_of, step, dict(wildcards.items()))
+    return lambda wildcards: friendly(keys.code_of, step, dict(wildcards.items()))
 
 
 def history(step):
@@ -32,12 +32,12 @@ def history(step):
 
 def source_sets(wildcards):
     """The data sets that an arbitrary transfer set is taken from; none for a data-free method."""
-    return [FILE["dataset"].format(dataset=source) for source in friendly(pipeline.sources, wildcards.transfer)]
+    return [FILE["dataset"].format(dataset=source) for source in friendly(graph.sources, wildcards.transfer)]
 
 
 def shards_of(wildcards):
     """The shards of a transfer set with --config shards=N; none for a method that cannot be divided."""
-    pieces = friendly(lambda: spec_config.load("transfer", wildcards.transfer).pieces())
+    pieces = friendly(lambda: params.load("transfer", wildcards.transfer).pieces())
     of = min(config.get("shards", 1), pieces)
     return [str(shards.path_of(FILE["synthesize"], number, of)) for number in range(of)] if of > 1 else []
 
@@ -118,11 +118,11 @@ def check():
     """Is all that was asked for right? Raises UserError that lists what is not."""
     if not re.fullmatch("0*[1-9][0-9]*", THREADS):
         raise UserError(f"DFKD_THREADS: {THREADS!r} is no number of threads; set a whole number above 0, or unset it")
-    resolve.check(config, os.path.relpath(workflow.configfiles[-1]))
+    sweep.check(config, os.path.relpath(workflow.configfiles[-1]))
     asked = targets()
-    resolve.check_paths(sorted(target for target in asked if target.startswith("results/")))
+    sweep.check_paths(sorted(target for target in asked if target.startswith("results/")))
     if "version" in asked:
-        resolve.check_versioned(config)
+        sweep.check_versioned(config)
 
 
 def targets():
@@ -137,7 +137,7 @@ def or_end(function):
     try:
         return function()
     except UserError as error:
-        sys.exit(complain(error))
+        sys.exit(print_errors(error))
 
 
 THREADS = os.environ.get("DFKD_THREADS") or "1"
@@ -146,7 +146,7 @@ if workflow.is_main_process:
     or_end(check)
 # What the profiles reserve for a step is what runtime.threads() lets it compute with.
 os.environ.update(DFKD_THREADS=THREADS)
-FINALS, STALE = resolve.finals(config), set()
+FINALS, STALE = sweep.finals(config), set()
 if workflow.is_main_process:
     STALE = or_end(stale)
     logger.addHandler(NothingToBeDone())

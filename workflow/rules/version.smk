@@ -11,4 +11,4 @@ rule version:
     message:
         "version: DVC adopts the sweep"
     shell:
-        "(python -m dfkd_steps.audit {params.metrics:q} && dvc repro resolve && dvc commit -f && dvc status) > {log:q} 2>&1"
+        "(python -m dfkd_steps.cli audit {params.metrics:q} && dvc repro resolve && dvc commit -f && dvc status) > {log:q} 2>&1"

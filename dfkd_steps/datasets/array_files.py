@@ -1,0 +1,199 @@
+"""Data sets in files of whole arrays, .npz and IDX; and what every source shares: its form and its checks.
+
+Sizes are read from headers and checked before anything is allocated, and nothing is unpickled.
+"""
+
+import gzip
+import hashlib
+import math
+import os
+import struct
+import tokenize
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..runtime.errors import CORRUPT_FILE_ERRORS, UserError
+
+ARRAYS = ("x_train", "y_train", "x_test", "y_test")
+IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+MAX_HEADER, LARGE, MAX_RATIO = 10_000, 1 << 30, 300  # bytes; bytes; unpacked by packed
+UNREADABLE = (*CORRUPT_FILE_ERRORS, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Class names; x_train, y_train and, where the source has them, x_test, y_test; else the share to be held out.
+
+    Images (N,C,H,W) uint8, labels (N) int64.
+    """
+
+    classes: tuple[str, ...]
+    arrays: dict[str, np.ndarray]
+    test_share: float = 0.0
+
+
+# ---------------------------------------------------------------------------------------------- checks
+def pin(config, where, files):
+    """Compare the config's sha256, if it has one, with that of the files, read one after the other."""
+    if not config.sha256:
+        return
+    digest = hashlib.sha256()
+    for path in files:
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    compare(config, where, digest)
+
+
+def compare(config, where, digest):
+    """Raise UserError where a digest is not the config's sha256."""
+    if digest.hexdigest() != config.sha256.lower():
+        raise UserError(f"{where}: sha256 is {digest.hexdigest()}, expected {config.sha256}; get the right data or mend sha256")
+
+
+def fits(where, shape):
+    """Refuse an array of bytes that this machine cannot hold, before it is allocated."""
+    have, need = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), math.prod(shape)
+    if need > have:
+        raise UserError(
+            f"{where}: shape {tuple(shape)} takes {need / 1e9:.0f} GB, the machine has {have / 1e9:.0f}; give fewer images"
+        )
+
+
+def _numbered(where, arrays) -> tuple[str, ...]:
+    """Names '0'..'K-1' for labels that are numbered without gaps; images and labels must go together."""
+    for split in ("train", "test"):
+        images, labels = arrays[f"x_{split}"], arrays[f"y_{split}"]
+        if len(images) != len(labels):
+            raise UserError(
+                f"{where}: {len(images)} images in x_{split}, {len(labels)} labels in y_{split}; give one label per image"
+            )
+    if arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
+        train, test = ("x".join(map(str, arrays[name].shape[1:])) for name in ("x_train", "x_test"))
+        raise UserError(f"{where}: images are {train} in x_train, {test} in x_test (C x H x W); give one shape")
+    found = np.unique(arrays["y_train"])
+    if not np.array_equal(found, np.arange(len(found))):
+        gap = next(i for i, value in enumerate(found) if i != value)
+        raise UserError(
+            f"{where}: labels in y_train are {found[0]} to {found[-1]} and lack {gap}; number the classes from 0 without gaps"
+        )
+    if len(found) < 2:
+        raise UserError(f"{where}: y_train has one class only; give at least two")
+    if foreign := sorted(set(np.unique(arrays["y_test"]).tolist()) - set(found.tolist())):
+        raise UserError(f"{where}: y_test has the class {foreign[0]}, y_train has not; give training images of every class")
+    return tuple(map(str, range(len(found))))
+
+
+def reason(error) -> str:
+    """What an exception says, in one line."""
+    return " ".join(str(error).split())[:160] or type(error).__name__
+
+
+# ---------------------------------------------------------------------------------------------- npz
+def npz(config) -> Source:
+    """A data set in an .npz file; every fault it can have is one line."""
+    path = Path(config.path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; put it there or mend path in the YAML file")
+    pin(config, path, [path])
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise UserError(
+                    f"{path}: is a single array, no .npz file; write it with numpy.savez and the keys {', '.join(ARRAYS)}"
+                )
+            for name in ARRAYS:
+                _check_npz(archive, path, name)
+            arrays = {name: archive[name] for name in ARRAYS}
+    except UserError:
+        raise
+    except UNREADABLE as error:
+        raise UserError(f"{path}: is damaged or no .npz file ({reason(error)}); write it again with numpy.savez") from None
+    for name in ("x_train", "x_test"):
+        images = arrays[name]
+        arrays[name] = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+    classes = _numbered(path, arrays)
+    return Source(classes, {name: value if name[0] == "x" else value.astype(np.int64) for name, value in arrays.items()})
+
+
+def _check_npz(archive, path, name):
+    """Refuse a missing or unfit array by its header alone, which may lie about the size."""
+    if name not in archive.files:
+        raise UserError(
+            f"{path}: {name} is missing, there are {', '.join(archive.files) or 'no arrays'}; give {', '.join(ARRAYS)}"
+        )
+    entry = archive.zip.getinfo(f"{name}.npy")
+    with archive.zip.open(entry) as member:
+        start = member.read(12)
+    length = int.from_bytes(start[8 : 10 if start[6:7] == b"\1" else 12], "little")
+    if length > MAX_HEADER:  # numpy looks at the length only after it has read it all
+        raise UserError(f"{path}: {name} has a header of {length} bytes, more than {MAX_HEADER}; write it again with numpy.savez")
+    with archive.zip.open(entry) as member:
+        version = np.lib.format.read_magic(member)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = header(member)
+        content = entry.file_size - member.tell()
+    if dtype.hasobject:
+        raise UserError(f"{path}: {name} holds Python objects, which are not read (they can run code); give plain numbers")
+    if name[0] == "x":
+        if dtype != np.uint8:
+            raise UserError(f"{path}: {name} is {dtype}, expected uint8 (0 to 255); convert it")
+        if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)) or min(shape) < 1:
+            raise UserError(f"{path}: {name} has shape {shape}; give N,H,W or N,H,W,1 or N,H,W,3")
+    elif dtype.kind not in "iu":
+        raise UserError(f"{path}: {name} is {dtype}, expected whole numbers; convert it, e.g. .astype('int64')")
+    elif len(shape) != 1 or min(shape) < 1:
+        raise UserError(f"{path}: {name} has shape {shape}; give N labels, one per image")
+    if math.prod(shape) * dtype.itemsize != content:
+        raise UserError(f"{path}: {name} claims shape {shape} but holds {content} bytes; write the file again with numpy.savez")
+    fits(f"{path}: {name}", (*shape, dtype.itemsize))
+    if content > LARGE and content > MAX_RATIO * entry.compress_size:
+        raise UserError(
+            f"{path}: {name} unpacks {content // max(1, entry.compress_size)}-fold to {content / 1e9:.1f} GB, as no images do; "
+            "if it is what you want, write it with numpy.savez, which does not compress"
+        )
+
+
+# ---------------------------------------------------------------------------------------------- idx
+def idx(config) -> Source:
+    """A data set in the four IDX files of MNIST, gzipped or not."""
+    files = [_idx_file(Path(config.path), name) for name in IDX_FILES]
+    pin(config, config.path, files)
+    arrays = dict(zip(ARRAYS, (_read_idx(path, 3 if "images" in path.name else 1) for path in files)))
+    arrays = {name: value[:, None] if name[0] == "x" else value.astype(np.int64) for name, value in arrays.items()}
+    return Source(_numbered(config.path, arrays), arrays)
+
+
+def _idx_file(folder, name) -> Path:
+    for path in (folder / name, folder / f"{name}.gz"):
+        if path.is_file():
+            return path
+    raise UserError(
+        f"{folder}: no file {name} or {name}.gz; put the four files of MNIST's form there or mend path in the YAML file"
+    )
+
+
+def _read_idx(path, dimensions) -> np.ndarray:
+    """uint8 array of an IDX file: magic 0 0 8 D, D big-endian sizes, the bytes."""
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+            head = file.read(4 + 4 * dimensions)
+            if head[:4] != bytes((0, 0, 8, dimensions)) or len(head) < 4 + 4 * dimensions:
+                raise UserError(
+                    f"{path}: starts with {head[:4].hex() or 'nothing'}, expected 000008{dimensions:02x}; it is no such IDX file"
+                )
+            shape = struct.unpack(f">{dimensions}I", head[4:])
+            if min(shape) < 1:
+                raise UserError(f"{path}: says its shape is {shape}; give at least one image")
+            fits(path, shape)
+            content = file.read(math.prod(shape) + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path}: cannot be read ({reason(error)}); get it again") from None
+    if len(content) != math.prod(shape):
+        more = "more" if len(content) > math.prod(shape) else len(content)
+        raise UserError(f"{path}: shape {shape} takes {math.prod(shape)} bytes, there are {more}; get it again")
+    return np.frombuffer(content, np.uint8).reshape(shape)

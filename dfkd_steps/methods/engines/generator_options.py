@@ -1,0 +1,17 @@
+"""The config fields of a generator that is trained once and kept."""
+
+from dataclasses import dataclass
+
+from ...models.generator import HEADS
+from ...schemas.fields import opt
+from ...training import views
+
+
+@dataclass
+class GeneratorOptions:
+    """The fields that a method's config needs for a generator that is trained once and kept."""
+
+    latent: int = opt(100, "length of the latent vector", lo=1)
+    width: int = opt(128, "channels of the generator", lo=2)
+    head: str = opt("normal", "end of the generator: sigmoid, or batch-normalised to the data's mean and std", choices=HEADS)
+    view: str = opt("none", "view that the generator's losses look at, drawn anew each step", choices=tuple(views.VIEWS))

@@ -1,0 +1,163 @@
+"""Looking into a network: its classifier, its features, its BatchNorm inputs, its size. Hooks never outlive the call."""
+
+import contextlib
+import threading
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..runtime.errors import UserError
+
+
+@contextlib.contextmanager
+def hooked(modules, hook, before=False):
+    """``hook`` on each forward pass of each module, inside the block only; ``before``: before the pass, not after it.
+
+    Sees the passes of its own thread only: batches are made side by side on one teacher.
+    """
+    owner = threading.get_ident()
+
+    def own(*arguments):
+        if threading.get_ident() == owner:
+            hook(*arguments)
+
+    handles = [module.register_forward_pre_hook(own) if before else module.register_forward_hook(own) for module in modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextlib.contextmanager
+def _probing(net):
+    """The network in eval mode and without gradients, inside the block only: looking changes no BatchNorm statistics."""
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def last_linear(net: nn.Module, image_shape) -> nn.Linear:
+    """The linear layer whose output is the logits; raises UserError where the classifier is none.
+
+    Found by running two random images, since the order of definition does not tell the order of use.
+    """
+    seen = []
+    linear = [module for module in net.modules() if isinstance(module, nn.Linear)]
+    images = torch.rand(2, *image_shape, generator=torch.Generator().manual_seed(0)).to(next(net.parameters()).device)
+    with _probing(net), hooked(linear, lambda module, inputs, output: seen.append((module, output))):
+        logits = net(images)
+    if not seen or (seen[-1][1] is not logits and not torch.equal(seen[-1][1], logits)):
+        raise UserError(
+            f"{type(net).__name__}: its logits do not come from a linear layer, which this method needs; use another teacher"
+        )
+    return seen[-1][0]
+
+
+def feeding(net: nn.Module, image_shape):
+    """The layer whose units enter the classifier: (convolution or linear layer, BatchNorm after it or None, whether they
+    are rectified on the way); None where no layer has as many units as the classifier takes.
+
+    A projection in a shortcut is not taken for it: what enters it entered another layer before.
+    """
+    last, seen, entering = last_linear(net, image_shape), [], []
+    entered, aside = [], []  # what entered a layer, and what left one of a shortcut; with versions, since += keeps the tensor
+    modules = [one for one in net.modules() if isinstance(one, (nn.Linear, nn.Conv2d, nn.modules.batchnorm._BatchNorm))]
+    images = torch.rand(64, *image_shape, generator=torch.Generator().manual_seed(0)).to(next(net.parameters()).device)
+
+    def keep(module, inputs, output):
+        if module is last:
+            entering.append(inputs[0])
+        if entering:
+            return
+        # A block that normalises first (pre-activation) gives to BatchNorm what its projection takes afterwards.
+        earlier = aside + entered if isinstance(module, (nn.Linear, nn.Conv2d)) else aside
+        if any(one is inputs[0] and one._version == version for one, version in earlier):
+            aside.append((output, output._version))
+            return
+        entered.append((inputs[0], inputs[0]._version))
+        if module.weight is not None and len(module.weight) == last.in_features:
+            seen.append(module)
+
+    with _probing(net), hooked(modules, keep):
+        net(images)
+    layers = [module for module in seen if isinstance(module, (nn.Linear, nn.Conv2d))]
+    if not layers:
+        return None
+    norms = [one for one in seen[seen.index(layers[-1]) + 1 :] if one.bias is not None]
+    return layers[-1], norms[-1] if norms else None, bool((entering[0] >= 0).all())
+
+
+@contextlib.contextmanager
+def entering(layer: nn.Module):
+    """Yields a list that holds, after each forward pass, what entered a layer: (N,D) for the last linear one."""
+    seen = []
+
+    def keep(module, inputs, output):
+        seen[:] = [inputs[0]]
+
+    with hooked([layer], keep):
+        yield seen
+
+
+def require_batchnorm(net: nn.Module) -> list[nn.Module]:
+    """The BatchNorm layers that keep running statistics; raises UserError where there is none."""
+    layers = [one for one in net.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm) and one.running_mean is not None]
+    if not layers:
+        raise UserError(f"{type(net).__name__}: has no BatchNorm statistics, which this method needs; use another teacher")
+    return layers
+
+
+@contextlib.contextmanager
+def batchnorm_inputs(net: nn.Module):
+    """Yields a list that holds, after each forward pass of ``net``, (BatchNorm layer, its input) in the order of use.
+
+    Raises UserError where no BatchNorm layer of ``net`` keeps running statistics to compare with.
+    """
+    seen, layers = [], require_batchnorm(net)
+
+    def keep(module, inputs, output):
+        seen.append((module, inputs[0]))
+
+    with hooked([net], lambda *_: seen.clear(), before=True), hooked(layers, keep):
+        yield seen
+
+
+@contextlib.contextmanager
+def feature_maps(net: nn.Module):
+    """Yields a dict that holds, after each forward pass of ``net``, the last feature maps (N,C,H,W) of each size (H,W): what
+    left the last block (a module that has parts), or, where no block gave maps of that size, the last layer."""
+    seen, blocks = {}, {}
+
+    def clear(*_):
+        seen.clear()
+        blocks.clear()
+
+    def keep(module, inputs, output):
+        if not isinstance(output, torch.Tensor) or output.ndim != 4 or output.shape[2:].numel() == 1:
+            return
+        size, block = tuple(output.shape[2:]), next(module.children(), None) is not None
+        if block or not blocks.get(size):
+            seen[size], blocks[size] = output, block
+
+    with hooked([net], clear, before=True), hooked(net.modules(), keep):
+        yield seen
+
+
+def parameters(net: nn.Module) -> int:
+    """Number of trainable numbers."""
+    return sum(parameter.numel() for parameter in net.parameters())
+
+
+def macs(net: nn.Module, image_shape) -> int:
+    """Multiply-accumulates of convolutions and matrix products for one image (C,H,W)."""
+    image = torch.zeros(1, *image_shape, device=next(net.parameters()).device)
+    with _probing(net), FlopCounterMode(display=False) as counter:
+        net(image)
+    return counter.get_total_flops() // 2

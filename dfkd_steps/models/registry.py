@@ -1,0 +1,47 @@
+"""The architectures: an explicit table of name -> module and the arguments of its ``build``.
+
+Each module has ``build(num_classes: int, image_shape: tuple[int, int, int], **arguments) -> nn.Module`` that maps
+normalised images (N,C,H,W) to logits (N,num_classes), and raises UserError for a shape it cannot take.
+"""
+
+import json
+
+REGISTRY = {
+    "lenet5": ("lenet", {"width": 1.0}),
+    "lenet5-half": ("lenet", {"width": 0.5}),
+    "lenet5-conv": ("lenet", {"width": 1.0, "form": "conv"}),
+    "lenet5-conv-half": ("lenet", {"width": 0.5, "form": "conv"}),
+    "alexnet": ("alexnet", {"width": 1.0}),
+    "alexnet-half": ("alexnet", {"width": 0.5}),
+    "vgg11": ("vgg", {"depth": 11}),
+    "vgg19": ("vgg", {"depth": 19}),
+    "resnet8": ("resnet_cifar", {"depth": 8, "option": "A"}),
+    "resnet20": ("resnet_cifar", {"depth": 20, "option": "A"}),
+    "resnet32": ("resnet_cifar", {"depth": 32, "option": "A"}),
+    "resnet56": ("resnet_cifar", {"depth": 56, "option": "A"}),
+    "resnet8-b": ("resnet_cifar", {"depth": 8, "option": "B"}),
+    "resnet20-b": ("resnet_cifar", {"depth": 20, "option": "B"}),
+    "resnet32-b": ("resnet_cifar", {"depth": 32, "option": "B"}),
+    "resnet56-b": ("resnet_cifar", {"depth": 56, "option": "B"}),
+    "resnet18": ("resnet_wide", {"depth": 18}),
+    "resnet34": ("resnet_wide", {"depth": 34}),
+    "wrn16-1": ("wrn", {"depth": 16, "widen": 1}),
+    "wrn16-2": ("wrn", {"depth": 16, "widen": 2}),
+    "wrn40-1": ("wrn", {"depth": 40, "widen": 1}),
+    "wrn40-2": ("wrn", {"depth": 40, "widen": 2}),
+}
+
+
+def names() -> list[str]:
+    """All architectures, sorted."""
+    return sorted(REGISTRY)
+
+
+def module_of(arch: str) -> str:
+    """The module (below dfkd_steps) that builds ``arch``."""
+    return f"models.{REGISTRY[arch][0]}"
+
+
+def code_of(arch: str) -> tuple[str, str]:
+    """The module that builds ``arch``, and the arguments that it is called with, as text."""
+    return module_of(arch), json.dumps(REGISTRY[arch], sort_keys=True)

@@ -1,0 +1,156 @@
+"""Does every artefact belong to its path, to params/ and to the code as they are now?
+
+    dfkd audit [PATH...]     folders, or artefacts together with all they are made from (default: results)
+
+Each artefact carries the key it was made under: config, code and the keys of its inputs. Neither driver's bookkeeping
+is asked, so this also sees what they cannot: a value changed there and back between the drivers, files of another
+checkout, files copied by hand. One line for each that is stale, damaged or foreign, and exit code 1.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import os
+import re
+import sys
+from pathlib import Path
+
+from ..runtime.errors import UserError, print_errors
+from ..storage import atomic
+from . import graph, keys
+
+HISTORY = "history.csv"
+REPORT_KEY = re.compile('<meta name="dfkd-key" content="([0-9a-f]+)"')
+NETWORKS = ("teacher", "distill")
+OUTPUTS = {step.output for step in graph.STEPS.values()}
+
+
+def outputs(path) -> list[Path]:
+    """The files that appear with the artefact at ``path``: itself, and a network's history."""
+    path = Path(path)
+    return [path, path.with_name(HISTORY)] if graph.step_of(path) in NETWORKS else [path]
+
+
+def fault(path) -> str | None:
+    """Why an existing artefact is not current, or None where it is."""
+    try:
+        expected = keys.expected_key(str(path))
+        if graph.step_of(path) not in NETWORKS:
+            return None if atomic.key_of(path) == expected else "was made under another config, code or input; make it again"
+        from ..storage import network_file  # imports torch, which takes seconds: not where there is nothing to read
+
+        content = network_file.read_metadata(path)
+    except UserError as error:
+        return str(error).splitlines()[0].removeprefix(f"{path}: ")
+    if content.get("key") != expected:
+        return "was made under another config, code or input; make it again"
+    history = outputs(path)[1]
+    if not history.is_file():
+        return f"its {HISTORY} is missing; make it again"
+    if hashlib.sha256(history.read_bytes()).hexdigest() != content.get("history_sha256"):
+        return f"its {HISTORY} was changed or belongs to another network; make it again"
+    return None
+
+
+def lineage(paths) -> list[str]:
+    """The artefacts at ``paths`` and all they are made from, each after its inputs."""
+    found = {}
+
+    def visit(path):
+        if path not in found:
+            for one in graph.inputs_of(path):
+                visit(str(one))
+            found[path] = None
+
+    for path in paths:
+        visit(str(path))
+    return list(found)
+
+
+def walk(folder):
+    """Every artefact in a folder, sorted by path; other files, and what is kept hidden beside artefacts, are passed by."""
+    for here, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(OUTPUTS.intersection(names)):
+            try:
+                graph.step_of(os.path.join(here, name))
+            except UserError:
+                continue
+            yield os.path.join(here, name)
+
+
+def stale(paths) -> dict[str, str]:
+    """Path and fault of each artefact of ``paths`` that exists and is not current."""
+    found = {str(path): fault(path) for path in paths if os.path.exists(path)}
+    return {path: why for path, why in found.items() if why}
+
+
+def report_fault(page, metrics) -> str | None:
+    """Why an existing report is not the one over these metrics, or None where it is."""
+    found = REPORT_KEY.search(Path(page).read_text(errors="replace"))
+    if not found:
+        return "carries no key, so it was not made by this program; make it again"
+    expected = keys.report_key({path: keys.expected_key(path) for path in metrics})
+    return None if found[1] == expected else "was made from other metrics or other code; make it again"
+
+
+def handover(folder, report, metrics) -> dict[str, str]:
+    """What Snakemake is to make again in a folder, and of a report: path and fault, by the files' own keys.
+
+    Those that are current get a modification time not before that of their inputs: a driver, a copy or a download
+    makes files in any order, and to Snakemake an input newer than its output means: make it again. ``report`` are the
+    files of the report over ``metrics``, its page first.
+    """
+    order = list(graph.STEPS)
+    paths = sorted(walk(folder), key=lambda path: order.index(graph.step_of(path)))
+    faults = stale(paths)
+    for path in paths:
+        if path not in faults:
+            not_before(outputs(path), graph.inputs_of(path))
+    if os.path.exists(report[0]):
+        if why := report_fault(report[0], metrics):
+            faults[report[0]] = why
+        else:
+            not_before(report, metrics)
+    return faults
+
+
+def not_before(made, inputs):
+    """Raise the modification time of the files ``made`` to that of the newest input."""
+    newest = max((os.stat(path).st_mtime_ns for path in inputs if os.path.exists(path)), default=0)
+    for path in made:
+        if os.path.exists(path) and os.stat(path).st_mtime_ns < newest:
+            with contextlib.suppress(PermissionError):  # another's file: Snakemake makes it again, slow but right
+                os.utime(path, ns=(newest, newest))
+
+
+def main(argv=None) -> int:
+    """The command; returns the exit code: 0 = all current, 1 = some are not, 2 = bad arguments."""
+    parser = argparse.ArgumentParser(prog="dfkd audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.fromfile_prefix_chars = "@"  # @FILE stands for the paths in it, one a line
+    parser.add_argument("paths", metavar="PATH", nargs="*", default=["results"], help="folders or artefacts (default: results)")
+    try:
+        found = _artefacts(parser.parse_args(argv).paths)
+    except UserError as error:
+        return print_errors(error)
+    faults = stale(found)
+    for path, why in faults.items():
+        print(f"{path}: {why}")
+    print(f"{len(found) - len(faults)} artefacts are current, {len(faults)} are not", file=sys.stderr)
+    return 1 if faults else 0
+
+
+def _artefacts(paths) -> list[str]:
+    found = {}
+    for path in paths:
+        if os.path.isdir(path):
+            found.update(dict.fromkeys(walk(path)))
+        elif os.path.exists(path):
+            found.update(dict.fromkeys(one for one in lineage([path]) if os.path.exists(one)))
+        else:
+            raise UserError(f"{path}: no such file or folder; give results or what lies in it")
+    return list(found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

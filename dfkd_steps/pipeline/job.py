@@ -1,0 +1,93 @@
+"""One call of a step: its command line, its config, its key; and the one place where a step's errors become a line."""
+
+import argparse
+import dataclasses
+import platform
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from ..runtime.errors import UserError, os_error_text, print_errors
+from ..storage import hdf5
+from ..storage.atomic import key_of
+from . import graph, keys, params, spec
+
+LIBRARIES = ("torch", "torchvision", "numpy", "h5py", "safetensors")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What one call of a step is to do: the file to make, its inputs, its own typed config, its key."""
+
+    step: str
+    out: Path
+    inputs: list[Path]
+    config: object
+    key: str
+    input_keys: dict[str, str]
+
+    def provenance(self, device) -> dict:
+        """What made the artefact; no dates, host names, durations or absolute paths, so that bytes repeat."""
+        from ..runtime.device import device_name  # imports torch, which takes seconds: not where keys are asked for
+
+        return {
+            "step": self.step,
+            "config": dataclasses.asdict(self.config) if self.config is not None else {},
+            "inputs": self.input_keys,
+            "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
+            "device": device_name(device),
+        }
+
+
+def parse_job(step: str, argv=None) -> Job:
+    """The job of a command line ``python -m dfkd_steps.<step> OUT IN...``; checks paths, config and inputs."""
+    made_by = sys.modules.get(f"dfkd_steps.{step}") or sys.modules["__main__"]
+    template = graph.STEPS[step].template
+    parser = argparse.ArgumentParser(prog=f"python -m dfkd_steps.{step}", description=(made_by.__doc__ or "").strip(),
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
+    # @FILE stands for the arguments in it, one a line: so dvc.yaml gives inputs that only some transfer sets have.
+    parser.fromfile_prefix_chars = "@"
+    parser.add_argument("out", metavar="OUT", help=f"the file to make: {template}")
+    parser.add_argument("inputs", metavar="IN", nargs="*", help="the artefacts it is made from, in the order of the rule")
+    arguments = parser.parse_args(argv)
+    out, given = Path(arguments.out), [Path(one) for one in arguments.inputs]
+    if graph.step_of(out) != step:
+        raise UserError(f"{spec.shown(out)}: is made by the step {graph.step_of(out)}, not {step}; give a path like {template}")
+    specs = spec.of_path(out)
+    for name, text in specs.items():
+        spec.parse(name, text)
+    needed = graph.inputs_of(out)
+    if given != needed:
+        wanted = " ".join(map(str, needed)) or "no inputs"
+        raise UserError(f"{out}: inputs are {' '.join(map(spec.shown, given)) or 'none'}; give {wanted}")
+    group = graph.STEPS[step].group
+    typed = params.load(group, specs[group]) if group else None
+    for one in needed:
+        if one.suffix == ".h5":  # a network's own checksum is compared where its weights are read
+            hdf5.check(one)
+    input_keys = {"/".join(one.parts[len(spec.root_of(one).parts) :]): key_of(one) for one in needed}
+    return Job(step, out, needed, typed, keys.make_key(step, specs, input_keys.values()), input_keys)
+
+
+def run_step(step: str, run):
+    """Entry of a step: ``run(job)`` inside; bad input is one line and exit code 2."""
+    run_guarded(step, lambda: run(parse_job(step)))
+
+
+def run_guarded(name: str, work):
+    """Call ``work()`` in a process that is set up for computing; bad input is one line and exit code 2."""
+    from ..runtime.device import setup_process
+
+    try:
+        setup_process()
+        work()
+    except UserError as error:
+        sys.exit(print_errors(error))
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not (why := os_error_text(error)):
+            raise
+        where = getattr(error, "filename", None) or (sys.argv[1] if len(sys.argv) > 1 else name)
+        sys.exit(print_errors(f"{where}: {why}; make room or mend the permissions, then run again"))

@@ -1,0 +1,264 @@
+"""A spec's resolved config: the dataclass of its kind, overridden by its YAML file, overridden by the spec.
+
+Dataclasses are closed (an unknown key is an error), typed and ranged. Each group but ``student`` has a key that says
+of which kind it is; the kind names the dataclass. A method's dataclass stands in the method's own file.
+"""
+
+import dataclasses
+import difflib
+import functools
+import json
+import re
+import typing
+from pathlib import Path
+
+import yaml
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ..methods import registry as method_registry
+from ..runtime.errors import UserError
+from ..schemas import fields, groups
+from . import spec
+
+PARAMS = Path("params")
+MAX_FILE_BYTES, MAX_DEPTH = 1 << 16, 8
+KIND_KEY = {"dataset": "source", "teacher": "kind", "transfer": "method", "balance": "mode"}
+
+
+def kinds(group: str) -> list[str]:
+    """The known kinds of a group, sorted."""
+    return sorted(method_registry.REGISTRY) if group == "transfer" else sorted(groups.KINDS[group])
+
+
+def schema(group: str, kind: str | None = None) -> type:
+    """The dataclass of a group's kind."""
+    if group == "transfer":
+        return method_registry.load(kind).Config
+    return groups.KINDS[group][kind or ""]
+
+
+def load(group: str, text: str, params: Path = PARAMS):
+    """The typed config of a spec; raises UserError that lists every bad key with its place, value and remedy."""
+    return _load(group, str(spec.parse(group, text)), str(params))
+
+
+def canonical(group: str, text: str, params: Path = PARAMS) -> str:
+    """The resolved config as one line of JSON: equal if and only if the experiment is equal."""
+    return _canonical(group, str(spec.parse(group, text)), str(params))
+
+
+def kind_of(group: str, name: str, params: Path = PARAMS) -> str:
+    """The kind that a YAML file names, for lists; '' where it names none. Does not check the file's other keys."""
+    return str(_read(group, name, str(params))[1].get(KIND_KEY.get(group), ""))
+
+
+def names(group: str, params: Path = PARAMS) -> list[str]:
+    """The YAML files of a group, without their ending; sorted."""
+    return sorted(path.stem for path in (params / group).glob("*.yaml"))
+
+
+def origins(group: str, text: str, params: Path = PARAMS) -> dict[str, str]:
+    """Where each value of ``load`` comes from: 'default', 'YAML' or 'spec'."""
+    parsed = spec.parse(group, text)
+    _, content = _read(group, parsed.name, str(params))
+    keys = dict.fromkeys((item.name for item in dataclasses.fields(load(group, text, params))), "default")
+    return keys | dict.fromkeys(content, "YAML") | dict.fromkeys(dict(parsed.overrides), "spec")
+
+
+@functools.cache
+def _canonical(group, text, params):
+    return json.dumps(dataclasses.asdict(_load(group, text, params)), sort_keys=True)
+
+
+@functools.cache
+def _read(group, name, params):
+    path = Path(params) / group / f"{name}.yaml"
+    if not path.is_file():
+        raise UserError(f"{group}: no file {path}; {_suggest(name, names(group, Path(params)))}")
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(MAX_FILE_BYTES + 1)
+        if len(raw) > MAX_FILE_BYTES:
+            raise UserError(f"{path}: is larger than {MAX_FILE_BYTES} bytes, so it is no config; write lines like 'key: value'")
+        faults, content = _parse(raw.decode("utf-8-sig"))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; mend its permissions") from None
+    except UserError:
+        raise
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: is not readable YAML: {_one_line(error)}; mend the file") from None
+    if faults:
+        raise UserError("\n".join(f"{path}: {fault}" for fault in faults))
+    return path, content
+
+
+def _parse(text):
+    """Faults and content of a YAML text. Plain values only: what looks like one value and is read as another is a fault."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:  # PyYAML takes minutes for a few thousand brackets
+            return [f"line {event.start_mark.line + 1}: is nested too deep; a value is a number, a word or a list of them"], {}
+        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) or getattr(event, "tag", None):
+            return [f"line {event.start_mark.line + 1}: holds an anchor, alias or tag (&, * or !); write the value out"], {}
+    root, faults = yaml.compose(text, yaml.SafeLoader), []
+    if not isinstance(root, yaml.MappingNode):
+        return ["holds no mapping of names to values; write lines like 'key: value'"], {}
+    keys = [node.value for node, _ in root.value]
+    for number, (node, value) in enumerate(root.value):
+        line = f"line {node.start_mark.line + 1}"
+        if node.tag != "tag:yaml.org,2002:str":
+            key = _shown(node.value) if isinstance(node, yaml.ScalarNode) else "that is a list"
+            faults.append(f"{line}: the key {key} is no name; write lines like 'key: value'")
+        elif node.value in keys[:number]:
+            faults.append(f"{line}: {_name(node.value)} is given twice; give it once")
+        for one in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+            if isinstance(one, yaml.ScalarNode) and (fault := _misread(one)):
+                faults.append(f"{line}: {_name(node.value)}: {_shown(one.value)} {fault}")
+    return faults, {} if faults else yaml.safe_load(text)
+
+
+def _misread(node) -> str | None:
+    """Why a scalar would not be read as a person reads it, with the remedy."""
+    kind = node.tag.removeprefix("tag:yaml.org,2002:")
+    if (kind == "int" and not re.fullmatch(r"[-+]?(0|[1-9][0-9_]*)", node.value)) or (kind == "float" and ":" in node.value):
+        return "would be read as octal, hexadecimal or base 60; write a plain decimal number"
+    if kind == "bool" and node.value not in ("true", "false"):
+        return "would be read as a truth value; write true or false, or put text in quotes"
+    return "is an interpolation; write the value itself" if kind == "str" and "${" in node.value else None
+
+
+@functools.cache
+def _load(group, text, params):
+    parsed = spec.parse(group, text)
+    path, content = _read(group, parsed.name, params)
+    cls = _class(group, path, content, dict(parsed.overrides))
+    known = {item.name: item for item in dataclasses.fields(cls)}
+    config, faults = OmegaConf.structured(cls), []
+    for key, value in content.items():
+        _set(config, known, key, value, str(path), faults)
+    for key, value in parsed.overrides:
+        where = f"{group} {text!r}"
+        before = len(faults)
+        if key in known and OmegaConf.is_list(config[key]):
+            faults.append(f"{where}: {key} is a list, which a spec cannot spell; set it in a file params/{group}/NAME.yaml")
+        else:
+            _set(config, known, key, _typed(known.get(key), value), where, faults)
+        if len(faults) == before and (right := spelling(config[key])) != value:
+            faults.append(f"{where}: write {key}={right}, not {key}={value} (one spelling for one experiment)")
+    for key in known:
+        if OmegaConf.is_missing(config, key) and not any(f": {key}: " in fault for fault in faults):
+            faults.append(f"{path}: {key} is missing ({known[key].metadata['doc']}); add a line '{key}: ...'")
+    if faults:
+        raise UserError("\n".join(faults))
+    made = OmegaConf.to_object(config)
+    check = getattr(made, "check", None)
+    if problem := check() if check else None:
+        raise UserError(f"{group} {text!r}: {problem}")
+    for source in reads(made):
+        try:
+            _load("dataset", source, params)
+        except UserError as error:
+            raise UserError("\n".join(f"{group} {text!r}: {line}" for line in str(error).splitlines())) from None
+    return made
+
+
+def _class(group, path, content, overrides):
+    key = KIND_KEY.get(group)
+    if key is None:
+        return schema(group)
+    if key in overrides:
+        raise UserError(f"{group}: {key} cannot be overridden in a spec; write a params/{group}/NAME.yaml with its own {key}")
+    if key not in content:
+        raise UserError(f"{path}: {key} is missing; add a line '{key}: ...', one of {', '.join(kinds(group))}")
+    if content[key] not in kinds(group):
+        raise UserError(f"{path}: {key}: {_shown(content[key])} is unknown; {_suggest(str(content[key]), kinds(group))}")
+    return schema(group, content[key])
+
+
+def _typed(item, text):
+    """The text of an override as YAML would give it: a bool where the field is one."""
+    return {"true": True, "false": False}.get(text, text) if item is not None and item.type is bool else text
+
+
+def _set(config, known, key, value, where, faults):
+    if key not in known:
+        faults.append(f"{where}: {_name(key)}: unknown key; {_suggest(key, sorted(known))}")
+        return
+    try:
+        if not _acceptable(known[key].type, value):
+            raise ValueError
+        OmegaConf.update(config, key, value)
+        problem = fields.fault(known[key], OmegaConf.to_container(config)[key])
+    except (OmegaConfBaseException, ValueError, TypeError, OverflowError):
+        faults.append(f"{where}: {key}: {_shown(value)} is no {_named(known[key].type)}; {_wanted(known[key], value)}")
+        return
+    if problem:
+        faults.append(f"{where}: {key}: {_shown(value)} {problem}; {_wanted(known[key], value)}")
+
+
+def _acceptable(kind, value) -> bool:
+    """May OmegaConf try to convert the value? It would take 1 for true, 12 for '12', and '???' for 'missing'."""
+    if typing.get_origin(kind) is list:
+        return isinstance(value, list) and all(_acceptable(typing.get_args(kind)[0], one) for one in value)
+    if kind in (bool, str):
+        return isinstance(value, kind) and value != MISSING
+    # A number as text: from a spec, and from YAML where it is 1e-3, which YAML 1.1 takes for text.
+    return isinstance(value, (int, float)) or (isinstance(value, str) and re.fullmatch(r"[-+0-9.eEainfINF]+", value) is not None)
+
+
+def _named(kind) -> str:
+    names = {int: "whole number", float: "number", bool: "truth value", str: "text"}
+    return f"list of {names[typing.get_args(kind)[0]]}s" if typing.get_origin(kind) is list else names[kind]
+
+
+def _wanted(item, value):
+    if choices := fields.choices(item):
+        return _suggest(str(value), [str(one) or "''" for one in choices])
+    if typing.get_origin(item.type) is list:
+        wanted = f"give a {_named(item.type)}, like [1.0, 0.5]"
+    else:
+        names = {int: "give a whole number", float: "give a number", bool: "give true or false", str: "put it in quotes"}
+        wanted = names[item.type]
+    limits = fields.span(item)
+    return wanted + (f" ({limits})" if limits else "")
+
+
+def _shown(value) -> str:
+    """A value or key as it may stand in a message: one line, not too long."""
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _name(key) -> str:
+    return key if re.fullmatch(r"[\w.-]{1,60}", key) else _shown(key)
+
+
+def spelling(value) -> str:
+    """The one canonical spelling of a value in a spec: 20 not 20.0, 0.1 not .1, 1e-5 not 0.00001, true not True."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        value = value or 0.0  # not -0.0
+        mantissa, _, exponent = repr(value).partition("e")
+        mantissa = mantissa.removesuffix(".0")
+        return mantissa if not exponent else f"{mantissa}e{int(exponent)}"
+    return str(value)
+
+
+def _suggest(name, have):
+    if not have:
+        return "there is none yet"
+    close = difflib.get_close_matches(name[:100], have, n=1)
+    return (f"did you mean {close[0]}? " if close else "") + f"known: {', '.join(have)}"
+
+
+def _one_line(error):
+    return " ".join(str(error).replace('in "<unicode string>", ', "").split())[:200]
+
+
+def reads(config) -> list[str]:
+    """The specs of data sets that a transfer config reads (arbitrary transfer sets only; empty when data-free)."""
+    named = [getattr(config, item.name) for item in dataclasses.fields(config) if item.metadata.get("reads") == "dataset"]
+    return [name for name in named if name]

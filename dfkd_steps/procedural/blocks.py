@@ -1,0 +1,39 @@
+"""Rounded blocks, the parts of which objects and scenes are assembled."""
+
+import math
+
+import torch
+
+BLOCKS = 5  # rounded blocks of an object at most
+
+
+def draw_blocks(draw, new_colour, count):
+    """What the blocks of objects are: middle and half sides (N,2), angle (N,1,1), how square (N,1,1), colour (N,C,1,1), whether
+    it is there and whether it is cut out (N,1,1). Each has its middle somewhere in the one before."""
+    made, middle, sides, colour = [], 0.6 * (draw(2) - 0.5), 0.25 + 0.6 * draw(2), new_colour()
+    for place in range(BLOCKS):
+        angle = torch.where(draw(1, 1) < 0.4, 0.0, (draw(1, 1) - 0.5) * math.pi)
+        cut = (draw(1, 1) < 0.2) & (place > 0)
+        made.append((middle, sides, angle, 2 * 4 ** draw(1, 1), colour, place < count, cut))
+        middle = (middle + 2 * (draw(2) - 0.5) * sides).clamp(-0.9, 0.9)
+        sides = 0.08 + 0.6 * draw(2) ** 1.5
+        colour = torch.where(draw(1, 1, 1) < 0.5, new_colour(), colour)
+    return made
+
+
+def assemble(blocks, rows, columns, mirrored, softness):
+    """Colours (N,C,H,W) and cover (N,H,W) of objects at vertical and horizontal places, from -1 to 1 and beyond."""
+    fold = lambda places: torch.where(mirrored, places.abs(), places)  # noqa: E731
+    colours, cover = torch.zeros(()), torch.zeros(1, 1, 1)
+    for middle, sides, angle, power, colour, there, cut in blocks:
+        down, right = rows - middle[:, :1, None], fold(columns) - fold(middle[:, 1:, None])
+        along = (down * angle.cos() + right * angle.sin()) / sides[:, :1, None]
+        across = (right * angle.cos() - down * angle.sin()) / sides[:, 1:, None]
+        # A superellipse, from a disc to nearly a rectangle.
+        distance = (along.abs() ** power + across.abs() ** power) ** (1 / power)
+        inside = ((1 - distance) * sides.amin(1)[:, None, None] / softness + 0.5).clamp(0, 1) * there
+        left = cover * (1 - inside)
+        cut = cut & (left.amax((1, 2), keepdim=True) > 0.5)  # never all that there is
+        colours = colours + (inside * ~cut)[:, None] * (colour - colours)
+        cover = torch.where(cut, left, torch.maximum(cover, inside))
+    return colours, cover

@@ -1,0 +1,164 @@
+"""What is in an artefact, and what is wrong with it: for `dfkd inspect` and `dfkd verify`."""
+
+import json
+import math
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ..runtime.errors import UserError
+from ..storage import atomic, dataset_file, network_file
+from ..storage.image_format import to_unit
+from ..storage.transfer_set import TransferSet
+from ..storage.verify import ROWS, kind_of, labels_of, readable
+
+GRID_CLASSES, GRID_SAMPLES, CELL = 20, 10, 64
+
+
+def summary(path) -> list[str]:
+    """What an artefact holds and how it was made, as lines for a person."""
+    kind = kind_of(path)
+    read = {"transfer_set": _transfer_set, "dataset": _dataset, "network": _network, "metrics": _metrics}[kind]
+    with readable(path):
+        told, provenance = read(path)
+    lines = [*_pairs({"file": str(path), "kind": kind, "key": atomic.key_of(path)}), *told]
+    for one in provenance if isinstance(provenance, list) else [provenance]:
+        lines += ["", "provenance", *_pairs(one, 2)]
+    return lines
+
+
+def _pairs(mapping, indent=0):
+    """``name  value`` lines, aligned; mappings inside go on in lines of their own."""
+    flat = {}
+    for name, value in mapping.items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{inner}": one for inner, one in value.items()}
+        else:
+            flat[name] = value
+    width = max(map(len, flat), default=0)
+    for name, value in flat.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        yield f"{' ' * indent}{name:<{width}}  {text if len(text) <= 200 else text[:197] + '...'}"
+
+
+def _softmax(logits):
+    shifted = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
+    return shifted / shifted.sum(1, keepdims=True)
+
+
+def _entropy(probabilities):
+    """Entropy (N) in nats of rows of probabilities (N,K)."""
+    probabilities = probabilities.astype(np.float64)
+    return -(probabilities * np.log(np.maximum(probabilities, 1e-300))).sum(1)  # 0 log 0 = 0
+
+
+def _transfer_set(path):
+    with TransferSet(path) as transfer:
+        layout, about, number = transfer.layout, transfer.about, max(1, len(transfer))
+        counts, confidence = np.zeros(layout.num_classes, np.int64), np.zeros(layout.num_classes)
+        sums = {"entropy": 0.0, "confidence": 0.0, "target entropy": 0.0}
+        for _, part in transfer.chunks("logits", *(["targets"] if layout.targets else []), rows=ROWS):
+            probabilities = _softmax(part["logits"])
+            highest, labels = probabilities.max(1), part["logits"].argmax(1)
+            counts += np.bincount(labels, minlength=len(counts))
+            confidence += np.bincount(labels, highest, minlength=len(counts))
+            sums["entropy"] += _entropy(probabilities).sum()
+            sums["confidence"] += highest.sum()
+            if layout.targets:
+                sums["target entropy"] += _entropy(part["targets"]).sum()
+        names = about.pop("classes", None) or [str(label) for label in range(len(counts))]
+        told = {"samples": len(transfer), "image": "x".join(map(str, layout.image_shape)), "stored as": layout.image_type,
+                "fields": ", ".join(name for name, _, _ in layout.fields()),
+                "teacher": f"mean confidence {sums['confidence'] / number:.3f}, "
+                           f"mean entropy {sums['entropy'] / number:.3f} of {math.log(len(counts)):.3f} nats"}  # fmt: skip
+        if layout.targets:
+            told["targets"] = f"mean entropy {sums['target entropy'] / number:.3f} nats"
+        lines = [*_pairs(told), "", "about", *_pairs(about, 2), "", "class: samples, share, the teacher's mean confidence"]
+        width = max(len(str(name)) for name in names)
+        for name, count, total in zip(names, counts, confidence):
+            mean = f"{total / count:.3f}" if count else "-"
+            bar = "#" * round(40 * count / counts.max())
+            lines.append(f"  {name!s:<{width}}  {count:>8}  {count / number:>6.1%}  {mean:>5}  {bar}")
+        return lines, transfer.provenance
+
+
+def _dataset(path):
+    opened = dataset_file.open_dataset(path)
+    counts = {split: _histogram(labels_of(path, split), len(opened.classes)) for split in ("train", "test")}
+    told = {"train": opened.sizes["train"], "test": opened.sizes["test"], "image": "x".join(map(str, opened.image_shape)),
+            "mean": [round(value, 4) for value in opened.mean], "std": [round(value, 4) for value in opened.std]}  # fmt: skip
+    width = max(map(len, opened.classes))
+    lines = [*_pairs(told), "", "class: train, test"]
+    lines += [f"  {name:<{width}}  {n:>7}  {m:>7}" for name, n, m in zip(opened.classes, counts["train"], counts["test"])]
+    with h5py.File(path, "r") as file:
+        return lines, json.loads(file.attrs["provenance"])
+
+
+def _histogram(labels, number):
+    # Not bincount alone, which takes as much memory as a damaged label is large.
+    return np.bincount(labels[(labels >= 0) & (labels < number)], minlength=number).tolist()
+
+
+def _network(path):
+    content = network_file.read_metadata(path)
+    network = network_file.load(path)
+    parameters = sum(value.numel() for value in network.net.parameters())
+    others = {name: value for name, value in content.items() if name not in ("kind", "key", "description", "provenance")}
+    return [*_pairs({"parameters": f"{parameters:,}", **content["description"], **others})], content.get("provenance", {})
+
+
+def _metrics(path):
+    content = json.loads(Path(path).read_text("utf-8"))
+    matrix = content.pop("confusion_matrix", [])
+    provenance = content.pop("provenance", {})
+    content.pop("key")
+    lines = list(_pairs(content))
+    if matrix:
+        width = max(len(str(number)) for row in matrix for number in row) + 1
+        lines += ["", "confusion matrix (rows: true class)"]
+        lines += ["  " + "".join(f"{number:>{width}}" for number in row) for row in matrix]
+    return lines, provenance
+
+
+def samples(path) -> dict[str, np.ndarray]:
+    """A few images (n,C,H,W) in [0,1] of each of the first classes, with the class's name and size."""
+    kind = kind_of(path)
+    with readable(path):
+        if kind == "transfer_set":
+            with TransferSet(path) as transfer:
+                labels = transfer.read("labels")
+                names = transfer.about.get("classes") or range(transfer.layout.num_classes)
+                return _few(labels, names, lambda rows: to_unit(transfer.read("images", rows)))
+        if kind == "dataset":
+            opened = dataset_file.open_dataset(path)
+            return _few(labels_of(path, "train"), opened.classes, lambda rows: to_unit(opened.read("train", rows)[0]))
+    raise UserError(f"{path}: holds no images; --png takes a transfer_set.h5 or dataset.h5")
+
+
+def _few(labels, names, read):
+    found = {}
+    for label, name in list(enumerate(names))[:GRID_CLASSES]:
+        rows = np.flatnonzero(labels == label)
+        found[f"{name} ({len(rows)})"] = read(rows[:GRID_SAMPLES]) if len(rows) else np.zeros((0, 1, 1, 1), np.float32)
+    return found
+
+
+def write_grid(path, out):
+    """A PNG with a row of samples for each class."""
+    from PIL import Image, ImageDraw
+
+    few = samples(path)
+    margin = 8 + 7 * max(map(len, few))
+    sheet = Image.new("RGB", (margin + GRID_SAMPLES * (CELL + 2), len(few) * (CELL + 2)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for row, (name, images) in enumerate(few.items()):
+        draw.text((4, row * (CELL + 2) + CELL // 2 - 6), name, fill="black")
+        for column, image in enumerate(images):
+            pixels = np.rint(image * 255).astype(np.uint8)
+            shown = np.repeat(pixels[:1], 3, 0) if len(pixels) != 3 else pixels
+            height, width = shown.shape[1:]
+            size = tuple(max(1, round(CELL * side / max(height, width))) for side in (width, height))
+            resized = Image.fromarray(np.ascontiguousarray(shown.transpose(1, 2, 0))).resize(size, Image.Resampling.NEAREST)
+            sheet.paste(resized, (margin + column * (CELL + 2), row * (CELL + 2)))
+    sheet.save(out, "PNG")

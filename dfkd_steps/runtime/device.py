@@ -1,0 +1,81 @@
+"""Device, threads, determinism, seeds: what a process is set to before it computes."""
+
+import contextlib
+import ctypes
+import os
+
+import torch
+
+from . import gpu
+from .errors import UserError
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+
+
+def setup_process():
+    """Fix what bytes depend on: number of threads (DFKD_THREADS, default 1), deterministic algorithms, one free GPU."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    gpu.claim()
+    torch.set_num_threads(thread_count())
+    # use_deterministic_algorithms(True, warn_only=True), without its import of the compiler, five seconds of each step.
+    torch.set_deterministic_debug_mode("warn")
+    torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, and nothing here reads such memory
+    torch.backends.cudnn.benchmark = False
+    keep_memory()
+
+
+def keep_memory():
+    """Memory that a tensor leaves stays with the process, where the C library can be told so (glibc).
+
+    Else each feature map of a CPU is handed back to the system and asked for again in every step, and its pages are cleared
+    again: a tenth to a quarter of the time of a teacher's pass.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(M_MMAP_THRESHOLD, 2**25)  # the most that older releases take
+
+
+def thread_count() -> int:
+    """CPU threads a step uses. A fixed number, not the machine's, because sums in another order give other bytes."""
+    given = os.environ.get("DFKD_THREADS") or "1"
+    if not given.isdecimal() or int(given) < 1:
+        raise UserError(f"DFKD_THREADS: {given!r} is no number of threads; set a whole number above 0, or unset it")
+    return int(given)
+
+
+def select_device() -> torch.device:
+    """The GPU if there is one, else the CPU; DFKD_DEVICE overrides. Processes of torchrun take one each of those they see."""
+    given = os.environ.get("DFKD_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+    if given == "cuda" and (place := os.environ.get("LOCAL_RANK")):
+        given = f"cuda:{int(place) % torch.cuda.device_count()}"
+    with contextlib.suppress(RuntimeError, AssertionError):
+        found = torch.empty(0, device=given).device
+        if found.type in ("cpu", "cuda"):  # the kinds that the steps are written for
+            return found
+    raise UserError(f"DFKD_DEVICE: {given!r} is no device of this machine that steps run on; set cpu or cuda, or unset it")
+
+
+def compiled(net):
+    """The network, its calls compiled by ``torch.compile`` where DFKD_COMPILE is 1: in place, so that weights and names stay.
+
+    For networks whose calls fill a loop, not for one whose layers are listened to. A minute of start for faster steps on a GPU;
+    nothing is gained on a CPU (docs/scaling.md). Rounding, and so bytes, differ from those without.
+    """
+    given = os.environ.get("DFKD_COMPILE") or "0"
+    if given not in ("0", "1"):
+        raise UserError(f"DFKD_COMPILE: {given!r} is no switch; set 1 to compile networks, or unset it")
+    if given == "1":
+        net.compile()
+    return net
+
+
+def device_name(where) -> str:
+    """The device's kind, for provenance."""
+    where = torch.device(where)
+    return torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu"
+
+
+def autocast(where, precision: str):
+    """Autocast to bf16 where ``precision`` is 'bf16'; no change for 'fp32'."""
+    return torch.autocast(torch.device(where).type, torch.bfloat16, enabled=precision == "bf16")

@@ -1,0 +1,49 @@
+"""The one exception that means: the user can mend this."""
+
+import os
+import re
+import sys
+
+
+class UserError(ValueError):
+    """Bad input. The message is one line or one line per fault: place, value, remedy.
+
+    A step prints it without a traceback and exits with code 2.
+    """
+
+
+def print_errors(error) -> int:
+    """Print each fault as one line ``error: ...``; returns the exit code 2."""
+    for line in str(error).splitlines():
+        print(f"error: {line}", file=sys.stderr, flush=True)
+    return 2
+
+
+def os_error_text(error) -> str | None:
+    """What the operating system said where an error is its own (no room, no permission), else None.
+
+    HDF5 and safetensors give its number inside their text; PyTorch's writer gives none.
+    """
+    told = getattr(error, "errno", None) or next(iter(re.findall(r"(?:errno = |os error )(\d+)", str(error))), None)
+    if told:
+        return os.strerror(int(told))
+    return "cannot be written" if "inline_container" in str(error) else None
+
+
+# What h5py, json and zip readers raise for a broken or foreign file.
+CORRUPT_FILE_ERRORS = (
+    OSError,
+    RuntimeError,
+    KeyError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    EOFError,
+    MemoryError,
+)
+
+
+def one_line(error, limit: int = 100) -> str:
+    """What an error says, as a single line of at most ``limit`` characters."""
+    return " ".join(str(error).split())[:limit]

@@ -1,0 +1,62 @@
+"""How a config field is declared: default, meaning, range or choices, beside one another."""
+
+import dataclasses
+
+from omegaconf import MISSING
+
+
+def opt(default, doc: str, *, lo=None, hi=None, choices=None, above=None, reads: str | None = None, code=None):
+    """A dataclass field.
+
+    lo <= value <= hi and value > above, where given; choices is a closed set (a function is called when the value is
+    checked). ``reads="dataset"`` says that the value is the spec of a data set that the step reads as an input.
+    ``code``: value -> the module (below dfkd_steps) that the step runs because of it, and perhaps what it is called with.
+    """
+    metadata = {"doc": doc, "lo": lo, "hi": hi, "above": above, "choices": choices, "reads": reads, "code": code}
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def required(doc: str, **limits):
+    """A field that the YAML file must give."""
+    return opt(MISSING, doc, **limits)
+
+
+def changed(base: type, name: str, default):
+    """The field ``name`` of a config that is derived from, with another default and all else as it is there."""
+    inherited = next(item for item in dataclasses.fields(base) if item.name == name)
+    return dataclasses.field(default=default, metadata=inherited.metadata)
+
+
+def choices(item: dataclasses.Field):
+    """The closed set of allowed values, or None."""
+    found = item.metadata["choices"]
+    return found() if callable(found) else found
+
+
+def fault(item: dataclasses.Field, value) -> str | None:
+    """Why a value of the right type is not allowed, or None."""
+    limits, allowed = item.metadata, choices(item)
+    for one in value if isinstance(value, list) else [value]:
+        if allowed is not None and one not in allowed:
+            return "is unknown"
+        if isinstance(one, float) and not abs(one) < float("inf"):
+            return "is not a finite number"
+        if limits["lo"] is not None and one < limits["lo"]:
+            return f"is below {limits['lo']}, the least allowed"
+        if limits["above"] is not None and one <= limits["above"]:
+            return f"must be above {limits['above']}"
+        if limits["hi"] is not None and one > limits["hi"]:
+            return f"is above {limits['hi']}, the most allowed"
+    return None
+
+
+def span(item: dataclasses.Field) -> str:
+    """The allowed values, for people."""
+    limits, allowed = item.metadata, choices(item)
+    if allowed is not None:
+        return " | ".join(str(one) or "''" for one in allowed)
+    low = f"> {limits['above']}" if limits["above"] is not None else f">= {limits['lo']}" if limits["lo"] is not None else ""
+    high = f"<= {limits['hi']}" if limits["hi"] is not None else ""
+    return ", ".join(part for part in (low, high) if part)

@@ -1,0 +1,43 @@
+"""State of a long computation, kept beside its output so that an interrupted step goes on from it."""
+
+import os
+from pathlib import Path
+
+import torch
+
+from ..runtime import progress
+
+EVERY = 20.0  # seconds between two checkpoints, at least
+
+
+def state_of(net, optimizer) -> dict:
+    """Weights and moments of a network in training."""
+    return {"net": net.state_dict(), "optimizer": optimizer.state_dict()}
+
+
+def restore(net, optimizer, state: dict):
+    """Weights and moments as ``state_of`` found them, in place."""
+    net.load_state_dict(state["net"])
+    optimizer.load_state_dict(state["optimizer"])
+
+
+def save(path, key: str, **content):
+    """Replace the checkpoint at ``path``: nested dicts and lists of tensors and plain values, with the job's key."""
+    beside = f"{path}.next"
+    torch.save({"key": key, **content}, beside)
+    os.replace(beside, path)
+
+
+def load(path, key: str) -> dict | None:
+    """What was saved under this key, on the CPU; None where there is nothing, or nothing of use (says so)."""
+    if not Path(path).is_file():
+        return None
+    try:
+        kept = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:  # whatever a truncated file makes torch raise, the answer is to start over
+        progress.say(f"{path}: not usable ({type(error).__name__}), starting over")
+        return None
+    if not isinstance(kept, dict) or kept.get("key") != key:
+        progress.say(f"{path}: was left by another configuration or other code, starting over")
+        return None
+    return kept

@@ -1,0 +1,100 @@
+"""dataset.h5: uint8 images of a task, its labels, its class names, its mean and std.
+
+/x_train /x_test (N,C,H,W) uint8    /y_train /y_test (N) int64    attributes: kind, key, provenance, classes (JSON), mean, std
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ..runtime.errors import CORRUPT_FILE_ERRORS, UserError, one_line
+from . import hdf5
+
+KIND = "dataset"
+FIELDS = ("x_train", "y_train", "x_test", "y_test")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set opened for reading; arrays are read when asked for."""
+
+    path: Path
+    key: str
+    classes: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    sizes: dict[str, int]
+
+    def read(self, split: str, rows=slice(None)) -> tuple[np.ndarray, np.ndarray]:
+        """Images (N,C,H,W) uint8 and labels (N) int64 of 'train' or 'test'; ``rows``: a slice, or sorted indices."""
+        with h5py.File(self.path, "r") as file:
+            return file[f"x_{split}"][rows], file[f"y_{split}"][rows]
+
+
+def write(path, key: str, provenance: dict, classes, arrays: dict[str, np.ndarray]):
+    """Write x_train, y_train, x_test, y_test; mean and std per channel of the training images in [0,1]."""
+    images = arrays["x_train"]
+    # By rows of a histogram and not by a float copy: exact, and no memory beyond the images.
+    counts = np.zeros((images.shape[1], 256), np.int64)
+    for start in range(0, len(images), 1024):  # in pieces, because bincount widens what it counts
+        for channel, pixels in enumerate(images[start : start + 1024].swapaxes(0, 1)):
+            counts[channel] += np.bincount(pixels.ravel(), minlength=256)
+    values = np.arange(256) / 255
+    mean = counts @ values / counts.sum(1)
+    std = np.sqrt(np.maximum(counts @ values**2 / counts.sum(1) - mean**2, 1e-12))
+    fields = {name: (arrays[name].shape, arrays[name].dtype, min(256, len(arrays[name]))) for name in sorted(arrays)}
+    with hdf5.create(path, fields) as (file, made):
+        file.attrs["kind"], file.attrs["key"] = KIND, key
+        file.attrs["provenance"], file.attrs["classes"] = json.dumps(provenance, sort_keys=True), json.dumps(list(classes))
+        file.attrs["mean"], file.attrs["std"] = mean, std
+        for name, field in made.items():
+            field.append(arrays[name])
+
+
+def open_dataset(path) -> Dataset:
+    """Open dataset.h5; raises UserError where it is missing, damaged or another kind of file."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; make it first (snakemake {path})")
+    try:
+        with h5py.File(path, "r") as file:
+            kind = file.attrs.get("kind")
+            if not isinstance(kind, str) or kind != KIND:
+                told = one_line(repr(kind))
+                raise UserError(f"{path}: is no data set of dfkd (attribute kind is {told}); delete it and make it again")
+            classes = tuple(map(str, json.loads(file.attrs["classes"])))
+            if problems := hdf5.faults(file, FIELDS) or _shapes(file, len(classes)):
+                raise UserError("\n".join(f"{path}: {problem}; delete it and make it again" for problem in problems))
+            sizes = {split: len(file[f"x_{split}"]) for split in ("train", "test")}
+            mean, std = (tuple(map(float, file.attrs[name])) for name in ("mean", "std"))
+            return Dataset(path, str(file.attrs["key"]), classes, file["x_train"].shape[1:], mean, std, sizes)
+    except UserError:
+        raise
+    except CORRUPT_FILE_ERRORS as error:
+        raise UserError(f"{path}: is damaged ({one_line(error)}); delete it and make it again") from None
+
+
+def _shapes(file, classes: int) -> list[str]:
+    problems = []
+    shape = file["x_train"].shape[1:]
+    for split in ("train", "test"):
+        images, labels = file[f"x_{split}"], file[f"y_{split}"]
+        if images.dtype != np.uint8 or len(images.shape) != 4 or images.shape[1:] != shape or 0 in shape:
+            problems.append(f"x_{split} is {images.dtype} of shape {images.shape}, expected uint8 (N,C,H,W), one for both splits")
+        elif labels.dtype != np.int64 or labels.shape != images.shape[:1]:
+            problems.append(f"y_{split} is {labels.dtype} of shape {labels.shape}, expected int64 ({len(images)},)")
+        else:
+            problems += [f"{name} {fault}" for name in (f"x_{split}", f"y_{split}") if (fault := hdf5.chunk_fault(file[name]))]
+    channels = shape[0] if shape else 0
+    for name in ("mean", "std"):
+        if np.shape(file.attrs[name]) != (channels,):
+            problems.append(
+                f"attribute {name} has shape {np.shape(file.attrs[name])}, expected one value for each of {channels} channels"
+            )
+    if classes < 2:
+        problems.append(f"attribute classes names {classes} classes, expected two or more")
+    return problems

@@ -1,0 +1,171 @@
+"""A network as an artefact: safetensors with the weights, and in its metadata all that is needed to use it."""
+
+import csv
+import hashlib
+import io
+import json
+import struct
+import zlib
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load as load_bytes
+from safetensors.torch import save as save_bytes
+from safetensors.torch import save_file
+from torch import nn
+
+from ..models.classifier import Classifier, Description, build_network
+from ..models.generator import Generator, GeneratorDescription
+from ..pipeline.job import Job
+from ..runtime.errors import CORRUPT_FILE_ERRORS, UserError, one_line
+from . import atomic
+
+KIND = "network"
+METADATA = "dfkd"
+GENERATOR = "generator"
+MAX_SIDE = 1 << 14
+
+
+def save(path, net: nn.Module, description: Description, key: str, provenance: dict, **extra):
+    """Write weights and metadata; the same content gives the same bytes."""
+    content = {"kind": KIND, "key": key, "description": asdict(description), "provenance": provenance, **extra}
+    weights = {name: value.detach().cpu().contiguous().clone() for name, value in net.state_dict().items()}
+    content["crc32"] = checksum(content, weights)
+    # One entry, because safetensors writes several in random order.
+    save_file(weights, path, {METADATA: json.dumps(content, sort_keys=True)})
+
+
+def checksum(content: dict, weights: dict[str, torch.Tensor]) -> str:
+    """CRC-32 of a network's metadata (but for the checksum in it) and weights; safetensors itself has none."""
+    rest = {name: value for name, value in content.items() if name != "crc32"}
+    check = zlib.crc32(json.dumps(rest, sort_keys=True).encode())
+    for name, value in sorted(weights.items()):
+        check = zlib.crc32(f"{name} {value.dtype} {tuple(value.shape)}".encode(), check)
+        check = zlib.crc32(value.contiguous().flatten().view(torch.uint8).numpy(), check)
+    return f"{check:08x}"
+
+
+def read_metadata(path) -> dict:
+    """The metadata of a network's file; raises UserError where it is missing, damaged or not a network of dfkd."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; make it first (snakemake {path})")
+    try:
+        with safe_open(path, "pt") as file:
+            content = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+    except (*CORRUPT_FILE_ERRORS, SafetensorError) as error:
+        raise UserError(f"{path}: is damaged or no safetensors file ({one_line(error)}); delete it and make it again") from None
+    if not isinstance(content, dict) or content.get("kind") != KIND or not isinstance(content.get("description"), dict):
+        raise UserError(f"{path}: is no network of dfkd; delete it and make it again, or import it with a teacher of kind import")
+    return content
+
+
+def describe(path) -> Description:
+    """The description stored with a network."""
+    return _description(path, read_metadata(path)["description"])
+
+
+def _description(path, stored: dict) -> Description:
+    try:
+        return _sound(stored)
+    except (TypeError, ValueError, RuntimeError):
+        raise UserError(f"{path}: its description is none of a network of dfkd; delete it and make it again") from None
+
+
+def _tuples(stored: dict) -> dict:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
+
+
+def _sound(stored: dict) -> Description:
+    made = Description(**_tuples(stored))
+    texts = (made.builder, made.name, *made.classes)
+    sound = all(isinstance(text, str) for text in texts) and isinstance(made.arguments, dict) and len(made.image_shape) == 3
+    sound = sound and all(isinstance(side, int) and 0 < side <= MAX_SIDE for side in made.image_shape)
+    if not sound or not len(made.mean) == len(made.std) == made.image_shape[0]:
+        raise ValueError("its description is none of a network")
+    torch.tensor([made.mean, made.std], dtype=torch.float32)
+    return made
+
+
+def load(path, device="cpu") -> Classifier:
+    """The network with its weights and normalisation, in eval mode, channels_last."""
+    content = read_metadata(path)
+    try:
+        with safe_open(path, "pt") as file:
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a safe_open is no dict)
+    except (*CORRUPT_FILE_ERRORS, SafetensorError) as error:
+        raise UserError(f"{path}: is damaged ({one_line(error)}); delete it and make it again") from None
+    if content.get("crc32") != checksum(content, weights):
+        raise UserError(f"{path}: is damaged (its checksum is another); delete it and make it again")
+    description = _description(path, content["description"])
+    net = build_network(description)
+    try:
+        net.load_state_dict(weights)
+    except (RuntimeError, OSError) as error:
+        raise UserError(f"{path}: weights do not fit {description.name} ({one_line(error, 160)}); make it again") from None
+    return Classifier(net, description).to(device, memory_format=torch.channels_last).eval()
+
+
+def load_frozen(path, device="cpu") -> Classifier:
+    """A teacher: ``load``, and no weight takes a gradient."""
+    return load(path, device).requires_grad_(False)
+
+
+def to_bytes(network) -> bytes:
+    """A classifier or a generator as a safetensors file, to be kept with a transfer set; the same content, the same bytes."""
+    kind, inner = (GENERATOR, network) if isinstance(network, Generator) else (KIND, network.net)
+    metadata = {METADATA: json.dumps({"kind": kind, "description": asdict(network.description)}, sort_keys=True)}
+    return save_bytes({name: value.detach().cpu().contiguous() for name, value in inner.state_dict().items()}, metadata)
+
+
+def from_bytes(content: bytes, where, device="cpu"):
+    """The network of ``to_bytes``, in eval mode and without gradients; ``where`` it lies, for the error.
+
+    A generator or one of our architectures: a set is passed on, and must not name code that is then called.
+    """
+    try:
+        (length,) = struct.unpack_from("<Q", content)
+        told = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][METADATA])
+        if told["kind"] == GENERATOR:
+            made = inner = Generator(GeneratorDescription(**_tuples(told["description"])))
+        else:
+            description = _sound(told["description"])
+            if told["kind"] != KIND or description.builder != "arch":
+                raise ValueError("neither a generator nor one of our architectures")
+            made = Classifier(build_network(description), description)
+            inner = made.net
+        inner.load_state_dict(load_bytes(content))
+    except (*CORRUPT_FILE_ERRORS, SafetensorError, struct.error) as error:
+        raise UserError(f"{where}: is no network of dfkd ({one_line(error)}); delete it and make it again") from None
+    return made.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def publish(job: Job, net, description, history, device):
+    """Write history.csv and then the network that vouches for it; both whole."""
+    table = history_csv(history)
+    for out, write in (
+        (job.out.with_name("history.csv"), lambda path: path.write_bytes(table)),
+        (
+            job.out,
+            lambda path: save(path, net, description, job.key, job.provenance(device), history_sha256=sha256(table)),
+        ),
+    ):
+        beside = out.with_name(f".{out.name}.whole")
+        write(beside)
+        atomic.commit(beside, out)
+
+
+def history_csv(history: list[dict]) -> bytes:
+    """The history as CSV, with its header even when empty."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(history[0]) if history else ["epoch", "loss", "lr"], lineterminator="\n")
+    table.writeheader()
+    table.writerows(history)
+    return text.getvalue().encode()
+
+
+def sha256(content: bytes) -> str:
+    """Hex digest; a network's metadata holds that of its history.csv, which cannot carry a key itself."""
+    return hashlib.sha256(content).hexdigest()

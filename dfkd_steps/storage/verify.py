@@ -1,0 +1,147 @@
+"""Is a transfer set whole and right? Reads every sample of it, in chunks."""
+
+import contextlib
+import json
+import math
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ..runtime.errors import CORRUPT_FILE_ERRORS, UserError, one_line
+from . import atomic, dataset_file, hdf5, network_file, transfer_set
+from .transfer_set import TransferSet
+
+ROWS = 1024
+
+
+def kind_of(path) -> str:
+    """'transfer_set', 'dataset', 'network' or 'metrics'; raises UserError for a missing, damaged or foreign file."""
+    path = Path(path)
+    if path.suffix not in (".h5", ".safetensors", ".json"):
+        raise UserError(f"{path}: is no artefact; give a transfer_set.h5, dataset.h5, *.safetensors or metrics.json")
+    atomic.key_of(path)
+    if path.suffix != ".h5":
+        return {".safetensors": "network", ".json": "metrics"}[path.suffix]
+    with h5py.File(path, "r") as file:
+        kind = file.attrs.get("kind")
+    if not isinstance(kind, str) or kind not in (dataset_file.KIND, transfer_set.KIND):
+        raise UserError(f"{path}: is neither a data set nor a transfer set of dfkd; delete it and make it again")
+    return kind
+
+
+@contextlib.contextmanager
+def readable(path):
+    try:
+        yield
+    except UserError:
+        raise
+    except CORRUPT_FILE_ERRORS as error:
+        raise UserError(f"{path}: is damaged ({one_line(error)}); delete it and make it again") from None
+
+
+def labels_of(path, split):
+    with h5py.File(path, "r") as file:
+        field = file[f"y_{split}"]
+        # A damaged file may declare any size, of which h5py would make zeros in memory.
+        if field.ndim != 1 or field.chunks is None or field.id.get_num_chunks() < -(-len(field) // field.chunks[0]):
+            raise UserError(f"{path}: y_{split} is not all there; delete it and make it again")
+        return field[:]
+
+
+def verify(path) -> list[str]:
+    """What is wrong with an artefact, a line each; empty when nothing is. Raises UserError for what is no artefact at all."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; give an artefact that exists")
+    if path.suffix not in (".h5", ".safetensors", ".json"):
+        kind_of(path)
+    try:
+        checks = {"dataset": _verify_dataset, "network": _verify_network, "metrics": _verify_metrics}
+        with readable(path):
+            problems = {**checks, "transfer_set": verify_transfer_set}[kind_of(path)](path)
+        if not problems and path.suffix == ".h5" and (fault := hdf5.broken_seal(path)):
+            return [fault]
+        return problems
+    except UserError as error:
+        return [line.removeprefix(f"{path}: ") for line in str(error).splitlines()]
+
+
+def _verify_dataset(path):
+    opened, problems = dataset_file.open_dataset(path), []
+    for split in ("train", "test"):
+        labels = labels_of(path, split)
+        with h5py.File(path, "r") as file:
+            images = file[f"x_{split}"]
+            for start in range(0, len(images), ROWS):
+                images[start : start + ROWS]  # a damaged chunk raises
+        if len(labels) and (labels.min() < 0 or labels.max() >= len(opened.classes)):
+            problems.append(f"y_{split} has labels outside 0 to {len(opened.classes) - 1}")
+    if not np.isfinite([*opened.mean, *opened.std]).all() or min(opened.std) <= 0:
+        problems.append(f"mean {opened.mean} and std {opened.std} are no normalisation")
+    return problems
+
+
+def _verify_network(path):
+    weights = network_file.load(path).net.state_dict()
+    return [f"{name}: holds values that are not finite" for name, value in weights.items() if not value.isfinite().all()]
+
+
+def _verify_metrics(path):
+    def numbers(value, where):
+        if isinstance(value, dict):
+            value = list(value.items())
+        elif isinstance(value, list):
+            value = list(enumerate(value))
+        elif isinstance(value, float) and not math.isfinite(value):
+            yield f"{where}: {value} is not a finite number"
+        for name, one in value if isinstance(value, list) else ():
+            yield from numbers(one, f"{where}.{name}" if where else str(name))
+
+    content = json.loads(Path(path).read_text("utf-8"))
+    missing = [f"{name}: is missing" for name in ("top1", "teacher_top1", "n_test") if name not in content]
+    return missing + list(numbers(content, ""))
+
+
+VERIFY_BYTES = 64 << 20  # of a chunk
+
+
+def verify_transfer_set(path) -> list[str]:
+    """What is wrong with a transfer set, a line each; empty when nothing is. Reads all of it, in chunks."""
+    try:
+        opened = TransferSet(path)
+    except UserError as error:
+        return str(error).splitlines()
+    problems, weight = [], 0.0
+    with opened as transfer:
+        if not len(transfer):
+            return ["holds no samples"]
+        names = [name for name, _, _ in transfer.layout.fields()]
+        width = sum(math.prod(transfer.file[name].shape[1:]) * transfer.file[name].dtype.itemsize for name in names)
+        try:
+            for start, part in transfer.chunks(*names, rows=max(1, min(1024, VERIFY_BYTES // width))):
+                problems += [f"rows {start} to {start + len(part['labels']) - 1}: {fault}" for fault in _content(part)]
+                weight += part["weights"].sum(dtype=np.float64) if "weights" in part else len(part["labels"])
+                if len(problems) > 20:
+                    return [*problems, "and perhaps more: stopped here"]
+        except CORRUPT_FILE_ERRORS as error:
+            return [*problems, f"cannot be read to its end ({one_line(error)})"]
+        if not problems and abs(weight / len(transfer) - 1) > 1e-3:
+            problems.append(f"weights have the mean {weight / len(transfer):.4g}, expected 1")
+    return problems
+
+
+def _content(part):
+    for name in ("images", "logits", "targets", "weights"):
+        if name in part and part[name].dtype.kind == "f" and not np.isfinite(part[name]).all():
+            yield f"{name} has values that are not finite"
+    if part["images"].dtype.kind == "f" and (part["images"].min() < 0 or part["images"].max() > 1):
+        yield "images leave [0,1]"
+    if not np.array_equal(part["labels"], part["logits"].argmax(1)):
+        yield "labels are not the argmax of the logits"
+    if "targets" in part and (part["targets"].min() < 0 or abs(part["targets"].sum(1) - 1).max() > 1e-3):
+        yield "targets are no probabilities"
+    if "weights" in part and part["weights"].min() < 0:
+        yield "weights are negative"
+    if part["generation"].min() < 0:
+        yield "generation is negative"

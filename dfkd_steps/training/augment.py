@@ -1,0 +1,141 @@
+"""Augmentation in batches on the device: images (N,C,H,W) and a generator on their device, images out.
+
+``VIEWS`` are the named views of a batch that a student is trained on.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+
+def shift(images, most: int, rng):
+    """Each image moved by its own random whole number of pixels, up to ``most`` each way; zeros come in."""
+    if not most:
+        return images
+    number, _, height, width = images.shape
+    padded = F.pad(images, (most,) * 4)
+    offsets = torch.randint(0, 2 * most + 1, (2, number, 1), generator=rng, device=images.device)
+    rows = offsets[0] + torch.arange(height, device=images.device)
+    columns = offsets[1] + torch.arange(width, device=images.device)
+    sample = torch.arange(number, device=images.device)[:, None, None]
+    # Indexing with the channels last moves whole pixels and leaves the batch in the channels_last layout.
+    return padded.permute(0, 2, 3, 1)[sample, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def flip(images, rng, axis: int = 3):
+    """Each image mirrored with probability 1/2 along ``axis`` (3 = left to right, 2 = top to bottom)."""
+    chosen = torch.rand(len(images), 1, 1, 1, generator=rng, device=images.device) < 0.5
+    return torch.where(chosen, images.flip(axis), images)
+
+
+def cutout(images, side: int, rng):
+    """A square of ``side`` pixels at a random centre of each image set to zero (arXiv 1708.04552)."""
+    if not side:
+        return images
+    number, _, height, width = images.shape
+    centre = torch.rand(2, number, 1, generator=rng, device=images.device)
+    rows = (torch.arange(height, device=images.device) - (centre[0] * height).floor()).abs() * 2 < side
+    columns = (torch.arange(width, device=images.device) - (centre[1] * width).floor()).abs() * 2 < side
+    return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
+
+
+def affine(images, rng, *, degrees: float, scale: tuple[float, float], move: float, share: float = 1.0):
+    """Each image, with probability ``share``, rotated (uniform to +-degrees), scaled and moved (share of its side)."""
+    number, device = len(images), images.device
+
+    def uniform(low, high):
+        return low + (high - low) * torch.rand(number, generator=rng, device=device)
+
+    angle, size = uniform(-math.radians(degrees), math.radians(degrees)), uniform(*scale)
+    shift_x, shift_y = uniform(-2 * move, 2 * move), uniform(-2 * move, 2 * move)  # the grid's side is 2
+    keep = torch.rand(number, generator=rng, device=device) >= share
+    angle, shift_x, shift_y = (torch.where(keep, 0.0, value) for value in (angle, shift_x, shift_y))
+    size = torch.where(keep, 1.0, size)
+    cos, sin = torch.cos(angle) / size, torch.sin(angle) / size
+    theta = torch.stack([torch.stack([cos, -sin, shift_x], 1), torch.stack([sin, cos, shift_y], 1)], 1)
+    return F.grid_sample(images, F.affine_grid(theta, list(images.shape), align_corners=False), align_corners=False)
+
+
+def noise(images, rng, *, std: float, share: float = 0.5):
+    """Gaussian noise added to a share of the images; clipped to [0,1]."""
+    chosen = torch.rand(len(images), 1, 1, 1, generator=rng, device=images.device) < share
+    added = torch.randn(images.shape, generator=rng, device=images.device) * std
+    return torch.where(chosen, images + added, images).clamp(0, 1)
+
+
+def salt_and_pepper(images, rng, *, density: float, share: float = 0.5):
+    """A share of the images has ``density`` of its pixels set to 0 or 1, half each, all channels alike."""
+    number, _, height, width = images.shape
+    chosen = torch.rand(number, 1, 1, 1, generator=rng, device=images.device) < share
+    draw = torch.rand(number, 1, height, width, generator=rng, device=images.device)
+    images = images.masked_fill(chosen & (draw < density / 2), 0)
+    return images.masked_fill(chosen & (draw > 1 - density / 2), 1)
+
+
+def window(images, rng, *, least: float, share: float = 0.5):
+    """A share of the images keeps one random rectangle, sides at least ``least`` of its own; the rest of it goes black.
+
+    Synthetic images are full of structure up to their edges, natural ones are not: so the student sees parts on black.
+    """
+    number, _, *sides = images.shape
+    device, keep = images.device, torch.rand(len(images), 1, 1, generator=rng, device=images.device) >= share
+    inside = []
+    for side in sides:
+        centre = torch.rand(number, 1, generator=rng, device=device)
+        extent = least + (1 - least) * torch.rand(number, 1, generator=rng, device=device)
+        inside.append(((torch.arange(side, device=device) + 0.5) / side - centre).abs() < extent / 2)
+    return images * (keep | (inside[0][:, :, None] & inside[1][:, None, :]))[:, None]
+
+
+def blur(images, rng):
+    """A third of the images smoothed by the 3x3 binomial filter, a third twice, a third left; zeros beyond the edges."""
+    channels = images.shape[1]
+    line = torch.tensor([0.25, 0.5, 0.25], device=images.device)
+    kernel = torch.outer(line, line).expand(channels, 1, 3, 3)
+    times = torch.randint(0, 3, (len(images), 1, 1, 1), generator=rng, device=images.device)
+    for done in range(2):
+        images = torch.where(times > done, F.conv2d(images, kernel, padding=1, groups=channels), images)
+    return images
+
+
+def contrast(images, rng, *, share: float = 0.5):
+    """A share of the images becomes blobs: blurred, then cut off at a random level, more or less sharply, over all of [0,1].
+
+    Synthetic images are grey and full of texture; an image of a thing has plain areas and edges. The level lies half a
+    standard deviation below to one and a half above the image's mean, so most of an image goes dark.
+    """
+    number, device = len(images), images.device
+
+    def uniform(low, high):
+        return low + (high - low) * torch.rand(number, 1, 1, 1, generator=rng, device=device)
+
+    smooth = blur(images, rng)
+    spread, mean = torch.std_mean(smooth, (1, 2, 3), keepdim=True)
+    spread = spread + 1e-3  # an image of one colour has none
+    cut = torch.sigmoid(10 ** uniform(0, 1.3) * ((smooth - mean) / spread - uniform(-0.5, 1.5)))
+    low, high = cut.amin((1, 2, 3), keepdim=True), cut.amax((1, 2, 3), keepdim=True)
+    cut = (cut - low) / (high - low + 1e-6)
+    return torch.where(uniform(0, 1) < share, cut, images)
+
+
+def mixup(images, rng, *, share: float = 1.0):
+    """A share of the images becomes sums with others of the batch, in parts drawn uniformly (arXiv 1710.09412, alpha 1)."""
+    chosen = torch.rand(len(images), 1, 1, 1, generator=rng, device=images.device) < share
+    part = torch.rand(len(images), 1, 1, 1, generator=rng, device=images.device)
+    return torch.where(chosen, part * images + (1 - part) * images[_partners(images, rng)], images)
+
+
+def cutmix(images, rng):
+    """In each image a random rectangle, of a share of the area drawn uniformly, is another's (arXiv 1905.04899)."""
+    number, _, *sides = images.shape
+    extent = torch.rand(number, 1, generator=rng, device=images.device).sqrt()
+    inside = []
+    for side in sides:
+        centre = torch.rand(number, 1, generator=rng, device=images.device)
+        inside.append(((torch.arange(side, device=images.device) + 0.5) / side - centre).abs() < extent / 2)
+    return torch.where((inside[0][:, :, None] & inside[1][:, None, :])[:, None], images[_partners(images, rng)], images)
+
+
+def _partners(images, rng):
+    return torch.randperm(len(images), generator=rng, device=images.device)

@@ -1,0 +1,39 @@
+"""Priority sampling: what the student has not learnt is drawn more often, and counts the less for it (SSD-KD)."""
+
+import torch
+
+EPS = 1e-3  # so that nothing is never drawn
+
+
+class Priorities:
+    """One priority |delta| for each of N images, as in prioritised experience replay (arXiv 1511.05952); for SSD-KD
+    (arXiv 2406.07876) a reconstruction: delta(x) = w(x) KL(T(x) || S(x)) at the last visit, P(x) ~ |delta| + eps,
+    w(x) = (N P(x))^-beta over its mean in the batch. An image not visited yet has the largest priority there is.
+
+    Over its maximum, as in replay, w is that of the best-known image: the better some are known, the smaller all steps.
+    """
+
+    def __init__(self, number: int, device, beta: float):
+        self.delta, self.beta = torch.full((number,), float("nan"), device=device), beta
+
+    def probabilities(self, number: int | None = None):
+        """P(x) of the first ``number`` images (all). -> (number)."""
+        delta = self.delta[:number]
+        largest = torch.where(delta.isnan(), 0.0, delta).amax()
+        weight = torch.where(delta.isnan(), torch.where(largest > 0, largest, 1.0), delta) + EPS
+        return weight / weight.sum()
+
+    def draw(self, batch: int, rng, number: int | None = None):
+        """``batch`` rows of the first ``number`` images by priority, and their importance weights (batch), with mean 1."""
+        chance = self.probabilities(number)
+        rows = torch.multinomial(chance, batch, replacement=True, generator=rng)
+        weights = (len(chance) * chance[rows]).pow(-self.beta)
+        return rows, weights / weights.mean()
+
+    def visited(self, rows, weights, losses):
+        """The losses (batch) that rows had just now."""
+        self.delta[rows] = weights * losses
+
+    def forget(self, rows):
+        """Rows whose image is a new one."""
+        self.delta[rows] = float("nan")

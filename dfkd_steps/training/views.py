@@ -1,0 +1,56 @@
+"""The named augmentations of a batch (``VIEWS``) and the ways to mix its images (``MIXES``), composed of ``augment``."""
+
+from .augment import affine, contrast, cutmix, flip, mixup, noise, salt_and_pepper, shift, window
+
+MIXES = {"none": lambda images, rng: images, "mixup": mixup, "cutmix": cutmix}
+
+
+def mix(name: str, images, rng):
+    """Images (N,C,H,W) mixed in pairs, by name."""
+    return MIXES[name](images, rng)
+
+
+def _flip_crop(images, rng):
+    return flip(shift(images, images.shape[-1] // 8, rng), rng)
+
+
+def _mild(images, rng):
+    images = affine(images, rng, degrees=15, scale=(0.9, 1.1), move=0.08)
+    return noise(images, rng, std=0.05)
+
+
+def _zskd(images, rng):
+    """The strong augmentation of ZSKD's public code: shift, rotation, scale, flips, salt and pepper, noise."""
+    images = affine(images, rng, degrees=90, scale=(0.6, 0.9), move=0.2, share=0.5)
+    images = flip(flip(images, rng, 3), rng, 2)
+    images = salt_and_pepper(images, rng, density=0.05)
+    return noise(images, rng, std=0.1)
+
+
+def _strong(images, rng):
+    return window(_zskd(images, rng), rng, least=0.25)
+
+
+def _shapes(images, rng):
+    """Parts of things, half of them overlaid, on black; what the student of synthetic images profits from most
+    (docs/results.md)."""
+    images = mixup(images, rng, share=0.5)
+    images = affine(images, rng, degrees=30, scale=(0.6, 1.1), move=0.15)
+    images = noise(salt_and_pepper(images, rng, density=0.05), rng, std=0.1)
+    return window(contrast(images, rng), rng, least=0.25)
+
+
+VIEWS = {
+    "none": lambda images, rng: images,
+    "shift": lambda images, rng: shift(images, images.shape[-1] // 8, rng),
+    "flip-crop": _flip_crop,
+    "mild": _mild,
+    "zskd": _zskd,
+    "strong": _strong,
+    "shapes": _shapes,
+}
+
+
+def view(name: str, images, rng):
+    """A random view of float images (N,C,H,W) in [0,1], by name."""
+    return VIEWS[name](images, rng)
