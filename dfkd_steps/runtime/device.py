@@ -1,4 +1,4 @@
-"""Device, threads, determinism, seeds: what a process is set to before it computes."""
+"""Device, threads, determinism: what a process is set to before it computes."""
 
 import contextlib
 import ctypes
@@ -40,31 +40,31 @@ def thread_count() -> int:
     """CPU threads a step uses. A fixed number, not the machine's, because sums in another order give other bytes."""
     given = os.environ.get("DFKD_THREADS") or "1"
     if not given.isdecimal() or int(given) < 1:
-        raise UserError(f"DFKD_THREADS: {given!r} is no number of threads; set a whole number above 0, or unset it")
+        raise UserError(f"DFKD_THREADS: {given!r} is not a number of threads; set an integer above 0, or unset it")
     return int(given)
 
 
 def select_device() -> torch.device:
-    """The GPU if there is one, else the CPU; DFKD_DEVICE overrides. Processes of torchrun take one each of those they see."""
-    given = os.environ.get("DFKD_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
-    if given == "cuda" and (place := os.environ.get("LOCAL_RANK")):
-        given = f"cuda:{int(place) % torch.cuda.device_count()}"
+    """The GPU (CUDA, or Apple's by mps) if there is one, else the CPU; DFKD_DEVICE overrides."""
+    given = os.environ.get("DFKD_DEVICE")
+    if not given:
+        given = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     with contextlib.suppress(RuntimeError, AssertionError):
         found = torch.empty(0, device=given).device
-        if found.type in ("cpu", "cuda"):  # the kinds that the steps are written for
+        if found.type in ("cpu", "cuda", "mps"):  # the kinds that the steps are written for
             return found
-    raise UserError(f"DFKD_DEVICE: {given!r} is no device of this machine that steps run on; set cpu or cuda, or unset it")
+    raise UserError(f"DFKD_DEVICE: {given!r} is not a device of this machine; set cpu, cuda or mps, or unset it")
 
 
 def compiled(net):
     """The network, its calls compiled by ``torch.compile`` where DFKD_COMPILE is 1: in place, so that weights and names stay.
 
-    For networks whose calls fill a loop, not for one whose layers are listened to. A minute of start for faster steps on a GPU;
-    nothing is gained on a CPU (docs/scaling.md). Rounding, and so bytes, differ from those without.
+    For networks whose calls fill a loop, not for one with hooks on its layers. Costs a minute at the start and makes steps on
+    a GPU faster; no gain on a CPU (docs/scaling.md). Rounding, and so bytes, differ from those without.
     """
     given = os.environ.get("DFKD_COMPILE") or "0"
     if given not in ("0", "1"):
-        raise UserError(f"DFKD_COMPILE: {given!r} is no switch; set 1 to compile networks, or unset it")
+        raise UserError(f"DFKD_COMPILE: {given!r} must be 0 or 1; set 1 to compile networks, or unset it")
     if given == "1":
         net.compile()
     return net
@@ -73,7 +73,7 @@ def compiled(net):
 def device_name(where) -> str:
     """The device's kind, for provenance."""
     where = torch.device(where)
-    return torch.cuda.get_device_name(where) if where.type == "cuda" else "cpu"
+    return torch.cuda.get_device_name(where) if where.type == "cuda" else where.type
 
 
 def autocast(where, precision: str):

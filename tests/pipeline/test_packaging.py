@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tomllib
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -27,11 +28,14 @@ def test_lock_has_every_dependency(repository):
         assert all(version in requirement.specifier for version in versions), f"{requirement}: locked at {versions}"
 
 
-def test_workflow_is_formatted(repository):
-    done = subprocess.run(
-        [sys.executable, "-m", "snakefmt", "--check", "workflow"], cwd=repository, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+STYLE = {"ruff": ("check",), "ruff format": ("format", "--check"), "snakefmt": ("--check", "workflow")}
+
+
+@pytest.mark.parametrize("tool", STYLE)
+def test_style(tool, repository):
+    command = [sys.executable, "-m", tool.split()[0], *STYLE[tool]]
+    done = subprocess.run(command, cwd=repository, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_lint(fresh):

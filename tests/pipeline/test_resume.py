@@ -95,8 +95,8 @@ def test_a_partial_file_of_another_config_is_not_used(copy):
 def test_training_resumes(copy):
     folder = (copy.folder / STUDENT).parent
     code = (
-        "from dfkd_steps import distill; from dfkd_steps.pipeline.job import run_step; from dfkd_steps.storage import checkpoint; "
-        "checkpoint.EVERY = 0; run_step('distill', distill.run)"
+        "from dfkd_steps import distill; from dfkd_steps.pipeline.job import run_step; "
+        "from dfkd_steps.storage import checkpoint; checkpoint.EVERY = 0; run_step('distill', distill.run)"
     )
     balanced = str(Path(STUDENT).parents[1] / "transfer_set.h5")
     environment = {**os.environ, "PYTHONPATH": str(copy.folder), "DFKD_THREADS": "1", "DFKD_DEVICE": "cpu"}

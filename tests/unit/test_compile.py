@@ -44,5 +44,5 @@ def test_a_game_ends_with_the_same_networks(monkeypatch):
 
 def test_another_value_is_one_line(monkeypatch):
     monkeypatch.setenv("DFKD_COMPILE", "yes")
-    with pytest.raises(UserError, match="DFKD_COMPILE: 'yes' is no switch; set 1 to compile networks, or unset it"):
+    with pytest.raises(UserError, match="DFKD_COMPILE: 'yes' must be 0 or 1; set 1 to compile networks, or unset it"):
         compiled(nn.Linear(1, 1))
