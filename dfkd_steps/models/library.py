@@ -11,6 +11,9 @@ from torch import nn
 from ..runtime.errors import UserError, one_line
 
 NAMED = 8  # keys that an error line names before it counts
+# All that a stored network may hand to a library's builder, true or false each. Others could fetch or unpickle files
+# (timm: checkpoint_path, pretrained_cfg), and a network file may be a stranger's.
+ARGUMENTS = ("aux_logits", "transform_input", "init_weights")
 
 
 def build(description) -> nn.Module:
@@ -19,6 +22,8 @@ def build(description) -> nn.Module:
         return _factory(description.name, description.num_classes)
     if description.builder not in ("torchvision", "timm"):
         raise UserError(f"network {description.name}: builder {description.builder[:40]!r} is unknown; make the file again")
+    if refused := [name for name, value in description.arguments.items() if name not in ARGUMENTS or not isinstance(value, bool)]:
+        raise UserError(f"network {description.name}: argument {refused[0][:40]!r} is not allowed in a file; import it again")
     return create(description.builder, description.name, num_classes=description.num_classes, **description.arguments)
 
 

@@ -74,8 +74,9 @@ def read_weights(path: Path, sha256: str = "") -> dict[str, torch.Tensor]:
         raise UserError(
             f"{path}: is no readable checkpoint ({one_line(error, 140) or type(error).__name__}); fetch it again"
         ) from None
-    while isinstance(content, dict) and (inner := next((key for key in WRAPPERS if isinstance(content.get(key), dict)), None)):
-        content = content[inner]
+    for _ in WRAPPERS:  # no deeper: a dictionary can hold itself
+        inner = next((key for key in WRAPPERS if isinstance(content, dict) and isinstance(content.get(key), dict)), None)
+        content = content[inner] if inner else content
     if not isinstance(content, dict) or not content or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise UserError(
             f"{path}: holds no weights (a dictionary of tensors, perhaps under {', '.join(WRAPPERS)}); save net.state_dict()"

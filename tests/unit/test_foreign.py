@@ -11,8 +11,8 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from dfkd_steps.models import pretrained
-from dfkd_steps.models.classifier import build_architecture
+from dfkd_steps.models import library, pretrained
+from dfkd_steps.models.classifier import Description, build_architecture
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import groups
 from dfkd_steps.storage import dataset_file, network_file
@@ -197,7 +197,7 @@ def coloured(tmp_path, classes):
     return dataset_file.open_dataset(tmp_path / "d.h5")
 
 
-def library(library, name, weights=""):
+def from_library(library, name, weights=""):
     return groups.LibraryTeacher(library=library, name=name, weights=weights)
 
 
@@ -212,7 +212,7 @@ def comes_back(tmp_path, net, description, dataset):
 @pytest.mark.parametrize("name", [("torchvision", "squeezenet1_1"), ("timm", "test_efficientnet")])
 def test_libraries(tmp_path, name):
     dataset = coloured(tmp_path, 4)
-    comes_back(tmp_path, *pretrained.import_library(library(*name), dataset), dataset)
+    comes_back(tmp_path, *pretrained.import_library(from_library(*name), dataset), dataset)
 
 
 @pytest.mark.parametrize(("wrong", "said"), [
@@ -228,14 +228,14 @@ def test_libraries(tmp_path, name):
 ])  # fmt: skip
 def test_library_models_that_do_not_fit(tmp_path, wrong, said):
     with pytest.raises(UserError, match=said) as error:
-        pretrained.import_library(library(*wrong), coloured(tmp_path, 4))
+        pretrained.import_library(from_library(*wrong), coloured(tmp_path, 4))
     assert len(str(error.value).splitlines()) == 1
 
 
 def test_timm_may_be_absent(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(UserError, match=r"pip install 'dfkd\[timm\]'"):
-        pretrained.import_library(library("timm", "resnet18"), coloured(tmp_path, 4))
+        pretrained.import_library(from_library("timm", "resnet18"), coloured(tmp_path, 4))
 
 
 def test_library_weights(tmp_path, monkeypatch):
@@ -244,7 +244,7 @@ def test_library_weights(tmp_path, monkeypatch):
     torch.manual_seed(0)
     state = torchvision.models.googlenet(weights=None, init_weights=False).state_dict()
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: state)
-    net, description = pretrained.import_library(library("torchvision", "googlenet", "DEFAULT"), dataset)
+    net, description = pretrained.import_library(from_library("torchvision", "googlenet", "DEFAULT"), dataset)
     assert net.transform_input
     assert torch.equal(net.conv1.conv.weight, state["conv1.conv.weight"])
     comes_back(tmp_path, net, description, dataset)
@@ -254,7 +254,7 @@ def test_library_weights(tmp_path, monkeypatch):
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
     with pytest.raises(UserError, match=r"cannot be fetched \(no network\); connect"):
-        pretrained.import_library(library("torchvision", "resnet18", "DEFAULT"), dataset)
+        pretrained.import_library(from_library("torchvision", "resnet18", "DEFAULT"), dataset)
 
 
 @pytest.mark.skipif(not PUBLIC.is_file(), reason="the public ResNet-20 lies outside the repository")
@@ -268,3 +268,28 @@ def test_public_resnet20_goes_in(tmp_path):
     assert description.mean == (0.485, 0.456, 0.406)
     assert network_file.sha256(PUBLIC.read_bytes()).startswith("12fca82f")
     assert net.linear.out_features == 10
+
+
+def test_a_checkpoint_that_holds_itself_ends(tmp_path):
+    circle = {}
+    circle["state_dict"] = circle
+    torch.save(circle, tmp_path / "circle.pth")
+    with pytest.raises(UserError, match="holds no weights"):
+        pretrained.read_weights(tmp_path / "circle.pth")
+
+
+@pytest.mark.parametrize(
+    ("builder", "arguments"),
+    [
+        ("timm", {"checkpoint_path": "history.csv"}),
+        ("timm", {"pretrained_cfg": {"url": "http://127.0.0.1:9/x.pth"}, "weights": "y"}),
+        ("torchvision", {"weights": "DEFAULT"}),
+        ("torchvision", {"aux_logits": "true"}),
+        ("torchvision", {"progress": True}),
+    ],
+)
+def test_a_stored_network_hands_no_other_arguments_to_a_library(builder, arguments, monkeypatch):
+    monkeypatch.setattr(library, "create", lambda *_, **__: pytest.fail("reached the library"))
+    described = Description(builder, "resnet18", ("a", "b"), (3, 32, 32), (0.5,) * 3, (0.5,) * 3, arguments)
+    with pytest.raises(UserError, match="is not allowed in a file; import it again"):
+        library.build(described)
