@@ -62,7 +62,7 @@ def train(method, rounds: range, key: str, path):
         for number in range(first, len(rounds)):
             told = method.round(rounds[number])
             if told:
-                shown.set_postfix_str(told)
+                shown.set_postfix_str(told, refresh=False)
             shown.update()
             if time.monotonic() - saved > checkpoint.EVERY or number + 1 == len(rounds):
                 checkpoint.save(path, key, rounds=number + 1, state=method.state())

@@ -74,7 +74,7 @@ def fit(net, config, steps_per_epoch: int, loss_of, partial, key: str, device, n
             told = ended(epoch) if ended else {}
             row = {"epoch": epoch + 1, "loss": round(mean, 6), "lr": round(optimise.param_groups[0]["lr"], 8)}
             history.append({**row, **told})
-            shown.set_postfix_str(f"loss {mean:.4f}")
+            shown.set_postfix_str(f"loss {mean:.4f}", refresh=False)
             shown.update()
             if time.monotonic() - saved > checkpoint.EVERY and epoch + 1 < config.epochs and distributed.rank() == 0:
                 state = checkpoint.state_of(net, optimise)
