@@ -121,7 +121,8 @@ def teachers_table() -> str:
     """The teachers, with the accuracy that is published for the same network."""
     head = ("data set", "teacher", "top-1, %", "published, %", "note")
     return markdown(
-        head, [[f"`{row['dataset']}`", f"`{row['teacher']}`", row["top1"], row["published"], row["note"]] for row in read("teachers")]
+        head,
+        [[f"`{row['dataset']}`", f"`{row['teacher']}`", row["top1"], row["published"], row["note"]] for row in read("teachers")],
     )
 
 
