@@ -81,7 +81,7 @@ def pipeline() -> str:
     parts += [
         f'<path d="M{x},170 V142" fill="none" stroke="#3b82f6" stroke-width="1.4" marker-end="url(#head)"/>' for x in (478, 608)
     ]
-    parts += [text(340, 186, "the teacher answers", 13, "#2563eb")]
+    parts += [text(376, 186, "the teacher's outputs", 13, "#2563eb")]
     dashed = f'stroke="{LINE}" stroke-width="1.4" stroke-dasharray="5 4"'
     parts += [f'<path d="M74,84 V24 H752 V82" fill="none" {dashed} marker-end="url(#head)"/>']
     parts += [text(413, 18, "test images, read once", 13, MUTED)]
@@ -95,14 +95,14 @@ def pipeline() -> str:
 def layers() -> str:
     """The folders of the package; imports run down only."""
     rows = (
-        ("commands", "dataset  teacher  synthesize  balance  distill  evaluate  export  report  shard  resolve  cli", GREY),
+        ("commands", "dataset, teacher, synthesize, balance, distill, evaluate, export, report, shard, resolve, cli", GREY),
         ("reporting/", "page, figures, runs, tables, inspect, config reference", GREY),
         ("pipeline/", "specs, typed config, graph of steps, keys, fingerprints, audit (no torch)", BLUE),
         ("methods/", "one file a method; engines/: model inversion, alternating training, pixel optimisation", GREEN),
         ("training/", "loop, losses, augmentation, views, sampling", GREEN),
         ("storage/", "artefacts on disk: whole or not at all, with key and provenance", GREEN),
         ("schemas/", "config fields and groups (no torch)", BLUE),
-        ("models/  datasets/  procedural/", "architectures and import; readers; drawn images", GREEN),
+        ("models/, datasets/, procedural/", "architectures and import; readers; drawn images", GREEN),
         ("runtime/", "device, GPU locks, progress, errors", GREY),
     )
     parts = []
@@ -122,13 +122,14 @@ def step(name: str, *paths):
     subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
 
 
-def surest(path) -> np.ndarray:
-    """The image of each class of which the teacher is surest. -> (K, H, W) uint8"""
+def typical(path) -> np.ndarray:
+    """For each class the first image that the teacher assigns to it with 90 %, else the surest. -> (K, H, W) uint8"""
     with h5py.File(path) as file:
         images, logits = file["images"][:, 0], file["logits"][:]
-    # Log-softmax, so that an image is for one class only.
-    score = logits - np.log(np.exp(logits - logits.max(1, keepdims=True)).sum(1, keepdims=True)) - logits.max(1, keepdims=True)
-    return images[score.argmax(0)]
+    odds = np.exp(logits - logits.max(1, keepdims=True))
+    probabilities = odds / odds.sum(1, keepdims=True)
+    sure = probabilities >= 0.9
+    return images[np.where(sure.any(0), sure.argmax(0), probabilities.argmax(0))]
 
 
 def strip() -> Image.Image:
@@ -141,7 +142,7 @@ def strip() -> Image.Image:
         rows = []
         for _, spec in STRIP:
             step("synthesize", results / TEACHER / spec / "transfer_set.h5", teacher)
-            rows.append(surest(results / TEACHER / spec / "transfer_set.h5"))
+            rows.append(typical(results / TEACHER / spec / "transfer_set.h5"))
     return drawn(rows)
 
 

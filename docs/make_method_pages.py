@@ -91,11 +91,10 @@ def rows_of(method: str, known: dict) -> list[list[str]]:
             if known.get(name, ("",))[0] != method:
                 continue
             page = pages[path.stem.split("-")[0]]
-            top1 = group.spread() if len(group.runs) > 1 else f"{group.mean():.2f}"
             specs = [f"`{group.specs[one]}`" for one in ("transfer", "balance", "student")]
-            origin = results.ORIGIN.get(group.origin, group.origin)
+            origin = results.ORIGIN[group.origin]
             runs = f"{len(group.runs)}{', earlier code' if 'earlier code' in group.note else ''}"
-            rows.append([f"[`{group.specs['dataset']}`](../results/{page}.md)", *specs, origin, top1, runs])
+            rows.append([f"[`{group.specs['dataset']}`](../results/{page}.md)", *specs, origin, group.spread(), runs])
     return sorted(rows, key=lambda row: (row[0], -float(row[5].split()[0])))
 
 
@@ -113,7 +112,10 @@ def page(method: str) -> str:
         if rows
         else "No run of this method is reported yet.\n"
     )
-    return f"""<!-- Written by `python docs/make_method_pages.py`; edit docs/methods/parts/{method}.md. -->
+    return f"""---
+hide: [toc]
+---
+<!-- Written by `python docs/make_method_pages.py`; edit docs/methods/parts/{method}.md. -->
 # {head["title"]}
 
 {head["summary"]}

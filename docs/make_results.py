@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "docs/results/data"
 MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 SPECS = ("dataset", "teacher", "transfer", "balance", "student")
-ORIGIN = {"real": "real data", "other": "other data"}
+# A no-break space or hyphen keeps a figure on one line.
+ORIGIN = {"real": "real\u00a0data", "other": "other\u00a0data", "data-free": "data\u2011free", "prior-based": "prior\u2011based"}
 # A row of the table on the first page: name of the pair, data set, CSV files, teacher.
 PAIRS = (
     ("LeNet-5 → LeNet-5-Half", "MNIST", "mnist-[!5]*", "lenet5"),
@@ -58,9 +59,9 @@ class Group:
         return statistics.mean(self.values("top1"))
 
     def spread(self) -> str:
-        """Mean ± sample standard deviation of top-1; a dash for one run."""
+        """Mean ± sample standard deviation of top-1; the one value of one run."""
         values = self.values("top1")
-        return f"{self.mean():.2f} ± {statistics.stdev(values):.2f}" if len(values) > 1 else "–"
+        return f"{self.mean():.2f}\u00a0±\u00a0{statistics.stdev(values):.2f}" if len(values) > 1 else f"{self.mean():.2f}"
 
 
 def grouped(rows) -> list[Group]:
@@ -74,17 +75,9 @@ def grouped(rows) -> list[Group]:
 
 
 def seconds(group: Group) -> str:
-    """Seconds of synthesis + distillation of each run, a dash where one was not recorded."""
-    if not group.values("seconds_synthesize") and not group.values("seconds_distill"):
-        return ""
-    joint = not group.values("seconds_distill")  # the method trains its student during synthesis
-    parts = []
-    for run in group.runs:
-        taken = [run["seconds_synthesize"]] if joint else [run["seconds_synthesize"], run["seconds_distill"]]
-        parts.append(" + ".join(f"{int(value):,}" if value else "–" for value in taken) if any(taken) else "–")
-    while len(parts) > 1 and parts[-1] == "–":
-        parts.pop()
-    return "; ".join(parts)
+    """Mean seconds of synthesis + distillation over the runs for which they were recorded."""
+    taken = [statistics.mean(values) for name in ("synthesize", "distill") if (values := group.values(f"seconds_{name}"))]
+    return "\u00a0+\u00a0".join(f"{value:,.0f}" for value in taken)
 
 
 def markdown(head, rows) -> str:
@@ -104,14 +97,16 @@ def runs_table(name: str) -> str:
     notes = list(dict.fromkeys(group.note for group in groups if group.note))
     rows = []
     for group in groups:
-        marker = f" <sup>{notes.index(group.note) + 1}</sup>" if group.note else ""
+        marker = f"\u00a0<sup>{notes.index(group.note) + 1}</sup>" if group.note else ""
         specs = [f"`{group.specs[one]}`" for one in differ]
         specs[differ.index("transfer")] += marker
-        agreement = ", ".join(run["agreement"] for run in group.runs if run["agreement"])
-        top1 = " ".join(run["top1"] for run in group.runs)
-        rows.append([*specs, ORIGIN.get(group.origin, group.origin), top1, group.spread(), agreement, seconds(group)])
+        agreement = "\u00a0".join(run["agreement"] for run in group.runs if run["agreement"])
+        each = "\u00a0".join(run["top1"] for run in group.runs) if len(group.runs) > 1 else ""
+        rows.append([*specs, ORIGIN[group.origin], group.spread(), each, agreement, seconds(group)])
     names = ["transfer set" if one == "transfer" else one for one in differ]
-    text += markdown([*names, "origin", "top-1, % (a seed each)", "mean ± std", "agreement, %", "seconds"], rows)
+    head = [*names, "origin", "top-1, %", "each seed", "agreement, %", "seconds"]
+    used = [place for place in range(len(head)) if any(row[place] for row in rows)]  # a column that is empty goes
+    text += markdown([head[place] for place in used], [[row[place] for place in used] for row in rows])
     if notes:
         text += "\n" + "".join(f"{number}. {note[0].upper()}{note[1:]}.\n" for number, note in enumerate(notes, 1))
     return text
