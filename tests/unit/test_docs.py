@@ -3,6 +3,7 @@
 import re
 import runpy
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -108,6 +109,22 @@ def test_every_file_that_is_named_exists(page):
             assert any(ROOT.glob(name)), f"{name}: no such file"
     for target in LINK.findall(text):
         assert (page.parent / target).exists(), f"{target}: no such file"
+
+
+def test_code_and_params_name_pages_that_exist():
+    for folder in ("dfkd_steps", "workflow", "params", "benchmarks", "examples"):
+        for path in (ROOT / folder).rglob("*.*"):
+            if path.suffix in (".py", ".smk", ".yaml", ".j2", ".rst"):
+                for name in re.findall(r"\bdocs/[\w./-]*\w", path.read_text("utf-8")):
+                    assert (ROOT / name).exists(), f"{shown(path)}: {name}: no such page"
+
+
+def test_the_site_builds(tmp_path):
+    pytest.importorskip("mkdocs")  # pip install -e '.[docs]'
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not re.search(r'(?:src|href)="https?://[^"]*\.(?:js|css|woff2?)"', (tmp_path / "index.html").read_text("utf-8"))
 
 
 def test_commands_of_the_readme():
