@@ -24,7 +24,7 @@ BLUE, GREEN, GREY = ("#dbeafe", "#3b82f6"), ("#dcfce7", "#22c55e"), ("#f1f5f9", 
 TEACHER = "mnist-5k/lenet5+epochs=40"
 STRIP = (
     ("uniform noise", "noise+n=1000"),
-    ("ZSKD, as published", "zskd+batch=250+n=1000+steps=300"),
+    ("ZSKD", "zskd+batch=250+n=1000+steps=300"),
     ("ZSKD on random views", "zskd-small+n=1000"),
     ("glyphs, drawn", "procedural+kind=glyphs+n=4000"),
     ("soft targets from glyphs", "soft-targeted-glyphs+n=2000+untouched=0"),
@@ -122,14 +122,15 @@ def step(name: str, *paths):
     subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
 
 
-def typical(path) -> np.ndarray:
-    """For each class the first image that the teacher assigns to it with 90 %, else the surest. -> (K, H, W) uint8"""
+def surest(path) -> np.ndarray:
+    """For each class the image of which the teacher is surest, by log-probability. -> (K, H, W) uint8"""
     with h5py.File(path) as file:
-        images, logits = file["images"][:, 0], file["logits"][:]
-    odds = np.exp(logits - logits.max(1, keepdims=True))
-    probabilities = odds / odds.sum(1, keepdims=True)
-    sure = probabilities >= 0.9
-    return images[np.where(sure.any(0), sure.argmax(0), probabilities.argmax(0))]
+        images, logits = file["images"][:, 0], file["logits"][:].astype(np.float64)
+    shifted = logits - logits.max(1, keepdims=True)
+    score = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    # Where several round to 1, the one whose logit is furthest above the others.
+    score += 1e-6 * (logits - logits.mean(1, keepdims=True))
+    return images[score.argmax(0)]
 
 
 def strip() -> Image.Image:
@@ -142,7 +143,7 @@ def strip() -> Image.Image:
         rows = []
         for _, spec in STRIP:
             step("synthesize", results / TEACHER / spec / "transfer_set.h5", teacher)
-            rows.append(typical(results / TEACHER / spec / "transfer_set.h5"))
+            rows.append(surest(results / TEACHER / spec / "transfer_set.h5"))
     return drawn(rows)
 
 

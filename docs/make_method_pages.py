@@ -112,10 +112,7 @@ def page(method: str) -> str:
         if rows
         else "No run of this method is reported yet.\n"
     )
-    return f"""---
-hide: [toc]
----
-<!-- Written by `python docs/make_method_pages.py`; edit docs/methods/parts/{method}.md. -->
+    return f"""<!-- Written by `python docs/make_method_pages.py`; edit docs/methods/parts/{method}.md. -->
 # {head["title"]}
 
 {head["summary"]}
