@@ -1,3 +1,5 @@
 """Data-free knowledge distillation as a pipeline with cached stages."""
 
-__version__ = "0.1.0"
+from importlib.metadata import version
+
+__version__ = version("dfkd")

@@ -1,0 +1,176 @@
+"""The pictures in docs/assets/: the pipeline, the layers of the package, and a strip of synthetic images.
+
+python docs/make_figures.py            all of them; the strip trains a teacher and makes small sets, three minutes on one core
+python docs/make_figures.py diagrams   the diagrams only
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+ROOT = Path(__file__).resolve().parents[1]
+ASSETS = ROOT / "docs/assets"
+FONT = "ui-sans-serif, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
+INK, MUTED, LINE, PAPER = "#1f2937", "#6b7280", "#94a3b8", "#ffffff"
+BLUE, GREEN, GREY = ("#dbeafe", "#3b82f6"), ("#dcfce7", "#22c55e"), ("#f1f5f9", "#94a3b8")
+
+# The strip: a row of images for each transfer set, all from one LeNet-5 trained on 4,000 digits.
+TEACHER = "mnist-5k/lenet5+epochs=40"
+STRIP = (
+    ("uniform noise", "noise+n=1000"),
+    ("ZSKD", "zskd+batch=250+n=1000+steps=300"),
+    ("ZSKD on random views", "zskd-small+n=1000"),
+    ("glyphs, drawn", "procedural+kind=glyphs+n=4000"),
+    ("soft targets from glyphs", "soft-targeted-glyphs+n=2000+untouched=0"),
+)
+CELL, GAP, LABEL = 56, 6, 230
+
+
+def text(x, y, content, size=15, fill=INK, weight="400", anchor="middle") -> str:
+    """A line of text in SVG."""
+    style = f'font-size="{size}" font-weight="{weight}" text-anchor="{anchor}" fill="{fill}"'
+    return f'<text x="{x}" y="{y}" {style}>{content}</text>'
+
+
+def box(x, y, width, height, colours, radius=8, dash="") -> str:
+    """A rounded rectangle in SVG; colours = (fill, border)."""
+    dashed = f' stroke-dasharray="{dash}"' if dash else ""
+    size = f'x="{x}" y="{y}" width="{width}" height="{height}" rx="{radius}"'
+    return f'<rect {size} fill="{colours[0]}" stroke="{colours[1]}" stroke-width="1.5"{dashed}/>'
+
+
+def arrow(*points) -> str:
+    """A line through points that ends in an arrow head."""
+    path = " ".join(f"{x},{y}" for x, y in points)
+    return f'<polyline points="{path}" fill="none" stroke="{INK}" stroke-width="1.6" marker-end="url(#head)"/>'
+
+
+def svg(width, height, title, parts) -> str:
+    """A whole SVG file on a white ground, which reads in light and in dark pages."""
+    head = '<marker id="head" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto">'
+    head += f'<path d="M0,0 L10,5 L0,10 z" fill="{INK}"/></marker>'
+    opening = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="{FONT}" role="img">'
+    ground = f'<rect width="{width}" height="{height}" rx="12" fill="{PAPER}"/>'
+    return "\n".join([opening, f"<title>{title}</title>", f"<defs>{head}</defs>", ground, *parts, "</svg>", ""])
+
+
+def pipeline() -> str:
+    """The steps and what they read. No arrow leads from the data into the shaded part."""
+    steps = (
+        (20, "dataset", "images, classes", GREY),
+        (150, "teacher", "large network", BLUE),
+        (294, "synthesize", "transfer set", GREEN),
+        (424, "balance", "balanced set", GREEN),
+        (554, "distill", "student", GREEN),
+        (698, "evaluate", "metrics", GREY),
+    )
+    parts = [box(276, 44, 400, 148, ("#f0fdf4", "#86efac"), 12, "6 4")]
+    parts += [text(476, 66, "no data in here: these steps read the teacher only", 14, "#15803d", "600")]
+    for x, name, made, colours in steps:
+        parts += [box(x, 84, 108, 56, colours), text(x + 54, 107, name, 16, weight="600"), text(x + 54, 127, made, 13, MUTED)]
+    parts += [arrow((x, 112), (x + 22, 112)) for x in (128, 402, 532)]
+    parts += [arrow((258, 112), (294, 112)), arrow((662, 112), (698, 112))]
+    # The teacher also goes to balance, distill and evaluate; the test images to evaluate.
+    parts += ['<path d="M204,140 V170 H744 V142" fill="none" stroke="#3b82f6" stroke-width="1.4" marker-end="url(#head)"/>']
+    parts += [
+        f'<path d="M{x},170 V142" fill="none" stroke="#3b82f6" stroke-width="1.4" marker-end="url(#head)"/>' for x in (478, 608)
+    ]
+    parts += [text(376, 186, "the teacher's outputs", 13, "#2563eb")]
+    dashed = f'stroke="{LINE}" stroke-width="1.4" stroke-dasharray="5 4"'
+    parts += [f'<path d="M74,84 V24 H752 V82" fill="none" {dashed} marker-end="url(#head)"/>']
+    parts += [text(413, 18, "test images, read once", 13, MUTED)]
+    parts += [
+        text(413, 226, "results / {dataset} / {teacher} / {transfer} / {balance} / {student} / metrics.json", 15, INK, "600")
+    ]
+    parts += [text(413, 248, "the path names the experiment; experiments share what their paths share", 13, MUTED)]
+    return svg(826, 264, "The pipeline of dfkd", parts)
+
+
+def layers() -> str:
+    """The folders of the package; imports run down only."""
+    rows = (
+        ("commands", "dataset, teacher, synthesize, balance, distill, evaluate, export, report, shard, resolve, cli", GREY),
+        ("reporting/", "page, figures, runs, tables, inspect, config reference", GREY),
+        ("pipeline/", "specs, typed config, graph of steps, keys, fingerprints, audit (no torch)", BLUE),
+        ("methods/", "one file a method; engines/: model inversion, alternating training, pixel optimisation", GREEN),
+        ("training/", "loop, losses, augmentation, views, sampling", GREEN),
+        ("storage/", "artefacts on disk: whole or not at all, with key and provenance", GREEN),
+        ("schemas/", "config fields and groups (no torch)", BLUE),
+        ("models/, datasets/, procedural/", "architectures and import; readers; drawn images", GREEN),
+        ("runtime/", "device, GPU locks, progress, errors", GREY),
+    )
+    parts = []
+    for number, (name, content, colours) in enumerate(rows):
+        y = 16 + number * 52
+        parts += [box(16, y, 728, 44, colours), text(32, y + 19, name, 15, weight="600", anchor="start")]
+        parts += [text(32, y + 36, content, 13, MUTED, anchor="start")]
+    parts += [arrow((764, 20), (764, 16 + len(rows) * 52 - 10))]
+    turned = f'transform="translate(786 {16 + len(rows) * 26}) rotate(90)"'
+    parts += [f'<text {turned} font-size="13" text-anchor="middle" fill="{MUTED}">imports run down</text>']
+    return svg(804, 24 + len(rows) * 52, "The layers of the package", parts)
+
+
+def step(name: str, *paths):
+    """Run one step of the pipeline, as its rule does."""
+    command = [sys.executable, "-m", f"dfkd_steps.{name}", *map(str, paths)]
+    subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+
+
+def surest(path) -> np.ndarray:
+    """For each class the image of which the teacher is surest, by log-probability. -> (K, H, W) uint8"""
+    with h5py.File(path) as file:
+        images, logits = file["images"][:, 0], file["logits"][:].astype(np.float64)
+    shifted = logits - logits.max(1, keepdims=True)
+    score = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    # Where several round to 1, the one whose logit is furthest above the others.
+    score += 1e-6 * (logits - logits.mean(1, keepdims=True))
+    return images[score.argmax(0)]
+
+
+def strip() -> Image.Image:
+    """A row of synthetic digits for each set of STRIP, a column for each class."""
+    with tempfile.TemporaryDirectory() as place:
+        results = Path(place) / "results"
+        dataset, teacher = results / "mnist-5k/dataset.h5", results / TEACHER / "teacher.safetensors"
+        step("dataset", dataset)
+        step("teacher", teacher, dataset)
+        rows = []
+        for _, spec in STRIP:
+            step("synthesize", results / TEACHER / spec / "transfer_set.h5", teacher)
+            rows.append(surest(results / TEACHER / spec / "transfer_set.h5"))
+    return drawn(rows)
+
+
+def drawn(rows) -> Image.Image:
+    """Rows of images (K,H,W) under the classes, with the names of STRIP beside them."""
+    classes, top = len(rows[0]), 30
+    sheet = Image.new("RGB", (LABEL + classes * (CELL + GAP) + GAP, top + len(rows) * (CELL + GAP) + GAP), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(17)
+    for column in range(classes):
+        pen.text((LABEL + GAP + column * (CELL + GAP) + CELL / 2, top / 2 + 2), str(column), MUTED, font, anchor="mm")
+    for number, ((name, _), images) in enumerate(zip(STRIP, rows)):
+        y = top + number * (CELL + GAP)
+        pen.text((LABEL - 10, y + CELL / 2), name, INK, font, anchor="rm")
+        for column, image in enumerate(images):
+            tile = Image.fromarray(image).resize((CELL, CELL), Image.Resampling.NEAREST)
+            sheet.paste(tile, (LABEL + GAP + column * (CELL + GAP), y))
+    return sheet
+
+
+def main(which: str):
+    """Write the pictures."""
+    ASSETS.mkdir(exist_ok=True)
+    (ASSETS / "pipeline.svg").write_text(pipeline(), "utf-8")
+    (ASSETS / "layers.svg").write_text(layers(), "utf-8")
+    if which != "diagrams":
+        strip().save(ASSETS / "samples.png", optimize=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "all")

@@ -1,0 +1,165 @@
+"""The pages of the methods, docs/methods/*.md, and the methods table of README.md.
+
+python docs/make_method_pages.py
+
+A page is made of the method's docstring, docs/methods/parts/METHOD.md, its presets in params/transfer/, its rows of
+docs/results/data/*.csv and its entry in docs/references.bib.
+"""
+
+import ast
+import re
+from pathlib import Path
+
+import make_results as results
+import yaml
+
+from dfkd_steps.methods import REGISTRY
+
+ROOT = results.ROOT
+METHODS = ROOT / "docs/methods"
+MARKED = re.compile(r"(<!-- methods -->\n).*?(<!-- end of methods -->)", re.DOTALL)
+INCLUDE = re.compile(r"^--8<-- (\w+)\n", re.MULTILINE)
+# The order of tables: by what a method is, not by name.
+ORDER = (
+    "zskd", "soft-targeted", "deepinversion", "adi", "generative", "dafl", "zskt", "dfad", "dfq", "cmi", "fast", "ssd-kd",
+    "noise", "procedural", "mixture", "dataset",
+)  # fmt: skip
+
+
+def bibliography() -> dict[str, dict[str, str]]:
+    """The entries of docs/references.bib by key: title, author, venue, year, eprint, and the entry itself as ``bibtex``."""
+    text = (ROOT / "docs/references.bib").read_text("utf-8")
+    entries = {}
+    for entry in re.findall(r"^@\w+\{.*?^\}", text, re.DOTALL | re.MULTILINE):
+        fields = dict(re.findall(r"^  (\w+)\s*=\s*\{(.*)\},$", entry, re.MULTILINE))
+        entries[re.match(r"@\w+\{(\w+)", entry)[1]] = {**fields, "bibtex": entry}
+    return entries
+
+
+def part(name: str) -> tuple[dict[str, str], str]:
+    """The front matter and the text of docs/methods/parts/NAME.md."""
+    _, head, text = (METHODS / "parts" / f"{name}.md").read_text("utf-8").split("---\n", 2)
+    return yaml.safe_load(head), INCLUDE.sub(lambda found: (METHODS / "parts" / f"{found[1]}.md").read_text("utf-8"), text)
+
+
+def docstring(method: str) -> str:
+    """The docstring of a method's module, read without importing torch."""
+    module = ROOT / f"{REGISTRY[method].replace('.', '/')}.py"
+    return ast.get_docstring(ast.parse(module.read_text("utf-8")))
+
+
+def presets() -> dict[str, tuple[str, Path]]:
+    """Each preset of params/transfer/, with its method and its file; a preset without ``method`` has that of its ``base``."""
+    files = {path.stem: path for path in sorted((ROOT / "params/transfer").rglob("*.yaml"))}
+    content = {name: yaml.safe_load(path.read_text("utf-8")) for name, path in files.items()}
+    return {name: (given.get("method") or content[given["base"]]["method"], files[name]) for name, given in content.items()}
+
+
+def comment(path: Path) -> str:
+    """The comment that a preset begins with, on one line."""
+    lines = path.read_text("utf-8").splitlines()
+    head = [line[2:] for line in lines[: next(number for number, line in enumerate(lines) if not line.startswith("#"))]]
+    return " ".join(head)
+
+
+def citation(entry: dict[str, str]) -> str:
+    """First authors, title, venue, year and link."""
+    family = [author.split(",")[0] for author in entry["author"].split(" and ")]
+    who = " and ".join(family) if len(family) < 3 else f"{family[0]} et al."
+    venue = re.search(r"\((\w+)\)(.*)", entry.get("booktitle", ""))
+    where = (
+        f"{venue[1]}{venue[2]} {entry['year']}"
+        if venue
+        else f"{entry.get('booktitle', 'arXiv').split(' Conf')[0]} {entry['year']}"
+    )
+    return f"{who}, *{entry['title']}*, {where}, [arXiv {entry['eprint']}](https://arxiv.org/abs/{entry['eprint']})"
+
+
+def short(entry: dict[str, str]) -> str:
+    """Venue and year as a link."""
+    where = citation(entry).rsplit("*, ", 1)[1].split(", [")[0]
+    return f"[{where}](https://arxiv.org/abs/{entry['eprint']})"
+
+
+def rows_of(method: str, known: dict) -> list[list[str]]:
+    """The measured groups of runs of a method, best first for each data set."""
+    pages = {"mnist": "mnist", "fashion": "fashion-mnist", "cifar10": "cifar10"}
+    rows = []
+    for path in sorted(results.DATA.glob("*-*.csv")):
+        for group in results.grouped(results.read(path.stem)):
+            name = group.specs["transfer"].split("+")[0]
+            if known.get(name, ("",))[0] != method:
+                continue
+            page = pages[path.stem.split("-")[0]]
+            specs = [f"`{group.specs[one]}`" for one in ("transfer", "balance", "student")]
+            origin = results.ORIGIN[group.origin]
+            runs = f"{len(group.runs)}{', earlier code' if 'earlier code' in group.note else ''}"
+            rows.append([f"[`{group.specs['dataset']}`](../results/{page}.md)", *specs, origin, group.spread(), runs])
+    return sorted(rows, key=lambda row: (row[0], -float(row[5].split()[0])))
+
+
+def page(method: str) -> str:
+    """The page of one method."""
+    head, text = part(method)
+    entry, known = bibliography()[head["reference"]], presets()
+    own = {name: path for name, (of, path) in known.items() if of == method}
+    code = f"<{head['code']}>" if head["code"].startswith("http") else head["code"]
+    listed = [[f"`{name}`", comment(path)] for name, path in sorted(own.items(), key=lambda item: (item[0] != method, item[0]))]
+    rows = rows_of(method, known)
+    measured = (
+        "Runs of version 0.1, on a CPU; [all results](../results/index.md) say how they were made.\n\n"
+        + results.markdown(("data set", "transfer set", "balance", "student", "origin", "top-1, %", "runs"), rows)
+        if rows
+        else "No run of this method is reported yet.\n"
+    )
+    return f"""<!-- Written by `python docs/make_method_pages.py`; edit docs/methods/parts/{method}.md. -->
+# {head["title"]}
+
+{head["summary"]}
+
+- Name in a path: `{method}`
+- Paper: {citation(entry)}
+- Public code: {code}
+- Module: `{REGISTRY[method].replace(".", "/")}.py`: {docstring(method).splitlines()[0]}
+
+{text.strip()}
+
+## Presets
+
+`dfkd spec NAME` prints every value; [Config](../config.md) has all keys.
+
+{results.markdown(("preset", "what it is"), listed)}
+## Results
+
+{measured}
+## Citation
+
+```bibtex
+{entry["bibtex"]}
+```
+"""
+
+
+def table(prefix: str) -> str:
+    """All methods with what they do, their paper and the link to their page."""
+    entries, rows = bibliography(), []
+    for method in ORDER:
+        head, _ = part(method)
+        rows.append(
+            [f"[{head['title']}]({prefix}{method}.md)", f"`{method}`", head["summary"], short(entries[head["reference"]])]
+        )
+    return results.markdown(("method", "name", "what it does", "paper"), rows)
+
+
+def written() -> dict[Path, str]:
+    """Every file that this script writes, and what belongs in it."""
+    readme, index = ROOT / "README.md", METHODS / "index.md"
+    made = {METHODS / f"{method}.md": page(method) for method in ORDER}
+    for path, prefix in ((readme, "docs/methods/"), (index, "")):
+        made[path] = MARKED.sub(lambda found, link=prefix: f"{found[1]}\n{table(link)}\n{found[2]}", path.read_text("utf-8"))
+    return made
+
+
+if __name__ == "__main__":
+    for path, text in written().items():
+        path.write_text(text, "utf-8")

@@ -1,0 +1,181 @@
+"""The tables of docs/results/ and of README.md, from the CSV files in docs/results/data/.
+
+python docs/make_results.py            write all tables anew, each between `<!-- table: NAME -->` and `<!-- end of table -->`
+"""
+
+import csv
+import re
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT / "docs/results/data"
+MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
+SPECS = ("dataset", "teacher", "transfer", "balance", "student")
+# A no-break space or hyphen keeps a figure on one line.
+ORIGIN = {"real": "real\u00a0data", "other": "other\u00a0data", "data-free": "data\u2011free", "prior-based": "prior\u2011based"}
+# A row of the table on the first page: name of the pair, data set, CSV files, teacher.
+PAIRS = (
+    ("LeNet-5 → LeNet-5-Half", "MNIST", "mnist-[!5]*", "lenet5"),
+    ("LeNet-5 → LeNet-5-Half", "Fashion-MNIST", "fashion-*", "lenet5+crop=1+epochs=30+flip=true"),
+    ("ResNet-20 → ResNet-8", "CIFAR-10", "cifar10-resnet8", "resnet20-cifar10"),
+    ("AlexNet → AlexNet-Half", "CIFAR-10", "cifar10-alexnet", "alexnet+epochs=20+precision=bf16"),
+)
+
+
+def read(name: str) -> list[dict[str, str]]:
+    """The rows of docs/results/data/NAME.csv."""
+    with open(DATA / f"{name}.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def without_seed(spec: str) -> str:
+    """``zskd+seed=1+tau=4`` -> ``zskd+tau=4``: what runs that differ in nothing but seeds have in common."""
+    return re.sub(r"\+seed=\d+", "", spec)
+
+
+@dataclass
+class Group:
+    """Runs that differ in nothing but seeds."""
+
+    specs: dict[str, str]
+    runs: list[dict[str, str]]
+
+    @property
+    def note(self) -> str:
+        return self.runs[0].get("note", "")
+
+    @property
+    def origin(self) -> str:
+        return self.runs[0]["origin"]
+
+    def values(self, column: str) -> list[float]:
+        """A column of numbers; runs for which it was not recorded are left out."""
+        return [float(run[column]) for run in self.runs if run[column]]
+
+    def mean(self) -> float:
+        """Mean top-1 in percent."""
+        return statistics.mean(self.values("top1"))
+
+    def spread(self) -> str:
+        """Mean ± sample standard deviation of top-1; the one value of one run."""
+        values = self.values("top1")
+        return f"{self.mean():.2f}\u00a0±\u00a0{statistics.stdev(values):.2f}" if len(values) > 1 else f"{self.mean():.2f}"
+
+
+def grouped(rows) -> list[Group]:
+    """Rows as groups, in the order of the file. Another note is another group: it says what else differs."""
+    groups = {}
+    for row in rows:
+        specs = {name: without_seed(row[name]) for name in SPECS}
+        key = (*specs.values(), row["teacher_top1"], row.get("note", ""))
+        groups.setdefault(key, Group(specs, [])).runs.append(row)
+    return list(groups.values())
+
+
+def seconds(group: Group) -> str:
+    """Mean seconds of synthesis + distillation over the runs for which they were recorded."""
+    taken = [statistics.mean(values) for name in ("synthesize", "distill") if (values := group.values(f"seconds_{name}"))]
+    return "\u00a0+\u00a0".join(f"{value:,.0f}" for value in taken)
+
+
+def markdown(head, rows) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def runs_table(name: str) -> str:
+    """All runs of one CSV file, a row for each group of seeds; what they have in common stands above, notes below."""
+    groups = grouped(read(name))
+    common = [one for one in SPECS if one != "transfer" and len({group.specs[one] for group in groups}) == 1]
+    differ = [one for one in SPECS if one not in common]
+    shared = ", ".join(f"{one} `{groups[0].specs[one]}`" for one in common)
+    teachers = list(dict.fromkeys(f"{float(group.runs[0]['teacher_top1']):.2f}" for group in groups))
+    text = f"All rows: {shared}; teacher's top-1 {' or '.join(teachers)} %; {int(groups[0].runs[0]['n_test']):,} test images.\n\n"
+    notes = list(dict.fromkeys(group.note for group in groups if group.note))
+    rows = []
+    for group in groups:
+        marker = f"\u00a0<sup>{notes.index(group.note) + 1}</sup>" if group.note else ""
+        specs = [f"`{group.specs[one]}`" for one in differ]
+        specs[differ.index("transfer")] += marker
+        agreement = "\u00a0".join(run["agreement"] for run in group.runs if run["agreement"])
+        each = "\u00a0".join(run["top1"] for run in group.runs) if len(group.runs) > 1 else ""
+        rows.append([*specs, ORIGIN[group.origin], group.spread(), each, agreement, seconds(group)])
+    names = ["transfer set" if one == "transfer" else one for one in differ]
+    head = [*names, "origin", "top-1, %", "each seed", "agreement, %", "seconds"]
+    used = [place for place in range(len(head)) if any(row[place] for row in rows)]  # a column that is empty goes
+    text += markdown([head[place] for place in used], [[row[place] for place in used] for row in rows])
+    if notes:
+        text += "\n" + "".join(f"{number}. {note[0].upper()}{note[1:]}.\n" for number, note in enumerate(notes, 1))
+    return text
+
+
+def teachers_table() -> str:
+    """The teachers, with the accuracy that is published for the same network."""
+    head = ("data set", "teacher", "top-1, %", "published, %", "note")
+    return markdown(
+        head,
+        [[f"`{row['dataset']}`", f"`{row['teacher']}`", row["top1"], row["published"], row["note"]] for row in read("teachers")],
+    )
+
+
+def published_table() -> str:
+    """What the papers report for the same pairs."""
+    head = ("teacher → student", "data set", "method", "top-1, %", "source")
+    return markdown(head, [list(row.values()) for row in read("published")])
+
+
+def best(groups: list[Group], origin: str) -> str:
+    """The best mean of three seeds or more by code that is still there; a dash where there is none."""
+    there = [group for group in groups if group.origin == origin and len(group.runs) >= 3 and "earlier code" not in group.note]
+    if not there:
+        return "–"
+    found = max(there, key=Group.mean)
+    method = "" if origin in ("real", "other") else f" (`{found.specs['transfer'].split('+')[0]}`)"
+    return f"{found.spread()}{method}"
+
+
+def glance_table() -> str:
+    """The best of each kind for each pair of networks."""
+    rows = []
+    for pair, dataset, pattern, teacher in PAIRS:
+        groups = [group for path in sorted(DATA.glob(f"{pattern}.csv")) for group in grouped(read(path.stem))]
+        top1 = next(row["top1"] for row in read("teachers") if row["teacher"] == teacher)
+        published = [
+            row for row in read("published") if (row["pair"], row["dataset"]) == (pair, dataset) and row["method"] != "real data"
+        ]
+        record = max(published, key=lambda row: float(row["top1"]), default=None)
+        reported = f"{record['top1']} ({record['method']})" if record else "–"
+        rows.append([f"{dataset}: {pair}", top1, *(best(groups, one) for one in ("real", "prior-based", "data-free")), reported])
+    head = ("data set and networks", "teacher", "student: real data", "prior-based", "data-free", "published, no data")
+    return markdown(head, rows)
+
+
+SPECIAL = {"glance": glance_table, "teachers": teachers_table, "published": published_table}
+
+
+def table(name: str) -> str:
+    """A table by its name: one of SPECIAL, or a CSV file."""
+    return SPECIAL[name]() if name in SPECIAL else runs_table(name)
+
+
+def filled(text: str) -> str:
+    """A page with all of its tables made anew."""
+    return MARKED.sub(lambda found: f"{found[1]}\n{table(found[2])}\n{found[3]}", text)
+
+
+def pages() -> list[Path]:
+    """The pages that hold tables."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs/results").glob("*.md"))]
+
+
+def main():
+    """Write all pages."""
+    for path in pages():
+        path.write_text(filled(path.read_text("utf-8")), "utf-8")
+
+
+if __name__ == "__main__":
+    main()

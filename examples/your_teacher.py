@@ -1,0 +1,40 @@
+"""Your teacher, no data: distil a student from drawn images alone, with dfkd as a library and without Snakemake.
+
+python examples/your_teacher.py results/mnist-5k/lenet5+epochs=40/teacher.safetensors [STEPS [DRAWINGS]]
+
+For a network of your own, replace the first line of ``main``: Classifier(net, Description(...)) wraps any torch module.
+"""
+
+import sys
+
+import torch
+
+from dfkd_steps import losses, models, networks
+from dfkd_steps.drawing import signs
+
+
+def main(path: str, steps: int = 1500, drawings: int = 10_000):
+    """Draw glyphs, let the teacher answer, train a student half as wide, and print how often the two agree."""
+    teacher = networks.load_frozen(path)
+    rng = torch.Generator().manual_seed(0)
+    images = signs.glyphs(drawings, teacher.description, rng)
+    with torch.no_grad():
+        answers = torch.cat([teacher(part) for part in images.split(500)])
+
+    net = models.build("lenet5-half", teacher.description.num_classes, teacher.description.image_shape)
+    student = networks.Classifier(net, teacher.description).train()
+    optimizer = torch.optim.Adam(student.parameters(), lr=3e-3)
+    for _ in range(steps):
+        rows = torch.randint(len(images) - 1000, (128,), generator=rng)  # the last 1,000 are held out
+        loss = losses.kd(student(images[rows]), answers[rows], tau=4.0)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    with torch.no_grad():
+        agreement = (student.eval()(images[-1000:]).argmax(1) == answers[-1000:].argmax(1)).float().mean()
+    print(f"agreement on 1,000 held-out drawings: {100 * agreement:.1f} %")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], *map(int, sys.argv[2:]))

@@ -1,0 +1,158 @@
+"""README and docs: generated parts are up to date, commands stand there, and every file that is named exists."""
+
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "docs"))
+import make_method_pages  # noqa: E402
+import make_results  # noqa: E402
+
+PAGES = [
+    ROOT / "README.md",
+    *(ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
+PAGES = [page for page in PAGES if "parts" not in page.parts]
+NAMED = re.compile(r"(?<![\w/{.])((?:docs|params|tests|workflow|dfkd_steps|benchmarks|examples|\.ci)/[\w./+-]*\w)")
+LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
+# What a page tells the reader to write, or that is made by a run.
+# The columns of `dfkd table --csv` after the five specs; docs/results/data/ may add `note`.
+COLUMNS = (
+    "label", "origin", "top1", "teacher_top1", "agreement", "seconds_synthesize", "seconds_distill", "n_test", "commit", "key",
+)  # fmt: skip
+TO_WRITE = re.compile(r"NAME|mine\.|METHOD")
+
+
+def shown(page) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", make_results.pages(), ids=shown)
+def test_tables_are_those_of_the_csv_files(page):
+    text = page.read_text("utf-8")
+    assert "<!-- table:" in text
+    assert text == make_results.filled(text), "run: python docs/make_results.py"
+
+
+def test_method_pages_are_up_to_date():
+    for page, text in make_method_pages.written().items():
+        assert page.read_text("utf-8") == text, f"{shown(page)}: run python docs/make_method_pages.py"
+
+
+def test_every_csv_file_has_its_table():
+    tables = {name for page in make_results.pages() for _, name, _ in make_results.MARKED.findall(page.read_text("utf-8"))}
+    files = {path.stem for path in make_results.DATA.glob("*.csv")}
+    assert files <= tables and tables <= files | set(make_results.SPECIAL)
+
+
+@pytest.mark.parametrize("path", sorted(make_results.DATA.glob("*-*.csv")), ids=lambda path: path.stem)
+def test_rows_are_sound(path):
+    rows = make_results.read(path.stem)
+    assert tuple(rows[0])[:15] == (*make_results.SPECS, *COLUMNS)
+    for row in rows:
+        assert row["origin"] in ("data-free", "prior-based", "real", "other") and row["label"], row
+        assert 0 < float(row["top1"]) <= float(row["teacher_top1"]) <= 100, row
+        assert all(0 < float(row[name] or 1) <= 100 for name in ("agreement",)), row
+        for group in make_results.SPECS:
+            _, *overrides = row[group].split("+")
+            assert overrides == sorted(overrides) and all("=" in one for one in overrides), row[group]
+        drawn = re.search(r"^procedural|-(strokes|glyphs|objects|scenes)\b", row["transfer"])
+        assert bool(drawn) == (row["origin"] == "prior-based"), row
+
+
+def test_groups_are_runs_that_differ_in_seeds():
+    first = dict.fromkeys(make_results.SPECS, "a") | {"origin": "data-free", "teacher_top1": "90", "note": ""}
+    rows = [
+        first | {"transfer": "x+seed=1+tau=2", "top1": "80"},
+        first | {"transfer": "x+seed=2+tau=2", "top1": "82"},
+        first | {"transfer": "x+seed=3+tau=3", "top1": "70"},
+        first | {"transfer": "x+seed=3+tau=3", "top1": "60", "note": "earlier code: other"},
+    ]
+    groups = make_results.grouped(rows)
+    assert [(group.specs["transfer"], len(group.runs), group.spread()) for group in groups] == [
+        ("x+tau=2", 2, "81.00\u00a0±\u00a01.41"),
+        ("x+tau=3", 1, "70.00"),
+        ("x+tau=3", 1, "60.00"),
+    ]
+
+
+def test_the_best_is_of_three_seeds_and_of_code_that_is_there():
+    row = dict.fromkeys(make_results.SPECS, "a") | {"teacher_top1": "99", "origin": "data-free"}
+    low = make_results.Group({"transfer": "low+n=2"}, [row | {"top1": value} for value in ("50", "51", "52")])
+    two = make_results.Group({"transfer": "two"}, [row | {"top1": value} for value in ("90", "91")])
+    old = make_results.Group({"transfer": "old"}, [row | {"top1": "95", "note": "earlier code: gone"}] * 3)
+    assert make_results.best([two, low, old], "data-free") == "51.00\u00a0±\u00a01.00 (`low`)"
+    assert make_results.best([two, low, old], "real") == "–"
+
+
+def test_the_navigation_names_every_page():
+    text = (ROOT / "mkdocs.yml").read_text("utf-8")
+    named = set(re.findall(r"[\w/-]+\.md", text))
+    there = {str(page.relative_to(ROOT / "docs")) for page in PAGES if page.is_relative_to(ROOT / "docs")}
+    assert named == there
+    assert yaml.safe_load(text)["theme"]["font"] is False  # no font from elsewhere
+
+
+@pytest.mark.parametrize("page", PAGES, ids=shown)
+def test_every_file_that_is_named_exists(page):
+    text = page.read_text("utf-8")
+    for name in NAMED.findall(text):
+        if not TO_WRITE.search(name):
+            assert any(ROOT.glob(name)), f"{name}: no such file"
+    for target in LINK.findall(text):
+        assert (page.parent / target).exists(), f"{target}: no such file"
+
+
+def test_code_and_params_name_pages_that_exist():
+    for folder in ("dfkd_steps", "workflow", "params", "benchmarks", "examples"):
+        for path in (ROOT / folder).rglob("*.*"):
+            if path.suffix in (".py", ".smk", ".yaml", ".j2", ".rst"):
+                for name in re.findall(r"\bdocs/[\w./-]*\w", path.read_text("utf-8")):
+                    assert (ROOT / name).exists(), f"{shown(path)}: {name}: no such page"
+
+
+def test_the_site_builds(tmp_path):
+    pytest.importorskip("mkdocs")  # pip install -e '.[docs]'
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert not re.search(r'(?:src|href)="https?://[^"]*\.(?:js|css|woff2?)"', (tmp_path / "index.html").read_text("utf-8"))
+
+
+def test_commands_of_the_readme():
+    text = (ROOT / "README.md").read_text("utf-8")
+    commands = [
+        line.split("  #")[0].strip() for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL) for line in block.splitlines()
+    ]
+    assert commands[:2] == ["pip install -e . && snakemake", "pip install -e '.[test]' && pytest"]
+    for command in commands:
+        assert shlex.split(command)
+
+
+def test_every_method_has_a_page_a_paper_and_a_citation():
+    assert set(make_method_pages.ORDER) == set(make_method_pages.REGISTRY)
+    titles = {entry["title"] for entry in make_method_pages.bibliography().values()}
+    cited = {entry["title"] for entry in yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))["references"]}
+    assert titles == cited
+
+
+def test_the_example_runs(tmp_path, capsys):
+    import torch
+
+    from dfkd_steps import models, networks
+
+    torch.manual_seed(0)
+    description = networks.Description("arch", "lenet5", tuple("0123456789"), (1, 28, 28), (0.13,), (0.31,))
+    networks.save(tmp_path / "t.safetensors", models.build("lenet5", 10, (1, 28, 28)), description, "k", {})
+    example = runpy.run_path(str(ROOT / "examples/your_teacher.py"))
+    example["main"](str(tmp_path / "t.safetensors"), steps=5, drawings=1500)
+    found = re.search(r"agreement on 1,000 held-out drawings: ([\d.]+) %", capsys.readouterr().out)
+    assert 0 <= float(found[1]) <= 100
