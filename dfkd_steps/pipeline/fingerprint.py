@@ -54,6 +54,7 @@ def imports(tree: ast.Module, package: list[str]):
             yield from (f"{target}.{alias.name}" for alias in node.names)
 
 
+@functools.cache
 def imports_of(module: str) -> set[str]:
     """The modules of this package, as dotted names below it, that ``module`` imports, in functions too."""
     path = _file(module)
