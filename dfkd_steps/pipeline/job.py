@@ -4,7 +4,7 @@ import argparse
 import importlib
 import platform
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from ..runtime.errors import UserError, os_error_text, print_errors
 from ..storage import hdf5
 from ..storage.atomic import key_of
-from . import fingerprint, graph, keys, params, spec
+from . import external, fingerprint, graph, keys, params, spec
 
 LIBRARIES = ("torch", "torchvision", "numpy", "h5py", "safetensors")
 
@@ -27,8 +27,8 @@ class Job:
     inputs: list[Path]
     config: object
     key: str
-    recipe: dict
     input_keys: dict[str, str]
+    recipe: dict = field(default_factory=dict)
 
     def provenance(self, device) -> dict:
         """What made the artefact; no dates, host names or durations, so that bytes repeat.
@@ -37,10 +37,9 @@ class Job:
         """
         from ..runtime.device import settings  # imports torch, which takes seconds: not where keys are asked for
 
-        if self.config is not None:
-            for path, digest in keys.files(self.config).items():
-                if digest != self.recipe["files"].get(path):
-                    raise UserError(f"{path}: was changed while it was read; run the step again")
+        for path, digest in self.recipe.get("files", {}).items():
+            if external.digest(Path(path)) != digest:
+                raise UserError(f"{path}: was changed while it was read; run the step again")
         versions = {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}}
         return {"step": self.step, **self.recipe, "inputs": self.input_keys, "versions": versions, **settings(device)}
 
@@ -76,7 +75,7 @@ def parse_job(step: str, argv=None) -> Job:
     for module in keys.chosen_code(typed)[0] if typed else []:  # now, and not when it is first needed: it may be edited meanwhile
         importlib.import_module(f"dfkd_steps.{module}")
     fingerprint.refuse_changed(recipe["code"])
-    return Job(step, out, needed, typed, keys.key_from(recipe, input_keys.values()), recipe, input_keys)
+    return Job(step, out, needed, typed, keys.key_from(recipe, input_keys.values()), input_keys, recipe)
 
 
 def run_step(step: str, run):
