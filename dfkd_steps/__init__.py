@@ -1,5 +1,16 @@
 """Data-free knowledge distillation as a pipeline with cached stages."""
 
-from importlib.metadata import version
+import os
+import sys
 
-__version__ = version("dfkd")
+if os.name == "nt":
+    print("error: dfkd runs on Linux and macOS; on Windows install it inside WSL (wsl --install)", file=sys.stderr)
+    sys.exit(2)
+
+# When each module was last changed, before any of them is loaded: ``pipeline.fingerprint`` compares.
+AT_START = {
+    os.path.join(folder, name): os.stat(os.path.join(folder, name)).st_mtime_ns
+    for folder, _, names in os.walk(os.path.dirname(__file__))
+    for name in names
+    if name.endswith(".py")
+}

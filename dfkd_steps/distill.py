@@ -182,7 +182,7 @@ def run(job: Job):
                 return
             student, history = distill(job.config, guide, transfer, partial, job.key, device)
             if distributed.rank() == 0:
-                network_file.publish(job, student.net, student.description, history, device)
+                network_file.publish(job.out, job.key, job.provenance(device), student.net, student.description, history)
     progress.say(f"distill: {len(history)} epochs, {time.monotonic() - started:.1f} s")
 
 

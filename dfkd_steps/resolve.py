@@ -23,19 +23,19 @@ def files(experiment: dict):
     """Name below ``results/_resolved`` and content of each file."""
     for step, node in graph.STEPS.items():
         if node.group is None:
-            yield f"{step}.json", _json(code=keys.code_of(step, {}))
+            yield f"{step}.json", _json(**keys.recipe(step, {}))
             continue
         texts = experiment[node.group] + ((experiment.get("source") or []) if step == "dataset" else [])
         for text in texts:
             specs = {node.group: text}
-            found = {"code": keys.code_of(step, specs), "config": json.loads(keys.own_config(step, specs))}
+            found = dict(keys.recipe(step, specs))
             if step == "synthesize":
                 sources = [str(graph.path_of("dataset", {"dataset": source})) for source in graph.sources(text)]
                 # No stage of dvc.yaml can have a data set as a dependency for some transfer sets only: its key stands in.
                 found["sources"] = {path: keys.expected_key(path) for path in sources}
                 yield f"sources/{text}", "".join(f"{path}\n" for path in sources)
             yield f"{step}/{text}.json", _json(**found)
-    yield "report.json", _json(code=keys.report_code())
+    yield "report.json", _json(**keys.report_recipe())
     yield "metrics", "".join(f"{path}\n" for path in finals(experiment))
 
 

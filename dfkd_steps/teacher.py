@@ -57,7 +57,7 @@ def run(job: Job):
             pretrained = importlib.import_module("dfkd_steps.models.pretrained")
             importer = {"import": pretrained.import_checkpoint, "library": pretrained.import_library}[job.config.kind]
             (net, description), history = importer(job.config, dataset), []
-        network_file.publish(job, net, description, history, device)
+        network_file.publish(job.out, job.key, job.provenance(device), net, description, history)
     progress.say(f"teacher: {description.name}, {time.monotonic() - started:.1f} s")
 
 

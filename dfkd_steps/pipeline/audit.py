@@ -1,6 +1,6 @@
 """Does every artefact belong to its path, to params/ and to the code as they are now?
 
-    dfkd audit [PATH...]     folders, or artefacts together with all they are made from (default: results)
+    dfkd audit [-v] [PATH...]     folders, or artefacts together with all they are made from (default: results)
 
 Each artefact carries the key it was made under: config, code and the keys of its inputs. Neither driver's bookkeeping
 is asked, so this also sees what they cannot: a value changed there and back between the drivers, files of another
@@ -10,14 +10,17 @@ checkout, files copied by hand. One line for each that is stale, damaged or fore
 import argparse
 import contextlib
 import hashlib
+import json
 import os
 import re
 import sys
 from pathlib import Path
 
-from ..runtime.errors import UserError, print_errors
-from ..storage import atomic
-from . import graph, keys
+import h5py
+
+from ..runtime.errors import CORRUPT_FILE_ERRORS, UserError, print_errors
+from ..storage import atomic, network_metadata
+from . import external, graph, keys, spec
 
 HISTORY = "history.csv"
 REPORT_KEY = re.compile('<meta name="dfkd-key" content="([0-9a-f]+)"')
@@ -34,22 +37,66 @@ def outputs(path) -> list[Path]:
 def fault(path) -> str | None:
     """Why an existing artefact is not current, or None where it is."""
     try:
-        expected = keys.expected_key(str(path))
-        if graph.step_of(path) not in NETWORKS:
-            return None if atomic.key_of(path) == expected else "was made under another config, code or input; make it again"
-        from ..storage import network_file  # imports torch, which takes seconds: not where there is nothing to read
-
-        content = network_file.read_metadata(path)
+        expected, network = keys.expected_key(str(path)), graph.step_of(path) in NETWORKS
+        content = network_metadata.read_metadata(path) if network else {"key": atomic.key_of(path)}
     except UserError as error:
         return str(error).splitlines()[0].removeprefix(f"{path}: ")
     if content.get("key") != expected:
-        return "was made under another config, code or input; make it again"
-    history = outputs(path)[1]
-    if not history.is_file():
+        files = keys.recipe(graph.step_of(path), spec.of_path(path))["files"]
+        gone = [f"; {name} is missing" for name, digest in files.items() if digest == external.MISSING]
+        return f"was made under another config, code or input{''.join(gone)}; make it again"
+    history = outputs(path)[1:]
+    if history and not history[0].is_file():
         return f"its {HISTORY} is missing; make it again"
-    if hashlib.sha256(history.read_bytes()).hexdigest() != content.get("history_sha256"):
+    if history and hashlib.sha256(history[0].read_bytes()).hexdigest() != content.get("history_sha256"):
         return f"its {HISTORY} was changed or belongs to another network; make it again"
     return None
+
+
+def differences(path) -> list[str]:
+    """Each value, module, file and input in which the making of an artefact differs from how it would be made now."""
+    try:
+        made = _provenance(path)
+        now = keys.recipe(graph.step_of(path), spec.of_path(path))
+        now |= {"inputs": {graph.name_of(one): keys.expected_key(str(one)) for one in graph.inputs_of(path)}}
+    except (UserError, *CORRUPT_FILE_ERRORS):
+        return []  # its fault says so
+    lines = []
+    for part, say in SAY.items():
+        old, new = made.get(part, {}), now[part]
+        names = sorted(name for name in {**old, **new} if old.get(name) != new.get(name))
+        lines += [say(name, old.get(name), new.get(name)) for name in names]
+    return lines
+
+
+def _provenance(path) -> dict:
+    path = Path(path)
+    if path.suffix == ".h5":
+        with h5py.File(path, "r") as file:
+            return json.loads(str(file.attrs["provenance"]))
+    if path.suffix == ".safetensors":
+        return network_metadata.read_metadata(path)["provenance"]
+    return json.loads(path.read_text("utf-8"))["provenance"][0]
+
+
+def _of_code(name, old, new) -> str:
+    what = "changed" if old and new else "is used now" if new else "is no longer used"
+    return f"code: {name.replace('.', '/')}.py {what}"
+
+
+def _of_file(name, old, new) -> str:
+    what = {None: "is no longer named", external.MISSING: "is missing"}.get(new, "has other content" if old else "is named now")
+    return f"file: {name} {what}"
+
+
+# One line for a difference: (name, value or hash when it was made, the one now); None = was or is not there.
+SAY = {
+    "config": lambda name, old, new: f"config: {name}: {json.dumps(old)} -> {json.dumps(new)}",
+    "code": _of_code,
+    "chosen": lambda name, old, new: f"code: registered for {name}: {old} -> {new}",
+    "files": _of_file,
+    "inputs": lambda name, old, new: f"input: {name} is another (key {str(old)[:8]} -> {str(new)[:8]})",
+}
 
 
 def lineage(paths) -> list[str]:
@@ -129,13 +176,17 @@ def main(argv=None) -> int:
     parser = argparse.ArgumentParser(prog="dfkd audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.fromfile_prefix_chars = "@"  # @FILE stands for the paths in it, one a line
     parser.add_argument("paths", metavar="PATH", nargs="*", default=["results"], help="folders or artefacts (default: results)")
+    parser.add_argument("-v", "--verbose", action="store_true", help="say which value, module, file or input differs")
+    given = parser.parse_args(argv)
     try:
-        found = _artefacts(parser.parse_args(argv).paths)
+        found = _artefacts(given.paths)
     except UserError as error:
         return print_errors(error)
     faults = stale(found)
     for path, why in faults.items():
         print(f"{path}: {why}")
+        for line in differences(path) if given.verbose else []:
+            print(f"  {line}")
     print(f"{len(found) - len(faults)} artefacts are current, {len(faults)} are not", file=sys.stderr)
     return 1 if faults else 0
 

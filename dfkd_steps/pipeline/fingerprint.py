@@ -5,13 +5,17 @@ import functools
 import hashlib
 from pathlib import Path
 
+from .. import AT_START
+from ..runtime.errors import UserError
+
 HERE = Path(__file__).parents[1]
 # Folders and modules that decide whether a job runs, where, and what it says while it does; not what it computes. What
-# the schemas decide is in the resolved config, and the chosen line of a registry in the key: ``keys.code_of``.
-NEUTRAL = {
-    "pipeline", "schemas", "runtime.errors", "runtime.gpu", "runtime.progress", "storage.atomic",
-    "methods.registry", "models.registry", "procedural.registry",
-}  # fmt: skip
+# the schemas decide is in the resolved config. A checkpoint decides how a run goes on, not where it arrives: it holds the
+# key of the run, so that no other config or code goes on from it, and tests compare resumed runs with undisturbed ones.
+NEUTRAL = {"pipeline", "schemas", "runtime.errors", "runtime.gpu", "runtime.progress", "storage.atomic", "storage.checkpoint"}
+# Of a registry the functions count, but not its table: a new entry changes nothing that is there. The entry that a config
+# chooses is in the recipe (``keys.recipe``).
+TABLE = "REGISTRY"
 
 
 def _file(module: str) -> Path | None:
@@ -28,38 +32,37 @@ def is_neutral(module: str) -> bool:
 
 
 @functools.cache
-def _tree(module: str) -> ast.Module:
-    tree = ast.parse(_file(module).read_text("utf-8"))
+def _tree(path: Path) -> ast.Module:
+    tree = ast.parse(path.read_text("utf-8"))
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if not isinstance(body, list) or not body or not isinstance(body[0], ast.Expr):
-            continue
-        if isinstance(getattr(body[0], "value", None), ast.Constant) and isinstance(body[0].value.value, str):
-            node.body = body[1:] or [ast.Pass()]
+        match node:
+            case ast.Module() | ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
+                if ast.get_docstring(node, clean=False) is not None:
+                    node.body = node.body[1:] or [ast.Pass()]
     return tree
 
 
-def _imports(module: str):
-    """Modules of this package that ``module`` imports, as dotted names below the package."""
-    package = module.split(".") if _file(module).name == "__init__.py" else module.split(".")[:-1]
-    for node in ast.walk(_tree(module)):
+def imports(tree: ast.Module, package: list[str]):
+    """Dotted names of all that a module of ``package`` imports anywhere in it; of ``from a import b`` both a and a.b."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            for alias in node.names:
-                if alias.name.startswith(HERE.name + "."):
-                    yield alias.name.split(".", 1)[1]
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            if node.level:
-                base = package[: len(package) - node.level + 1]
-            elif (node.module or "").split(".")[0] == HERE.name:
-                base = []
-            else:
-                continue
-            inner = (node.module or "").split(".") if node.level else node.module.split(".")[1:]
-            target = ".".join([*base, *filter(None, inner)])
-            if target and _file(target):
-                yield target
-            for alias in node.names:
-                yield ".".join(filter(None, [target, alias.name]))
+            base = package[: len(package) - node.level + 1] if node.level else []
+            target = ".".join([*base, *filter(None, [node.module])])
+            yield target
+            yield from (f"{target}.{alias.name}" for alias in node.names)
+
+
+@functools.cache
+def imports_of(module: str) -> set[str]:
+    """The modules of this package, as dotted names below it, that ``module`` imports, in functions too."""
+    path = _file(module)
+    if path is None:
+        return set()
+    parts = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+    found = {name.partition(".")[2] for name in imports(_tree(path), [HERE.name, *parts]) if name.split(".")[0] == HERE.name}
+    return {name for name in found if name and _file(name)}
 
 
 @functools.cache
@@ -71,7 +74,7 @@ def modules(*roots: str) -> tuple[str, ...]:
         if not module or module in seen or is_neutral(module) or not _file(module):
             continue
         seen.add(module)
-        todo += [module.rpartition(".")[0], *_imports(module)]  # the package's __init__ runs too
+        todo += [module.rpartition(".")[0], *imports_of(module)]  # the package's __init__ runs too
     return tuple(sorted(seen))
 
 
@@ -83,13 +86,30 @@ def _dump(node) -> str:
     return f"[{','.join(map(_dump, node))}]" if isinstance(node, list) else repr(node)
 
 
-@functools.cache
-def fingerprint(*roots: str, salt: str = "") -> str:
-    """16 hex digits that change when code reached from ``roots`` changes, and not when only its comments do.
+def _is_table(node) -> bool:
+    """Is a statement the table of a registry, ``REGISTRY = {...}``, with or without an annotation?"""
+    targets = getattr(node, "targets", [getattr(node, "target", None)])
+    return [getattr(target, "id", None) for target in targets] == [TABLE]
 
-    ``salt``: what else counts as code, like the arguments that a registry gives to a module.
+
+@functools.cache
+def _hash(module: str) -> str:
+    path = _file(module)
+    code = [node for node in _tree(path).body if not _is_table(node)] if path else []
+    return hashlib.sha256(_dump(code).encode()).hexdigest()[:8]
+
+
+def hashes(*roots: str) -> dict[str, str]:
+    """Module -> 8 hex digits, for all code reached from ``roots``; comments, docstrings and layout change none of them."""
+    return {module: _hash(module) for module in modules(*roots)}
+
+
+def refuse_changed(code):
+    """Raise UserError where the file of a module in ``code`` is not as it was when this process started.
+
+    The process would compute with the code that it loaded, under the key of the code that lies there now.
     """
-    digest = hashlib.sha256(salt.encode())
-    for module in modules(*roots):
-        digest.update(f"{module}\0{_dump(_tree(module))}\0".encode())
-    return digest.hexdigest()[:16]
+    for path in filter(None, map(_file, code)):
+        stat = path.stat()
+        if AT_START.get(str(path), stat.st_mtime_ns) != stat.st_mtime_ns:
+            raise UserError(f"{path}: was changed while this step started; run it again")

@@ -55,6 +55,11 @@ def path_of(step: str, specs: dict[str, str], root="results") -> Path:
     return Path(root).joinpath(*(specs[group] for group in spec.GROUPS[: STEPS[step].depth]), STEPS[step].output)
 
 
+def name_of(path) -> str:
+    """An artefact's path below results/, by which those made from it name it."""
+    return Path(path).relative_to(spec.root_of(path)).as_posix()
+
+
 def sources(transfer: str) -> list[str]:
     """Data set specs that an arbitrary transfer set is taken from; empty for every data-free method."""
     return params.reads(params.load("transfer", transfer))

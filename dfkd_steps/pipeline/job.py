@@ -1,10 +1,10 @@
 """One call of a step: its command line, its config, its key; and the one place where a step's errors become a line."""
 
 import argparse
-import dataclasses
+import importlib
 import platform
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from ..runtime.errors import UserError, os_error_text, print_errors
 from ..storage import hdf5
 from ..storage.atomic import key_of
-from . import graph, keys, params, spec
+from . import external, fingerprint, graph, keys, params, spec
 
 LIBRARIES = ("torch", "torchvision", "numpy", "h5py", "safetensors")
 
@@ -28,18 +28,20 @@ class Job:
     config: object
     key: str
     input_keys: dict[str, str]
+    recipe: dict = field(default_factory=dict)
 
     def provenance(self, device) -> dict:
-        """What made the artefact; no dates, host names, durations or absolute paths, so that bytes repeat."""
-        from ..runtime.device import device_name  # imports torch, which takes seconds: not where keys are asked for
+        """What made the artefact; no dates, host names or durations, so that bytes repeat.
 
-        return {
-            "step": self.step,
-            "config": dataclasses.asdict(self.config) if self.config is not None else {},
-            "inputs": self.input_keys,
-            "versions": {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}},
-            "device": device_name(device),
-        }
+        Raises UserError where a file that the config names was changed since the job began: which content was read, nobody knows.
+        """
+        from ..runtime.device import settings  # imports torch, which takes seconds: not where keys are asked for
+
+        for path, digest in self.recipe.get("files", {}).items():
+            if external.digest(Path(path)) != digest:
+                raise UserError(f"{path}: was changed while it was read; run the step again")
+        versions = {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}}
+        return {"step": self.step, **self.recipe, "inputs": self.input_keys, "versions": versions, **settings(device)}
 
 
 def parse_job(step: str, argv=None) -> Job:
@@ -68,8 +70,12 @@ def parse_job(step: str, argv=None) -> Job:
     for one in needed:
         if one.suffix == ".h5":  # a network's own checksum is compared where its weights are read
             hdf5.check(one)
-    input_keys = {"/".join(one.parts[len(spec.root_of(one).parts) :]): key_of(one) for one in needed}
-    return Job(step, out, needed, typed, keys.make_key(step, specs, input_keys.values()), input_keys)
+    input_keys = {graph.name_of(one): key_of(one) for one in needed}
+    recipe = keys.recipe(step, specs)
+    for module in keys.chosen_code(typed)[0] if typed else []:  # now, and not when it is first needed: it may be edited meanwhile
+        importlib.import_module(f"dfkd_steps.{module}")
+    fingerprint.refuse_changed(recipe["code"])
+    return Job(step, out, needed, typed, keys.key_from(recipe, input_keys.values()), input_keys, recipe)
 
 
 def run_step(step: str, run):

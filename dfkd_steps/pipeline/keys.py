@@ -1,51 +1,84 @@
-"""The key of an artefact: a hash of its config, the code of its step and the keys of its inputs."""
+"""The key of an artefact: a hash of its recipe (code, config, files that the config names) and the keys of its inputs."""
 
 import dataclasses
 import functools
 import hashlib
+import json
 
 from ..methods import registry as method_registry
-from . import fingerprint, params, spec
+from . import external, fingerprint, params, spec
 from .graph import STEPS, inputs_of, step_of
 
 
-def own_config(step: str, specs: dict[str, str]) -> str:
-    """The resolved config that the step itself reads, as canonical JSON ('' for evaluate)."""
+def recipe(step: str, specs: dict[str, str]) -> dict:
+    """All that the bytes of a step's output are made by, beside its inputs and the machine; can be written as JSON.
+
+    ``code``: module -> hash; ``chosen``: field -> what registries hold for its value; ``config``: the resolved config, empty
+    for evaluate; ``files``: path -> sha256 of what the config names outside, or 'missing'.
+    """
     group = STEPS[step].group
-    return params.canonical(group, specs[group]) if group else ""
+    return _recipe(step, specs[group] if group else "")
 
 
 @functools.cache
-def group_code(group: str, text: str) -> tuple[tuple[str, ...], str]:
-    """What only this spec's config makes a step run: modules (a method, an architecture, a drawer), and their arguments."""
-    config = params.load(group, text)
-    modules = [method_registry.module_of(config.method)] if group == "transfer" else []
-    arguments = []
-    for item in dataclasses.fields(config):
-        value = getattr(config, item.name)
-        for one in (value if isinstance(value, list) else [value]) if item.metadata["code"] else []:
-            if one != "":
-                named = item.metadata["code"](one)
-                module, argument = (named, "") if isinstance(named, str) else named
-                modules.append(module)
-                arguments.append(argument)
-    return tuple(modules), "".join(arguments)
-
-
-def code_of(step: str, specs: dict[str, str]) -> str:
-    """Fingerprint of the code that makes this step's output for these specs."""
+def _recipe(step, text):
     group = STEPS[step].group
-    own, salt = group_code(group, specs[group]) if group else ((), "")
-    return fingerprint.fingerprint(step, *own, salt=salt)
+    if group is None:
+        return {"code": fingerprint.hashes(step), "chosen": {}, "config": {}, "files": {}}
+    config = params.load(group, text)
+    own, chosen = chosen_code(config)
+    code = fingerprint.hashes(step, *own)
+    return {"code": code, "chosen": chosen, "config": dataclasses.asdict(config), "files": files(config)}
+
+
+def chosen_code(config) -> tuple[list[str], dict[str, list[str]]]:
+    """The modules that only this config makes a step run (a method, an architecture), and field -> entries of registries."""
+    modules, chosen = [], {}
+    if method := getattr(config, "method", None):
+        modules.append(method_registry.module_of(method))
+        chosen["method"] = [str(method_registry.REGISTRY[method])]
+    for item, values in _declared(config, "code"):
+        for named in map(item.metadata["code"], values):
+            module, entry = (named, "") if isinstance(named, str) else named
+            modules.append(module)
+            if entry:
+                chosen.setdefault(item.name, []).append(entry)
+    return modules, chosen
+
+
+def files(config) -> dict[str, str]:
+    """Path -> sha256 of the content of all that a config names outside this package.
+
+    A file that is gone counts as the one that the config pins by ``sha256``, if it does: a clone needs no checkpoint where the
+    teacher is there.
+    """
+    found = {}
+    for item, values in _declared(config, "external"):
+        kind = item.metadata["external"]
+        for path in (path for value in values for path in external.paths_of(kind, value)):
+            found[str(path)] = external.digest(path)
+            if found[str(path)] == external.MISSING and kind == "file":
+                found[str(path)] = getattr(config, "sha256", "").lower() or external.MISSING
+    return found
+
+
+def _declared(config, name: str):
+    """The fields of a config whose declaration has ``name``, with their values, as a list and without empty ones."""
+    for item in dataclasses.fields(config):
+        if item.metadata[name]:
+            value = getattr(config, item.name)
+            yield item, [one for one in (value if isinstance(value, list) else [value]) if one != ""]
+
+
+def key_from(recipe: dict, input_keys) -> str:
+    """The key of an artefact: a hash of its recipe and the keys of its inputs."""
+    content = json.dumps([recipe, list(input_keys)], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:20]
 
 
 def make_key(step: str, specs: dict[str, str], input_keys) -> str:
-    """The key of an artefact: its config, its code, the keys of its inputs."""
-    digest = hashlib.sha256(code_of(step, specs).encode())
-    digest.update(own_config(step, specs).encode())
-    for key in input_keys:
-        digest.update(key.encode())
-    return digest.hexdigest()[:20]
+    """The key of an artefact that a step makes for these specs from inputs of these keys."""
+    return key_from(recipe(step, specs), input_keys)
 
 
 @functools.cache
@@ -54,18 +87,12 @@ def expected_key(path: str) -> str:
     return make_key(step_of(path), spec.of_path(path), [expected_key(str(one)) for one in inputs_of(path)])
 
 
-@functools.cache
-def report_code() -> str:
-    """Fingerprint of the code that makes the report, its templates included."""
-    digest = hashlib.sha256(fingerprint.fingerprint("report").encode())
-    for template in sorted(fingerprint.HERE.joinpath("reporting").glob("*.j2")):
-        digest.update(template.read_bytes())
-    return digest.hexdigest()[:16]
+def report_recipe() -> dict:
+    """The code that makes the report, its templates included."""
+    templates = sorted(fingerprint.HERE.joinpath("reporting").glob("*.j2"))
+    return {"code": fingerprint.hashes("report"), "files": {path.name: external.digest(path) for path in templates}}
 
 
 def report_key(keys: dict[str, str]) -> str:
     """The key of a report, from the path and key of each metrics.json it is made from."""
-    digest = hashlib.sha256(report_code().encode())
-    for path, key in sorted(keys.items()):
-        digest.update(f"{path}\0{key}\0".encode())
-    return digest.hexdigest()[:20]
+    return key_from(report_recipe(), [f"{path} {key}" for path, key in sorted(keys.items())])

@@ -24,7 +24,8 @@ def summary(path) -> list[str]:
         told, provenance = read(path)
     lines = [*_pairs({"file": str(path), "kind": kind, "key": atomic.key_of(path)}), *told]
     for one in provenance if isinstance(provenance, list) else [provenance]:
-        lines += ["", "provenance", *_pairs(one, 2)]
+        code = {"code": f"{len(one['code'])} modules (dfkd audit -v says which have changed)"} if one.get("code") else {}
+        lines += ["", "provenance", *_pairs({**one, **code}, 2)]
     return lines
 
 

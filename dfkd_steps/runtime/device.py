@@ -62,18 +62,27 @@ def compiled(net):
     For networks whose calls fill a loop, not for one with hooks on its layers. Costs a minute at the start and makes steps on
     a GPU faster; no gain on a CPU (docs/scaling.md). Rounding, and so bytes, differ from those without.
     """
-    given = os.environ.get("DFKD_COMPILE") or "0"
-    if given not in ("0", "1"):
-        raise UserError(f"DFKD_COMPILE: {given!r} must be 0 or 1; set 1 to compile networks, or unset it")
-    if given == "1":
+    if _compiles():
         net.compile()
     return net
+
+
+def _compiles() -> bool:
+    given = os.environ.get("DFKD_COMPILE") or "0"
+    if given not in ("0", "1"):
+        raise UserError(f"DFKD_COMPILE: {given!r} is not a boolean; set 1 to compile networks, or unset it")
+    return given == "1"
 
 
 def device_name(where) -> str:
     """The device's kind, for provenance."""
     where = torch.device(where)
     return torch.cuda.get_device_name(where) if where.type == "cuda" else where.type
+
+
+def settings(where) -> dict:
+    """What bytes depend on beside config, code and inputs, for provenance: the device's kind, threads, compiler."""
+    return {"device": device_name(where), "threads": thread_count(), "compile": _compiles()}
 
 
 def autocast(where, precision: str):

@@ -5,14 +5,17 @@ import dataclasses
 from omegaconf import MISSING
 
 
-def opt(default, doc: str, *, lo=None, hi=None, choices=None, above=None, reads: str | None = None, code=None):
+def opt(default, doc: str, *, lo=None, hi=None, choices=None, above=None, reads: str | None = None, code=None, external=None):
     """A dataclass field.
 
     lo <= value <= hi and value > above, where given; choices is a closed set (a function is called when the value is
     checked). ``reads="dataset"`` says that the value is the spec of a data set that the step reads as an input.
     ``code``: value -> the module (below dfkd_steps) that the step runs because of it, and perhaps what it is called with.
+    ``external``: the value names what lies outside this package, and its content counts: of a 'file', of all in a 'folder',
+    of the 'idx' files in a folder, of the source of a 'factory' package.module:function (pipeline.external).
     """
-    metadata = {"doc": doc, "lo": lo, "hi": hi, "above": above, "choices": choices, "reads": reads, "code": code}
+    metadata = {"doc": doc, "lo": lo, "hi": hi, "above": above, "choices": choices, "reads": reads, "code": code,
+                "external": external}  # fmt: skip
     if isinstance(default, list):
         return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)

@@ -39,21 +39,21 @@ class Torchvision(Dataset):
 class Npz(Dataset):
     """An .npz file with x_train, y_train, x_test, y_test; images N,H,W or N,H,W,3 uint8."""
 
-    path: str = required("the file")
+    path: str = required("the file", external="file")
 
 
 @dataclass
 class Idx(Dataset):
     """A folder with the four (gzipped) IDX files of MNIST, as Debian's dataset-fashion-mnist has them."""
 
-    path: str = required("the folder")
+    path: str = required("the folder", external="idx")
 
 
 @dataclass
 class Images(Dataset):
     """A folder of images per class (torchvision ImageFolder), or folders train/ and test/ of such folders."""
 
-    path: str = required("the folder")
+    path: str = required("the folder", external="folder")
     size: int = opt(32, "height and width in pixels that images are resized to", lo=1, hi=1024)
     channels: int = opt(3, "1 = grey, 3 = colour", choices=(1, 3))
     test_share: float = opt(0.2, "share of each class that becomes the test set, where there is no folder test/", above=0, hi=0.9)
@@ -105,9 +105,11 @@ class Import:
 class ImportTeacher(Import):
     """A checkpoint (.pth, .pt or .safetensors) for one of our architectures or for a factory of yours."""
 
-    checkpoint: str = required("the file of weights")
+    checkpoint: str = required("the file of weights", external="file")
     arch: str = opt("", "architecture ('' = factory)", choices=lambda: ("", *model_registry.names()), code=model_registry.code_of)
-    factory: str = opt("", "package.module:function that is called with num_classes and returns the network ('' = arch)")
+    factory: str = opt(
+        "", "package.module:function that is called with num_classes and returns the network ('' = arch)", external="factory"
+    )
     sha256: str = opt("", "sha256 of the checkpoint, checked where given")
 
     def check(self):

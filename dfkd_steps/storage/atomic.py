@@ -30,7 +30,7 @@ def key_of(path) -> str:
             with h5py.File(path, "r") as file:
                 key = file.attrs.get("key")
         elif path.suffix == ".safetensors":
-            with safe_open(path, "pt") as file:
+            with safe_open(path, "np") as file:
                 key = json.loads((file.metadata() or {}).get("dfkd", "{}")).get("key")
         else:
             key = json.loads(path.read_text("utf-8")).get("key")

@@ -7,7 +7,6 @@ import json
 import struct
 import zlib
 from dataclasses import asdict
-from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -18,12 +17,10 @@ from torch import nn
 
 from ..models.classifier import Classifier, Description, build_network
 from ..models.generator import Generator, GeneratorDescription
-from ..pipeline.job import Job
 from ..runtime.errors import CORRUPT_FILE_ERRORS, UserError, one_line
 from . import atomic
+from .network_metadata import KIND, METADATA, read_metadata
 
-KIND = "network"
-METADATA = "dfkd"
 GENERATOR = "generator"
 MAX_SIDE = 1 << 14
 
@@ -45,21 +42,6 @@ def checksum(content: dict, weights: dict[str, torch.Tensor]) -> str:
         check = zlib.crc32(f"{name} {value.dtype} {tuple(value.shape)}".encode(), check)
         check = zlib.crc32(value.contiguous().flatten().view(torch.uint8).numpy(), check)
     return f"{check:08x}"
-
-
-def read_metadata(path) -> dict:
-    """The metadata of a network's file; raises UserError where it is missing, damaged or not a network of dfkd."""
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; make it first (snakemake {path})")
-    try:
-        with safe_open(path, "pt") as file:
-            content = json.loads((file.metadata() or {}).get(METADATA, "{}"))
-    except (*CORRUPT_FILE_ERRORS, SafetensorError) as error:
-        raise UserError(f"{path}: is damaged or no safetensors file ({one_line(error)}); delete it and make it again") from None
-    if not isinstance(content, dict) or content.get("kind") != KIND or not isinstance(content.get("description"), dict):
-        raise UserError(f"{path}: is no network of dfkd; delete it and make it again, or import it with a teacher of kind import")
-    return content
 
 
 def describe(path) -> Description:
@@ -142,19 +124,16 @@ def from_bytes(content: bytes, where, device="cpu"):
     return made.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
-def publish(job: Job, net, description, history, device):
+def publish(out, key: str, provenance: dict, net, description, history):
     """Write history.csv and then the network that vouches for it; both whole."""
     table = history_csv(history)
-    for out, write in (
-        (job.out.with_name("history.csv"), lambda path: path.write_bytes(table)),
-        (
-            job.out,
-            lambda path: save(path, net, description, job.key, job.provenance(device), history_sha256=sha256(table)),
-        ),
+    for path, write in (
+        (out.with_name("history.csv"), lambda beside: beside.write_bytes(table)),
+        (out, lambda beside: save(beside, net, description, key, provenance, history_sha256=sha256(table))),
     ):
-        beside = out.with_name(f".{out.name}.whole")
+        beside = path.with_name(f".{path.name}.whole")
         write(beside)
-        atomic.commit(beside, out)
+        atomic.commit(beside, path)
 
 
 def history_csv(history: list[dict]) -> bytes:

@@ -17,12 +17,12 @@ def friendly(function, *arguments):
 
 def own_config(step):
     """The config that a job of this step reads, as a function of its wildcards."""
-    return lambda wildcards: friendly(keys.own_config, step, dict(wildcards.items()))
+    return lambda wildcards: friendly(keys.recipe, step, dict(wildcards.items()))["config"]
 
 
 def own_code(step):
     """The fingerprint of the code that a job of this step runs, as a function of its wildcards."""
-    return lambda wildcards: friendly(keys.code_of, step, dict(wildcards.items()))
+    return lambda wildcards: friendly(keys.recipe, step, dict(wildcards.items()))["code"]
 
 
 def history(step):

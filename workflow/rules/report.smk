@@ -10,7 +10,7 @@ rule report:
         f"logs/{REPORT}.log",
     params:
         metrics=metrics_argument,
-        code=keys.report_code(),
+        code=keys.report_recipe(),
     message:
         "report: {output.page}"
     shell:

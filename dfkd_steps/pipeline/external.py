@@ -1,0 +1,135 @@
+"""The content of files that a config names: checkpoints, data sets, the code of a factory.
+
+A field says by ``external=`` (schemas.fields) what kind of thing its value names. Contents are hashed once and remembered
+by path, size and times in the user's cache folder, not in the working directory: asking for a key writes nothing there.
+"""
+
+import ast
+import contextlib
+import functools
+import hashlib
+import importlib.util
+import json
+import os
+import stat
+import tempfile
+import time
+from pathlib import Path
+
+from . import fingerprint
+
+MISSING = "missing"
+RACY_NS = 2_000_000_000  # a file changed so short a time ago may change again within one tick of its clock
+NOISE = {".DS_Store", "Thumbs.db", "desktop.ini"}  # file managers leave these behind; no reader of images takes them
+
+
+def paths_of(kind: str, value: str) -> list[Path]:
+    """The files and folders whose content counts for a value of a field; a path that does not exist is among them too."""
+    return KINDS[kind](value)
+
+
+def _idx_files(value) -> list[Path]:
+    return sorted(Path(value).glob("*-ubyte*")) or [Path(value)]
+
+
+def _factory_files(value) -> list[Path]:
+    """The source of ``package.module:function``, and of the modules beside it that it imports, and so on.
+
+    Beside it: in the working directory, or of an installed package that package. Nothing of it is run here.
+    """
+    module = value.partition(":")[0]
+    top = module.split(".")[0]
+    root = Path()
+    if not _source(root, top) and not Path(top).is_dir():
+        with contextlib.suppress(ImportError, ValueError):
+            found = importlib.util.find_spec(top)
+            if found and found.origin and found.has_location:
+                root = Path(found.origin).parents[1 if found.submodule_search_locations else 0]
+    seen, todo = {}, [module]
+    while todo:
+        name = todo.pop()
+        path = _source(root, name)
+        if path is None or path in seen or (root != Path() and name.split(".")[0] != top):
+            continue
+        seen[path] = None
+        parts = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+        todo += [".".join(parts[:size]) for size in range(1, len(parts) + 1)]
+        with contextlib.suppress(SyntaxError, ValueError):  # told when it is imported
+            todo += fingerprint.imports(ast.parse(path.read_bytes()), parts)
+    return sorted(seen) or [Path(*module.split(".")).with_suffix(".py")]
+
+
+def _source(root, name) -> Path | None:
+    path = Path(root, *name.split("."))
+    return next((one for one in (path / "__init__.py", path.with_suffix(".py")) if one.is_file()), None) if name else None
+
+
+KINDS = {"file": lambda value: [Path(value)], "folder": lambda value: [Path(value)], "idx": _idx_files, "factory": _factory_files}
+
+
+# ---------------------------------------------------------------------------------------------- hashes
+def digest(path: Path) -> str:
+    """sha256 of a file's content, or of the names and contents of all files in a folder; ``missing`` where there is none."""
+    try:
+        names = sorted(_files_in(path)) if path.is_dir() else [""]
+        stats = [os.stat(path / name) for name in names]
+        if not all(stat.S_ISREG(one.st_mode) for one in stats):  # a pipe would be waited for
+            return MISSING
+        state = hashlib.sha256(repr([(name, *_state(one)) for name, one in zip(names, stats)]).encode()).hexdigest()
+        place, memory = os.path.abspath(path), _memory()
+        if memory.get(place, [""])[0] == state:
+            return memory[place][1]
+        found = _sha256(path) if names == [""] else _listing(path, names)
+    except OSError:
+        return MISSING
+    if all(max(one.st_mtime_ns, one.st_ctime_ns) < time.time_ns() - RACY_NS for one in stats):
+        _remember(place, [state, found])
+    return found
+
+
+def _files_in(folder):
+    """The files in a folder and below it, by their path in it; links are followed, as readers do."""
+    for here, _, names in os.walk(folder, followlinks=True):
+        yield from (os.path.relpath(os.path.join(here, name), folder) for name in names if name not in NOISE)
+
+
+def _state(found: os.stat_result) -> tuple:
+    # The time of change too: a file that is replaced under its old time of modification is another.
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
+def _sha256(path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _listing(folder, names) -> str:
+    """Names count, and with them the classes of images."""
+    return hashlib.sha256("".join(f"{name}\0{_sha256(folder / name)}\0" for name in names).encode()).hexdigest()
+
+
+# ---------------------------------------------------------------------------------------------- memory
+def _memory_file() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "dfkd", "hashes.json")
+
+
+@functools.cache
+def _memory() -> dict:
+    """Path -> [state, hash], of this process and those before it."""
+    with contextlib.suppress(OSError, ValueError, RuntimeError):
+        found = json.loads(_memory_file().read_text("utf-8"))
+        if isinstance(found, dict) and all(isinstance(entry, list) and len(entry) == 2 for entry in found.values()):
+            return found
+    return {}
+
+
+def _remember(place: str, entry: list[str]):
+    """Processes may overwrite each other's entries: what is lost is hashed again."""
+    _memory()[place] = entry
+    with contextlib.suppress(OSError, RuntimeError):  # no home, no room, no permission: it is hashed again next time
+        target = _memory_file()
+        target.parent.mkdir(parents=True, exist_ok=True)
+        number, beside = tempfile.mkstemp(dir=target.parent)
+        with open(number, "w") as file:
+            json.dump(_memory(), file)
+        os.replace(beside, target)

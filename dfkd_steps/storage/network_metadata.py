@@ -1,0 +1,26 @@
+"""The metadata of a network's file, read without torch, which takes seconds to import."""
+
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from ..runtime.errors import CORRUPT_FILE_ERRORS, UserError, one_line
+
+KIND = "network"
+METADATA = "dfkd"
+
+
+def read_metadata(path) -> dict:
+    """The metadata of a network's file; raises UserError where it is missing, damaged or not a network of dfkd."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; make it first (snakemake {path})")
+    try:
+        with safe_open(path, "np") as file:
+            content = json.loads((file.metadata() or {}).get(METADATA, "{}"))
+    except (*CORRUPT_FILE_ERRORS, SafetensorError) as error:
+        raise UserError(f"{path}: is damaged or no safetensors file ({one_line(error)}); delete it and make it again") from None
+    if not isinstance(content, dict) or content.get("kind") != KIND or not isinstance(content.get("description"), dict):
+        raise UserError(f"{path}: is no network of dfkd; delete it and make it again, or import it with a teacher of kind import")
+    return content

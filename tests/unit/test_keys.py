@@ -1,0 +1,404 @@
+"""Keys cover what a config names outside the package; provenance and the audit say what an artefact was made from."""
+
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dfkd_steps.models.classifier import build_architecture
+from dfkd_steps.pipeline import audit, external, fingerprint, graph, keys, params
+from dfkd_steps.pipeline.job import parse_job
+from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.storage import atomic
+
+ROOT = fingerprint.HERE.parent
+TEACHER = "results/mine/mine/teacher.safetensors"
+DATASET = "results/mine/dataset.h5"
+SPECS = {"dataset": {"dataset": "mine"}, "teacher": {"teacher": "mine"}}
+
+
+def forget():
+    """What a new process would not know: configs, recipes, keys, and hashes that are not written down."""
+    for cached in (params._load, params._read, params._canonical, keys._recipe, keys.expected_key, external._memory):
+        cached.cache_clear()
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty working folder with a cache folder of its own; files count as old at once."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(external, "RACY_NS", -(10**18))
+    for name in ("dataset", "teacher"):
+        (tmp_path / "params" / name).mkdir(parents=True)
+    forget()
+    yield tmp_path
+    forget()
+
+
+def config(group, content):
+    Path(f"params/{group}/mine.yaml").write_text(content)
+
+
+def key(step) -> str:
+    forget()
+    return keys.make_key(step, SPECS[step], [])
+
+
+# ------------------------------------------------------------------------------------------------ kinds of files
+def arrays(value):
+    images = np.full((4, 8, 8), value, np.uint8)
+    return {"x_train": images, "y_train": np.arange(4) % 2, "x_test": images, "y_test": np.arange(4) % 2}
+
+
+def checkpoint(value):
+    config("teacher", "kind: import\narch: lenet5\ncheckpoint: data/mine.pth\n")
+    Path("data").mkdir(exist_ok=True)
+    torch.save({"w": torch.full((3,), float(value))}, "data/mine.pth")
+    return "teacher", "data/mine.pth"
+
+
+def npz(value):
+    config("dataset", "source: npz\npath: data/mine.npz\n")
+    Path("data").mkdir(exist_ok=True)
+    np.savez("data/mine.npz", **arrays(value))
+    return "dataset", "data/mine.npz"
+
+
+def idx(value):
+    config("dataset", "source: idx\npath: data\n")
+    Path("data").mkdir(exist_ok=True)
+    for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):
+        Path("data", name).write_bytes(bytes([value]) * 20)
+    return "dataset", "data/t10k-labels-idx1-ubyte"
+
+
+def folder(value):
+    config("dataset", "source: images\npath: data\n")
+    for name in ("a/1.png", "a/2.png", "b/3.png"):
+        Path("data", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("data", name).write_bytes(bytes([value]) * 20)
+    return "dataset", "data/b/3.png"
+
+
+def factory(value):
+    config("teacher", "kind: import\nfactory: mynets.wide:make\ncheckpoint: data/mine.pth\n")
+    checkpoint_of_factory = Path("data/mine.pth")
+    checkpoint_of_factory.parent.mkdir(exist_ok=True)
+    checkpoint_of_factory.write_bytes(b"weights")
+    Path("mynets").mkdir(exist_ok=True)
+    Path("mynets/__init__.py").write_text("")
+    Path("mynets/wide.py").write_text("from . import parts\nimport other, os\n\ndef make(num_classes):\n    return parts.net()\n")
+    Path("mynets/parts.py").write_text(f"WIDTH = {value}\n")
+    Path("other.py").write_text("X = 1\n")
+    return "teacher", "mynets/parts.py"
+
+
+KINDS = [checkpoint, npz, idx, folder, factory]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_content_counts_and_times_do_not(here, kind):
+    step, path = kind(1)
+    before = key(step)
+    os.utime(path, ns=(10**18, 10**18))
+    assert key(step) == before
+    kind(2)
+    assert key(step) != before
+    kind(1)
+    assert key(step) == before
+    Path(path).unlink()
+    assert key(step) != before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_of_the_same_size_and_time_is_another(here, kind):
+    step, path = kind(1)
+    os.utime(path, ns=(10**18, 10**18))
+    before = key(step)
+    kind(2)
+    os.utime(path, ns=(10**18, 10**18))
+    assert key(step) != before
+
+
+def test_a_label_is_the_folder_of_an_image(here):
+    folder(1)
+    before = key("dataset")
+    Path("data/a/2.png").rename("data/b/2.png")
+    assert key("dataset") != before
+
+
+def test_what_file_managers_leave_behind_counts_for_nothing(here):
+    folder(1)
+    before = key("dataset")
+    Path("data/a/.DS_Store").write_bytes(b"icons")
+    assert key("dataset") == before
+
+
+def test_idx_files_alone_count_and_packed_ones_too(here):
+    idx(1)
+    before = key("dataset")
+    Path("data/notes.txt").write_text("a note")
+    assert key("dataset") == before
+    Path("data/t10k-labels-idx1-ubyte").unlink()
+    Path("data/t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(b"1"))
+    assert key("dataset") != before
+
+
+def test_the_modules_of_a_factory(here):
+    factory(1)
+    assert set(keys.recipe("teacher", SPECS["teacher"])["files"]) == {
+        "data/mine.pth", "mynets/__init__.py", "mynets/parts.py", "mynets/wide.py", "other.py",
+    }  # fmt: skip
+    before = key("teacher")
+    Path("unrelated.py").write_text("Y = 1\n")
+    assert key("teacher") == before
+    Path("other.py").write_text("X = 2\n")
+    assert key("teacher") != before
+
+
+def test_the_factory_of_an_installed_package(here):
+    (found,) = external.paths_of("factory", "json.decoder:JSONDecoder")[-1:]
+    assert found.name == "scanner.py" and found.parent.name == "json"
+    assert external.paths_of("factory", "nowhere.at_all:f") == [Path("nowhere/at_all.py")]
+    (here / "broken.py").write_text("def (")
+    assert external.paths_of("factory", "broken:f") == [Path("broken.py")]
+
+
+def test_data_sets_that_are_pinned_elsewhere_have_no_files(here):
+    config("dataset", "source: torchvision\nname: MNIST\n")
+    assert keys.recipe("dataset", SPECS["dataset"])["files"] == {}
+
+
+def test_a_checkpoint_that_is_gone_counts_as_the_one_that_the_config_pins(here):
+    checkpoint(1)
+    found = keys.recipe("teacher", SPECS["teacher"])["files"]["data/mine.pth"]
+    config("teacher", f"kind: import\narch: lenet5\ncheckpoint: data/mine.pth\nsha256: {found.upper()}\n")
+    before = key("teacher")
+    Path("data/mine.pth").unlink()
+    assert key("teacher") == before
+    config("teacher", "kind: import\narch: lenet5\ncheckpoint: data/mine.pth\n")
+    forget()
+    assert keys.recipe("teacher", SPECS["teacher"])["files"]["data/mine.pth"] == external.MISSING
+
+
+def test_a_pipe_is_not_waited_for(here):
+    os.mkfifo("pipe")
+    assert external.digest(Path("pipe")) == external.MISSING
+
+
+# ------------------------------------------------------------------------------------------------ memory
+def count_hashes(monkeypatch) -> list:
+    hashed, plain = [], external._sha256
+    monkeypatch.setattr(external, "_sha256", lambda path: hashed.append(str(path)) or plain(path))
+    return hashed
+
+
+def test_a_file_is_hashed_once(here, monkeypatch):
+    hashed = count_hashes(monkeypatch)
+    step, path = npz(1)
+    first = key(step)
+    assert (key(step), hashed) == (first, [path])
+    os.utime(path, ns=(1, 1))
+    assert (key(step), hashed) == (first, [path, path])
+
+
+def test_a_file_that_has_just_been_written_is_hashed_again(here, monkeypatch):
+    monkeypatch.setattr(external, "RACY_NS", 2_000_000_000)
+    hashed = count_hashes(monkeypatch)
+    step, path = npz(1)
+    assert key(step) == key(step) and hashed == [path, path]
+    assert not (here / "cache").exists()
+
+
+def memory_is(content):
+    def make(here):
+        path = external._memory_file()
+        path.parent.mkdir(parents=True)
+        path.write_text(content)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "make",
+    [memory_is("{"), memory_is("[]"), memory_is('{"a": 3}'), lambda here: (here / "cache").write_text("a file, no folder")],
+)
+def test_a_memory_that_cannot_be_used_is_done_without(here, make):
+    make(here)
+    step, _ = npz(1)
+    first = key(step)
+    npz(2)
+    assert key(step) != first
+
+
+def test_asking_for_a_key_writes_nothing_in_the_working_folder(here, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
+    step, _ = npz(1)
+    before = sorted(map(str, here.rglob("*")))
+    key(step)
+    assert sorted(map(str, here.rglob("*"))) == before
+
+
+# ------------------------------------------------------------------------------------------------ provenance
+def run(step, *arguments, environment=None, cwd=None):
+    """Run a step as a process; returns its exit code and what it says."""
+    command = [sys.executable, "-m", f"dfkd_steps.{step}", *map(str, arguments)]
+    found = {**os.environ, "PYTHONPATH": str(ROOT), "DFKD_DEVICE": "cpu", **(environment or {})}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=found, cwd=cwd)
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    """A folder with a data set from an .npz file and a teacher from a checkpoint and a factory, made; not to be changed."""
+    folder = tmp_path_factory.mktemp("original")
+    images = np.random.default_rng(0).integers(0, 256, (20, 28, 28), np.uint8)
+    labels = np.arange(20) % 10
+    for name in ("data", "params/dataset", "params/teacher"):
+        (folder / name).mkdir(parents=True)
+    np.savez(folder / "data/mine.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    torch.save(build_architecture("lenet5", 10, (1, 28, 28)).state_dict(), folder / "data/mine.pth")
+    (folder / "mynets.py").write_text(
+        "from dfkd_steps.models.classifier import build_architecture\n\n"
+        "def make(num_classes):\n    return build_architecture('lenet5', num_classes, (1, 28, 28))\n"
+    )
+    (folder / "params/dataset/mine.yaml").write_text("source: npz\npath: data/mine.npz\n")
+    (folder / "params/teacher/mine.yaml").write_text("kind: import\nfactory: mynets:make\ncheckpoint: data/mine.pth\n")
+    for arguments in (("dataset", DATASET), ("teacher", TEACHER, DATASET)):
+        code, said = run(*arguments, cwd=folder)
+        assert code == 0, said
+    return folder
+
+
+@pytest.fixture
+def imported(here, original):
+    """A copy of ``original`` as working folder."""
+    shutil.copytree(original, here, dirs_exist_ok=True)
+    return here
+
+
+def audited(capsys, *arguments) -> list[str]:
+    forget()
+    audit.main([*arguments, "results"])
+    return capsys.readouterr().out.splitlines()
+
+
+def test_the_audit_says_what_differs(imported, capsys):
+    stale = "was made under another config, code or input"
+    assert audited(capsys, "-v") == []
+    files = {
+        path: Path(path).read_bytes() for path in ("data/mine.pth", "data/mine.npz", "mynets.py", "params/teacher/mine.yaml")
+    }
+
+    def edited(path, content=None):
+        Path(path).write_bytes(files[path] + b"\n" if content is None else content)
+        lines = audited(capsys, "-v")
+        Path(path).write_bytes(files[path])
+        return lines
+
+    assert edited("data/mine.pth") == [f"{TEACHER}: {stale}; make it again", "  file: data/mine.pth has other content"]
+    assert edited("mynets.py") == [f"{TEACHER}: {stale}; make it again", "  file: mynets.py has other content"]
+    lines = edited("data/mine.npz")
+    assert lines[:3] == [
+        f"{DATASET}: {stale}; make it again", "  file: data/mine.npz has other content", f"{TEACHER}: {stale}; make it again",
+    ]  # fmt: skip
+    assert lines[3].startswith("  input: mine/dataset.h5 is another (key ") and len(lines) == 4
+    lines = edited("params/teacher/mine.yaml", files["params/teacher/mine.yaml"] + b"mean: [0.5]\nstd: [0.25]\n")
+    assert lines[1:] == ["  config: mean: [] -> [0.5]", "  config: std: [] -> [0.25]"]
+    assert audited(capsys) == []
+    Path("data/mine.pth").unlink()
+    lines = audited(capsys, "-v")
+    assert lines == [f"{TEACHER}: {stale}; data/mine.pth is missing; make it again", "  file: data/mine.pth is missing"]
+
+
+def test_the_audit_names_the_module(imported, capsys, monkeypatch):
+    plain = fingerprint.hashes
+    monkeypatch.setattr(fingerprint, "hashes", lambda *roots: {**plain(*roots), "models.pretrained": "0", "models.new": "1"})
+    lines = audited(capsys, "-v", TEACHER)
+    assert "  code: models/pretrained.py changed" in lines and "  code: models/new.py is used now" in lines
+
+
+def test_the_audit_needs_no_torch(imported):
+    program = (
+        "import sys\nfrom dfkd_steps.pipeline import audit\n"
+        "code = audit.main(['-v', 'results'])\nassert code == 0 and 'torch' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_step_whose_file_is_missing_says_so(imported):
+    Path("data/mine.pth").unlink()
+    code, said = run("teacher", TEACHER, DATASET)
+    assert code == 2 and "data/mine.pth: no such checkpoint" in said and len(said.splitlines()) == 1
+
+
+def test_a_file_that_is_changed_while_it_is_read(imported):
+    made = parse_job("teacher", [TEACHER, DATASET])
+    assert made.provenance("cpu")["files"] == made.recipe["files"]
+    Path("data/mine.pth").write_bytes(b"other weights")
+    with pytest.raises(UserError, match=r"data/mine\.pth: was changed while it was read; run the step again"):
+        made.provenance("cpu")
+
+
+def test_threads_are_in_the_provenance_and_not_in_the_key(imported):
+    def made(threads):
+        Path(DATASET).unlink()
+        assert run("dataset", DATASET, environment={"DFKD_THREADS": threads})[0] == 0
+        return audit._provenance(DATASET), atomic.key_of(DATASET), Path(DATASET).read_bytes()
+
+    (one, key_one, bytes_one), (two, key_two, bytes_two) = made("1"), made("2")
+    assert (one["threads"], two["threads"]) == (1, 2) and {**one, "threads": 2} == two
+    assert key_one == key_two and bytes_one != bytes_two
+    assert one["device"] == "cpu" and one["compile"] is False
+    assert one["files"] == keys.recipe("dataset", SPECS["dataset"])["files"] and one["code"]["dataset"]
+    json.dumps(one)
+
+
+def test_the_key_is_that_of_the_recipe():
+    recipe = {"code": {"a": "1"}, "chosen": {}, "config": {"n": 1}, "files": {"f": "2"}}
+    before = keys.key_from(recipe, ["k"])
+    assert len(before) == 20 and keys.key_from(json.loads(json.dumps(recipe)), ["k"]) == before
+    others = [{**recipe, part: {"other": 1}} for part in recipe]
+    assert len({before, keys.key_from(recipe, ["l"]), *(keys.key_from(one, ["k"]) for one in others)}) == 6
+
+
+# ------------------------------------------------------------------------------------------------ another checkout
+def test_dfkd_judges_a_checkout_by_its_own_code(tmp_path):
+    """Two checkouts and one environment: what `dfkd` is imported from is not what the steps here run."""
+    shutil.copytree(fingerprint.HERE, tmp_path / "dfkd_steps", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "params", tmp_path / "params")
+    program = "import sys; from dfkd_steps import cli; sys.exit(cli.main(sys.argv[1:]))"
+    path = "results/mnist-5k/lenet5/teacher.safetensors"
+
+    def said():
+        command = [sys.executable, "-P", "-c", program, "spec", path]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    before = said()
+    with open(tmp_path / "dfkd_steps/teacher.py", "a") as file:
+        file.write("\nSOMETHING = 1\n")
+    assert said() != before
+
+
+def test_every_step_has_a_recipe(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    specs = dict(
+        zip(("dataset", "teacher", "transfer", "balance", "student"), ("mnist-5k", "lenet5", "zskd", "none", "lenet5-half"))
+    )
+    for step in graph.STEPS:
+        recipe = keys.recipe(step, specs)
+        assert recipe == json.loads(json.dumps(recipe)) and step in recipe["code"]
