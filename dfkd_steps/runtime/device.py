@@ -45,10 +45,8 @@ def thread_count() -> int:
 
 
 def select_device() -> torch.device:
-    """The GPU if there is one, else the CPU; DFKD_DEVICE overrides. Processes of torchrun take one each of those they see."""
+    """The GPU if there is one, else the CPU; DFKD_DEVICE overrides."""
     given = os.environ.get("DFKD_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
-    if given == "cuda" and (place := os.environ.get("LOCAL_RANK")):
-        given = f"cuda:{int(place) % torch.cuda.device_count()}"
     with contextlib.suppress(RuntimeError, AssertionError):
         found = torch.empty(0, device=given).device
         if found.type in ("cpu", "cuda"):  # the kinds that the steps are written for
