@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import json
 
 from ..methods import registry as method_registry
 from . import fingerprint, params, spec
@@ -37,6 +38,12 @@ def code_of(step: str, specs: dict[str, str]) -> str:
     group = STEPS[step].group
     own, salt = group_code(group, specs[group]) if group else ((), "")
     return fingerprint.fingerprint(step, *own, salt=salt)
+
+
+def recipe(step: str, specs: dict[str, str]) -> dict:
+    """What the key of an artefact has besides its inputs: the code of its step, and its config."""
+    config = own_config(step, specs)
+    return {"code": code_of(step, specs), "config": json.loads(config) if config else {}}
 
 
 def make_key(step: str, specs: dict[str, str], input_keys) -> str:
