@@ -139,10 +139,11 @@ def _times(path) -> list[float]:
 
 
 def _refuse_future(paths):
-    late = [path for path in paths if max(_times(path)) > time.time() + CLOCK_TOLERANCE]
+    dates = {path: max(_times(path)) for path in paths}
+    late = {path: date for path, date in dates.items() if date > time.time() + CLOCK_TOLERANCE}
     if late:
         remedy = "set the clock right if it is not, then touch the file"
-        raise UserError("\n".join(f"{path}: is dated {time.ctime(os.stat(path).st_mtime)}, in the future; {remedy}" for path in late))
+        raise UserError("\n".join(f"{path}: is dated {time.ctime(date)}, in the future; {remedy}" for path, date in late.items()))
 
 
 def main(argv=None) -> int:

@@ -15,14 +15,6 @@ def or_end(function, *arguments):
         sys.exit(print_errors(error))
 
 
-def friendly(function, *arguments):
-    """Call a function of dfkd_steps; its UserError becomes an error that Snakemake shows without a traceback."""
-    try:
-        return function(*arguments)
-    except UserError as error:
-        raise WorkflowError(str(error)) from None
-
-
 def read_sweep():
     """The sweep of params/experiment.yaml, of --config sweep=FILE or of --configfile, with what --config says in place."""
     if not re.fullmatch("0*[1-9][0-9]*", THREADS):
@@ -65,7 +57,7 @@ def outdated(path):
     def newest(wildcards):
         artefact = path.format(**dict(wildcards.items()))
         if artefact not in REPORT:
-            friendly(sweep.check_paths, [artefact])
+            or_end(sweep.check_paths, [artefact])
         return [OUTDATED.name] if artefact in STALE else []
 
     return newest
@@ -78,17 +70,17 @@ def history(step):
 
 def source_sets(wildcards):
     """The data sets that an arbitrary transfer set is taken from; none for a data-free method."""
-    return [dated(FILE["dataset"].format(dataset=source)) for source in friendly(graph.sources, wildcards.transfer)]
+    return [dated(FILE["dataset"].format(dataset=source)) for source in or_end(graph.sources, wildcards.transfer)]
 
 
 def shards_of(wildcards):
     """The shards of a transfer set with --config shards=N; none for a method that cannot be divided."""
-    pieces = friendly(lambda: params.load("transfer", wildcards.transfer).pieces())
+    pieces = or_end(params.load, "transfer", wildcards.transfer).pieces()
     of = min(SWEEP.get("shards", 1), pieces)
     return [str(shards.path_of(FILE["synthesize"], number, of)) for number in range(of)] if of > 1 else []
 
 
 def versioned_finals(wildcards):
     """The metrics of the sweep, if it is the one that DVC versions."""
-    friendly(sweep.check_versioned, SWEEP)
+    or_end(sweep.check_versioned, SWEEP)
     return FINALS
