@@ -98,7 +98,7 @@ def measure(folder: Path, size: int, dvc: bool):
     said["snakemake -n, all made"] = run(folder, "snakemake", "-n")
     said["snakemake, nothing to do"] = run(folder, "snakemake")
     said["snakemake -n, one target"] = run(folder, "snakemake", "-n", first(folder))
-    said["dfkd audit"] = run(folder, sys.executable, "-m", "dfkd_steps.audit")
+    said["dfkd audit"] = run(folder, sys.executable, "-m", "dfkd_steps.cli", "audit")
     if dvc:
         run(folder, "dvc", "repro", "-q", "resolve")
         said["dvc commit -f"] = run(folder, "dvc", "commit", "-q", "-f")

@@ -212,7 +212,7 @@ def show_table(given):
     if lacking := len(wanted) - len(current):
         old = len(there) - len(current)
         made = f", {old} of them made under another config or code" if old else ""
-        told.append(f"{lacking} of {len(wanted)} runs are missing{made}: snakemake --configfile {path}")
+        told.append(f"{lacking} of {len(wanted)} runs are missing{made}: snakemake --config sweep={path}")
     print("\n\n".join(told))
 
 

@@ -1,8 +1,6 @@
 """Step: a student distilled from the teacher over the balanced transfer set. The last epoch is the result.
 
-The teacher is asked on the very view the student sees. Reads nothing of the task's data. Over several GPUs of a host:
-
-    torchrun --nproc-per-node 2 -m dfkd_steps.distill OUT IN...
+The teacher is asked on the very view the student sees. Reads nothing of the task's data.
 """
 
 import time
@@ -18,7 +16,7 @@ from .runtime.errors import UserError
 from .runtime.seeds import make_rng, seed_of
 from .storage import atomic, network_file
 from .storage.transfer_set import TransferSet
-from .training import distributed, loop, losses, priority_sampling, views
+from .training import loop, losses, priority_sampling, views
 from .training.predict import to_float
 
 HOLD = {"cpu": 256 << 20, "cuda": 4 << 30}  # bytes of a field that are held in memory; of a larger one rows are read
@@ -110,15 +108,15 @@ def hardness(student, images: Images, rows, compare, precision: str):
     found = []
     with torch.no_grad(), autocast(rows.device, precision):
         for some in rows.split(AT_ONCE):
-            shown, asked = distributed.part(images(some)), distributed.part(images.field("logits", some))
-            found.append(distributed.whole(compare(student(shown).float(), asked.float()), len(some)))
+            found.append(compare(student(images(some)).float(), images.field("logits", some).float()))
     student.train()
     return torch.cat(found).clamp_min(priority_sampling.EPS)
 
 
 def distill(config, guide, transfer: TransferSet, partial, key, device):
     """A student trained as ``groups.Student`` says; returns it and its history."""
-    student, images = distributed.synchronised(begin(config, guide, transfer, device), device), Images(transfer, device)
+    student = begin(config, guide, transfer, device)
+    images = Images(transfer, device)
     fresh = Fresh(transfer, device) if config.fresh else None
     held = Held(config, images, student) if config.select == "agreement" else None
     own = held.others if held else torch.arange(len(images), device=device)
@@ -149,7 +147,6 @@ def distill(config, guide, transfer: TransferSet, partial, key, device):
     def steps_of(rng, epoch):
         for shown, asked, factors, places in batches(rng):
             shown = views.mix(config.mix, views.view(config.augment, shown, rng), rng)
-            number, shown, asked = len(shown), distributed.part(shown), distributed.part(asked)
             with autocast(device, config.precision):
                 if asked is None:
                     with torch.no_grad():
@@ -157,9 +154,9 @@ def distill(config, guide, transfer: TransferSet, partial, key, device):
                 answered = student(shown)
             each = compare(answered.float(), asked.float())
             if priorities:
-                priorities.visited(places, factors, distributed.whole(each.detach(), number))
-                each = each * distributed.part(factors)
-            yield each.sum() / number
+                priorities.visited(places, factors, each.detach())
+                each = each * factors
+            yield each.sum() / len(shown)
 
     kept = {"priorities": priorities.delta} if priorities else {}
     if held:
@@ -174,15 +171,14 @@ def run(job: Job):
     """Make the student of a job."""
     device, started = select_device(), time.monotonic()
     guide = compiled(network_file.load_frozen(job.inputs[0], device))
-    with TransferSet(job.inputs[1]) as transfer, distributed.group(device):
+    with TransferSet(job.inputs[1]) as transfer:
         transfer.require_fit(guide.description)
         check(transfer, job.config)
-        with distributed.leading(atomic.exclusive(job.out, job.key), atomic.partial_of(job.out)) as partial:
+        with atomic.exclusive(job.out, job.key) as partial:
             if partial is None:
                 return
             student, history = distill(job.config, guide, transfer, partial, job.key, device)
-            if distributed.rank() == 0:
-                network_file.publish(job.out, job.key, job.provenance(device), student.net, student.description, history)
+            network_file.publish(job.out, job.key, job.provenance(device), student.net, student.description, history)
     progress.say(f"distill: {len(history)} epochs, {time.monotonic() - started:.1f} s")
 
 

@@ -4,7 +4,8 @@
                                               results/_resolved/sources/<spec>       data sets a transfer set is taken from
                                               results/_resolved/{evaluate,report}.json, results/_resolved/metrics
 
-Snakemake is given the same config and code as params. A comment in YAML or code leaves all of these files as they are.
+A comment in YAML or code leaves all of these files as they are. Snakemake goes by the keys that artefacts carry, which are
+made of the same config and code (docs/notes/snakemake-triggers.md).
 """
 
 import json
@@ -23,23 +24,22 @@ def files(experiment: dict):
     """Name below ``results/_resolved`` and content of each file."""
     for step, node in graph.STEPS.items():
         if node.group is None:
-            yield f"{step}.json", _json(**keys.recipe(step, {}))
+            yield f"{step}.json", _json(keys.recipe(step, {}))
             continue
         texts = experiment[node.group] + ((experiment.get("source") or []) if step == "dataset" else [])
         for text in texts:
-            specs = {node.group: text}
-            found = dict(keys.recipe(step, specs))
+            content = dict(keys.recipe(step, {node.group: text}))
             if step == "synthesize":
                 sources = [str(graph.path_of("dataset", {"dataset": source})) for source in graph.sources(text)]
                 # No stage of dvc.yaml can have a data set as a dependency for some transfer sets only: its key stands in.
-                found["sources"] = {path: keys.expected_key(path) for path in sources}
+                content["sources"] = {path: keys.expected_key(path) for path in sources}
                 yield f"sources/{text}", "".join(f"{path}\n" for path in sources)
-            yield f"{step}/{text}.json", _json(**found)
-    yield "report.json", _json(**keys.report_recipe())
+            yield f"{step}/{text}.json", _json(content)
+    yield "report.json", _json(keys.report_recipe())
     yield "metrics", "".join(f"{path}\n" for path in finals(experiment))
 
 
-def _json(**content) -> str:
+def _json(content) -> str:
     return json.dumps(content, indent=1, sort_keys=True) + "\n"
 
 

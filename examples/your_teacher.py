@@ -8,9 +8,9 @@ For a network of your own, replace the first line of ``main``: Classifier(net, D
 import sys
 
 import torch
+from dfkd_steps.drawing import signs
 
 from dfkd_steps import losses, models, networks
-from dfkd_steps.drawing import signs
 
 
 def main(path: str, steps: int = 1500, drawings: int = 10_000):

@@ -8,12 +8,12 @@ checkout, files copied by hand. One line for each that is stale, damaged or fore
 """
 
 import argparse
-import contextlib
 import hashlib
 import json
 import os
 import re
 import sys
+import time
 from pathlib import Path
 
 import h5py
@@ -25,6 +25,7 @@ from . import external, graph, keys, spec
 HISTORY = "history.csv"
 REPORT_KEY = re.compile('<meta name="dfkd-key" content="([0-9a-f]+)"')
 NETWORKS = ("teacher", "distill")
+CLOCK_TOLERANCE = 60  # seconds that the clock of a file server may be ahead
 OUTPUTS = {step.output for step in graph.STEPS.values()}
 
 
@@ -115,15 +116,24 @@ def lineage(paths) -> list[str]:
 
 
 def walk(folder):
-    """Every artefact in a folder, sorted by path; other files, and what is kept hidden beside artefacts, are passed by."""
-    for here, folders, names in os.walk(folder):
-        folders.sort()
+    """Every artefact in a folder, by path; other files, and what is kept hidden beside artefacts, are passed by.
+
+    Symbolic links to folders are followed, since a data set's folder may lie on another disk.
+    """
+    for here, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not _is_loop(here, name))
         for name in sorted(OUTPUTS.intersection(names)):
             try:
                 graph.step_of(os.path.join(here, name))
             except UserError:
                 continue
             yield os.path.join(here, name)
+
+
+def _is_loop(here, name) -> bool:
+    """Does a symbolic link lead back to a folder above it?"""
+    path = os.path.join(here, name)
+    return os.path.islink(path) and any(os.path.samefile(path, above) for above in (here, *Path(here).parents))
 
 
 def stale(paths) -> dict[str, str]:
@@ -141,34 +151,46 @@ def report_fault(page, metrics) -> str | None:
     return None if found[1] == expected else "was made from other metrics or other code; make it again"
 
 
-def handover(folder, report, metrics) -> dict[str, str]:
-    """What Snakemake is to make again in a folder, and of a report: path and fault, by the files' own keys.
+def to_remake(folder, report, metrics) -> tuple[dict[str, str], set[str]]:
+    """What a driver that goes by modification times has to know of a folder and a report; changes no file.
 
-    Those that are current get a modification time not before that of their inputs: a driver, a copy or a download
-    makes files in any order, and to Snakemake an input newer than its output means: make it again. ``report`` are the
-    files of the report over ``metrics``, its page first.
+    Path and reason of each file that is not current or is made from one that is not; and the current files that are newer
+    than something current made from them: a driver, a copy or a download makes files in any order. ``report`` are the
+    files of the report over ``metrics``, its page first. Raises UserError where a file is dated in the future: Snakemake
+    would refuse what is made from it, after the hours that it took.
     """
     order = list(graph.STEPS)
     paths = sorted(walk(folder), key=lambda path: order.index(graph.step_of(path)))
-    faults = stale(paths)
+    _refuse_future(paths)
+    faults, newer = stale(paths), set()
+
+    def compare(files, inputs):
+        if remade := next((one for one in inputs if one in faults), None):
+            faults.setdefault(files[0], f"is made from {remade}")
+        elif files[0] not in faults:
+            oldest = min(min(_times(one)) for one in files if os.path.exists(one))
+            newer.update(one for one in inputs if os.path.exists(one) and max(_times(one)) > oldest)
+
     for path in paths:
-        if path not in faults:
-            not_before(outputs(path), graph.inputs_of(path))
+        compare([path, *map(str, outputs(path)[1:])], list(map(str, graph.inputs_of(path))))
     if os.path.exists(report[0]):
         if why := report_fault(report[0], metrics):
             faults[report[0]] = why
-        else:
-            not_before(report, metrics)
-    return faults
+        compare(report, metrics)
+    return faults, newer
 
 
-def not_before(made, inputs):
-    """Raise the modification time of the files ``made`` to that of the newest input."""
-    newest = max((os.stat(path).st_mtime_ns for path in inputs if os.path.exists(path)), default=0)
-    for path in made:
-        if os.path.exists(path) and os.stat(path).st_mtime_ns < newest:
-            with contextlib.suppress(PermissionError):  # another's file: Snakemake makes it again, slow but right
-                os.utime(path, ns=(newest, newest))
+def _times(path) -> list[float]:
+    """Modification times of a file and, where it is a symbolic link, of the link."""
+    return [os.stat(path).st_mtime, os.lstat(path).st_mtime]
+
+
+def _refuse_future(paths):
+    dates = {path: max(_times(path)) for path in paths}
+    late = {path: date for path, date in dates.items() if date > time.time() + CLOCK_TOLERANCE}
+    if late:
+        remedy = "set the clock right if it is not, then touch the file"
+        raise UserError("\n".join(f"{path}: is dated {time.ctime(date)}, in the future; {remedy}" for path, date in late.items()))
 
 
 def main(argv=None) -> int:

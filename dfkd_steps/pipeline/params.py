@@ -76,11 +76,19 @@ def _read(group, name, params):
     path = Path(params) / group / f"{name}.yaml"
     if not path.is_file():
         raise UserError(f"{group}: no file {path}; {_suggest(name, names(group, Path(params)))}")
+    return path, read_mapping(path)
+
+
+def read_mapping(path, limit: int = MAX_FILE_BYTES) -> dict:
+    """The content of a YAML file of plain values; raises UserError that lists what is not plain, with its line."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: {'is not a regular file' if path.exists() else 'no such file'}; give a YAML file")
     try:
         with open(path, "rb") as file:
-            raw = file.read(MAX_FILE_BYTES + 1)
-        if len(raw) > MAX_FILE_BYTES:
-            raise UserError(f"{path}: is larger than {MAX_FILE_BYTES} bytes, so it is no config; write lines like 'key: value'")
+            raw = file.read(limit + 1)
+        if len(raw) > limit:
+            raise UserError(f"{path}: is larger than {limit} bytes, so it is no config; write lines like 'key: value'")
         faults, content = _parse(raw.decode("utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; mend its permissions") from None
@@ -90,7 +98,7 @@ def _read(group, name, params):
         raise UserError(f"{path}: is not readable YAML: {_one_line(error)}; mend the file") from None
     if faults:
         raise UserError("\n".join(f"{path}: {fault}" for fault in faults))
-    return path, content
+    return content
 
 
 def _parse(text):

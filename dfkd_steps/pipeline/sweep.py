@@ -5,8 +5,6 @@ from pathlib import Path
 
 import jsonschema
 import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from ..runtime.errors import UserError, one_line
 from . import audit, fingerprint, graph, params, shards, spec
@@ -15,12 +13,9 @@ EXPERIMENT = "params/experiment.yaml"
 SCHEMA = fingerprint.HERE / "schemas/experiment.yaml"
 
 
-def read(path=EXPERIMENT) -> dict[str, list[str]]:
-    """The lists of an experiment file, checked; raises UserError that lists every fault."""
-    try:
-        content = OmegaConf.to_container(OmegaConf.load(path))
-    except (yaml.YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: is not readable YAML: {one_line(error, 200)}; mend the file") from None
+def read(path=EXPERIMENT, given=None) -> dict[str, list[str]]:
+    """The lists of an experiment file, those in ``given`` in place of the file's; raises UserError that lists every fault."""
+    content = params.read_mapping(path) | (given or {})
     check(content, str(path))
     return content
 

@@ -10,7 +10,6 @@ from ..runtime.device import compiled
 from ..runtime.errors import UserError
 from ..runtime.seeds import make_rng, seed_of
 from ..storage import checkpoint
-from . import distributed
 
 
 def optimizer(net, config):
@@ -49,9 +48,8 @@ def half_cosine(lr: float, progress: float) -> float:
 def fit(net, config, steps_per_epoch: int, loss_of, partial, key: str, device, name: str, kept=None, ended=None) -> list[dict]:
     """Train ``net`` in place; returns the history, one row an epoch: epoch, loss, lr and what ``ended`` adds.
 
-    ``loss_of(generator, epoch)`` yields one loss a step (of several processes: this one's share of it); the generator
-    is seeded by (name, seed, epoch), so that an epoch depends on nothing but the state before it. The state is kept in
-    ``partial`` from time to time, with the key.
+    ``loss_of(rng, epoch)`` yields one loss a step; the random generator is seeded by (name, seed, epoch), so that an epoch
+    depends on nothing but the state before it. The state is kept in ``partial`` from time to time, with the key.
     ``kept``: further tensors by name that training changes in place; they belong to the state. ``ended(epoch) -> dict``
     is called after each epoch, the network in eval mode.
     """
@@ -67,7 +65,7 @@ def fit(net, config, steps_per_epoch: int, loss_of, partial, key: str, device, n
             for step, loss in enumerate(loss_of(rng, epoch), epoch * steps_per_epoch):
                 advance(net, optimise, loss, rate(config, step, total), config.clip)
                 losses += loss.detach()
-            mean = distributed.add(losses).item() / steps_per_epoch
+            mean = losses.item() / steps_per_epoch
             if not math.isfinite(mean):
                 raise UserError(f"{name}: the loss is {mean} in epoch {epoch + 1}; lower lr (now {config.lr}) or set clip")
             net.eval()
@@ -76,7 +74,7 @@ def fit(net, config, steps_per_epoch: int, loss_of, partial, key: str, device, n
             history.append({**row, **told})
             shown.set_postfix_str(f"loss {mean:.4f}", refresh=False)
             shown.update()
-            if time.monotonic() - saved > checkpoint.EVERY and epoch + 1 < config.epochs and distributed.rank() == 0:
+            if time.monotonic() - saved > checkpoint.EVERY and epoch + 1 < config.epochs:
                 state = checkpoint.state_of(net, optimise)
                 checkpoint.save(partial, key, **state, kept=kept, history=history)
                 saved = time.monotonic()
@@ -90,7 +88,6 @@ def advance(net, optimise, loss, lr: float, clip: float = 0.0):
         group["lr"] = lr
     optimise.zero_grad()
     loss.backward()
-    distributed.add_gradients(net.parameters())
     if clip:
         torch.nn.utils.clip_grad_norm_(net.parameters(), clip)
     optimise.step()

@@ -1,6 +1,12 @@
 """Snakemake and DVC: the same bytes, and each takes over what the other made without running it."""
 
-from .conftest import ALL, BASELINE, STUDENT, TEACHER, ZSKD
+import os
+import shutil
+import sys
+
+import pytest
+
+from .conftest import ALL, BASELINE, DATASET, STUDENT, TEACHER, ZSKD
 
 
 def test_same_bytes(by_snakemake, by_dvc):
@@ -22,9 +28,8 @@ def test_snakemake_then_dvc(by_snakemake):
 
 def test_dvc_then_snakemake(by_dvc):
     before = by_dvc.made()
-    said = by_dvc.snakemake()
-    assert "Nothing to be done" in said
-    assert "top-1 %" in said
+    assert "Nothing to be done" in by_dvc.snakemake()
+    assert "top-1 %" in by_dvc.run(sys.executable, "-m", "dfkd_steps.cli", "table")
     assert by_dvc.made() == before
     assert "up to date" in by_dvc.dvc("status")
 
@@ -40,7 +45,60 @@ def test_changed_there_and_back(by_snakemake, tmp_path):
     assert copy.jobs(student) == {}
     copy.edit("params/student/lenet5-half.yaml", "clip: 0.5\n", "")
     assert copy.audit(fails=True) == {student}
+    before = entries(copy)
     assert copy.jobs() == {"distill": 1, "evaluate": 1, "report": 1}
+    copy.snakemake("--dag")
+    assert entries(copy) == before, "a dry run changes no file and no date"
+    copy.snakemake("--cores", "1")
+    assert copy.jobs() == {} and copy.audit() == set()
+    assert copy.made() == by_snakemake.made()
+    assert not list(copy.folder.glob(".snakemake/outdated-*"))
+
+
+def entries(copy) -> dict[str, int]:
+    """Every file and folder but Snakemake's own and compiled code, with its modification time."""
+    found = {str(path.relative_to(copy.folder)): path.lstat().st_mtime_ns for path in copy.folder.rglob("*")}
+    return {name: time for name, time in found.items() if not name.startswith(".") and "__pycache__" not in name}
+
+
+def test_dates_of_current_files_do_not_count(by_dvc, tmp_path):
+    """Files come in any order from a download; what follows an edit runs, and what is current does not."""
+    copy = by_dvc.again(tmp_path / "copy")
+    shutil.rmtree(copy.folder / ".snakemake", ignore_errors=True)
+    for name in (f"{TEACHER}/teacher.safetensors", f"{DATASET}/dataset.h5"):
+        os.utime(copy.folder / name)
+    assert copy.jobs() == {}
+    copy.edit("params/student/lenet5-half.yaml", "arch:", "clip: 0.5\narch:")
+    assert copy.jobs() == {"distill": 2, "evaluate": 2, "report": 1}
+
+
+def test_date_in_the_future(by_snakemake, tmp_path):
+    """Snakemake would make a student for hours and then throw it away, because its teacher is newer."""
+    copy = by_snakemake.again(tmp_path / "copy")
+    copy.run("touch", "-d", "+1 hour", f"{TEACHER}/teacher.safetensors")
+    code, said = copy.ended("snakemake", "-n")
+    assert code == 2 and f"error: {TEACHER}/teacher.safetensors: is dated " in said and "in the future" in said, said
+    os.utime(copy.folder / TEACHER / "teacher.safetensors")
+    assert copy.jobs() == {}
+
+
+def test_behind_symbolic_links(by_snakemake, tmp_path):
+    """A data set's folder lies on another disk; what is stale in it is found, and links that lead back are no trap."""
+    copy = by_snakemake.again(tmp_path / "copy")
+    shutil.move(copy.folder / DATASET, tmp_path / "elsewhere")
+    (copy.folder / DATASET).symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/loop").symlink_to(copy.folder / "results")
+    assert copy.audit() == set() and copy.jobs() == {}
+    copy.edit("params/student/lenet5-half.yaml", "arch:", "clip: 0.5\narch:")
+    assert len(copy.audit(fails=True)) == 4
+    assert copy.jobs() == {"distill": 2, "evaluate": 2, "report": 1}
+
+
+@pytest.mark.parametrize("name", ["index.html", "results.csv", "summary.json"])
+def test_every_file_of_the_report_is_made(name, by_snakemake, tmp_path):
+    copy = by_snakemake.again(tmp_path / "copy")
+    (copy.folder / "report" / name).unlink()
+    assert copy.jobs() == {"report": 1}
 
 
 def test_audit_finds_damage(by_snakemake, tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from .conftest import TEACHER, at_once
+from .conftest import ALL, TEACHER, at_once
 
 BAD = {
     # what stands in params/experiment.yaml, and instead of what; the lines that are shown
@@ -42,17 +42,24 @@ def test_bad_sweep(name, fresh, tmp_path):
 
 
 def test_bad_paths(fresh):
-    """Each fault of each path; nothing is made of those that are right."""
-    names = [
-        "results/mnist-5k/dataset.h5",
-        "results/mnist-5k/lenet5/noise/equals/lenet5-halb/metrics.json",
-        "results/mnist-5k/data.h5",
-    ]
-    first, second, third = refused(fresh, *names)
-    assert first.startswith("results/mnist-5k/data.h5: no step makes such a file; the artefacts are ")
-    assert second.startswith("balance: no file params/balance/equals.yaml; did you mean equal?")
-    assert third.startswith("student: no file params/student/lenet5-halb.yaml; did you mean lenet5-half?")
+    """Each fault of a path; nothing is made of those that are right. What no rule makes is refused by Snakemake itself."""
+    right = "results/mnist-5k/dataset.h5"
+    first, second = refused(fresh, right, "results/mnist-5k/lenet5/noise/equals/lenet5-halb/metrics.json")
+    assert first.startswith("balance: no file params/balance/equals.yaml; did you mean equal?")
+    assert second.startswith("student: no file params/student/lenet5-halb.yaml; did you mean lenet5-half?")
+    assert "No rule to produce results/mnist-5k/data.h5" in fresh.snakemake(right, "results/mnist-5k/data.h5", fails=True)
     assert not fresh.made()
+
+
+def test_sweep_of_a_stranger(fresh, tmp_path):
+    """Snakemake runs Python that stands in a file of --configfile; in one of --config sweep=FILE nothing runs."""
+    copy = fresh.again(tmp_path / "copy")
+    (copy.folder / "params/experiment.yaml").rename(copy.folder / "own.yaml")
+    assert sum(copy.jobs("--config", "sweep=own.yaml").values()) == sum(ALL.values())
+    (copy.folder / "evil.yaml").write_text("__use_yte__: true\ntransfer: [?open('RAN', 'w') and 'noise']\n")
+    code, said = copy.ended("snakemake", "-n", "--config", "sweep=evil.yaml")
+    assert code == 2 and "error: evil.yaml: " in said
+    assert not (copy.folder / "RAN").exists()
 
 
 def test_line_of_a_step_that_fails(by_dvc, tmp_path):

@@ -78,8 +78,7 @@ def check_that_nothing_runs(clone, versioned):
         clone.run(sys.executable, "-m", "dfkd_steps.cli", "audit")
         == f"{sum(ALL.values()) - ALL['report']} artefacts are current, 0 are not\n"
     )
-    said = clone.snakemake()
-    assert "Nothing to be done" in said and "top-1 %" in said
+    assert "Nothing to be done" in clone.snakemake()
     assert "up to date" in clone.dvc("status")
     assert clone.made() == made
 

@@ -420,6 +420,6 @@ def test_table_shows_the_current_runs_of_a_sweep(tmp_path, monkeypatch, capsys):
     assert cli.main(["table", "x.yaml"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line.startswith("| 6")] == ["| 60.00 | 60.00 | 93.25 | – + – |"]
-    assert lines[-1] == "2 of 3 runs are missing, 1 of them made under another config or code: snakemake --configfile x.yaml"
+    assert lines[-1] == "2 of 3 runs are missing, 1 of them made under another config or code: snakemake --config sweep=x.yaml"
     assert cli.main(["table", "nix.yaml"]) == 2
     assert capsys.readouterr().err.count("\n") == 1

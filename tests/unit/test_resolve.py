@@ -44,8 +44,32 @@ def test_all_faults_of_a_sweep_at_once(tmp_path):
 def test_no_mapping(tmp_path):
     path = tmp_path / "sweep.yaml"
     path.write_text("[lenet5]")
-    with pytest.raises(UserError, match=r"\['lenet5'\] is not of type 'object'; a sweep has the lists dataset"):
+    with pytest.raises(UserError, match="holds no mapping of names to values"):
         sweep.read(path)
+
+
+NO_SWEEPS = {
+    "text": "hello",
+    "empty": "",
+    "list": "[lenet5]",
+    "given twice": "transfer: [noise]\ntransfer: [zskd]",
+    "brackets": "transfer: " + "[" * 3000,
+    "long number": "shards: " + "9" * 5000,
+    "code": "__use_yte__: true\ntransfer: [?open('RAN', 'w') and 'noise']",
+    "tag": "transfer: !!python/object/apply:os.system [touch RAN]",
+    "aliases": "a: &a [x, x]\nb: &b [*a, *a]",
+    "binary": "\udcff\udcfe",
+}
+
+
+@pytest.mark.parametrize("name", NO_SWEEPS)
+def test_sweep_files_that_are_none(name, tmp_path):
+    """One way to read them for Snakemake, DVC and `dfkd`: plain YAML, in which nothing runs."""
+    path = tmp_path / "sweep.yaml"
+    path.write_bytes(NO_SWEEPS[name].encode("utf-8", "surrogateescape"))
+    with pytest.raises(UserError) as caught:
+        sweep.read(path)
+    assert all(line.startswith(f"{path}: ") and len(line) < 600 for line in str(caught.value).splitlines())
 
 
 def test_every_file_of_the_pipeline_is_a_path():

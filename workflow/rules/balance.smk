@@ -1,15 +1,14 @@
 rule balance:
+    """Balance the classes of a transfer set, as the teacher sees them."""
     input:
-        teacher=FILE["teacher"],
-        transfer=FILE["synthesize"],
+        teacher=made("teacher"),
+        transfer=made("synthesize"),
+        outdated=outdated(FILE["balance"]),
     output:
         FILE["balance"],
     log:
         LOG["balance"],
-    params:
-        cfg=own_config("balance"),
-        code=own_code("balance"),
     message:
         "balance: {wildcards.balance} over {wildcards.dataset}/{wildcards.teacher}/{wildcards.transfer}"
     shell:
-        "python -m dfkd_steps.balance {output:q} {input:q} > {log:q} 2>&1"
+        "python -m dfkd_steps.balance {output:q} {input.teacher:q} {input.transfer:q} > {log:q} 2>&1"

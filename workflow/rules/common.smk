@@ -1,28 +1,66 @@
-# What all rules share: names of files, config and code of a job, and what is to be made again.
+# What all rules share: names of files, and what is to be made again.
 
 FILE = {name: step.template for name, step in graph.STEPS.items()}
 LOG = {name: step.log for name, step in graph.STEPS.items()}
-REPORT = "report/index.html"
-TABLE = "report/results.csv"
-SUMMARY = "report/summary.json"
+REPORT = ["report/index.html", "report/results.csv", "report/summary.json"]
+# The paths of the sweep's metrics: one argument of a command is limited to 128 KiB, which 700 of them fill.
+LISTING = "logs/report/metrics"
 
 
-def friendly(function, *arguments):
-    """Call a function of dfkd_steps; its UserError becomes an error that Snakemake shows without a traceback."""
+def or_end(function, *arguments):
+    """Call a function; its UserError ends Snakemake, which has done nothing yet, with a line for each fault and code 2."""
     try:
         return function(*arguments)
     except UserError as error:
-        raise WorkflowError(str(error)) from None
+        sys.exit(print_errors(error))
 
 
-def own_config(step):
-    """The config that a job of this step reads, as a function of its wildcards."""
-    return lambda wildcards: friendly(keys.recipe, step, dict(wildcards.items()))["config"]
+def read_sweep():
+    """The sweep of params/experiment.yaml, of --config sweep=FILE or of --configfile, with what --config says in place."""
+    if not re.fullmatch("0*[1-9][0-9]*", THREADS):
+        raise UserError(f"DFKD_THREADS: {THREADS!r} is no number of threads; set a whole number above 0, or unset it")
+    path = config.get("sweep") or next(map(os.path.relpath, reversed(workflow.configfiles)), sweep.EXPERIMENT)
+    return sweep.read(path, {key: value for key, value in config.items() if key != "sweep"})
 
 
-def own_code(step):
-    """The fingerprint of the code that a job of this step runs, as a function of its wildcards."""
-    return lambda wildcards: friendly(keys.recipe, step, dict(wildcards.items()))["code"]
+def mark_outdated():
+    """A file that is newer than all artefacts as long as Snakemake runs: what has it as an input is made again."""
+    os.makedirs(".snakemake", exist_ok=True)
+    print(f"{len(STALE)} files were made under another config, code or input: made again where needed", file=sys.stderr)
+    return tempfile.NamedTemporaryFile(prefix="outdated-", dir=".snakemake")
+
+
+THREADS = os.environ.get("DFKD_THREADS") or "1"
+SWEEP = or_end(read_sweep)
+FINALS = sweep.finals(SWEEP)
+# What the profiles reserve for a step is what runtime.device.thread_count() lets it compute with.
+os.environ.update(DFKD_THREADS=THREADS)
+# Files are current or stale by the keys they carry, not by Snakemake's records or their dates: records are missing in a
+# fresh clone, and know nothing of what DVC made. Not in the processes started for single jobs: there all is decided.
+STALE, NEWER = or_end(audit.to_remake, "results", REPORT, FINALS) if workflow.is_main_process else ({}, set())
+OUTDATED = mark_outdated() if STALE else None
+
+
+def dated(path):
+    """The path as an input; its date does not count where it and what was made from it are current."""
+    return ancient(path) if path in NEWER else path
+
+
+def made(step):
+    """The artefact of an earlier step, as an input."""
+    return lambda wildcards: dated(FILE[step].format(**dict(wildcards.items())))
+
+
+def outdated(path):
+    """No input; or, where the artefact is to be made again, one that is newer than it. Wrong specs end Snakemake here."""
+
+    def newest(wildcards):
+        artefact = path.format(**dict(wildcards.items()))
+        if artefact not in REPORT:
+            or_end(sweep.check_paths, [artefact])
+        return [OUTDATED.name] if artefact in STALE else []
+
+    return newest
 
 
 def history(step):
@@ -32,121 +70,17 @@ def history(step):
 
 def source_sets(wildcards):
     """The data sets that an arbitrary transfer set is taken from; none for a data-free method."""
-    return [FILE["dataset"].format(dataset=source) for source in friendly(graph.sources, wildcards.transfer)]
+    return [dated(FILE["dataset"].format(dataset=source)) for source in or_end(graph.sources, wildcards.transfer)]
 
 
 def shards_of(wildcards):
     """The shards of a transfer set with --config shards=N; none for a method that cannot be divided."""
-    pieces = friendly(lambda: params.load("transfer", wildcards.transfer).pieces())
-    of = min(config.get("shards", 1), pieces)
+    pieces = or_end(params.load, "transfer", wildcards.transfer).pieces()
+    of = min(SWEEP.get("shards", 1), pieces)
     return [str(shards.path_of(FILE["synthesize"], number, of)) for number in range(of)] if of > 1 else []
 
 
-def stale():
-    """Files that do not belong to params/ and the code as they are now, by the keys they carry.
-
-    Snakemake's own records are not asked: they are missing in a fresh clone, know nothing of what DVC made, and call
-    a file current whose config was changed there and back in between.
-    """
-    faults = audit.handover("results", [REPORT, TABLE, SUMMARY], FINALS)
-    if faults:
-        logger.info(f"{len(faults)} files were made under another config, code or input: made again where needed")
-    return set(faults)
-
-
-def made_again(wildcards):
-    """No input, but an input function, called while the DAG is built: tells it which files are to be made again."""
-    workflow.dag.forcefiles.update(STALE)
-    return []
-
-
-def show_results():
-    """Print the table of the sweep at the end of a run that was asked for it."""
-    targets = {str(target) for target in workflow.dag_settings.targets}
-    asked_for = not targets or targets & {"all", "version", "report", REPORT, TABLE, SUMMARY}
-    if asked_for and all(map(os.path.exists, FINALS)):
-        print(runs.to_text(runs.grouped(friendly(runs.read, FINALS))), REPORT, sep="\n")
-
-
-def metrics_argument(wildcards):
-    """The sweep's metrics on a command line; as @FILE where they exceed the 128 KiB that Linux allows one argument."""
-    if len(" ".join(FINALS)) < 100_000:
-        return FINALS
-    listing = Path("logs/report/metrics")
-    listing.parent.mkdir(parents=True, exist_ok=True)
-    listing.write_text("".join(f"{path}\n" for path in FINALS))
-    return f"@{listing}"
-
-
-def cancel_orphans():
-    """Cancel what a run in this folder that was killed has left in the queue of Slurm: two would work on one file.
-
-    What they have done so far is not lost, as a step resumes. No other run is at work here: Snakemake holds a lock.
-    """
-
-    def orphans():
-        listing = ["squeue", "--me", "--noheader", "--format=%A|%j|%Z"]
-        queued = subprocess.run(listing, capture_output=True, text=True).stdout.splitlines()
-        fields = [line.split("|", 2) for line in queued]
-        return sorted({number for number, name, folder in fields if name.startswith("dfkd_") and os.path.samefile(folder, ".")})
-
-    if not shutil.which("squeue") or not (found := orphans()):
-        return
-    logger.info(f"Cancelled, as the run that they belong to is gone: Slurm jobs {', '.join(found)}")
-    subprocess.run(["scancel", *found], check=True)
-    # The Snakemake in such a job removes the output of the step that it is at, also if that ended a moment ago.
-    limit = time.monotonic() + 120
-    while orphans() and time.monotonic() < limit:
-        time.sleep(0.5)
-    planned = list(workflow.dag.needrun_jobs())
-    made = {str(path) for job in planned for path in job.output}
-    if gone := sorted({str(path) for job in planned for path in job.input if str(path) not in made and not os.path.exists(path)}):
-        logger.info(f"They took with them what this run counted on, so that it starts over: {', '.join(gone)}")
-        workflow.persistence.unlock()
-        os.execv(sys.executable, [sys.executable, "-m", "snakemake", *sys.argv[1:]])
-
-
-class NothingToBeDone(logging.Handler):
-    """Snakemake calls no hook when there is nothing to do; the table is shown then, too."""
-
-    def emit(self, record):
-        if record.getMessage().startswith("Nothing to be done") and not workflow.dryrun:
-            show_results()
-
-
-def check():
-    """Is all that was asked for right? Raises UserError that lists what is not."""
-    if not re.fullmatch("0*[1-9][0-9]*", THREADS):
-        raise UserError(f"DFKD_THREADS: {THREADS!r} is no number of threads; set a whole number above 0, or unset it")
-    sweep.check(config, os.path.relpath(workflow.configfiles[-1]))
-    asked = targets()
-    sweep.check_paths(sorted(target for target in asked if target.startswith("results/")))
-    if "version" in asked:
-        sweep.check_versioned(config)
-
-
-def targets():
-    """What the command line asks for. Snakemake itself tells a workflow its targets only after it was read."""
-    if not any(argument == "version" or argument.startswith("results/") for argument in sys.argv):
-        return set()  # the parser of Snakemake takes a quarter of a second
-    return set(get_argument_parser().parse_known_args(sys.argv[1:])[0].targets)
-
-
-def or_end(function):
-    """Call a function; its UserError ends Snakemake, which has done nothing yet, with a line for each fault and code 2."""
-    try:
-        return function()
-    except UserError as error:
-        sys.exit(print_errors(error))
-
-
-THREADS = os.environ.get("DFKD_THREADS") or "1"
-# Not in the processes that Snakemake starts for single jobs: there all is checked and decided.
-if workflow.is_main_process:
-    or_end(check)
-# What the profiles reserve for a step is what runtime.threads() lets it compute with.
-os.environ.update(DFKD_THREADS=THREADS)
-FINALS, STALE = sweep.finals(config), set()
-if workflow.is_main_process:
-    STALE = or_end(stale)
-    logger.addHandler(NothingToBeDone())
+def versioned_finals(wildcards):
+    """The metrics of the sweep, if it is the one that DVC versions."""
+    or_end(sweep.check_versioned, SWEEP)
+    return FINALS

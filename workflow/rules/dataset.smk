@@ -1,15 +1,12 @@
 # A local rule, because the network is where Snakemake is, and may not be where jobs run.
-# Every DAG has a data set in it, so the input function of this rule is the one to tell what is stale.
 rule dataset:
+    """Read a data set, scale nothing, hold out validation images if asked to; one file."""
     input:
-        made_again,
+        outdated=outdated(FILE["dataset"]),
     output:
         FILE["dataset"],
     log:
         LOG["dataset"],
-    params:
-        cfg=own_config("dataset"),
-        code=own_code("dataset"),
     message:
         "dataset: {wildcards.dataset}"
     shell:

@@ -1,16 +1,15 @@
 rule distill:
+    """Distil a student from the teacher on a balanced transfer set."""
     input:
-        teacher=FILE["teacher"],
-        transfer=FILE["balance"],
+        teacher=made("teacher"),
+        transfer=made("balance"),
+        outdated=outdated(FILE["distill"]),
     output:
         network=FILE["distill"],
         history=history("distill"),
     log:
         LOG["distill"],
-    params:
-        cfg=own_config("distill"),
-        code=own_code("distill"),
     message:
         "distill: {wildcards.student} from {wildcards.dataset}/{wildcards.teacher}/{wildcards.transfer}/{wildcards.balance}"
     shell:
-        "python -m dfkd_steps.distill {output.network:q} {input:q} > {log:q} 2>&1"
+        "python -m dfkd_steps.distill {output.network:q} {input.teacher:q} {input.transfer:q} > {log:q} 2>&1"

@@ -1,15 +1,15 @@
 rule evaluate:
+    """Measure a student beside its teacher on the test images."""
     input:
-        student=FILE["distill"],
-        teacher=FILE["teacher"],
-        dataset=FILE["dataset"],
+        student=made("distill"),
+        teacher=made("teacher"),
+        dataset=made("dataset"),
+        outdated=outdated(FILE["evaluate"]),
     output:
         FILE["evaluate"],
     log:
         LOG["evaluate"],
-    params:
-        code=own_code("evaluate"),
     message:
         "evaluate: {wildcards.dataset}/{wildcards.teacher}/{wildcards.transfer}/{wildcards.balance}/{wildcards.student}"
     shell:
-        "python -m dfkd_steps.evaluate {output:q} {input:q} > {log:q} 2>&1"
+        "python -m dfkd_steps.evaluate {output:q} {input.student:q} {input.teacher:q} {input.dataset:q} > {log:q} 2>&1"

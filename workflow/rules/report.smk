@@ -1,17 +1,13 @@
-# The only rule over the whole sweep.
 rule report:
+    """Put all runs of the sweep on one page, with a table and a summary beside it."""
     input:
-        FINALS,
+        metrics=[dated(path) for path in FINALS],
+        outdated=outdated(REPORT[0]),
     output:
-        page=report(REPORT, caption="../report/page.rst", category="Results", labels={"file": "all runs, figures"}),
-        table=report(TABLE, caption="../report/table.rst", category="Results", labels={"file": "all runs, table"}),
-        summary=SUMMARY,
+        REPORT,
     log:
-        f"logs/{REPORT}.log",
-    params:
-        metrics=metrics_argument,
-        code=keys.report_recipe(),
+        f"logs/{REPORT[0]}.log",
     message:
-        "report: {output.page}"
+        "report: {output[0]}"
     shell:
-        "python -m dfkd_steps.report {output.page:q} {params.metrics:q} > {log:q} 2>&1"
+        "python -m dfkd_steps.report {output[0]:q} @{LISTING} > {log:q} 2>&1"

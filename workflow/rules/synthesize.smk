@@ -1,27 +1,26 @@
 rule synthesize:
+    """Make a transfer set from a teacher, by any method."""
     input:
-        teacher=FILE["teacher"],
+        teacher=made("teacher"),
         sources=source_sets,
         shards=shards_of,
+        outdated=outdated(FILE["synthesize"]),
     output:
         FILE["synthesize"],
     log:
         LOG["synthesize"],
     # The longest step, as a rule, and a sweep's students wait for it: before whatever else could start.
     priority: 1
-    params:
-        cfg=own_config("synthesize"),
-        code=own_code("synthesize"),
     message:
         "synthesize: {wildcards.transfer} from {wildcards.dataset}/{wildcards.teacher}"
     shell:
         "python -m dfkd_steps.synthesize {output:q} {input.teacher:q} {input.sources:q} > {log:q} 2>&1"
 
 
-# Only with --config shards=N: N jobs make a set, and synthesize puts their files together.
 rule shard:
+    """Make one of N parts of a transfer set (--config shards=N); synthesize puts them together."""
     input:
-        teacher=FILE["teacher"],
+        teacher=made("teacher"),
         sources=source_sets,
     output:
         temp(str(shards.path_of(FILE["synthesize"], "{number}", "{of}"))),
@@ -29,8 +28,6 @@ rule shard:
         str(shards.path_of(LOG["synthesize"], "{number}", "{of}").with_suffix(".log")),
     params:
         whole=FILE["synthesize"],
-        cfg=own_config("synthesize"),
-        code=own_code("synthesize"),
     message:
         "shard {wildcards.number} of {wildcards.of}: {wildcards.transfer} from {wildcards.dataset}/{wildcards.teacher}"
     shell:

@@ -1,15 +1,14 @@
 rule teacher:
+    """Train a teacher on a data set, or import one."""
     input:
-        dataset=FILE["dataset"],
+        dataset=made("dataset"),
+        outdated=outdated(FILE["teacher"]),
     output:
         network=FILE["teacher"],
         history=history("teacher"),
     log:
         LOG["teacher"],
-    params:
-        cfg=own_config("teacher"),
-        code=own_code("teacher"),
     message:
         "teacher: {wildcards.teacher} for {wildcards.dataset}"
     shell:
-        "python -m dfkd_steps.teacher {output.network:q} {input:q} > {log:q} 2>&1"
+        "python -m dfkd_steps.teacher {output.network:q} {input.dataset:q} > {log:q} 2>&1"
