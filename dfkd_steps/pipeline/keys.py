@@ -76,12 +76,6 @@ def key_from(recipe: dict, input_keys) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:20]
 
 
-def recipe(step: str, specs: dict[str, str]) -> dict:
-    """What the key of an artefact has besides its inputs: the code of its step, and its config."""
-    config = own_config(step, specs)
-    return {"code": code_of(step, specs), "config": json.loads(config) if config else {}}
-
-
 def make_key(step: str, specs: dict[str, str], input_keys) -> str:
     """The key of an artefact that a step makes for these specs from inputs of these keys."""
     return key_from(recipe(step, specs), input_keys)
