@@ -2,6 +2,7 @@
 
 import itertools
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import yaml
@@ -18,7 +19,7 @@ SCHEMA = fingerprint.HERE / "schemas/experiment.yaml"
 def read(path=EXPERIMENT) -> dict[str, list[str]]:
     """The lists of an experiment file, checked; raises UserError that lists every fault."""
     try:
-        content = OmegaConf.to_container(OmegaConf.load(path))
+        content: Any = OmegaConf.to_container(OmegaConf.load(path))
     except (yaml.YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: is not readable YAML: {one_line(error, 200)}; mend the file") from None
     check(content, str(path))
