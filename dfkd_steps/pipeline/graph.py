@@ -50,7 +50,7 @@ def step_of(path) -> str:
     raise UserError(f"{spec.shown(path)}: no step makes such a file; the artefacts are {known}")
 
 
-def path_of(step: str, specs: dict[str, str], root="results") -> Path:
+def path_of(step: str, specs: dict[str, str], root: str | Path = "results") -> Path:
     """Where a step's output lies for these specs."""
     return Path(root).joinpath(*(specs[group] for group in spec.GROUPS[: STEPS[step].depth]), STEPS[step].output)
 

@@ -7,10 +7,10 @@ of which kind it is; the kind names the dataclass. A method's dataclass stands i
 import dataclasses
 import difflib
 import functools
-import json
 import re
 import typing
 from pathlib import Path
+from typing import Any
 
 import yaml
 from omegaconf import MISSING, OmegaConf
@@ -31,21 +31,16 @@ def kinds(group: str) -> list[str]:
     return sorted(method_registry.REGISTRY) if group == "transfer" else sorted(groups.KINDS[group])
 
 
-def schema(group: str, kind: str | None = None) -> type:
+def schema(group: str, kind: str = "") -> type:
     """The dataclass of a group's kind."""
     if group == "transfer":
         return method_registry.load(kind).Config
-    return groups.KINDS[group][kind or ""]
+    return groups.KINDS[group][kind]
 
 
-def load(group: str, text: str, params: Path = PARAMS):
+def load(group: str, text: str, params: Path = PARAMS) -> Any:
     """The typed config of a spec; raises UserError that lists every bad key with its place, value and remedy."""
     return _load(group, str(spec.parse(group, text)), str(params))
-
-
-def canonical(group: str, text: str, params: Path = PARAMS) -> str:
-    """The resolved config as one line of JSON: equal if and only if the experiment is equal."""
-    return _canonical(group, str(spec.parse(group, text)), str(params))
 
 
 def kind_of(group: str, name: str, params: Path = PARAMS) -> str:
@@ -64,11 +59,6 @@ def origins(group: str, text: str, params: Path = PARAMS) -> dict[str, str]:
     _, content = _read(group, parsed.name, str(params))
     keys = dict.fromkeys((item.name for item in dataclasses.fields(load(group, text, params))), "default")
     return keys | dict.fromkeys(content, "YAML") | dict.fromkeys(dict(parsed.overrides), "spec")
-
-
-@functools.cache
-def _canonical(group, text, params):
-    return json.dumps(dataclasses.asdict(_load(group, text, params)), sort_keys=True)
 
 
 @functools.cache
@@ -198,7 +188,8 @@ def _set(config, known, key, value, where, faults):
         if not _acceptable(known[key].type, value):
             raise ValueError
         OmegaConf.update(config, key, value)
-        problem = fields.fault(known[key], OmegaConf.to_container(config)[key])
+        container: Any = OmegaConf.to_container(config)
+        problem = fields.fault(known[key], container[key])
     except (OmegaConfBaseException, ValueError, TypeError, OverflowError):
         faults.append(f"{where}: {key}: {_shown(value)} is no {_named(known[key].type)}; {_wanted(known[key], value)}")
         return

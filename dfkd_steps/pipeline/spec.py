@@ -42,7 +42,7 @@ def parse(group: str, text: str) -> Spec:
             f"put these values into a file params/{group}/NAME.yaml of their own and write NAME"
         )
     name, *parts = text.split("+")
-    overrides = tuple(tuple(part.split("=", 1)) for part in parts)
+    overrides = [(key, value) for key, _, value in (part.partition("=") for part in parts)]
     keys = [key for key, _ in overrides]
     if len(set(keys)) < len(keys):
         twice = next(key for key in keys if keys.count(key) > 1)

@@ -40,7 +40,7 @@ def checksum(content: dict, weights: dict[str, torch.Tensor]) -> str:
     check = zlib.crc32(json.dumps(rest, sort_keys=True).encode())
     for name, value in sorted(weights.items()):
         check = zlib.crc32(f"{name} {value.dtype} {tuple(value.shape)}".encode(), check)
-        check = zlib.crc32(value.contiguous().flatten().view(torch.uint8).numpy(), check)
+        check = zlib.crc32(value.contiguous().flatten().view(torch.uint8).numpy(), check)  # pyright: ignore[reportArgumentType]
     return f"{check:08x}"
 
 
@@ -87,7 +87,7 @@ def load(path, device="cpu") -> Classifier:
         net.load_state_dict(weights)
     except (RuntimeError, OSError) as error:
         raise UserError(f"{path}: weights do not fit {description.name} ({one_line(error, 160)}); make it again") from None
-    return Classifier(net, description).to(device, memory_format=torch.channels_last).eval()
+    return Classifier(net, description).to(device, memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
 
 
 def load_frozen(path, device="cpu") -> Classifier:
@@ -121,7 +121,7 @@ def from_bytes(content: bytes, where, device="cpu"):
         inner.load_state_dict(load_bytes(content))
     except (*CORRUPT_FILE_ERRORS, SafetensorError, struct.error) as error:
         raise UserError(f"{where}: is no network of dfkd ({one_line(error)}); delete it and make it again") from None
-    return made.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    return made.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)  # pyright: ignore[reportCallIssue]
 
 
 def publish(out, key: str, provenance: dict, net, description, history):

@@ -43,7 +43,7 @@ class Rows:
             return found
         flat = found.reshape(len(wanted), -1).view(np.uint8)
         chunks = wanted // self.chunk
-        starts = self.places[chunks] + wanted % self.chunk * self.width
+        starts = self.places[chunks] + wanted % self.chunk * self.width  # pyright: ignore[reportOptionalSubscript]
         apart = (np.diff(wanted) - 1) * self.width > GAP
         edges = [0, *(np.flatnonzero(apart | (np.diff(chunks) > 0)) + 1).tolist(), len(wanted)]
         for first, stop in itertools.pairwise(edges):

@@ -55,8 +55,8 @@ def test_numbers_as_yaml_1_1_mistakes_them(write):
 def test_canonical_is_equal_for_equal_experiments(write):
     group, one, params = write({**TEACHER, "lr": 0.1, "epochs": 20})
     _, other, _ = write({"arch": "lenet5", "kind": "train"})
-    assert config.canonical(group, one, params) == config.canonical(group, other, params)
-    assert config.canonical(group, f"{one}+seed=1", params) != config.canonical(group, other, params)
+    assert config.load(group, one, params) == config.load(group, other, params)
+    assert config.load(group, f"{one}+seed=1", params) != config.load(group, other, params)
 
 
 WRONG = {
