@@ -116,6 +116,16 @@ def test_any_path_is_a_target(by_dvc):
     assert by_dvc.jobs(metrics) == {"synthesize": 1, "balance": 1, "distill": 1, "evaluate": 1}
 
 
+def test_without_git(by_dvc, tmp_path):
+    """A folder that was unpacked and not cloned: Snakemake needs no git, and DVC one setting."""
+    copy = by_dvc.again(tmp_path / "copy")
+    shutil.rmtree(copy.folder / ".git")
+    assert copy.jobs() == {}
+    assert "not a git repository" in copy.dvc("status", fails=True)
+    copy.dvc("config", "--local", "core.no_scm", "true")
+    assert "up to date" in copy.dvc("status")
+
+
 def test_dvc_shows_metrics_and_plots(by_dvc, tmp_path):
     shown = by_dvc.dvc("metrics", "show", "--md")
     assert "top1" in shown.splitlines()[0]

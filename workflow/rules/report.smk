@@ -4,10 +4,14 @@ rule report:
         metrics=[dated(path) for path in FINALS],
         outdated=outdated(REPORT[0]),
     output:
-        REPORT,
+        page=REPORT[0],
+        table=REPORT[1],
+        summary=REPORT[2],
     log:
         f"logs/{REPORT[0]}.log",
+    params:
+        metrics=f"@{LISTING}",
     message:
-        "report: {output[0]}"
+        "report: {output.page}"
     shell:
-        "python -m dfkd_steps.report {output[0]:q} @{LISTING} > {log:q} 2>&1"
+        "python -m dfkd_steps.report {output.page:q} {params.metrics:q} > {log:q} 2>&1"

@@ -6,7 +6,9 @@ rule version:
         report=REPORT,
     log:
         "logs/version.log",
+    params:
+        metrics=f"@{LISTING}",
     message:
         "version: DVC adopts the sweep"
     shell:
-        "(python -m dfkd_steps.cli audit @{LISTING} && dvc repro resolve && dvc commit -f && dvc status) > {log:q} 2>&1"
+        "(python -m dfkd_steps.cli audit {params.metrics:q} && dvc repro resolve && dvc commit -f && dvc status) > {log:q} 2>&1"
