@@ -19,7 +19,7 @@ from PIL import Image
 
 from dfkd_steps import cli, report
 from dfkd_steps.pipeline import graph, keys, spec
-from dfkd_steps.reporting import figures, markdown, page, runs
+from dfkd_steps.reporting import figures, page, runs, tables
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.storage import atomic, network_file
 from dfkd_steps.storage.transfer_set import Layout, TransferSet, Writer
@@ -395,7 +395,7 @@ def test_markdown_has_each_run_and_what_it_took(tree, monkeypatch):
     logged(first.parents[2] / "transfer_set.h5", "zskd: 5/40 sample\nsynthesize: 40 samples, 1203.5 s\n")
     logged(first.parent / "student.safetensors", "resumes after epoch 3\ndistill: 20 epochs, 99.6 s\n")
     logged(second.parents[2] / "transfer_set.h5", "zskd: 5/40 sample\n")  # killed
-    text = markdown.table(runs.read(sorted(tree.root.glob("**/metrics.json"))))
+    text = tables.markdown(runs.read(sorted(tree.root.glob("**/metrics.json"))))
     assert text.splitlines() == [
         "dataset `toy`, teacher `net`, balance `none`, student `half`",
         "",
