@@ -350,6 +350,81 @@ def test_damaged_gzip_and_missing_idx_file(tmp_path):
     fault(lambda: readers.read(typed), "t10k-labels-idx1-ubyte")
 
 
+# ---------------------------------------------------------------------------------------------- auto
+def auto(tmp_path, content, name="mnist", **options):
+    """The config of a data set in ``tmp_path``/data, pinned to these arrays (images N,H,W)."""
+    pinned = hashlib.sha256()
+    for array, value in content.items():
+        pinned.update(value.astype(np.uint8 if array[0] == "x" else np.int64).tobytes())
+    options = {"download": False, "sha256": pinned.hexdigest()} | options
+    return groups.Auto("auto", name=name, root=str(tmp_path / "data"), **options)
+
+
+def put_torchvision(folder, content):
+    write_idx(folder / "MNIST/raw", content, zipped=False)
+
+
+def put_npz(folder, content):
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(folder / "mnist.npz", **content)
+
+
+def put_idx(folder, content):
+    write_idx(folder / "mnist", content)
+
+
+ROADS = {"(torchvision's MNIST)": put_torchvision, "mnist.npz": put_npz, "data/mnist": put_idx}
+
+
+def test_a_data_set_gives_equal_bytes_from_whatever_files_it_comes(tmp_path, monkeypatch, capsys):
+    content, found = arrays(classes=10, shape=(28, 28)), {}
+    for road, put in ROADS.items():
+        put(tmp_path / road / "data", content)
+        typed = auto(tmp_path, content)
+        monkeypatch.chdir(tmp_path / road)
+        typed.root = "data"
+        made = make(tmp_path / road, typed)
+        found[road] = made.path.read_bytes()
+        assert made.classes == tuple("0123456789")
+        said = capsys.readouterr().err
+        assert f"{road}, sha256 of images and labels {typed.sha256}" in said
+    assert len(set(found.values())) == 1
+
+
+def test_the_order_of_files_and_that_other_content_is_refused(tmp_path):
+    """What is there counts, in order; what it holds has to be the data set."""
+    right, wrong = arrays(classes=10, shape=(28, 28)), arrays(classes=10, shape=(28, 28), seed=1)
+    typed = auto(tmp_path, right)
+    put_idx(tmp_path / "data", wrong)
+    fault(lambda: readers.read(typed), tmp_path / "data/mnist", typed.sha256)
+    put_npz(tmp_path / "data", right)
+    assert readers.read(typed).files.endswith("mnist.npz")
+    put_torchvision(tmp_path / "data", wrong)
+    fault(lambda: readers.read(typed), "torchvision", typed.sha256)
+
+
+def test_a_data_set_that_is_nowhere_names_all_places(tmp_path, monkeypatch):
+    from torchvision import datasets
+
+    content = arrays(classes=10, shape=(28, 28))
+    places = [f"{tmp_path}/data/{place}" for place in ("MNIST/raw", "mnist.npz", "mnist/")]
+    fault(lambda: readers.read(auto(tmp_path, content)), *places, "set download: true")
+    monkeypatch.setattr(datasets.MNIST, "mirrors", [f"file://{tmp_path}/nowhere/"])
+    with contextlib.redirect_stdout(io.StringIO()):
+        fault(lambda: readers.read(auto(tmp_path, content, download=True)), *places, "cannot be downloaded")
+
+
+def test_system_files_of_fashion_mnist(tmp_path, monkeypatch):
+    content = arrays(classes=10, shape=(28, 28))
+    write_idx(tmp_path / "system", content)
+    monkeypatch.setitem(readers.AUTO, "fashion-mnist", ("FashionMNIST", (str(tmp_path / "system"),)))
+    source = readers.read(auto(tmp_path, content, "fashion-mnist"))
+    assert source.files == str(tmp_path / "system") and source.classes[0] == "T-shirt/top"
+    few = arrays(classes=4, shape=(28, 28))
+    write_idx(tmp_path / "system", few)
+    fault(lambda: readers.read(auto(tmp_path, few, "fashion-mnist")), "has 4 classes, fashion-mnist has 10")
+
+
 # ---------------------------------------------------------------------------------------------- images
 def draw(path, pixels, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -414,6 +489,20 @@ def test_each_image_fault_is_one_line(tmp_path):
     fault(lambda: readers.read(typed), "deep.png", "8 bits")
     (folder / "empty" / "deep.png").write_bytes((folder / "cat" / "0.png").read_bytes()[:60])
     fault(lambda: readers.read(typed), "deep.png", "is not a readable PNG")
+
+
+def test_hidden_folders_are_not_classes(tmp_path):
+    image_folder(tmp_path / "set", (".ipynb_checkpoints", "cat", "dog"), n=3)
+    assert readers.read(groups.Images("images", path=str(tmp_path / "set"), size=8)).classes == ("cat", "dog")
+    image_folder(tmp_path / "set", ("\x1b[2J",), n=1)
+    fault(lambda: readers.read(groups.Images("images", path=str(tmp_path / "set"), size=8)), r"'\x1b[2J' is not printable")
+
+
+def test_a_format_that_is_not_listed_is_not_opened(tmp_path):
+    """Whatever the file is called: Pillow starts Ghostscript for an EPS file."""
+    image_folder(tmp_path / "set", n=2)
+    Image.new("RGB", (9, 9)).save(tmp_path / "set/cat/0.png", format="EPS")
+    fault(lambda: readers.read(groups.Images("images", path=str(tmp_path / "set"))), "0.png", "is not a readable PNG, JPEG, WEBP")
 
 
 def test_one_image_per_class_leaves_nothing_to_test(tmp_path):
