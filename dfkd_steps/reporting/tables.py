@@ -71,9 +71,8 @@ def to_csv(current_runs: list[Run]) -> str:
     table = csv.writer(text, lineterminator="\n")
     table.writerow(CSV_HEAD)
     for run in current_runs:
-        took = [
-            "" if run_seconds is None or resumed else run_seconds for run_seconds, resumed in (seconds(run, s) for s in TIMED)
-        ]
+        timed = (seconds(run, step) for step in TIMED)
+        took = ["" if value is None or resumed else value for value, resumed in timed]
         numbers = [run.metrics.get(name, "") for name in METRICS]
         row = [*run.specs.values(), run.label, run.origin, *numbers, *took, run.metrics.get("n_test", ""), commit]
         table.writerow(map(runs.csv_cell, [*row, run.metrics.get("key", "")]))

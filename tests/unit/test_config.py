@@ -257,7 +257,9 @@ def test_faults_of_a_base(tmp_path, content, told):
 def test_files_are_found_in_folders_and_have_one_name(tmp_path):
     base(tmp_path, **{"a/one": TEACHER, ".hidden/one": TEACHER, "a/b/other": TEACHER})
     assert config.names("teacher", tmp_path) == ["one", "other"]
-    assert config.load("teacher", "other", tmp_path).arch == "lenet5"
+    assert config.load("teacher", "other", tmp_path) == config.load("teacher", "one", tmp_path)
+    config._layers.cache_clear()
+    config._load.cache_clear()
     base(tmp_path, one=TEACHER)
     (found,) = faults("teacher", "one", tmp_path)
     assert f"{tmp_path}/teacher/a/one.yaml and {tmp_path}/teacher/one.yaml; rename" in found

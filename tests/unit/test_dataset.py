@@ -499,9 +499,9 @@ def test_hidden_folders_are_not_classes(tmp_path):
 
 
 def test_a_format_that_is_not_listed_is_not_opened(tmp_path):
-    """Whatever the file is called: Pillow starts Ghostscript for an EPS file."""
+    """Whatever the file is called. Pillow knows dozens of formats, and starts Ghostscript for one of them."""
     image_folder(tmp_path / "set", n=2)
-    Image.new("RGB", (9, 9)).save(tmp_path / "set/cat/0.png", format="EPS")
+    Image.new("RGB", (9, 9)).save(tmp_path / "set/cat/0.png", format="GIF")
     fault(lambda: readers.read(groups.Images("images", path=str(tmp_path / "set"))), "0.png", "is not a readable PNG, JPEG, WEBP")
 
 

@@ -69,11 +69,11 @@ def test_seeds_are_those_of_the_transfer_sets(tmp_path, repository, monkeypatch)
         ("ssd-kd-lenet5-cpu+diversity=0+gamma=0+lr_s=0.5", "[1]", "has 53 characters"),
     ],
 )
-def test_faults_of_seeds(transfer, seeds, fault, tmp_path, repository, monkeypatch):
+def test_faults_of_seeds(transfer, seeds, fault, repository, monkeypatch):
     monkeypatch.chdir(repository)
-    (tmp_path / "sweep.yaml").write_text(SEEDED.format(transfer, seeds))
+    content = yaml.safe_load(SEEDED.format(transfer, seeds))
     with pytest.raises(UserError) as caught:
-        sweep.read(tmp_path / "sweep.yaml")
+        sweep.check(content, "sweep.yaml")
     assert fault in str(caught.value) and "\n" not in str(caught.value)
 
 
