@@ -5,12 +5,15 @@ Heavy imports stand in the commands that need them, so that ``dfkd --help`` answ
 
 import argparse
 import ast
+import functools
+import itertools
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from .runtime.errors import UserError, print_errors
+from . import __version__
+from .runtime.errors import UserError, print_errors, suggest
 
 HERE = Path(__file__).parent
 
@@ -19,9 +22,11 @@ def parser() -> argparse.ArgumentParser:
     """The command line of ``dfkd``."""
     told = "Data-free knowledge distillation: look at methods, configs and artefacts. Snakemake or DVC runs the pipeline itself."
     top = argparse.ArgumentParser(prog="dfkd", description=told)
-    commands = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    top.add_argument("--version", action="version", version=f"dfkd {__version__}")
+    top.set_defaults(run=lambda given: top.print_help())
+    commands = top.add_subparsers(title="commands", metavar="COMMAND")
 
-    one = commands.add_parser("list", help="what there is: methods, models, datasets, config fields",
+    one = commands.add_parser("list", help="what there is: methods, models, config fields, files in params/",
                               description="List what there is, a line each.")  # fmt: skip
     one.add_argument("what", choices=LISTS, help="fields: every config field of every kind, as Markdown")
     one.set_defaults(run=lambda given: LISTS[given.what]())
@@ -37,10 +42,16 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("file", metavar="FILE", help="transfer_set.h5, dataset.h5, *.safetensors or metrics.json")
     one.set_defaults(run=verify)
 
-    told = "Print the runs of a sweep that are there as a Markdown table, with their seconds from logs/. Runs nothing."
-    one = commands.add_parser("table", help="the runs of a sweep so far, as Markdown", description=told)
-    one.add_argument("sweep", metavar="SWEEP", nargs="?", help="params/sweeps/NAME.yaml; without it that of the main job")
+    told = "Print the finished, current runs of sweeps as a table, with wall-clock seconds from logs/. Runs nothing."
+    one = commands.add_parser("table", help="the runs of sweeps so far, as Markdown or CSV", description=told)
+    one.add_argument("sweeps", metavar="SWEEP", nargs="*", help="params/sweeps/NAME.yaml; without it params/experiment.yaml")
+    one.add_argument("--csv", action="store_true", help="a line per run, with the commit of this checkout and the run's key")
     one.set_defaults(run=show_table)
+
+    told = "Print a sweep with its seeds multiplied out: literal lists, which is what DVC needs in params/experiment.yaml."
+    one = commands.add_parser("sweep", help="a sweep as literal lists, for params/experiment.yaml", description=told)
+    one.add_argument("sweep", metavar="SWEEP", help="params/sweeps/NAME.yaml")
+    one.set_defaults(run=show_sweep)
 
     commands.add_parser("audit", help="which artefacts are not current")
 
@@ -73,7 +84,7 @@ def main(argv=None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        return print_errors(f"{error.filename or 'dfkd'}: {error.strerror or error}; mend the path or its permissions")
+        return print_errors(f"{error.filename or 'dfkd'}: {error.strerror or error}; correct the path or its permissions")
 
 
 def other_checkout() -> Path | None:
@@ -83,8 +94,8 @@ def other_checkout() -> Path | None:
 
 
 def table(rows, head=None, gap="  "):
-    """Print rows of text in aligned columns."""
-    rows = [*([head] if head else []), *rows]
+    """Print rows of text in aligned columns; what a terminal would obey is printed as an escape."""
+    rows = [[cell if cell.isprintable() else repr(cell) for cell in row] for row in ([head] if head else []) + list(rows)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
     for row in rows:
         print(gap.join(f"{cell:<{width}}" for cell, width in zip(row, widths)).rstrip())
@@ -98,9 +109,17 @@ def headline(module: str) -> str:
 
 
 def comment(path) -> str:
-    """The first line of the comment that a YAML file begins with."""
-    first = Path(path).read_text("utf-8").split("\n", 1)[0]
-    return first.lstrip("# ") if first.startswith("#") else ""
+    """The first sentence of the comment that a YAML file begins with."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), Path(path).read_text("utf-8").splitlines())
+    return " ".join(line.lstrip("# ") for line in lines).partition(". ")[0].removesuffix(".")
+
+
+def list_group(group: str):
+    """Each file of a group in params/, its kind, and what it is."""
+    from .pipeline import params
+
+    rows = [(name, params.kind_of(group, name), comment(params.path_of(group, name))) for name in params.names(group)]
+    table(rows, (group.upper(), params.KIND_KEY.get(group, "").upper(), "DESCRIPTION"))
 
 
 def list_methods():
@@ -134,15 +153,6 @@ def list_models():
     print("\n(1) for 10 classes and images of 3x32x32")
 
 
-def list_datasets():
-    """Each file in params/dataset, its source, and what it is."""
-    from .pipeline import params
-
-    names = params.names("dataset")
-    rows = [(name, params.kind_of("dataset", name), comment(params.PARAMS / "dataset" / f"{name}.yaml")) for name in names]
-    table(rows, ("DATA SET", "SOURCE", "DESCRIPTION"))
-
-
 def list_fields():
     """Every config field, as in docs/config.md."""
     from .reporting import config_reference
@@ -150,7 +160,16 @@ def list_fields():
     print(config_reference.tables(), end="")
 
 
-LISTS = {"methods": list_methods, "models": list_models, "datasets": list_datasets, "fields": list_fields}
+LISTS = {
+    "methods": list_methods,
+    "models": list_models,
+    "fields": list_fields,
+    "datasets": functools.partial(list_group, "dataset"),
+    "teachers": functools.partial(list_group, "teacher"),
+    "transfers": functools.partial(list_group, "transfer"),
+    "balances": functools.partial(list_group, "balance"),
+    "students": functools.partial(list_group, "student"),
+}
 
 
 def inspect(given):
@@ -200,20 +219,29 @@ def show_spec(given):
 
 
 def show_table(given):
-    """dfkd table [SWEEP]"""
-    from .pipeline import audit, sweep
-    from .reporting import markdown, runs
+    """dfkd table [--csv] [SWEEP...]"""
+    from .pipeline import sweep
+    from .reporting import tables
 
-    path = given.sweep or sweep.EXPERIMENT
-    wanted = sweep.finals(sweep.read(path))
-    there = runs.read([path for path in wanted if os.path.exists(path)])
-    current = [run for run in there if not audit.fault(run.path)]
-    told = [markdown.table(current)] if current else []
-    if lacking := len(wanted) - len(current):
-        old = len(there) - len(current)
-        made = f", {old} of them made under another config or code" if old else ""
-        told.append(f"{lacking} of {len(wanted)} runs are missing{made}: snakemake --config sweep={path}")
-    print("\n\n".join(told))
+    sweeps = {path: sweep.finals(sweep.read(path)) for path in given.sweeps or [sweep.EXPERIMENT]}
+    current = {path: tables.current(finals) for path, finals in sweeps.items()}
+    missing = [tables.missing(path, sweeps[path], current[path]) for path in sweeps]
+    if given.csv:
+        print(tables.to_csv(list({run.path: run for runs in current.values() for run in runs}.values())), end="")
+        print("".join(f"{line}\n" for line in missing if line), end="", file=sys.stderr)
+        return
+    for (path, runs), line in zip(current.items(), missing):
+        parts = [f"## {path}" if len(sweeps) > 1 else "", tables.markdown(runs) if runs else "", line]
+        print("\n\n".join(filter(None, parts)), end="\n\n" if len(sweeps) > 1 else "\n")
+
+
+def show_sweep(given):
+    """dfkd sweep SWEEP"""
+    from .pipeline import sweep
+
+    print(
+        sweep.to_yaml(sweep.read(given.sweep), f"The sweep {given.sweep} with its seeds multiplied out, by `dfkd sweep`."), end=""
+    )
 
 
 def find_group(text: str) -> str:
@@ -226,8 +254,8 @@ def find_group(text: str) -> str:
         return groups[0]
     if groups:
         raise UserError(f"spec: {name!r} is a name in {', '.join(groups)}; write dfkd spec {groups[0]} {text}")
-    known = "; ".join(f"{group}: {', '.join(params.names(group)) or 'none'}" for group in spec.GROUPS)
-    raise UserError(f"spec: no params/*/{name}.yaml; known are {known}")
+    known = sorted({known for group in spec.GROUPS for known in params.names(group)})
+    raise UserError(f"spec: no file params/*/{name}.yaml; {suggest(name, known)} (dfkd list)")
 
 
 def show_config(group: str, text: str):

@@ -22,19 +22,22 @@ def run(job):
         if partial is None:
             progress.say(f"{job.out}: is there already")
             return
-        classes, arrays = prepare(job.config)
-        dataset_file.write(partial, job.key, job.provenance("cpu"), classes, arrays)
+        source = readers.read(job.config)
+        digest = source.sha256()
+        progress.say(f"{job.out}: reads {source.files}, sha256 of images and labels {digest}")
+        arrays = prepare(job.config, source)
+        # Not where they were read from: a data set that is pinned gives equal bytes from whatever files it comes.
+        dataset_file.write(partial, job.key, job.provenance("cpu") | {"source_sha256": digest}, source.classes, arrays)
         atomic.commit(partial, job.out)
     shape = "x".join(map(str, arrays["x_train"].shape[1:]))
     progress.say(
         f"{job.out}: {len(arrays['x_train'])} training and {len(arrays['x_test'])} test images of {shape}, "
-        f"{len(classes)} classes, in {time.monotonic() - started:.1f} s"
+        f"{len(source.classes)} classes, in {time.monotonic() - started:.1f} s"
     )
 
 
-def prepare(config) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
-    """Class names and the four arrays of a data set config, split and cut down as it says."""
-    source = readers.read(config)
+def prepare(config, source) -> dict[str, np.ndarray]:
+    """The four arrays of a data set, split and cut down as its config says. ``source``: a ``readers.Source``."""
     arrays = source.arrays
     if source.test_share:
         arrays = hold_out(arrays, source.test_share, _rng(config, "test"))
@@ -46,7 +49,7 @@ def prepare(config) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
     for split in ("train", "test"):
         if not len(arrays[f"y_{split}"]):
             raise UserError(f"dataset: no {split} images are left; give more images, or another test_share or val")
-    return source.classes, arrays
+    return arrays
 
 
 def _rng(config, purpose):

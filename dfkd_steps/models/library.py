@@ -1,6 +1,5 @@
 """Networks of torchvision, timm or a factory, built by name."""
 
-import difflib
 import importlib
 import os
 import sys
@@ -8,9 +7,8 @@ import sys
 import torchvision
 from torch import nn
 
-from ..runtime.errors import UserError, one_line
+from ..runtime.errors import UserError, one_line, similar
 
-NAMED = 8  # keys that an error line names before it counts
 # All that a stored network may hand to a library's builder, true or false each. Others could fetch or unpickle files
 # (timm: checkpoint_path, pretrained_cfg), and a network file may be a stranger's.
 ARGUMENTS = ("aux_logits", "transform_input", "init_weights")
@@ -91,9 +89,3 @@ def _timm(name):
     if tag and tag not in tags:
         raise UserError(f"teacher: name: timm's {base} has no weights {tag!r}; known: {similar(tag, tags)}")
     return timm
-
-
-def similar(name, known) -> str:
-    """The names most like ``name``, and how many there are."""
-    close = difflib.get_close_matches(name, known, n=NAMED, cutoff=0.0)
-    return ", ".join(close) + (f" and {len(known) - len(close)} more" if len(known) > len(close) else "")

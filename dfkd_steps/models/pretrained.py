@@ -13,10 +13,11 @@ from safetensors.torch import load_file
 
 from ..runtime.errors import CORRUPT_FILE_ERRORS, UserError, one_line
 from .classifier import Description, build_network
-from .library import NAMED, build, classes_of, create
+from .library import build, classes_of, create
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 PREFIXES = ("module.", "_orig_mod.")  # of nn.DataParallel and torch.compile
+NAMED = 8  # keys that an error line names before it counts
 
 
 def import_checkpoint(config, dataset):
@@ -71,9 +72,7 @@ def read_weights(path: Path, sha256: str = "") -> dict[str, torch.Tensor]:
         fault = f"holds pickled code ({named[1]}), refused" if named else "is damaged, or holds pickled code, which is refused"
         raise UserError(f"{path}: {fault}; save the weights alone: torch.save(net.state_dict(), FILE)") from None
     except (*CORRUPT_FILE_ERRORS, SafetensorError, AssertionError, IndexError, struct.error) as error:
-        raise UserError(
-            f"{path}: is no readable checkpoint ({one_line(error, 140) or type(error).__name__}); fetch it again"
-        ) from None
+        raise UserError(f"{path}: is no readable checkpoint ({one_line(error, 140)}); fetch it again") from None
     for _ in WRAPPERS:  # no deeper: a dictionary can hold itself
         inner = next((key for key in WRAPPERS if isinstance(content, dict) and isinstance(content.get(key), dict)), None)
         content = content[inner] if inner else content

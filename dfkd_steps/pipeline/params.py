@@ -1,11 +1,10 @@
-"""A spec's resolved config: the dataclass of its kind, overridden by its YAML file, overridden by the spec.
+"""A spec's resolved config: the dataclass of its kind, overridden by its YAML file (and that file's base), then by the spec.
 
 Dataclasses are closed (an unknown key is an error), typed and ranged. Each group but ``student`` has a key that says
 of which kind it is; the kind names the dataclass. A method's dataclass stands in the method's own file.
 """
 
 import dataclasses
-import difflib
 import functools
 import re
 import typing
@@ -17,7 +16,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..methods import registry as method_registry
-from ..runtime.errors import UserError
+from ..runtime.errors import UserError, one_line, suggest
 from ..schemas import fields, groups
 from . import spec
 
@@ -45,28 +44,31 @@ def load(group: str, text: str, params: Path = PARAMS) -> Any:
 
 def kind_of(group: str, name: str, params: Path = PARAMS) -> str:
     """The kind that a YAML file names, for lists; '' where it names none. Does not check the file's other keys."""
-    return str(_read(group, name, str(params))[1].get(KIND_KEY.get(group), ""))
+    return str(_merged(_layers(group, name, str(params))).get(KIND_KEY.get(group), ""))
 
 
 def names(group: str, params: Path = PARAMS) -> list[str]:
-    """The YAML files of a group, without their ending; sorted."""
-    return sorted(path.stem for path in (params / group).glob("*.yaml"))
+    """The names of a group's YAML files, in whatever folder below params/<group>/ they lie; sorted, without shared bases."""
+    return sorted(name for name in _files(group, params) if not name.startswith("_"))
+
+
+def path_of(group: str, name: str, params: Path = PARAMS) -> Path:
+    """The YAML file of a name; raises UserError where there is none, or more than one."""
+    paths = _files(group, params).get(name, [])
+    if len(paths) > 1:
+        raise UserError(f"{group}: {name} names {len(paths)} files, {' and '.join(map(str, paths))}; rename all but one")
+    if not paths:
+        raise UserError(f"{group}: no file {Path(params) / group / name}.yaml; {suggest(name, names(group, params))}")
+    return paths[0]
 
 
 def origins(group: str, text: str, params: Path = PARAMS) -> dict[str, str]:
-    """Where each value of ``load`` comes from: 'default', 'YAML' or 'spec'."""
+    """Where each value of ``load`` comes from: 'default', 'base NAME', 'YAML' or 'spec'."""
     parsed = spec.parse(group, text)
-    _, content = _read(group, parsed.name, str(params))
-    keys = dict.fromkeys((item.name for item in dataclasses.fields(load(group, text, params))), "default")
-    return keys | dict.fromkeys(content, "YAML") | dict.fromkeys(dict(parsed.overrides), "spec")
-
-
-@functools.cache
-def _read(group, name, params):
-    path = Path(params) / group / f"{name}.yaml"
-    if not path.is_file():
-        raise UserError(f"{group}: no file {path}; {_suggest(name, names(group, Path(params)))}")
-    return path, read_mapping(path)
+    found = dict.fromkeys((item.name for item in dataclasses.fields(load(group, text, params))), "default")
+    for origin, _, content in _layers(group, parsed.name, str(params)):
+        found |= dict.fromkeys(content, origin)
+    return found | dict.fromkeys(dict(parsed.overrides), "spec")
 
 
 def read_mapping(path, limit: int = MAX_FILE_BYTES) -> dict:
@@ -78,17 +80,53 @@ def read_mapping(path, limit: int = MAX_FILE_BYTES) -> dict:
         with open(path, "rb") as file:
             raw = file.read(limit + 1)
         if len(raw) > limit:
-            raise UserError(f"{path}: is larger than {limit} bytes, so it is no config; write lines like 'key: value'")
+            raise UserError(f"{path}: is larger than {limit} bytes, so it is not a config; write lines like 'key: value'")
         faults, content = _parse(raw.decode("utf-8-sig"))
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; mend its permissions") from None
+        raise UserError(f"{path}: {error.strerror}; fix its permissions") from None
     except UserError:
         raise
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is not readable YAML: {_one_line(error)}; mend the file") from None
+        why = one_line(str(error).replace('in "<unicode string>", ', ""), 200)
+        raise UserError(f"{path}: is not readable YAML: {why}; fix the file") from None
     if faults:
         raise UserError("\n".join(f"{path}: {fault}" for fault in faults))
     return content
+
+
+def _files(group, params) -> dict[str, list[Path]]:
+    """The YAML files of a group by name, over all its folders; hidden files and folders (of editors) do not count."""
+    top, files = Path(params) / group, {}
+    for path in sorted(top.rglob("*.yaml")):
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(top).parts):
+            files.setdefault(path.stem, []).append(path)
+    return files
+
+
+@functools.cache
+def _layers(group, name, params) -> list[tuple[str, Path, dict]]:
+    """Origin, path and content of the files behind a name, without the key ``base``: its base, if it has one, then itself."""
+    path = path_of(group, name, params)
+    content = read_mapping(path)
+    if "base" not in content:
+        return [("YAML", path, content)]
+    base = content.pop("base")
+    known = sorted(_files(group, params).keys() - {name})
+    if base not in known:
+        raise UserError(f"{path}: base: {_shown(base)} is unknown in params/{group}; {suggest(str(base), known)}")
+    base_path = path_of(group, base, params)
+    inherited = read_mapping(base_path)
+    if "base" in inherited:
+        raise UserError(f"{path}: base: {base} has a base itself, {inherited['base']!r}; name that one, or write the values out")
+    key = KIND_KEY.get(group)
+    if key in content and content[key] != inherited.get(key, content[key]):
+        kind, other = _shown(content[key]), _shown(inherited[key])
+        raise UserError(f"{path}: {key} is {kind}, but {other} in its base {base}; name a base of that {key}, or none")
+    return [(f"base {base}", base_path, inherited), ("YAML", path, content)]
+
+
+def _merged(layers) -> dict:
+    return {key: value for _, _, content in layers for key, value in content.items()}
 
 
 def _parse(text):
@@ -102,13 +140,13 @@ def _parse(text):
             return [f"line {event.start_mark.line + 1}: holds an anchor, alias or tag (&, * or !); write the value out"], {}
     root, faults = yaml.compose(text, yaml.SafeLoader), []
     if not isinstance(root, yaml.MappingNode):
-        return ["holds no mapping of names to values; write lines like 'key: value'"], {}
+        return ["is not a mapping of keys to values; write lines like 'key: value'"], {}
     keys = [node.value for node, _ in root.value]
     for number, (node, value) in enumerate(root.value):
         line = f"line {node.start_mark.line + 1}"
         if node.tag != "tag:yaml.org,2002:str":
             key = _shown(node.value) if isinstance(node, yaml.ScalarNode) else "that is a list"
-            faults.append(f"{line}: the key {key} is no name; write lines like 'key: value'")
+            faults.append(f"{line}: the key {key} is not a name; write lines like 'key: value'")
         elif node.value in keys[:number]:
             faults.append(f"{line}: {_name(node.value)} is given twice; give it once")
         for one in value.value if isinstance(value, yaml.SequenceNode) else [value]:
@@ -121,45 +159,62 @@ def _misread(node) -> str | None:
     """Why a scalar would not be read as a person reads it, with the remedy."""
     kind = node.tag.removeprefix("tag:yaml.org,2002:")
     if (kind == "int" and not re.fullmatch(r"[-+]?(0|[1-9][0-9_]*)", node.value)) or (kind == "float" and ":" in node.value):
-        return "would be read as octal, hexadecimal or base 60; write a plain decimal number"
+        return "would be parsed as octal, hexadecimal or base 60; write a plain decimal number"
     if kind == "bool" and node.value not in ("true", "false"):
-        return "would be read as a truth value; write true or false, or put text in quotes"
+        return "would be parsed as a boolean; write true or false, or put text in quotes"
     return "is an interpolation; write the value itself" if kind == "str" and "${" in node.value else None
 
 
 @functools.cache
 def _load(group, text, params):
     parsed = spec.parse(group, text)
-    path, content = _read(group, parsed.name, params)
-    cls = _class(group, path, content, dict(parsed.overrides))
+    if parsed.name.startswith("_"):
+        raise UserError(f"{group}: {parsed.name} is a shared base, not a config; write the name of a file that has it as base")
+    layers = _layers(group, parsed.name, params)
+    path = layers[-1][1]
+    cls = _class(group, path, _merged(layers), dict(parsed.overrides))
     known = {item.name: item for item in dataclasses.fields(cls)}
     config, faults = OmegaConf.structured(cls), []
-    for key, value in content.items():
-        _set(config, known, key, value, str(path), faults)
+    for _, place, content in layers:
+        for key, value in content.items():
+            _set(config, known, key, value, str(place), faults)
+    where = f"{group} {text!r}"
     for key, value in parsed.overrides:
-        where = f"{group} {text!r}"
-        before = len(faults)
-        if key in known and OmegaConf.is_list(config[key]):
-            faults.append(f"{where}: {key} is a list, which a spec cannot spell; set it in a file params/{group}/NAME.yaml")
-        else:
-            _set(config, known, key, _typed(known.get(key), value), where, faults)
-        if len(faults) == before and (right := spelling(config[key])) != value:
-            faults.append(f"{where}: write {key}={right}, not {key}={value} (one spelling for one experiment)")
+        _override(config, known, parsed, key, value, where, faults)
     for key in known:
         if OmegaConf.is_missing(config, key) and not any(f": {key}: " in fault for fault in faults):
-            faults.append(f"{path}: {key} is missing ({known[key].metadata['doc']}); add a line '{key}: ...'")
+            remedy = f"add a line '{key}: ...', or write {parsed.name}+{key}=..."
+            faults.append(f"{path}: {key} is missing ({known[key].metadata['doc']}); {remedy}")
     if faults:
         raise UserError("\n".join(faults))
-    made = OmegaConf.to_object(config)
-    check = getattr(made, "check", None)
+    resolved = OmegaConf.to_object(config)
+    check = getattr(resolved, "check", None)
     if problem := check() if check else None:
-        raise UserError(f"{group} {text!r}: {problem}")
-    for source in reads(made):
+        raise UserError(f"{where}: {problem}")
+    for source in reads(resolved):
         try:
             _load("dataset", source, params)
         except UserError as error:
-            raise UserError("\n".join(f"{group} {text!r}: {line}" for line in str(error).splitlines())) from None
-    return made
+            raise UserError("\n".join(f"{where}: {line}" for line in str(error).splitlines())) from None
+    return resolved
+
+
+def _override(config, known, parsed, key, value, where, faults):
+    """Set one value of a spec; one experiment has one spelling, so neither another form of a value nor a value that is set
+    anyway is accepted.
+    """  # fmt: skip
+    before = len(faults)
+    old = None if key not in known or OmegaConf.is_missing(config, key) else config[key]
+    if OmegaConf.is_list(old):
+        faults.append(f"{where}: {key} is a list, which a spec cannot spell; set it in a file params/{parsed.group}/NAME.yaml")
+        return
+    _set(config, known, key, _typed(known.get(key), value), where, faults)
+    if len(faults) > before:
+        return
+    if (right := spelling(config[key])) != value:
+        faults.append(f"{where}: write {key}={right}, not {key}={value} (one spelling for one experiment)")
+    elif config[key] == old:
+        faults.append(f"{where}: {key} is {value} already; write {str(parsed.without(key))!r} (one spelling for one experiment)")
 
 
 def _class(group, path, content, overrides):
@@ -171,7 +226,7 @@ def _class(group, path, content, overrides):
     if key not in content:
         raise UserError(f"{path}: {key} is missing; add a line '{key}: ...', one of {', '.join(kinds(group))}")
     if content[key] not in kinds(group):
-        raise UserError(f"{path}: {key}: {_shown(content[key])} is unknown; {_suggest(str(content[key]), kinds(group))}")
+        raise UserError(f"{path}: {key}: {_shown(content[key])} is unknown; {suggest(str(content[key]), kinds(group))}")
     return schema(group, content[key])
 
 
@@ -182,7 +237,7 @@ def _typed(item, text):
 
 def _set(config, known, key, value, where, faults):
     if key not in known:
-        faults.append(f"{where}: {_name(key)}: unknown key; {_suggest(key, sorted(known))}")
+        faults.append(f"{where}: {_name(key)}: unknown key; {suggest(key, sorted(known))}")
         return
     try:
         if not _acceptable(known[key].type, value):
@@ -191,10 +246,10 @@ def _set(config, known, key, value, where, faults):
         container: Any = OmegaConf.to_container(config)
         problem = fields.fault(known[key], container[key])
     except (OmegaConfBaseException, ValueError, TypeError, OverflowError):
-        faults.append(f"{where}: {key}: {_shown(value)} is no {_named(known[key].type)}; {_wanted(known[key], value)}")
+        faults.append(f"{where}: {key}: {_shown(value)} is not {_named(known[key].type)}; {_remedy(known[key], value)}")
         return
     if problem:
-        faults.append(f"{where}: {key}: {_shown(value)} {problem}; {_wanted(known[key], value)}")
+        faults.append(f"{where}: {key}: {_shown(value)} {problem}; {_remedy(known[key], value)}")
 
 
 def _acceptable(kind, value) -> bool:
@@ -208,20 +263,20 @@ def _acceptable(kind, value) -> bool:
 
 
 def _named(kind) -> str:
-    names = {int: "whole number", float: "number", bool: "truth value", str: "text"}
-    return f"list of {names[typing.get_args(kind)[0]]}s" if typing.get_origin(kind) is list else names[kind]
+    if typing.get_origin(kind) is list:
+        return f"a list of {'integers' if typing.get_args(kind)[0] is int else 'numbers'}"
+    return {int: "an integer", float: "a number", bool: "a boolean", str: "text"}[kind]
 
 
-def _wanted(item, value):
+def _remedy(item, value):
     if choices := fields.choices(item):
-        return _suggest(str(value), [str(one) or "''" for one in choices])
+        return suggest(str(value), [str(choice) or "''" for choice in choices])
     if typing.get_origin(item.type) is list:
-        wanted = f"give a {_named(item.type)}, like [1.0, 0.5]"
+        remedy = f"give {_named(item.type)}, like [1.0, 0.5]"
     else:
-        names = {int: "give a whole number", float: "give a number", bool: "give true or false", str: "put it in quotes"}
-        wanted = names[item.type]
+        remedy = {bool: "give true or false", str: "put it in quotes"}.get(item.type) or f"give {_named(item.type)}"
     limits = fields.span(item)
-    return wanted + (f" ({limits})" if limits else "")
+    return remedy + (f" ({limits})" if limits else "")
 
 
 def _shown(value) -> str:
@@ -244,17 +299,6 @@ def spelling(value) -> str:
         mantissa = mantissa.removesuffix(".0")
         return mantissa if not exponent else f"{mantissa}e{int(exponent)}"
     return str(value)
-
-
-def _suggest(name, have):
-    if not have:
-        return "there is none yet"
-    close = difflib.get_close_matches(name[:100], have, n=1)
-    return (f"did you mean {close[0]}? " if close else "") + f"known: {', '.join(have)}"
-
-
-def _one_line(error):
-    return " ".join(str(error).replace('in "<unicode string>", ', "").split())[:200]
 
 
 def reads(config) -> list[str]:

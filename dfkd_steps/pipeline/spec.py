@@ -27,6 +27,10 @@ class Spec:
     def __str__(self):
         return "+".join([self.name, *(f"{key}={value}" for key, value in self.overrides)])
 
+    def without(self, key: str) -> "Spec":
+        """The spec without its override of ``key``."""
+        return Spec(self.group, self.name, tuple(pair for pair in self.overrides if pair[0] != key))
+
 
 def parse(group: str, text: str) -> Spec:
     """The parts of a spec; raises UserError where the grammar is broken, with the right spelling if there is one."""

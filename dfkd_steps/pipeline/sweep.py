@@ -10,14 +10,18 @@ from ..runtime.errors import UserError, one_line
 from . import audit, fingerprint, graph, params, shards, spec
 
 EXPERIMENT = "params/experiment.yaml"
+MAX_FILE_BYTES = 1 << 20
 SCHEMA = fingerprint.HERE / "schemas/experiment.yaml"
 
 
 def read(path=EXPERIMENT, given=None) -> dict[str, list[str]]:
-    """The lists of an experiment file, those in ``given`` in place of the file's; raises UserError that lists every fault."""
-    content = params.read_mapping(path) | (given or {})
+    """The lists of an experiment file, those in ``given`` in place of the file's, checked and with its seeds multiplied out.
+
+    Raises UserError that lists every fault.
+    """
+    content = params.read_mapping(path, MAX_FILE_BYTES) | (given or {})
     check(content, str(path))
-    return content
+    return expanded(content)
 
 
 def check(experiment: dict, where: str):
@@ -36,20 +40,52 @@ def check(experiment: dict, where: str):
     if not faults:
         for text in experiment["transfer"]:
             for source in graph.sources(text):
-                faults += _fault(params.load, "dataset", source)
                 if source not in (*datasets, *only_read):
                     faults.append(f"{where}: transfer {text!r} reads {source}, which is in no list; add {source!r} to source")
+            if "seeds" in experiment and "seed" in dict(spec.parse("transfer", text).overrides):
+                faults.append(f"{where}: transfer {text!r} gives a seed, and seeds gives it others; take out one of them")
     _refuse(faults)
+    expanded(experiment)
+
+
+def expanded(experiment: dict) -> dict[str, list[str]]:
+    """The sweep without ``seeds``: every transfer spec once per seed, the seeds of a spec one after the other."""
+    lists = {name: value for name, value in experiment.items() if name != "seeds"}
+    if seeds := experiment.get("seeds"):
+        lists["transfer"] = [_with_seed(text, seed) for text in experiment["transfer"] for seed in seeds]
+    return lists
+
+
+def _with_seed(text: str, seed: int) -> str:
+    if params.load("transfer", text).seed == seed:
+        return text  # the one spelling of this experiment
+    parsed = spec.parse("transfer", text)
+    overrides = (*parsed.overrides, ("seed", str(seed)))
+    return str(spec.parse("transfer", str(spec.Spec("transfer", parsed.name, tuple(sorted(overrides))))))
+
+
+def to_yaml(experiment: dict, title: str) -> str:
+    """An expanded sweep as plain YAML: what params/experiment.yaml has to be, as DVC reads literal lists."""
+    content = {**experiment, "source": experiment.get("source") or []}
+    return f"# {title}\n" + yaml.safe_dump(content, sort_keys=False, width=130)
 
 
 def check_versioned(experiment: dict):
     """Is the sweep the one of params/experiment.yaml, which is what DVC versions? UserError if not."""
-    known = read()
-    if {**known, "source": known.get("source") or []} != {**experiment, "source": experiment.get("source") or []}:
-        remedy = f"copy the sweep to {EXPERIMENT} and run `snakemake version`"
+    lists = literal()
+    if lists != {**expanded(experiment), "source": experiment.get("source") or []}:
+        remedy = f"run `dfkd sweep FILE > {EXPERIMENT}` and `snakemake version`"
         raise UserError(f"version: DVC versions the sweep of {EXPERIMENT}, and this is another; {remedy}")
-    if "source" not in known:
-        raise UserError(f"{EXPERIMENT}: has no list source, which DVC asks for; add the line 'source: []'")
+
+
+def literal(path=EXPERIMENT) -> dict[str, list[str]]:
+    """The lists of an experiment file, for DVC, which reads them as they stand; UserError where it would read other ones."""
+    lists, content = read(path), params.read_mapping(path, MAX_FILE_BYTES)
+    if "seeds" in content:
+        raise UserError(f"{path}: has seeds, which DVC does not multiply out; run `dfkd sweep {path}` and put its output there")
+    if "source" not in content:
+        raise UserError(f"{path}: has no list source, which DVC asks for; add the line 'source: []'")
+    return lists
 
 
 def _misfits(experiment, where: str) -> list[str]:
@@ -97,5 +133,6 @@ def _fault(function, *arguments) -> list[str]:
 
 def finals(experiment: dict) -> list[str]:
     """The metrics of every combination of the sweep, in order."""
-    grid = itertools.product(*(experiment[group] for group in spec.GROUPS))
+    lists = expanded(experiment)
+    grid = itertools.product(*(lists[group] for group in spec.GROUPS))
     return [str(graph.path_of("evaluate", dict(zip(spec.GROUPS, specs)))) for specs in grid]

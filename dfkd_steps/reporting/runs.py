@@ -126,12 +126,12 @@ def _read(path):
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; make it first (snakemake {path})") from None
     except ValueError as error:
-        raise UserError(f"{path}: is no JSON ({one_line(error)}); delete it and make it again") from None
+        raise UserError(f"{path}: is not JSON ({one_line(error)}); delete it and make it again") from None
     if problem := _fault(metrics, specs):
         raise UserError(f"{path}: {problem}; delete it and make it again")
     about = _about(path)
     free = about.get("data_free")
-    return Run(path, specs, metrics, str(about.get("label", "unknown")), free if isinstance(free, bool) else None)
+    return Run(path, specs, metrics, spec.shown(about.get("label", "unknown")), free if isinstance(free, bool) else None)
 
 
 def _fault(metrics, specs) -> str | None:
@@ -182,8 +182,7 @@ def _about(path):
 
 def without_seed(group: str, text: str) -> str:
     """A spec without its override of ``seed``."""
-    parsed = spec.parse(group, text)
-    return str(spec.Spec(group, parsed.name, tuple(pair for pair in parsed.overrides if pair[0] != "seed")))
+    return str(spec.parse(group, text).without("seed"))
 
 
 def grouped(runs: list[Run]) -> list[Group]:
@@ -206,6 +205,11 @@ def baseline(groups: list[Group]) -> Group | None:
     return min(real, key=lambda group: (group.specs["balance"] != "none", *group.specs.values()), default=None)
 
 
+def csv_cell(value):
+    """A value for a CSV file; text that a spreadsheet would run as a formula gets an apostrophe in front."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
+
+
 def to_csv(runs: list[Run]) -> str:
     """One line per run: specs, label, data_free, all scalar metrics; plain decimals."""
     numbers = [dict(run.numbers()) for run in runs]
@@ -215,7 +219,7 @@ def to_csv(runs: list[Run]) -> str:
     table.writerow([*spec.GROUPS, "label", "data_free", *names])
     for run, own in zip(runs, numbers):
         free = "" if run.data_free is None else str(run.data_free).lower()
-        table.writerow([*run.specs.values(), run.label, free, *(own.get(name, "") for name in names)])
+        table.writerow([*run.specs.values(), csv_cell(run.label), free, *(own.get(name, "") for name in names)])
     return text.getvalue()
 
 

@@ -1,5 +1,6 @@
 """The one exception that means: the user can mend this."""
 
+import difflib
 import os
 import re
 import sys
@@ -46,4 +47,19 @@ CORRUPT_FILE_ERRORS = (
 
 def one_line(error, limit: int = 100) -> str:
     """What an error says, as a single line of at most ``limit`` characters."""
-    return " ".join(str(error).split())[:limit]
+    return " ".join(str(error).split())[:limit] or type(error).__name__
+
+
+def suggest(name: str, known) -> str:
+    """What to write in place of an unknown name: the one that is most like it, and the known ones."""
+    if not known:
+        return "there is none yet"
+    close = difflib.get_close_matches(name[:100], known, n=1)
+    return (f"did you mean {close[0]}? " if close else "") + f"known: {similar(name, known)}"
+
+
+def similar(name: str, known, limit: int = 12) -> str:
+    """The known names; of more than ``limit`` those that are most like ``name``, and the number of the others."""
+    if len(known) <= limit:
+        return ", ".join(known)
+    return f"{', '.join(difflib.get_close_matches(name[:100], known, n=limit, cutoff=0.0))} and {len(known) - limit} more"

@@ -14,7 +14,7 @@ OPTIMIZER = "sgd = Nesterov momentum 0.9; soap = Adam in Shampoo's eigenbasis, f
 @dataclass
 class Dataset:
     source: str = required("where the images come from")
-    sha256: str = opt("", "sha256 of the source file, checked where given ('' = not pinned)")
+    sha256: str = opt("", "sha256 of the source files (auto, torchvision: of images and labels), checked where given")
     train: int = opt(0, "training images to keep, class-balanced random subset (0 = all)", lo=0)
     test: int = opt(0, "test images to keep, class-balanced random subset (0 = all)", lo=0)
     val: float = opt(0.0, "share of the training images that takes the place of the test images; for tuning", lo=0, hi=0.5)
@@ -32,6 +32,17 @@ class Torchvision(Dataset):
 
     name: str = required("data set", choices=("MNIST", "FashionMNIST", "KMNIST", "EMNIST-letters", "CIFAR10", "CIFAR100", "SVHN"))
     root: str = opt("data", "folder it is downloaded to")
+    download: bool = opt(True, "download where missing")
+
+
+@dataclass
+class Auto(Dataset):
+    """A data set under one name, whatever files it comes from: torchvision's in root, root/NAME.npz, IDX files in root/NAME (or
+    Debian's), else a download by torchvision. The sha256 is that of images and labels, so each of them gives equal bytes.
+    """
+
+    name: str = required("data set", choices=("mnist", "fashion-mnist"))
+    root: str = opt("data", "folder of its files, and of the download")
     download: bool = opt(True, "download where missing")
 
 
@@ -212,7 +223,7 @@ class Student(Training):
 
 
 KINDS = {
-    "dataset": {"mnist-5k": Mnist5k, "torchvision": Torchvision, "npz": Npz, "idx": Idx, "images": Images},
+    "dataset": {"mnist-5k": Mnist5k, "auto": Auto, "torchvision": Torchvision, "npz": Npz, "idx": Idx, "images": Images},
     "teacher": {"train": TrainTeacher, "import": ImportTeacher, "library": LibraryTeacher},
     "balance": {"none": NoBalance, "equal": EqualBalance, "confidence": ConfidenceBalance, "weight": WeightBalance},
     "student": {"": Student},

@@ -41,7 +41,7 @@ def make_chain(folder: Path, repository: Path):
     (folder / "params").mkdir()
     for group in spec.GROUPS:
         (folder / "params" / group).mkdir()
-        for path in (repository / "params" / group).glob("*.yaml"):
+        for path in (repository / "params" / group).rglob("*.yaml"):
             (folder / "params" / group / path.name).write_bytes(path.read_bytes())
     (folder / "params/dataset/of-faults.yaml").write_text("# Random images.\nsource: npz\npath: images.npz\n")
     rng = np.random.default_rng(0)

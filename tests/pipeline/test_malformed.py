@@ -30,7 +30,7 @@ def here(repository, tmp_path, monkeypatch):
     """A working folder with a copy of params/ that nothing but a test writes to."""
     for group in spec.GROUPS:
         (tmp_path / "params" / group).mkdir(parents=True)
-        for path in (repository / "params" / group).glob("*.yaml"):
+        for path in (repository / "params" / group).rglob("*.yaml"):
             (tmp_path / "params" / group / path.name).write_bytes(path.read_bytes())
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DFKD_DEVICE", "cpu")

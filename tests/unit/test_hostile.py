@@ -173,13 +173,13 @@ MEMBERS = {
     "header of 60000 bytes": header("{" * 60_000),
     "claims shape": header(SOUND.replace("(4, 5, 5)", "(4, 10000000, 10000000)")),
     "has shape (-4": header(SOUND.replace("(4,", "(-4,")) + bytes(100),
-    "damaged or no .npz file|has shape": header(SOUND.replace("(4, 5, 5)", "(4.0, 5, 5)")) + bytes(100),
-    "damaged or no .npz file": header("__import__('os').system('touch executed')"),
-    "damaged or no .npz file (": header("[" * 5000),
+    "damaged or not an .npz file|has shape": header(SOUND.replace("(4, 5, 5)", "(4.0, 5, 5)")) + bytes(100),
+    "damaged or not an .npz file": header("__import__('os').system('touch executed')"),
+    "damaged or not an .npz file (": header("[" * 5000),
     "Python objects": header(SOUND.replace("|u1", "|O")) + pickle.dumps([Touch()] * 100),
     "Python  objects": header(SOUND.replace("'|u1'", "[('a', '|u1'), ('b', '|O')]")) + bytes(100),
-    " damaged or no .npz file": b"\x93NUMPY\x07\x00" + bytes(100),
-    "  damaged or no .npz file": b"",
+    " damaged or not an .npz file": b"\x93NUMPY\x07\x00" + bytes(100),
+    "  damaged or not an .npz file": b"",
 }
 
 

@@ -142,7 +142,7 @@ def test_configs_that_cannot_work_are_one_line(text, repository):
     assert CONFIGS[text] in str(caught.value) and "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["fast+batch=256+n=256+rounds=1+warmup=0", "cmi+rounds=196", "ssd-kd+rounds=21"])
+@pytest.mark.parametrize("text", ["fast+n=256+rounds=1+warmup=0", "cmi+rounds=196", "ssd-kd+rounds=21"])
 def test_configs_at_the_limit_work(text, repository):
     assert params.load("transfer", text, repository / "params").check() is None
 

@@ -1,6 +1,7 @@
 """Every file in params/ and every default, and the page that lists them."""
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import pytest
@@ -11,19 +12,45 @@ from dfkd_steps.reporting import config_reference
 from dfkd_steps.schemas import fields
 
 ROOT = Path(__file__).parents[2]
-FILES = sorted(path for group in spec.GROUPS for path in (ROOT / "params" / group).glob("*.yaml"))
+PARAMS = ROOT / "params"
+FILES = [(group, name) for group in spec.GROUPS for name in params.names(group, PARAMS)]
+NEEDS = {"dataset": "dataset+source=mnist-5k"}  # names that are a config with an override only
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_every_file_loads_says_what_it_is_and_repeats_no_default(path):
-    group = path.parent.name
-    made = params.load(group, path.stem, ROOT / "params")
+@pytest.mark.parametrize(("group", "name"), FILES, ids=map("/".join, FILES))
+def test_every_file_loads_says_what_it_is_and_repeats_no_value(group, name):
+    """Neither a default nor, where it has a base, a value of that."""
+    resolved = params.load(group, NEEDS.get(name, name), PARAMS)
+    path = params.path_of(group, name, PARAMS)
     assert path.read_text().startswith("# ")
     given = yaml.safe_load(path.read_text())
-    for item in dataclasses.fields(made):
-        default = config_reference.default_of(item)
-        if item.name in given and default != "???" and item.name != params.KIND_KEY.get(group):
-            assert getattr(made, item.name) != default, f"{item.name} is the default already"
+    base = yaml.safe_load(params.path_of(group, given["base"], PARAMS).read_text()) if "base" in given else {}
+    for item in dataclasses.fields(resolved):
+        default = base.get(item.name, config_reference.default_of(item))
+        if item.name in given and default != "???" and (item.name in base or item.name != params.KIND_KEY.get(group)):
+            assert getattr(resolved, item.name) != default, f"{item.name} has this value already"
+
+
+@pytest.mark.parametrize(("group", "name"), FILES, ids=map("/".join, FILES))
+def test_a_reduced_budget_is_said_where_the_name_says_it(group, name):
+    first = params.path_of(group, name, PARAMS).read_text().split("\n", 1)[0]
+    assert group != "transfer" or name == "zskd-small" or first.startswith("# Reduced budget (") == name.endswith("-cpu")
+
+
+@pytest.mark.parametrize("group", spec.GROUPS)
+def test_no_two_files_are_copies(group):
+    """Two files that share two values and differ in at most one: one is the other's base, or both have a common one."""
+    contents = {name: yaml.safe_load(params.path_of(group, name, PARAMS).read_text()) for name in params.names(group, PARAMS)}
+    for (one, first), (other, second) in itertools.combinations(contents.items(), 2):
+        values = [dict(content) for content in (first, second)]
+        bases = [content.pop("base", None) for content in values]
+        for number, base in enumerate(bases):
+            if base:
+                values[number] = yaml.safe_load(params.path_of(group, base, PARAMS).read_text()) | values[number]
+        differ = {key for key in values[0] | values[1] if values[0].get(key) != values[1].get(key)}
+        shared = len(values[0] | values[1]) - len(differ)
+        related = bases[0] == other or bases[1] == one or (bases[0] is not None and bases[0] == bases[1])
+        assert related or len(differ) > 1 or shared < 2, f"{one} and {other} differ in {differ or 'nothing'} only"
 
 
 SWEEPS = sorted((ROOT / "params/sweeps").glob("*.yaml"))
@@ -34,6 +61,9 @@ def test_every_sweep_names_runs_that_there_are(path, monkeypatch):
     monkeypatch.chdir(ROOT)
     finals = sweep.finals(sweep.read(path))
     assert path.read_text().startswith("# ") and finals and len(set(finals)) == len(finals)
+    for group, texts in sweep.read(path).items():
+        for text in texts if group in spec.GROUPS else ():
+            assert len({params.canonical(group, other) for other in texts}) == len(texts), text
 
 
 ALL = [(group, kind) for group in spec.GROUPS for kind in params.kinds(group)]
@@ -51,4 +81,6 @@ def test_every_default_is_allowed_and_every_field_says_what_it_means(group, kind
 def test_the_page_of_fields_is_up_to_date():
     page = (ROOT / "docs/config.md").read_text("utf-8")
     _, below = page.split(config_reference.MARKER)
-    assert below.strip() == config_reference.tables().strip(), "run: python -m dfkd_steps.reference docs/config.md"
+    assert below.strip() == config_reference.tables().strip(), (
+        "run: python -m dfkd_steps.reporting.config_reference docs/config.md"
+    )

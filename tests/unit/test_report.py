@@ -19,7 +19,7 @@ from PIL import Image
 
 from dfkd_steps import cli, report
 from dfkd_steps.pipeline import graph, keys, spec
-from dfkd_steps.reporting import figures, markdown, page, runs
+from dfkd_steps.reporting import figures, page, runs, tables
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.storage import atomic, network_file
 from dfkd_steps.storage.transfer_set import Layout, TransferSet, Writer
@@ -239,7 +239,7 @@ def test_csv_has_a_line_per_run_and_plain_decimals(tree):
     ("content", "message"),
     [
         (None, "No such file"),
-        ("{", "is no JSON"),
+        ("{", "is not JSON"),
         ("[1]", "holds a list"),
         ({"top1": "90"}, "top1 is '90', not a number"),
         ({"top1": True}, "top1 is True, not a number"),
@@ -395,7 +395,7 @@ def test_markdown_has_each_run_and_what_it_took(tree, monkeypatch):
     logged(first.parents[2] / "transfer_set.h5", "zskd: 5/40 sample\nsynthesize: 40 samples, 1203.5 s\n")
     logged(first.parent / "student.safetensors", "resumes after epoch 3\ndistill: 20 epochs, 99.6 s\n")
     logged(second.parents[2] / "transfer_set.h5", "zskd: 5/40 sample\n")  # killed
-    text = markdown.table(runs.read(sorted(tree.root.glob("**/metrics.json"))))
+    text = tables.markdown(runs.read(sorted(tree.root.glob("**/metrics.json"))))
     assert text.splitlines() == [
         "dataset `toy`, teacher `net`, balance `none`, student `half`",
         "",
@@ -404,6 +404,43 @@ def test_markdown_has_each_run_and_what_it_took(tree, monkeypatch):
         "| `noise` | 50.00 | 50.00 | 93.25 | – + – |",
         "| `zskd` | 91.00 93.50 | 92.25 ± 1.77 | 93.25 ± 0.00 | 1,204 + 100+, – + – |",
     ]
+
+
+def test_csv_has_a_line_per_run(tree, monkeypatch):
+    """Numbers in full, seconds where the log has all of them, and no cell that a spreadsheet would run."""
+    monkeypatch.chdir(tree.root.parent)
+    tree.root = tree.root.relative_to(tree.root.parent)
+    first = tree.run("zskd+seed=1", top1=91.25, about={"label": "=cmd|' /C calc'!A0", "data_free": True}, key="k1", n_test=9)
+    second = tree.run("zskd+seed=2", top1=93.5)
+    logged(first.parents[2] / "transfer_set.h5", "synthesize: 40 samples, 1203.5 s\n")
+    logged(second.parents[2] / "transfer_set.h5", "resumes after 3\nsynthesize: 40 samples, 3.5 s\n")
+    table = list(csv.DictReader(io.StringIO(tables.to_csv(runs.read(sorted(tree.root.glob("**/metrics.json")))))))
+    columns = (
+        "dataset,teacher,transfer,balance,student,label,origin,top1,teacher_top1,agreement,seconds_synthesize,seconds_distill"
+    )
+    assert list(table[0]) == [*columns.split(","), "n_test", "commit", "key"]
+    assert [row["top1"] for row in table] == ["91.25", "93.5"]
+    assert (table[0]["label"], table[0]["origin"], table[0]["key"]) == ("'=cmd|' /C calc'!A0", "data-free", "k1")
+    assert [row["seconds_synthesize"] for row in table] == ["1203.5", ""]
+    assert {row["seconds_distill"] for row in table} == {""} and {row["commit"] for row in table} == {""}
+
+
+def test_csv_names_the_commit(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    subprocess.run(["git", "init", "-q"], check=True)
+    (tmp_path / "a").write_text("")
+    subprocess.run(["git", "add", "a"], check=True)
+    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a"], check=True)
+    head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+    assert tables._commit() == head
+    (tmp_path / "a").write_text("changed")
+    assert tables._commit() == f"{head}-dirty"
+
+
+def test_a_label_is_printed_without_what_a_terminal_obeys(tree):
+    tree.run("zskd", about={"label": "a\x1b[2Jb", "data_free": False})
+    (read,) = runs.read(tree.root.glob("**/metrics.json"))
+    assert read.label == r"'a\x1b[2Jb'"
 
 
 def test_table_shows_the_current_runs_of_a_sweep(tmp_path, monkeypatch, capsys):
@@ -421,5 +458,12 @@ def test_table_shows_the_current_runs_of_a_sweep(tmp_path, monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line.startswith("| 6")] == ["| 60.00 | 60.00 | 93.25 | – + – |"]
     assert lines[-1] == "2 of 3 runs are missing, 1 of them made under another config or code: snakemake --config sweep=x.yaml"
+    (tmp_path / "y.yaml").write_text((tmp_path / "x.yaml").read_text().replace("zskd", "procedural"))
+    assert cli.main(["table", "--csv", "x.yaml", "y.yaml"]) == 0
+    out, err = capsys.readouterr()
+    assert [row["transfer"] for row in csv.DictReader(io.StringIO(out))] == ["noise"] and err.count("runs are missing") == 2
+    assert cli.main(["table", "x.yaml", "y.yaml"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("## ")] == ["## x.yaml", "## y.yaml"]
     assert cli.main(["table", "nix.yaml"]) == 2
     assert capsys.readouterr().err.count("\n") == 1

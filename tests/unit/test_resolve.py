@@ -10,7 +10,7 @@ from dfkd_steps.runtime.errors import UserError
 
 SOUND = {"dataset": ["mnist-5k"], "teacher": ["lenet5"], "transfer": ["noise"], "balance": ["none"], "student": ["lenet5-half"]}
 LIST = "give a list of specs, each once, like [lenet5]"
-SWEEP = "a sweep has the lists dataset, teacher, transfer, balance and student, and may have source and shards"
+SWEEP = "a sweep has the lists dataset, teacher, transfer, balance and student, and may have seeds, source and shards"
 SHARDS = "give the number of jobs that a transfer set is made by, where its method can be divided (1 or more)"
 
 
@@ -41,10 +41,46 @@ def test_all_faults_of_a_sweep_at_once(tmp_path):
     assert str(caught.value).splitlines() == [*missing, f"{path}: teacher: 5 is not of type 'array'; {LIST}"]
 
 
+SEEDED = "dataset: [mnist-5k]\nteacher: [lenet5]\ntransfer: [{}]\nseeds: {}\nbalance: [none]\nstudent: [lenet5-half]\n"
+
+
+def test_seeds_are_those_of_the_transfer_sets(tmp_path, repository, monkeypatch):
+    """Seed 0 is the default, so that its spec has none."""
+    monkeypatch.chdir(repository)
+    path = tmp_path / "sweep.yaml"
+    path.write_text(SEEDED.format("noise+n=50, zskd+steps=5+tau=4", "[1, 0]"))
+    lists = sweep.read(path)
+    assert lists["transfer"] == ["noise+n=50+seed=1", "noise+n=50", "zskd+seed=1+steps=5+tau=4", "zskd+steps=5+tau=4"]
+    assert lists["student"] == ["lenet5-half"] and "seeds" not in lists
+    assert len(sweep.finals(lists)) == 4
+    with pytest.raises(UserError, match="has seeds, which DVC does not multiply out; run `dfkd sweep "):
+        sweep.literal(path)
+
+
+@pytest.mark.parametrize(
+    ("transfer", "seeds", "fault"),
+    [
+        ("noise+seed=3", "[1]", "transfer 'noise+seed=3' gives a seed"),
+        ("noise", "[]", "seeds: [] should be non-empty"),
+        ("noise", "[1, 1]", "seeds: [1, 1] has non-unique elements"),
+        ("noise", "[-1]", "seeds: 0: -1 is less than the minimum"),
+        ("noise", "[x]", "seeds: 0: 'x' is not of type 'integer'; give integers"),
+        ("noise", "3", "seeds: 3 is not of type 'array'"),
+        ("ssd-kd-lenet5-cpu+diversity=0+gamma=0+lr_s=0.5", "[1]", "has 53 characters"),
+    ],
+)
+def test_faults_of_seeds(transfer, seeds, fault, repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    content = yaml.safe_load(SEEDED.format(transfer, seeds))
+    with pytest.raises(UserError) as caught:
+        sweep.check(content, "sweep.yaml")
+    assert fault in str(caught.value) and "\n" not in str(caught.value)
+
+
 def test_no_mapping(tmp_path):
     path = tmp_path / "sweep.yaml"
     path.write_text("[lenet5]")
-    with pytest.raises(UserError, match="holds no mapping of names to values"):
+    with pytest.raises(UserError, match=r"sweep\.yaml: is not a mapping of keys to values"):
         sweep.read(path)
 
 

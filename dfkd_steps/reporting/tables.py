@@ -1,0 +1,88 @@
+"""The current runs of a sweep as Markdown (mean and deviation over seeds) or CSV (a line per run), with wall-clock seconds."""
+
+import csv
+import io
+import os
+import re
+import subprocess
+
+from ..pipeline import audit, graph, spec
+from . import runs
+from .runs import Group, Run, constant, grouped
+
+HEAD = ("runs: top-1 %", "mean ± std", "agreement %", "synthesis + distillation, s")
+TIMED = ("synthesize", "distill")
+METRICS = ("top1", "teacher_top1", "agreement")
+CSV_HEAD = (*spec.GROUPS, "label", "origin", *METRICS, *(f"seconds_{step}" for step in TIMED), "n_test", "commit", "key")
+SECONDS = re.compile(r"^(?:synthesize|distill): .*, (\d+(?:\.\d+)?) s$", re.MULTILINE)
+
+
+def current(finals: list[str]) -> list[Run]:
+    """The runs among these metrics that are there and belong to params/ and the code as they are now."""
+    return [run for run in runs.read(filter(os.path.exists, finals)) if not audit.fault(run.path)]
+
+
+def missing(sweep: str, finals: list[str], found: list[Run]) -> str:
+    """A line on the runs of a sweep that a table lacks, with the command that makes them; empty where there are none."""
+    lacking = len(finals) - len(found)
+    old = sum(map(os.path.exists, finals)) - len(found)
+    stale = f", {old} of them made under another config or code" if old else ""
+    return f"{lacking} of {len(finals)} runs are missing{stale}: snakemake --config sweep={sweep}" if lacking else ""
+
+
+def seconds(run: Run, step: str) -> tuple[float | None, bool]:
+    """Wall-clock seconds of a step by its log, and whether it was resumed, when those of earlier attempts are not among them;
+    None where there is no log (DVC keeps none).
+    """  # fmt: skip
+    log = spec.root_of(run.path).parent / graph.STEPS[step].log.format(**run.specs)
+    text = log.read_text(errors="replace") if log.is_file() else ""
+    found = SECONDS.search(text)
+    return float(found[1]) if found else None, "resumes " in text
+
+
+def markdown(current_runs: list[Run]) -> str:
+    """The runs as Markdown, a row for runs that differ in nothing but seeds; what all rows have in common stands above."""
+    groups = grouped(current_runs)
+    common = constant(groups)
+    differ = [name for name in spec.GROUPS if name not in common]
+    lines = [", ".join(f"{name} `{groups[0].specs[name]}`" for name in common), ""] if common else []
+    lines += [_row([*differ, *HEAD]), "|---" * (len(differ) + len(HEAD)) + "|"]
+    return "\n".join([*lines, *(_row(_cells(group, differ)) for group in groups)])
+
+
+def _cells(group: Group, differ):
+    yield from (f"`{group.specs[name]}`" for name in differ)
+    yield " ".join(f"{run.metrics['top1']:.2f}" for run in group.runs)
+    yield from (group.text(name, 2) for name in ("top1", "agreement"))
+    yield ", ".join(" + ".join(_shown(*seconds(run, step)) for step in TIMED) for run in group.runs)
+
+
+def _shown(took: float | None, resumed: bool) -> str:
+    return "–" if took is None else f"{took:,.0f}{'+' * resumed}"
+
+
+def _row(cells) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def to_csv(current_runs: list[Run]) -> str:
+    """The runs under ``CSV_HEAD``; seconds are empty where a log is missing or lacks those of an interrupted attempt."""
+    text, commit = io.StringIO(), _commit()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(CSV_HEAD)
+    for run in current_runs:
+        timed = (seconds(run, step) for step in TIMED)
+        took = ["" if value is None or resumed else value for value, resumed in timed]
+        numbers = [run.metrics.get(name, "") for name in METRICS]
+        row = [*run.specs.values(), run.label, run.origin, *numbers, *took, run.metrics.get("n_test", ""), commit]
+        table.writerow(map(runs.csv_cell, [*row, run.metrics.get("key", "")]))
+    return text.getvalue()
+
+
+def _commit() -> str:
+    """The commit of the working folder's checkout, with -dirty where files differ from it; empty without git."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
