@@ -73,7 +73,7 @@ def make(job: Job, device):
     """The method of a job, with its frozen teacher and its sources."""
     teacher = network_file.load_frozen(job.inputs[0], device)
     sources = [dataset_file.open_dataset(path) for path in job.inputs[1:]]
-    return method_registry.load(job.config.method).Method(job.config, teacher, sources, device)
+    return method_registry.load(job.config.method)(job.config, teacher, sources, device)
 
 
 def layout_of(method) -> Layout:
@@ -97,7 +97,7 @@ def fill(job: Job, method, wanted: range, partial, key: str) -> Writer:
             fields = {"images": stored, "logits": logits, "labels": logits.argmax(1)}
             if method.has_targets:
                 fields["targets"] = made.targets.float().cpu().numpy()
-            writer.append(**fields, generation=np.broadcast_to(np.asarray(made.generation), len(stored)))
+            writer.append(**fields, generation=np.broadcast_to(np.asarray(made.round), len(stored)))
             shown.update(len(stored))
     return writer
 

@@ -8,25 +8,27 @@ import torch.nn.functional as F
 
 from ..runtime.errors import UserError
 from ..runtime.seeds import seed_of
-from ..schemas.fields import opt, required
-from .base import Batch, Method, TransferConfig
+from ..schemas.fields import required
+from .base import Batch, Method, TransferConfig, batch_size, samples
 
 
 @dataclass
-class Config(TransferConfig):
+class RealDataConfig(TransferConfig):
     """Training images of a data set, made to fit the teacher (grey to colour or back, resized); its labels are not read."""
 
     source: str = required("name of the data set, params/dataset/NAME.yaml", reads="dataset")
-    n: int = opt(0, "samples, a random subset (0 = all training images)", lo=0)
+    n: int = samples(0, "samples, a random subset (0 = all training images)", lo=0)
+    batch: int = batch_size(500)
 
-    def pieces(self) -> int:
+    def max_shards(self) -> int:
         """One: reading is no work to share."""
         return 1
 
 
-class Method(Method):
+class RealData(Method):
     """Batch i depends on (seed, i) alone."""
 
+    Config = RealDataConfig
     all_from_sources = True
 
     def __init__(self, config, teacher, sources, device):
@@ -42,7 +44,7 @@ class Method(Method):
         """All training images, or the subset asked for."""
         return self.config.n or self.sources[0].sizes["train"]
 
-    def pieces(self) -> list[range]:
+    def partitions(self) -> list[range]:
         """All in one."""
         return [range(self.count())]
 

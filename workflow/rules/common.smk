@@ -37,8 +37,8 @@ def source_sets(wildcards):
 
 def shards_of(wildcards):
     """The shards of a transfer set with --config shards=N; none for a method that cannot be divided."""
-    pieces = friendly(lambda: params.load("transfer", wildcards.transfer).pieces())
-    of = min(config.get("shards", 1), pieces)
+    most = friendly(lambda: params.load("transfer", wildcards.transfer).max_shards())
+    of = min(config.get("shards", 1), most)
     return [str(shards.path_of(FILE["synthesize"], number, of)) for number in range(of)] if of > 1 else []
 
 
