@@ -18,10 +18,22 @@ from . import objective, online_student
 from .generator_options import GeneratorOptions
 from .image_pool import ImagePool
 
+FIELDS = {
+    "steps_s": {"doc": "student steps in a turn", "lo": 1},
+    "same": {"doc": "all student steps of a turn on the images of the turn's last generator step"},
+    "clip_g": {"doc": "largest gradient norm of the generator (0 = no limit)", "lo": 0},
+    "collect": {"doc": "images are kept from this share of the rounds, the last ones", "above": 0, "hi": 1},
+}
+
+
+def field(name: str, default):
+    """A config field of alternating training, with a method's own default."""
+    return opt(default, **FIELDS[name])
+
 
 @dataclass
 class AlternatingOptions(online_student.StudentOptions, GeneratorOptions, TransferConfig):
-    """The fields whose default these methods share; the others are the functions below and those of ``online_student``."""
+    """The fields whose default these methods share; the others are those of ``field``, here and in ``online_student``."""
 
     n: int = samples(24000)
     batch: int = batch_size(500)
@@ -30,32 +42,12 @@ class AlternatingOptions(online_student.StudentOptions, GeneratorOptions, Transf
     steps_g: int = opt(1, "generator steps in a turn", lo=1)
     train_batch: int = opt(256, "images in a step of either side", lo=2)
     lr_g: float = opt(1e-3, "peak learning rate of the generator (Adam); half a cosine over all rounds", above=0, hi=10)
-    view_s: str = online_student.view("none")
+    view_s: str = online_student.field("view_s", "none")
     precision: str = opt("fp32", "bf16 = autocast", choices=("fp32", "bf16"))
 
     def max_shards(self) -> int:
         """One: a round needs all rounds before it."""
         return 1
-
-
-def student_steps(default: int):
-    """The config field ``steps_s``."""
-    return opt(default, "student steps in a turn", lo=1)
-
-
-def same_images(default: bool):
-    """The config field ``same``."""
-    return opt(default, "all student steps of a turn on the images of the turn's last generator step")
-
-
-def generator_clip(default: float):
-    """The config field ``clip_g``."""
-    return opt(default, "largest gradient norm of the generator (0 = no limit)", lo=0)
-
-
-def collected(default: float):
-    """The config field ``collect``."""
-    return opt(default, "images are kept from this share of the rounds, the last ones", above=0, hi=1)
 
 
 class GeneratorTraining:

@@ -54,8 +54,7 @@ class ImagePool:
 
     def state(self) -> dict:
         """The images and where the next one goes."""
-        filled = self.filled
-        return {"images": self.images[:filled].clone(), "rounds": self.rounds[:filled].clone(), "written": self.written}
+        return {"images": self.images[: len(self)].clone(), "rounds": self.rounds[: len(self)].clone(), "written": self.written}
 
     def restore(self, state: dict):
         """Go on from ``state``."""

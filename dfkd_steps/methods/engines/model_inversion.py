@@ -16,7 +16,7 @@ from .objective import require_finite
 
 
 @dataclass
-class InversionOptions(online_student.StudentOptions, TransferConfig):
+class InversionOptions(online_student.SGDOptions, TransferConfig):
     """The fields that these methods share, but for ``n``."""
 
     batch: int = batch_size(256, lo=2)
@@ -24,14 +24,9 @@ class InversionOptions(online_student.StudentOptions, TransferConfig):
     warmup: int = opt(20, "rounds at the start without student and without the losses that need it", lo=0)
     steps_s: int = opt(400, "student steps in a round", lo=1)
     batch_s: int = opt(256, "images in a student step", lo=2)
-    loss_s: str = online_student.loss("kd")
-    tau: float = online_student.tau(20.0)
-    attention_s: float = online_student.attention(0.0)
-    view_s: str = online_student.view("flip-crop")
-    optimizer_s: str = online_student.optimizer("sgd")
-    lr_s: float = online_student.lr(0.2)
-    weight_decay_s: float = online_student.weight_decay(5e-4)
-    clip_s: float = online_student.clip(0.0)
+    loss_s: str = online_student.field("loss_s", "kd")
+    view_s: str = online_student.field("view_s", "flip-crop")
+    lr_s: float = online_student.field("lr_s", 0.2)
     view: str = opt("flip-crop", "augmentation of images in the making, drawn anew each step", choices=tuple(views.VIEWS))
     precision: str = opt("fp32", "bf16 = autocast", choices=("fp32", "bf16"))
 

@@ -17,54 +17,41 @@ from ...schemas.groups import OPTIMIZER, OPTIMIZERS
 from ...storage import checkpoint
 from ...training import loop, losses, views
 
+FIELDS = {
+    "loss_s": {"doc": "loss of the student: kd at temperature tau, or l1 on logits", "choices": ("kd", "l1")},
+    "tau": {"doc": "temperature of kd", "above": 0, "hi": 1000},
+    "attention_s": {"doc": "weight of attention transfer in the student's loss: maps of equal size (0 = off)", "lo": 0},
+    "view_s": {"doc": "augmentation of the student's images, drawn anew each step", "choices": tuple(views.VIEWS)},
+    "optimizer_s": {"doc": OPTIMIZER, "choices": OPTIMIZERS},
+    "lr_s": {"doc": "peak learning rate of the student; half a cosine over all rounds", "above": 0, "hi": 100},
+    "weight_decay_s": {"doc": "of the student, on weights of two or more dimensions", "lo": 0, "hi": 1},
+    "clip_s": {"doc": "largest gradient norm of the student (0 = no limit)", "lo": 0},
+}
+
+
+def field(name: str, default):
+    """A config field of a student, with a method's own default."""
+    return opt(default, **FIELDS[name])
+
 
 @dataclass
 class StudentOptions:
-    """The field of a student whose default no method changes; the others are the functions below, by their default."""
+    """The field of a student whose default no method changes."""
 
     student: str = opt(
         "lenet5-half", "architecture of the online student", choices=model_registry.names, code=model_registry.code_of
     )
 
 
-def loss(default: str):
-    """The config field ``loss_s``."""
-    return opt(default, "loss of the student: kd at temperature tau, or l1 on logits", choices=("kd", "l1"))
+@dataclass
+class SGDOptions(StudentOptions):
+    """A student as most methods train it; without the fields whose default differs among those."""
 
-
-def tau(default: float):
-    """The config field ``tau``."""
-    return opt(default, "temperature of kd", above=0, hi=1000)
-
-
-def attention(default: float):
-    """The config field ``attention_s``."""
-    return opt(default, "weight of attention transfer in the student's loss: maps of equal size (0 = off)", lo=0)
-
-
-def view(default: str):
-    """The config field ``view_s``."""
-    return opt(default, "augmentation of the student's images, drawn anew each step", choices=tuple(views.VIEWS))
-
-
-def optimizer(default: str):
-    """The config field ``optimizer_s``."""
-    return opt(default, OPTIMIZER, choices=OPTIMIZERS)
-
-
-def lr(default: float):
-    """The config field ``lr_s``."""
-    return opt(default, "peak learning rate of the student; half a cosine over all rounds", above=0, hi=100)
-
-
-def weight_decay(default: float):
-    """The config field ``weight_decay_s``."""
-    return opt(default, "of the student, on weights of two or more dimensions", lo=0, hi=1)
-
-
-def clip(default: float):
-    """The config field ``clip_s``."""
-    return opt(default, "largest gradient norm of the student (0 = no limit)", lo=0)
+    tau: float = field("tau", 20.0)
+    attention_s: float = field("attention_s", 0.0)
+    optimizer_s: str = field("optimizer_s", "sgd")
+    weight_decay_s: float = field("weight_decay_s", 5e-4)
+    clip_s: float = field("clip_s", 0.0)
 
 
 class OnlineStudent:
