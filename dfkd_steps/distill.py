@@ -1,10 +1,11 @@
 """Step: a student distilled from the teacher over the balanced transfer set. The last epoch is the result.
 
-The teacher is asked on the very view the student sees. Reads nothing of the task's data. Over several GPUs of a host:
+Teacher and student see the same augmented batch. Reads nothing of the task's data. Over several GPUs of a host:
 
     torchrun --nproc-per-node 2 -m dfkd_steps.distill OUT IN...
 """
 
+import functools
 import time
 
 import torch
@@ -22,7 +23,7 @@ from .training import distributed, loop, losses, priority_sampling, views
 from .training.predict import to_float
 
 HOLD = {"cpu": 256 << 20, "cuda": 4 << 30}  # bytes of a field that are held in memory; of a larger one rows are read
-AT_ONCE = 1000  # images that a student is asked about without learning from them
+AT_ONCE = 1000  # images of a forward pass without training
 
 
 class Images:
@@ -51,8 +52,8 @@ class Fresh:
     """New images from the generators kept with the set, members in turn, in place of the stored ones."""
 
     def __init__(self, transfer: TransferSet, device):
-        made = [network_file.from_bytes(one, transfer.path, device) for _, one in sorted(transfer.networks().items())]
-        self.members = [one for one in made if isinstance(one, Generator)]
+        kept = [network_file.from_bytes(one, transfer.path, device) for _, one in sorted(transfer.networks().items())]
+        self.members = [one for one in kept if isinstance(one, Generator)]
         if not self.members:
             raise UserError(f"{transfer.path}: holds no generator, so nothing fresh can be drawn; set fresh: false")
 
@@ -91,7 +92,7 @@ class Held:
         self.student.load_state_dict({name.removeprefix("best."): value for name, value in self.best.items()})
 
 
-def begin(config, guide, transfer: TransferSet, device):
+def begin(config, teacher, transfer: TransferSet, device):
     """The student before the first step: fresh weights, or those of the student that was trained with the set."""
     if config.init == "transfer":
         kept = transfer.networks().get("student")
@@ -100,7 +101,7 @@ def begin(config, guide, transfer: TransferSet, device):
             have = f"one of {student.description.name}" if kept else "none"
             raise UserError(f"{transfer.path}: has no student {config.arch} to start from ({have}); set init: random")
         return student.requires_grad_(True).to(device, memory_format=torch.channels_last)
-    student = new_classifier(config.arch, guide.description, seed_of("student", config.seed))
+    student = new_classifier(config.arch, teacher.description, seed_of("student", config.seed))
     return student.to(device, memory_format=torch.channels_last)
 
 
@@ -110,15 +111,15 @@ def hardness(student, images: Images, rows, compare, precision: str):
     found = []
     with torch.no_grad(), autocast(rows.device, precision):
         for some in rows.split(AT_ONCE):
-            shown, asked = distributed.part(images(some)), distributed.part(images.field("logits", some))
-            found.append(distributed.whole(compare(student(shown).float(), asked.float()), len(some)))
+            inputs, teacher_logits = distributed.part(images(some)), distributed.part(images.field("logits", some))
+            found.append(distributed.whole(compare(student(inputs).float(), teacher_logits.float()), len(some)))
     student.train()
     return torch.cat(found).clamp_min(priority_sampling.EPS)
 
 
-def distill(config, guide, transfer: TransferSet, partial, key, device):
+def distill(config, teacher, transfer: TransferSet, partial, key, device):
     """A student trained as ``groups.Student`` says; returns it and its history."""
-    student, images = distributed.synchronised(begin(config, guide, transfer, device), device), Images(transfer, device)
+    student, images = distributed.synchronised(begin(config, teacher, transfer, device), device), Images(transfer, device)
     fresh = Fresh(transfer, device) if config.fresh else None
     held = Held(config, images, student) if config.select == "agreement" else None
     own = held.others if held else torch.arange(len(images), device=device)
@@ -127,7 +128,7 @@ def distill(config, guide, transfer: TransferSet, partial, key, device):
     weights = images.field("weights", own) if config.sampling == "given" else None
     priorities = priority_sampling.Priorities(len(own), device, config.beta) if config.sampling == "priority" else None
     stored = config.augment == config.mix == "none"
-    compare = losses.l1_each if config.loss == "l1" else lambda answered, asked: losses.kd_each(answered, asked, config.tau)
+    compare = losses.l1_each if config.loss == "l1" else functools.partial(losses.kd_each, tau=config.tau)
     batch = min(config.batch, len(own))
     steps = config.steps_per_epoch or len(own) // batch
 
@@ -147,15 +148,15 @@ def distill(config, guide, transfer: TransferSet, partial, key, device):
             yield images(rows), images.field("logits", rows) if stored else None, factors, places
 
     def steps_of(rng, epoch):
-        for shown, asked, factors, places in batches(rng):
-            shown = views.mix(config.mix, views.view(config.augment, shown, rng), rng)
-            number, shown, asked = len(shown), distributed.part(shown), distributed.part(asked)
+        for inputs, teacher_logits, factors, places in batches(rng):
+            inputs = views.mix(config.mix, views.view(config.augment, inputs, rng), rng)
+            number, inputs, teacher_logits = len(inputs), distributed.part(inputs), distributed.part(teacher_logits)
             with autocast(device, config.precision):
-                if asked is None:
+                if teacher_logits is None:
                     with torch.no_grad():
-                        asked = guide(shown)
-                answered = student(shown)
-            each = compare(answered.float(), asked.float())
+                        teacher_logits = teacher(inputs)
+                student_logits = student(inputs)
+            each = compare(student_logits.float(), teacher_logits.float())
             if priorities:
                 priorities.visited(places, factors, distributed.whole(each.detach(), number))
                 each = each * distributed.part(factors)
@@ -173,14 +174,14 @@ def distill(config, guide, transfer: TransferSet, partial, key, device):
 def run(job: Job):
     """Make the student of a job."""
     device, started = select_device(), time.monotonic()
-    guide = compiled(network_file.load_frozen(job.inputs[0], device))
+    teacher = compiled(network_file.load_frozen(job.inputs[0], device))
     with TransferSet(job.inputs[1]) as transfer, distributed.group(device):
-        transfer.require_fit(guide.description)
+        transfer.require_fit(teacher.description)
         check(transfer, job.config)
         with distributed.leading(atomic.exclusive(job.out, job.key), atomic.partial_of(job.out)) as partial:
             if partial is None:
                 return
-            student, history = distill(job.config, guide, transfer, partial, job.key, device)
+            student, history = distill(job.config, teacher, transfer, partial, job.key, device)
             if distributed.rank() == 0:
                 network_file.publish(job, student.net, student.description, history, device)
     progress.say(f"distill: {len(history)} epochs, {time.monotonic() - started:.1f} s")

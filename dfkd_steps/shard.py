@@ -36,8 +36,8 @@ def run(job: Job, number: int, of: int):
         if partial is None:
             return
         writer = synthesize.fill(job, method, batches, partial, key)
-        made = synthesize.finish(job, method, writer, synthesize.kept_by(method), partial, out)
-    progress.say(f"shard {number} of {of}: {made} samples, {time.monotonic() - started:.1f} s")
+        samples = synthesize.finish(job, method, writer, synthesize.kept_by(method), partial, out)
+    progress.say(f"shard {number} of {of}: {samples} samples, {time.monotonic() - started:.1f} s")
 
 
 def arguments(argv: list[str]):

@@ -49,7 +49,7 @@ def half_cosine(lr: float, progress: float) -> float:
 def fit(net, config, steps_per_epoch: int, loss_of, partial, key: str, device, name: str, kept=None, ended=None) -> list[dict]:
     """Train ``net`` in place; returns the history, one row an epoch: epoch, loss, lr and what ``ended`` adds.
 
-    ``loss_of(generator, epoch)`` yields one loss a step (of several processes: this one's share of it); the generator
+    ``loss_of(rng, epoch)`` yields one loss a step (of several processes: this one's share of it); the rng
     is seeded by (name, seed, epoch), so that an epoch depends on nothing but the state before it. The state is kept in
     ``partial`` from time to time, with the key.
     ``kept``: further tensors by name that training changes in place; they belong to the state. ``ended(epoch) -> dict``
@@ -71,9 +71,9 @@ def fit(net, config, steps_per_epoch: int, loss_of, partial, key: str, device, n
             if not math.isfinite(mean):
                 raise UserError(f"{name}: the loss is {mean} in epoch {epoch + 1}; lower lr (now {config.lr}) or set clip")
             net.eval()
-            told = ended(epoch) if ended else {}
+            extra = ended(epoch) if ended else {}
             row = {"epoch": epoch + 1, "loss": round(mean, 6), "lr": round(optimise.param_groups[0]["lr"], 8)}
-            history.append({**row, **told})
+            history.append({**row, **extra})
             shown.set_postfix_str(f"loss {mean:.4f}")
             shown.update()
             if time.monotonic() - saved > checkpoint.EVERY and epoch + 1 < config.epochs and distributed.rank() == 0:
