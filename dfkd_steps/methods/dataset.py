@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from ..runtime.errors import UserError
 from ..runtime.seeds import seed_of
 from ..schemas.fields import required
 from .base import Batch, Method, TransferConfig, batch_size, samples
+from .engines.image_fit import fit
 
 
 @dataclass
@@ -56,15 +56,3 @@ class RealData(Method):
         images, _ = source.read("train", np.sort(chosen))
         images = images[np.argsort(np.argsort(chosen))]
         return Batch(fit(torch.from_numpy(images).float() / 255, self.teacher.description.image_shape))
-
-
-def fit(images, shape):
-    """Images (N,C,H,W) in [0,1] made (N, *shape): grey by luma, colour by repetition, antialiased bilinear resizing."""
-    channels, height, width = shape
-    if images.shape[1] != channels:
-        luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-        grey = (images * luma).sum(1, keepdim=True) if images.shape[1] == 3 else images
-        images = grey.expand(-1, channels, -1, -1)
-    if images.shape[2:] != (height, width):
-        images = F.interpolate(images, (height, width), mode="bilinear", antialias=True, align_corners=False)
-    return images.clamp(0, 1)

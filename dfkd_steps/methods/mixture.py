@@ -6,8 +6,8 @@ import torch
 
 from ..procedural import registry
 from ..schemas.fields import opt
-from . import dataset
 from .base import Batch, Method, TransferConfig, batch_size, samples
+from .engines.image_fit import fit
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Mixture(Method):
         """``number`` random training images of the source."""
         chosen = torch.randint(0, self.sources[0].sizes["train"], (number,), generator=rng).unique()
         stored, _ = self.sources[0].read("train", chosen.numpy())
-        images = dataset.fit(torch.from_numpy(stored).float() / 255, self.teacher.description.image_shape)
+        images = fit(torch.from_numpy(stored).float() / 255, self.teacher.description.image_shape)
         return images[torch.randint(0, len(images), (number,), generator=rng)] if len(images) < number else images
 
     def about(self) -> dict:
