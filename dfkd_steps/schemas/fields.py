@@ -1,11 +1,12 @@
 """How a config field is declared: default, meaning, range or choices, beside one another."""
 
 import dataclasses
+from typing import Any
 
 from omegaconf import MISSING
 
 
-def opt(default, doc: str, *, lo=None, hi=None, choices=None, above=None, reads: str | None = None, code=None):
+def opt(default, doc: str, *, lo=None, hi=None, choices=None, above=None, reads: str | None = None, code=None) -> Any:
     """A dataclass field.
 
     lo <= value <= hi and value > above, where given; choices is a closed set (a function is called when the value is
@@ -18,15 +19,9 @@ def opt(default, doc: str, *, lo=None, hi=None, choices=None, above=None, reads:
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def required(doc: str, **limits):
+def required(doc: str, **limits) -> Any:
     """A field that the YAML file must give."""
     return opt(MISSING, doc, **limits)
-
-
-def changed(base: type, name: str, default):
-    """The field ``name`` of a config that is derived from, with another default and all else as it is there."""
-    inherited = next(item for item in dataclasses.fields(base) if item.name == name)
-    return dataclasses.field(default=default, metadata=inherited.metadata)
 
 
 def choices(item: dataclasses.Field):
