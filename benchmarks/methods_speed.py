@@ -23,7 +23,7 @@ from dfkd_steps.models.classifier import Classifier, Description, build_architec
 from dfkd_steps.runtime.errors import UserError
 
 CLASSES = tuple("0123456789")
-# One small unit of work: a batch of pixels for a few steps, a few turns of a game, a batch into a pool.
+# One small unit of work: a batch of pixels for a few steps, a few turns of alternating training, a batch into a pool.
 SMALL = {
     "steps": 5,
     "tolerance": 0.0,
@@ -34,7 +34,7 @@ SMALL = {
     "steps_s": 5,
     "n": 256,
     "batch": 256,
-    "renewal": "all",  # a batch every round, or the operations of one would not be those of the next
+    "renew": 1.0,
 }
 
 
@@ -71,7 +71,8 @@ def network(arch, shape):
 
 def build(name: str, precision: str):
     """A method with its defaults, its teacher, and the name of that."""
-    fields = method_registry.load(name).Config.__dataclass_fields__
+    cls = method_registry.load(name)
+    fields = cls.Config.__dataclass_fields__
     small = {key: value for key, value in SMALL.items() if key in fields}
     if "precision" in fields:
         small["precision"] = precision
@@ -82,9 +83,7 @@ def build(name: str, precision: str):
             small["student"] = student
         try:
             made = network(teacher, shape).to(memory_format=torch.channels_last)
-            return method_registry.load(name).Method(
-                method_registry.load(name).Config(method=name, **small), made, [], torch.device("cpu")
-            ), teacher
+            return cls(cls.Config(method=name, **small), made, [], torch.device("cpu")), teacher
         except UserError:
             continue  # this teacher has no BatchNorm, the next one has
     raise SystemExit(f"{name}: no teacher for it")

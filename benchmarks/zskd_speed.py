@@ -19,8 +19,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from dfkd_steps import synthesize
 from dfkd_steps.methods import zskd
+from dfkd_steps.methods.engines import soft_targets
 from dfkd_steps.models.classifier import Classifier, Description, build_architecture
-from dfkd_steps.training import losses
 
 SHAPE, CLASSES = (1, 28, 28), tuple("0123456789")
 
@@ -35,7 +35,7 @@ def plain(net, steps, batches, threads):
         adam = torch.optim.Adam([images], lr=0.05)
         for _ in range(steps):
             adam.zero_grad()
-            losses.soft_cross_entropy(net(images), targets, 20.0).mean().backward()
+            soft_targets.soft_cross_entropy(net(images), targets, 20.0).mean().backward()
             adam.step()
     return 100 * batches * steps / (time.perf_counter() - started)
 
@@ -43,8 +43,8 @@ def plain(net, steps, batches, threads):
 def ours(teacher, steps, count, precision, threads):
     """Samples x steps per second of the synthesize step's own path, batch 500."""
     os.environ["DFKD_THREADS"] = str(threads)
-    config = zskd.Config(method="zskd", n=count, steps=steps, tolerance=0.0, precision=precision)
-    method = zskd.Method(config, teacher, [], torch.device("cpu"))
+    config = zskd.ZSKDConfig(method="zskd", n=count, steps=steps, tolerance=0.0, precision=precision)
+    method = zskd.ZSKD(config, teacher, [], torch.device("cpu"))
     torch.set_num_threads(1)
     started = time.perf_counter()
     for _ in synthesize.in_order(method, range(method.count())):

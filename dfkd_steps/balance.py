@@ -82,13 +82,13 @@ class Resampler:
         self.image_type = transfer.layout.image_type
 
     def fields(self, stored, logits, label):
-        """All fields of samples made here; the target is what the teacher says of the new image."""
-        made = {"images": stored, "logits": logits, "labels": np.full(len(stored), label), "generation": np.zeros(len(stored))}
+        """All fields of new samples; the target is the softmax of the teacher's logits."""
+        fields = {"images": stored, "logits": logits, "labels": np.full(len(stored), label), "generation": np.zeros(len(stored))}
         if "targets" in self.transfer:
-            made["targets"] = softmax(logits).astype(np.float32)
+            fields["targets"] = softmax(logits).astype(np.float32)
         if "weights" in self.transfer:
-            made["weights"] = np.ones(len(stored), np.float32)
-        return made
+            fields["weights"] = np.ones(len(stored), np.float32)
+        return fields
 
     def draw(self, pool, label: int, missing: int):
         """Yield ``missing`` samples of a class as augmented copies of ``pool`` (stored images) that keep the class.
@@ -117,11 +117,11 @@ class Resampler:
         """The likeliest samples moved by signed gradient steps until the teacher calls them ``label``; those that do."""
         chosen = np.sort(likeliest(self.transfer, label, number))
         images = to_float(torch.from_numpy(to_unit(self.transfer.gather("images", chosen))).to(self.device))
-        wanted = torch.full((len(images),), label, device=self.device)
+        targets = torch.full((len(images),), label, device=self.device)
         for _ in range(self.config.push_steps):
             images.requires_grad_()
             logits = self.teacher(images)
-            loss = torch.nn.functional.cross_entropy(logits, wanted, reduction="none")
+            loss = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
             # A probability of 0.9 and not just the argmax, which rounding to uint8 could undo.
             going = loss.detach() > -np.log(0.9)
             if not going.any():
@@ -160,7 +160,7 @@ def equal(config, teacher, transfer, writer, device) -> dict:
     counts = np.bincount(labels, minlength=transfer.layout.num_classes)
     per_class = quota(counts, config)
     copy(transfer, writer, choose(labels, per_class, config, transfer))
-    told = {"per_class": per_class, "resampled": 0, "pushed": 0, "uncovered": []}
+    stats = {"per_class": per_class, "resampled": 0, "pushed": 0, "uncovered": []}
     resampler = Resampler(config, teacher, transfer, device)
     for label in progress.bar(np.flatnonzero(counts < per_class), desc="balance", unit="class"):
         label, missing = int(label), int(per_class - counts[label])
@@ -171,16 +171,16 @@ def equal(config, teacher, transfer, writer, device) -> dict:
         else:
             stored, logits = resampler.push(label, min(per_class, CHUNK)) if config.push_steps else ((), ())
             if not len(stored):
-                told["uncovered"].append(teacher.description.classes[label])
+                stats["uncovered"].append(teacher.description.classes[label])
                 continue
             writer.append(**resampler.fields(stored, logits, label))
-            told["pushed"] += len(stored)
+            stats["pushed"] += len(stored)
             pool, missing = Held(stored), missing - len(stored)
         if config.deficit == "resample":
-            for made in resampler.draw(pool, label, missing):
-                writer.append(**made)
-                told["resampled"] += len(made["labels"])
-    return told
+            for fields in resampler.draw(pool, label, missing):
+                writer.append(**fields)
+                stats["resampled"] += len(fields["labels"])
+    return stats
 
 
 def none(config, teacher, transfer, writer, device) -> dict:
@@ -220,17 +220,17 @@ def run(job: Job):
             layout = replace(layout, weights=True)
         partial.unlink(missing_ok=True)  # balancing is quick beside synthesis, and starts afresh
         writer = Writer(partial, job.key, layout)
-        told = MODES[job.config.mode](job.config, teacher, transfer, writer, device)
+        stats = MODES[job.config.mode](job.config, teacher, transfer, writer, device)
         classes = teacher.description.classes
         before = np.bincount(transfer.read("labels"), minlength=len(classes))
         after = writer.counts
         histograms = {"classes": list(classes), "histogram_before": before.tolist(), "histogram_after": after.tolist()}
         whole = job.out.with_name(f".{job.out.name}.whole")
-        told = {"uncovered": [name for name, number in zip(classes, after) if not number], **told}
-        about = {**transfer.about, "balance": job.config.mode, **histograms, **told}
+        stats = {"uncovered": [name for name, number in zip(classes, after) if not number], **stats}
+        about = {**transfer.about, "balance": job.config.mode, **histograms, **stats}
         writer.finish(whole, job.provenance(device), about, transfer.networks())
         atomic.commit(whole, job.out)
-    missing = ", ".join(told["uncovered"]) or "none"
+    missing = ", ".join(stats["uncovered"]) or "none"
     progress.say(f"balance: {before.sum()} -> {after.sum()} samples, uncovered: {missing}, {time.monotonic() - started:.1f} s")
 
 

@@ -1,8 +1,9 @@
 """Step: a student distilled from the teacher over the balanced transfer set. The last epoch is the result.
 
-The teacher is asked on the very view the student sees. Reads nothing of the task's data.
+Teacher and student see the same augmented batch. Reads nothing of the task's data.
 """
 
+import functools
 import time
 
 import torch
@@ -20,7 +21,7 @@ from .training import loop, losses, priority_sampling, views
 from .training.predict import to_float
 
 HOLD = {"cpu": 256 << 20, "cuda": 4 << 30}  # bytes of a field that are held in memory; of a larger one rows are read
-AT_ONCE = 1000  # images that a student is asked about without learning from them
+AT_ONCE = 1000  # images of a forward pass without training
 
 
 class Images:
@@ -49,8 +50,8 @@ class Fresh:
     """New images from the generators kept with the set, members in turn, in place of the stored ones."""
 
     def __init__(self, transfer: TransferSet, device):
-        made = [network_file.from_bytes(one, transfer.path, device) for _, one in sorted(transfer.networks().items())]
-        self.members = [one for one in made if isinstance(one, Generator)]
+        kept = [network_file.from_bytes(one, transfer.path, device) for _, one in sorted(transfer.networks().items())]
+        self.members = [one for one in kept if isinstance(one, Generator)]
         if not self.members:
             raise UserError(f"{transfer.path}: holds no generator, so nothing fresh can be drawn; set fresh: false")
 
@@ -89,7 +90,7 @@ class Held:
         self.student.load_state_dict({name.removeprefix("best."): value for name, value in self.best.items()})
 
 
-def begin(config, guide, transfer: TransferSet, device):
+def begin(config, teacher, transfer: TransferSet, device):
     """The student before the first step: fresh weights, or those of the student that was trained with the set."""
     if config.init == "transfer":
         kept = transfer.networks().get("student")
@@ -98,7 +99,7 @@ def begin(config, guide, transfer: TransferSet, device):
             have = f"one of {student.description.name}" if kept else "none"
             raise UserError(f"{transfer.path}: has no student {config.arch} to start from ({have}); set init: random")
         return student.requires_grad_(True).to(device, memory_format=torch.channels_last)
-    student = new_classifier(config.arch, guide.description, seed_of("student", config.seed))
+    student = new_classifier(config.arch, teacher.description, seed_of("student", config.seed))
     return student.to(device, memory_format=torch.channels_last)
 
 
@@ -113,9 +114,9 @@ def hardness(student, images: Images, rows, compare, precision: str):
     return torch.cat(found).clamp_min(priority_sampling.EPS)
 
 
-def distill(config, guide, transfer: TransferSet, partial, key, device):
+def distill(config, teacher, transfer: TransferSet, partial, key, device):
     """A student trained as ``groups.Student`` says; returns it and its history."""
-    student = begin(config, guide, transfer, device)
+    student = begin(config, teacher, transfer, device)
     images = Images(transfer, device)
     fresh = Fresh(transfer, device) if config.fresh else None
     held = Held(config, images, student) if config.select == "agreement" else None
@@ -125,7 +126,7 @@ def distill(config, guide, transfer: TransferSet, partial, key, device):
     weights = images.field("weights", own) if config.sampling == "given" else None
     priorities = priority_sampling.Priorities(len(own), device, config.beta) if config.sampling == "priority" else None
     stored = config.augment == config.mix == "none"
-    compare = losses.l1_each if config.loss == "l1" else lambda answered, asked: losses.kd_each(answered, asked, config.tau)
+    compare = losses.l1_each if config.loss == "l1" else functools.partial(losses.kd_each, tau=config.tau)
     batch = min(config.batch, len(own))
     steps = config.steps_per_epoch or len(own) // batch
 
@@ -145,18 +146,18 @@ def distill(config, guide, transfer: TransferSet, partial, key, device):
             yield images(rows), images.field("logits", rows) if stored else None, factors, places
 
     def steps_of(rng, epoch):
-        for shown, asked, factors, places in batches(rng):
-            shown = views.mix(config.mix, views.view(config.augment, shown, rng), rng)
+        for inputs, teacher_logits, factors, places in batches(rng):
+            inputs = views.mix(config.mix, views.view(config.augment, inputs, rng), rng)
             with autocast(device, config.precision):
-                if asked is None:
+                if teacher_logits is None:
                     with torch.no_grad():
-                        asked = guide(shown)
-                answered = student(shown)
-            each = compare(answered.float(), asked.float())
+                        teacher_logits = teacher(inputs)
+                student_logits = student(inputs)
+            each = compare(student_logits.float(), teacher_logits.float())
             if priorities:
                 priorities.visited(places, factors, each.detach())
                 each = each * factors
-            yield each.sum() / len(shown)
+            yield each.sum() / len(inputs)
 
     kept = {"priorities": priorities.delta} if priorities else {}
     if held:
@@ -170,14 +171,14 @@ def distill(config, guide, transfer: TransferSet, partial, key, device):
 def run(job: Job):
     """Make the student of a job."""
     device, started = select_device(), time.monotonic()
-    guide = compiled(network_file.load_frozen(job.inputs[0], device))
+    teacher = compiled(network_file.load_frozen(job.inputs[0], device))
     with TransferSet(job.inputs[1]) as transfer:
-        transfer.require_fit(guide.description)
+        transfer.require_fit(teacher.description)
         check(transfer, job.config)
         with atomic.exclusive(job.out, job.key) as partial:
             if partial is None:
                 return
-            student, history = distill(job.config, guide, transfer, partial, job.key, device)
+            student, history = distill(job.config, teacher, transfer, partial, job.key, device)
             network_file.publish(job.out, job.key, job.provenance(device), student.net, student.description, history)
     progress.say(f"distill: {len(history)} epochs, {time.monotonic() - started:.1f} s")
 

@@ -117,13 +117,13 @@ def calibration_error(probabilities, labels) -> float:
 
 def size(student, teacher, image_shape) -> dict:
     """Parameters and multiply-accumulates per image of the two bare networks; compression = teacher's / student's parameters."""
-    own, others = hooks.parameters(student), hooks.parameters(teacher)
+    student_parameters, teacher_parameters = hooks.parameters(student), hooks.parameters(teacher)
     return {
-        "parameters": own,
+        "parameters": student_parameters,
         "macs": hooks.macs(student, image_shape),
-        "teacher_parameters": others,
+        "teacher_parameters": teacher_parameters,
         "teacher_macs": hooks.macs(teacher, image_shape),
-        "compression": round(others / own, 6),
+        "compression": round(teacher_parameters / student_parameters, 6),
     }
 
 

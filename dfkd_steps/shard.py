@@ -17,9 +17,9 @@ from .runtime.errors import UserError
 from .storage import atomic
 
 
-def share(pieces: list[range], number: int, of: int) -> range:
-    """The batches of shard ``number`` of ``of``, no more than there are pieces: whole pieces, in order."""
-    mine = pieces[number * len(pieces) // of : (number + 1) * len(pieces) // of]
+def share(partitions: list[range], number: int, of: int) -> range:
+    """The batches of shard ``number`` of ``of``, no more than there are partitions: whole ones, in order."""
+    mine = partitions[number * len(partitions) // of : (number + 1) * len(partitions) // of]
     return range(mine[0].start, mine[-1].stop)
 
 
@@ -27,17 +27,17 @@ def run(job: Job, number: int, of: int):
     """Make shard ``number`` of ``of`` of a job of ``synthesize``."""
     device, started = select_device(), time.monotonic()
     method = synthesize.make(job, device)
-    pieces = method.pieces()
-    if of > len(pieces):
-        raise UserError(f"{job.out}: {of} shards are more than its {len(pieces)} parts; take fewer")
-    wanted = share(pieces, number, of)
+    partitions = method.partitions()
+    if of > len(partitions):
+        raise UserError(f"{job.out}: {of} shards are more than its {len(partitions)} parts; take fewer")
+    batches = share(partitions, number, of)
     out, key = shards.path_of(job.out, number, of), shards.key_of(job.key, number, of)
     with atomic.exclusive(out, key) as partial:
         if partial is None:
             return
-        writer = synthesize.fill(job, method, wanted, partial, key)
-        made = synthesize.finish(job, method, writer, synthesize.kept_by(method), partial, out)
-    progress.say(f"shard {number} of {of}: {made} samples, {time.monotonic() - started:.1f} s")
+        writer = synthesize.fill(job, method, batches, partial, key)
+        samples = synthesize.finish(job, method, writer, synthesize.kept_by(method), partial, out)
+    progress.say(f"shard {number} of {of}: {samples} samples, {time.monotonic() - started:.1f} s")
 
 
 def arguments(argv: list[str]):

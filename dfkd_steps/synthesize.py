@@ -1,7 +1,7 @@
 """Step: a transfer set, made from the teacher alone (or, for an arbitrary transfer set, from another data set).
 
 Resumes after the last whole batch, or from the last checkpoint of a method that trains something first. Images are
-stored first and the teacher is asked on the stored image.
+stored first and the teacher's logits are those of the stored image.
 """
 
 import time
@@ -24,7 +24,7 @@ from .storage.transfer_set import Layout, TransferSet, Writer
 from .training.predict import predict
 
 
-def in_order(method, wanted: range):
+def in_order(method, batches: range):
     """The batches of a method with these numbers, in order.
 
     On the CPU they are made side by side, each on one thread: faster than two threads on one small batch, and bytes
@@ -32,12 +32,12 @@ def in_order(method, wanted: range):
     """
     workers = thread_count() if method.device.type == "cpu" else 1
     if workers == 1:
-        yield from map(method.batch, wanted)
+        yield from map(method.batch, batches)
         return
     torch.set_num_threads(1)
     with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         waiting = deque()
-        for index in wanted:
+        for index in batches:
             waiting.append(pool.submit(method.batch, index))
             if len(waiting) > workers:
                 yield waiting.popleft().result()
@@ -58,12 +58,12 @@ def train(method, rounds: range, key: str, path):
         method.restore(kept["state"])
         progress.say(f"resumes after round {first} of {len(rounds)}")
     saved = time.monotonic()
-    with progress.bar(total=len(rounds), initial=first, desc=method.config.method, unit="round") as shown:
+    with progress.bar(total=len(rounds), initial=first, desc=method.config.method, unit="round") as bar:
         for number in range(first, len(rounds)):
-            told = method.round(rounds[number])
-            if told:
-                shown.set_postfix_str(told, refresh=False)
-            shown.update()
+            message = method.round(rounds[number])
+            if message:
+                bar.set_postfix_str(message, refresh=False)
+            bar.update()
             if time.monotonic() - saved > checkpoint.EVERY or number + 1 == len(rounds):
                 checkpoint.save(path, key, rounds=number + 1, state=method.state())
                 saved = time.monotonic()
@@ -73,7 +73,7 @@ def make(job: Job, device):
     """The method of a job, with its frozen teacher and its sources."""
     teacher = network_file.load_frozen(job.inputs[0], device)
     sources = [dataset_file.open_dataset(path) for path in job.inputs[1:]]
-    return method_registry.load(job.config.method).Method(job.config, teacher, sources, device)
+    return method_registry.load(job.config.method)(job.config, teacher, sources, device)
 
 
 def layout_of(method) -> Layout:
@@ -82,23 +82,23 @@ def layout_of(method) -> Layout:
     return Layout(described.image_shape, described.num_classes, config.batch, config.image_type, method.has_targets)
 
 
-def fill(job: Job, method, wanted: range, partial, key: str) -> Writer:
-    """Batches ``wanted`` of a method in the working file, after the training that they need; what is there stays."""
+def fill(job: Job, method, batches: range, partial, key: str) -> Writer:
+    """Some ``batches`` of a method in the working file, after the training that they need; what is there stays."""
     config = job.config
-    if rounds := method.rounds_for(wanted):
+    if rounds := method.rounds_for(batches):
         train(method, rounds, key, state_of(partial))
-    writer, total = Writer(partial, key, layout_of(method)), sum(len(method.rows(index)) for index in wanted)
+    writer, total = Writer(partial, key, layout_of(method)), sum(len(method.rows(index)) for index in batches)
     if writer.done:
         progress.say(f"resumes from sample {writer.done} of {total}")
-    with progress.bar(total=total, initial=writer.done, desc=config.method, unit="sample") as shown:
-        for made in in_order(method, wanted[writer.batches :]):
-            stored = to_stored(made.images.detach().float().cpu().numpy(), config.image_type)
+    with progress.bar(total=total, initial=writer.done, desc=config.method, unit="sample") as bar:
+        for batch in in_order(method, batches[writer.batches :]):
+            stored = to_stored(batch.images.detach().float().cpu().numpy(), config.image_type)
             logits = predict(method.teacher, stored, method.device)
             fields = {"images": stored, "logits": logits, "labels": logits.argmax(1)}
             if method.has_targets:
-                fields["targets"] = made.targets.float().cpu().numpy()
-            writer.append(**fields, generation=np.broadcast_to(np.asarray(made.generation), len(stored)))
-            shown.update(len(stored))
+                fields["targets"] = batch.targets.float().cpu().numpy()
+            writer.append(**fields, generation=np.broadcast_to(np.asarray(batch.round), len(stored)))
+            bar.update(len(stored))
     return writer
 
 
@@ -119,12 +119,12 @@ def about(job: Job, method) -> dict:
     """What the report says of the set: whether it is data-free, and the baseline that it is if not."""
     own = of_path(job.out)["dataset"]
     names = [one.parent.name for one in job.inputs[1:]]
-    told = {"method": job.config.method, "data_free": not names, **method.about()}
+    metadata = {"method": job.config.method, "data_free": not names, **method.about()}
     if method.all_from_sources:
-        told["label"] = "real data" if own in names else f"other data ({', '.join(names)})"
+        metadata["label"] = "real data" if own in names else f"other data ({', '.join(names)})"
     elif own in names:
-        told["label"] += ", with real data"
-    return told
+        metadata["label"] += ", with real data"
+    return metadata
 
 
 def kept_by(method) -> dict[str, bytes]:

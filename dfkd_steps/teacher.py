@@ -30,12 +30,12 @@ def train(config, dataset, partial, key, device):
 
     def losses(rng, epoch):
         for rows in loop.order(len(images), config.batch, rng):
-            shown = augment.shift(images[rows], config.crop, rng)
+            augmented = augment.shift(images[rows], config.crop, rng)
             if config.flip:
-                shown = augment.flip(shown, rng)
-            shown = to_float(augment.cutout(shown, config.cutout, rng))
+                augmented = augment.flip(augmented, rng)
+            augmented = to_float(augment.cutout(augmented, config.cutout, rng))
             with autocast(device, config.precision):
-                logits = classifier(shown)
+                logits = classifier(augmented)
             yield F.cross_entropy(logits.float(), labels[rows], label_smoothing=config.label_smoothing)
 
     steps = len(images) // min(config.batch, len(images))

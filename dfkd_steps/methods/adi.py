@@ -2,25 +2,53 @@
 
 from dataclasses import dataclass
 
-from . import deepinversion
-from .engines import objective
-from .engines.model_inversion import Inversion, InversionConfig
+from .base import Batch, Method
+from .engines import model_inversion, objective, pixel_inversion
+from .engines.image_pool import ImagePool
+from .engines.online_student import OnlineStudent
+from .engines.samplers import UniformSampler
 
 
 @dataclass
-class Config(InversionConfig, deepinversion.Pixels):
+class ADIConfig(model_inversion.InversionOptions, pixel_inversion.PixelOptions):
     """DeepInversion whose images also make the student disagree; the student learns between the batches."""
 
+    n: int = model_inversion.pool_samples(20000)
     jsd: float = objective.weight("jsd", 1.0)
 
 
-class Method(Inversion):
-    """One batch of pixels a round."""
+class ADI(Method):
+    """Pixel inversion, a pool whose oldest images are replaced, and a student that draws from it uniformly."""
 
-    def invert(self, index: int, rng):
-        """A batch of pixels for random labels."""
+    Config = ADIConfig
 
-        def loss_of(images, wanted):
-            return objective.total(self.terms(images, wanted, index))
+    def __init__(self, config, teacher, sources, device):
+        super().__init__(config, teacher, sources, device)
+        self.rounds = config.rounds
+        self.objective = objective.Objective(config, teacher)
+        self.pool = ImagePool(config.n, teacher.description.image_shape, device)
+        self.sampler = UniformSampler(self.pool)
+        self.student = OnlineStudent(config, teacher, device)
+        self.parts = {"student": self.student, "pool": self.pool}
 
-        return deepinversion.invert(self, self.wanted(rng), rng, loss_of)
+    def round(self, index: int):
+        """A batch of pixels for random labels into the pool, then the student's steps."""
+        config = self.config
+        rng = self.rng("round", index)
+        trains = index >= config.warmup
+        targets = model_inversion.random_targets(self, rng)
+
+        def loss_of(images):
+            with self.student.frozen() as student:
+                return self.objective(images, targets, student if trains else None)
+
+        self.pool.add(pixel_inversion.invert(config, self.teacher, config.batch, loss_of, rng), index)
+        return model_inversion.train_student(self.student, self.sampler, index, rng) if trains else None
+
+    def batch(self, index: int) -> Batch:
+        """The next images of the pool."""
+        return self.pool.batch(self.rows(index))
+
+    def networks(self) -> dict:
+        """The student after the last round."""
+        return {"student": self.student.net}

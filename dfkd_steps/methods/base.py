@@ -1,25 +1,27 @@
-"""What a synthesis method is.
+"""The contract of a synthesis method.
 
-A method module holds ``Config``, a dataclass derived from ``TransferConfig``, and ``Method``, a class with
+The file of a method holds its class, derived from ``Method``, and its config, a dataclass derived from
+``TransferConfig``, which is the class attribute ``Config``. A method has
 
     __init__(self, config, teacher, sources, device)
     batch(self, index) -> Batch          # the batches of a set in order; ``index`` counts from 0
 
-Batch i depends on (seed, i) alone, in any order and in any process. A method that has to train something first (a
-generator, a student) also has
+Batch i depends on (seed, i) alone, in any order and in any process. A method that trains something first (a generator, a
+student) also has
 
     rounds: int                          # how often ``round`` is called, in order, before the first batch
     round(self, index)                   # what it draws depends on (seed, index), what it computes on its state too
-    state(self) -> dict                  # nested dicts and lists of tensors and plain values: all that rounds leave behind
-    restore(self, state)
-    networks(self) -> dict               # name -> Classifier or Generator, to be kept with the images
+    parts: dict                          # name -> what rounds change; each part has state() and restore(state)
+    networks(self) -> dict               # name -> Classifier or Generator, kept with the images
 
-and, where some batches need some of the rounds only, ``pieces`` and ``rounds_for``.
+and, where some batches need some of the rounds only, ``partitions`` and ``rounds_for``.
 
 ``teacher`` is a frozen ``Classifier`` on images in [0,1]. ``sources`` are data sets, opened read-only, for the
 arbitrary transfer sets only. The step does everything else: device, progress, writing, locking, resuming.
 """
 
+import abc
+import typing
 from dataclasses import dataclass
 
 import torch
@@ -29,16 +31,30 @@ from ..schemas.fields import opt, required
 from ..storage.image_format import IMAGE_TYPES
 
 
+def samples(default: int, doc: str = "samples", lo: int = 1):
+    """The config field ``n``."""
+    return opt(default, doc, lo=lo)
+
+
+def batch_size(default: int, lo: int = 1):
+    """The config field ``batch``."""
+    return opt(default, "samples that are made together", lo=lo)
+
+
 @dataclass
 class TransferConfig:
+    """The fields of all methods. ``n`` and ``batch`` are declared where their default is: by each method or its engine."""
+
+    if typing.TYPE_CHECKING:
+        n: int
+        batch: int
+
     method: str = required("synthesis method")
-    n: int = opt(24000, "samples", lo=1)
-    batch: int = opt(500, "samples that are made together", lo=1)
     image_type: str = opt("uint8", "how images are stored", choices=IMAGE_TYPES)
     seed: int = opt(0, "seed of all that is random", lo=0)
 
-    def pieces(self) -> int:
-        """Parts of the work that can be jobs of their own: as many shards a set can have at most."""
+    def max_shards(self) -> int:
+        """As many shards a set can have at most: the number of ``Method.partitions``."""
         return -(-self.n // self.batch)
 
 
@@ -46,53 +62,57 @@ class TransferConfig:
 class Batch:
     """Images (B,C,H,W) in [0,1], any device; the soft targets (B,K) they were made for, if any; the round they are of.
 
-    generation: one number, or one for each image (B).
+    round: one number, or one for each image (B).
     """
 
     images: torch.Tensor
     targets: torch.Tensor | None = None
-    generation: int | torch.Tensor = 0
+    round: int | torch.Tensor = 0
 
 
-class Method:
+class Method(abc.ABC):
     """Base of the methods; see the head of this file."""
 
+    Config: type[TransferConfig]
     rounds = 0
     has_targets = False
     all_from_sources = False  # True: holds nothing but images of its sources
 
     def __init__(self, config, teacher, sources, device):
         self.config, self.teacher, self.sources, self.device = config, teacher, sources, device
+        self.parts: dict = {}
 
+    @abc.abstractmethod
     def batch(self, index: int) -> Batch:
         """The batch number ``index`` of the set."""
-        raise TypeError(f"{type(self).__name__} has no batch()")
 
-    def round(self, index: int):
-        """One piece of the training that comes before the first batch; returns what to show of it, or None."""
-        raise TypeError(f"{type(self).__name__} has no round()")
+    def round(self, index: int) -> str | None:
+        """One piece of the training that comes before the first batch; returns what the progress bar shows, or None."""
+        return None
 
-    def pieces(self) -> list[range]:
-        """The batches, in parts of which each can be made without the others; as many as ``config.pieces()``."""
+    def partitions(self) -> list[range]:
+        """The batches, in parts of which each can be made without the others; as many as ``config.max_shards()``."""
         return [range(self.count())] if self.rounds else [range(index, index + 1) for index in range(self.count())]
 
-    def rounds_for(self, wanted: range) -> range:
-        """The rounds that batches ``wanted`` need before them."""
+    def rounds_for(self, batches: range) -> range:
+        """The rounds that ``batches`` need before them."""
         return range(self.rounds)
 
     def state(self) -> dict:
-        """All that rounds leave behind."""
-        return {}
+        """All that rounds leave behind: nested dicts and lists of tensors and plain values."""
+        return {name: part.state() for name, part in self.parts.items()}
 
     def restore(self, state: dict):
         """Go on from ``state``."""
+        for name, part in self.parts.items():
+            part.restore(state[name])
 
     def networks(self) -> dict:
         """Trained networks to be kept in the transfer set, by name."""
         return {}
 
     def about(self) -> dict:
-        """What people are to be told of the set, e.g. ``{"label": "real data (fashion-mnist)"}``."""
+        """Metadata of the set for reports, e.g. ``{"label": "real data (fashion-mnist)"}``."""
         return {"label": self.config.method}
 
     def seed_of(self, *parts) -> int:

@@ -9,16 +9,21 @@ from torch import nn
 from ..models import hooks
 from ..runtime.device import autocast
 from ..runtime.errors import UserError
-from ..schemas.fields import changed, opt
-from ..training import augment, losses, views
-from .engines import objective
-from .engines.model_inversion import Inversion, InversionConfig, new_generator, refine
+from ..schemas.fields import opt
+from ..training import augment, views
+from .base import Batch, Method
+from .engines import image_losses, model_inversion, objective
+from .engines.generator_inversion import new_generator, refine
+from .engines.image_pool import ImagePool
+from .engines.online_student import OnlineStudent
+from .engines.samplers import UniformSampler
 
 
 @dataclass
-class Config(InversionConfig):
+class CMIConfig(model_inversion.InversionOptions):
     """Batches from a generator that starts anew for each; a contrastive loss keeps an image unlike all earlier ones."""
 
+    n: int = model_inversion.pool_samples(50000)
     bn: float = objective.weight("bn", 1.0)
     onehot: float = objective.weight("onehot", 1.0)
     adversarial: float = objective.weight("adversarial", 0.5)
@@ -31,77 +36,109 @@ class Config(InversionConfig):
     lr_z: float = opt(1e-2, "Adam step of the latent vectors", above=0, hi=10)
     latent: int = opt(256, "length of the latent vector", lo=1)
     width: int = opt(128, "channels of the generator", lo=2)
-    n: int = changed(InversionConfig, "n", 50000)
 
 
-class Method(Inversion):
-    """The instance discriminator looks at the channels' means in the last feature maps of each size, all stages of a ResNet."""
+class CMI(Method):
+    """A new generator for each batch, a pool whose oldest images are replaced, and a student that draws from it uniformly."""
 
-    EMBEDDED = 128
+    Config = CMIConfig
 
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)
+        self.rounds = config.rounds
+        self.objective = objective.Objective(config, teacher)
+        self.discriminator = Discriminator(self)
+        self.pool = ImagePool(config.n, teacher.description.image_shape, device)
+        self.sampler = UniformSampler(self.pool)
+        self.student = OnlineStudent(config, teacher, device)
+        self.parts = {"student": self.student, "pool": self.pool, "discriminator": self.discriminator}
+
+    def round(self, index: int):
+        """A batch by ``steps`` steps from a new generator into the pool, then the student's steps."""
+        config, discriminator = self.config, self.discriminator
+        rng = self.rng("round", index)
+        trains = index >= config.warmup
+        targets = model_inversion.random_targets(self, rng)
+        generator = new_generator(config, self.teacher, self.seed_of("generator", index), self.device)
+        latent, _ = generator.draw(config.batch, rng)
+
+        def loss_of(images):
+            with self.student.frozen() as student, hooks.feature_maps(self.teacher) as maps:
+                outputs = self.objective.forward(
+                    views.view(config.view, images, rng), targets, student if trains else None
+                )  # fmt: skip
+            terms = self.objective.terms(outputs)
+            if config.contrastive:
+                part = augment.affine(images, rng, degrees=0, scale=(1.2, 2.5), move=0.2)
+                earlier = self.sampler.draw(config.bank, rng)[0] if len(self.pool) else []
+                terms["contrastive"] = config.contrastive * discriminator.loss(channel_means(maps), part, earlier)
+            return objective.total(terms)
+
+        images = refine(
+            generator, latent, loss_of, steps=config.steps, lr_g=config.lr_g, lr_z=config.lr_z, precision=config.precision,
+            further=discriminator.net.parameters() if config.contrastive else (),
+        )  # fmt: skip
+        discriminator.remember(self.pool.places(len(images)), images)
+        self.pool.add(images, index)
+        return model_inversion.train_student(self.student, self.sampler, index, rng) if trains else None
+
+    def batch(self, index: int) -> Batch:
+        """The next images of the pool."""
+        return self.pool.batch(self.rows(index))
+
+    def networks(self) -> dict:
+        """The student after the last round."""
+        return {"student": self.student.net}
+
+
+class Discriminator:
+    """The instance discriminator: an embedding of the teacher's features (the channels' means in the last feature maps of each
+    size, all stages of a ResNet), and a bank of the features of the pool's images, place by place."""
+
+    EMBEDDED = 128
+
+    def __init__(self, method):
+        self.config, self.teacher, self.device = method.config, method.teacher, method.device
         with torch.no_grad():
-            features = self.features(torch.zeros(1, *teacher.description.image_shape, device=device)).shape[1]
+            features = self.features(torch.zeros(1, *self.teacher.description.image_shape, device=self.device)).shape[1]
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed_of("discriminator"))
+            torch.manual_seed(method.seed_of("discriminator"))
             layers = nn.Linear(features, self.EMBEDDED), nn.ReLU(), nn.Linear(self.EMBEDDED, self.EMBEDDED)
-            self.discriminator = nn.Sequential(*layers).to(device)
-        self.bank = torch.zeros(config.n, features, device=device)  # features of the pool's images, place by place
+            self.net = nn.Sequential(*layers).to(self.device)
+        self.bank = torch.zeros(self.config.n, features, device=self.device)
 
     def features(self, images):
         """The teacher's features (N,D) of images."""
         with hooks.feature_maps(self.teacher) as maps, autocast(self.device, self.config.precision):
             self.teacher(images)
-        return means(maps)
+        return channel_means(maps)
 
     def embed(self, features):
         """Unit vectors (N,128) that tell one image from another."""
-        return F.normalize(self.discriminator(features), dim=1)
+        return F.normalize(self.net(features), dim=1)
 
-    def contrast(self, seen, images, rng):
-        """The contrastive loss between images as a view of them was ``seen`` (N,D) and an enlarged part of each, against earlier
-        images."""
-        part = self.features(augment.affine(images, rng, degrees=0, scale=(1.2, 2.5), move=0.2))
-        earlier = self.bank[:0]
-        if len(self.pool):
-            earlier = self.bank[self.pool.draw(self.config.bank, rng)]
-        return losses.contrastive(self.embed(seen), self.embed(part), self.embed(earlier), self.config.tau_c)
+    def loss(self, features, part, earlier):
+        """The contrastive loss between features (N,D) of images and an enlarged part of each (N,C,H,W), against earlier images:
+        rows of the bank."""
+        own, other = self.embed(features), self.embed(self.features(part))
+        return image_losses.contrastive(own, other, self.embed(self.bank[earlier]), self.config.tau_c)
 
-    def invert(self, index: int, rng):
-        """A batch by ``steps`` steps from a new generator."""
-        config, wanted = self.config, self.wanted(rng)
-        generator = new_generator(self, index)
-        latent, _ = generator.draw(config.batch, rng)
-
-        def loss_of(images):
-            with hooks.feature_maps(self.teacher) as maps:
-                terms = self.terms(views.view(config.view, images, rng), wanted, index)
-            if config.contrastive:
-                terms["contrastive"] = config.contrastive * self.contrast(means(maps), images, rng)
-            return objective.total(terms)
-
-        images = refine(
-            generator, latent, loss_of, steps=config.steps, lr_g=config.lr_g, lr_z=config.lr_z, precision=config.precision,
-            further=self.discriminator.parameters() if config.contrastive else (),
-        )  # fmt: skip
+    def remember(self, places, images):
+        """Put the features of images into places of the bank."""
         with torch.no_grad():
-            self.bank[self.pool.places(len(images))] = self.features(images)
-        return images
+            self.bank[places] = self.features(images)
 
     def state(self) -> dict:
-        """Also the discriminator and its bank."""
-        kept = {"discriminator": self.discriminator.state_dict(), "bank": self.bank[: len(self.pool)].clone()}
-        return {**super().state(), **kept}
+        """Its weights and the bank."""
+        return {"net": self.net.state_dict(), "bank": self.bank.clone()}
 
     def restore(self, state: dict):
         """Go on from ``state``."""
-        super().restore(state)
-        self.discriminator.load_state_dict(state["discriminator"])
-        self.bank[: len(self.pool)] = state["bank"].to(self.device)
+        self.net.load_state_dict(state["net"])
+        self.bank.copy_(state["bank"])
 
 
-def means(maps: dict):
+def channel_means(maps: dict):
     """The mean of each channel of feature maps {size: (N,C,H,W)}, all sizes side by side. -> (N,D)."""
     if not maps:
         raise UserError("transfer: cmi: the teacher has no feature maps to tell images apart by; use another teacher or method")

@@ -4,29 +4,31 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from ..runtime.errors import UserError
 from ..runtime.seeds import seed_of
-from ..schemas.fields import opt, required
-from .base import Batch, Method, TransferConfig
+from ..schemas.fields import required
+from .base import Batch, Method, TransferConfig, batch_size, samples
+from .engines.image_fit import fit
 
 
 @dataclass
-class Config(TransferConfig):
+class RealDataConfig(TransferConfig):
     """Training images of a data set, made to fit the teacher (grey to colour or back, resized); its labels are not read."""
 
     source: str = required("name of the data set, params/dataset/NAME.yaml", reads="dataset")
-    n: int = opt(0, "samples, a random subset (0 = all training images)", lo=0)
+    n: int = samples(0, "samples, a random subset (0 = all training images)", lo=0)
+    batch: int = batch_size(500)
 
-    def pieces(self) -> int:
+    def max_shards(self) -> int:
         """One: reading is no work to share."""
         return 1
 
 
-class Method(Method):
+class RealData(Method):
     """Batch i depends on (seed, i) alone."""
 
+    Config = RealDataConfig
     all_from_sources = True
 
     def __init__(self, config, teacher, sources, device):
@@ -42,7 +44,7 @@ class Method(Method):
         """All training images, or the subset asked for."""
         return self.config.n or self.sources[0].sizes["train"]
 
-    def pieces(self) -> list[range]:
+    def partitions(self) -> list[range]:
         """All in one."""
         return [range(self.count())]
 
@@ -54,15 +56,3 @@ class Method(Method):
         images, _ = source.read("train", np.sort(chosen))
         images = images[np.argsort(np.argsort(chosen))]
         return Batch(fit(torch.from_numpy(images).float() / 255, self.teacher.description.image_shape))
-
-
-def fit(images, shape):
-    """Images (N,C,H,W) in [0,1] made (N, *shape): grey by luma, colour by repetition, antialiased bilinear resizing."""
-    channels, height, width = shape
-    if images.shape[1] != channels:
-        luma = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-        grey = (images * luma).sum(1, keepdim=True) if images.shape[1] == 3 else images
-        images = grey.expand(-1, channels, -1, -1)
-    if images.shape[2:] != (height, width):
-        images = F.interpolate(images, (height, width), mode="bilinear", antialias=True, align_corners=False)
-    return images.clamp(0, 1)

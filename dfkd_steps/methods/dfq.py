@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass
 
-from ..schemas.fields import changed
-from .engines import objective
-from .engines.alternating import Game, GameConfig
+from .engines import alternating, objective, online_student
 
 
 @dataclass
-class Config(GameConfig):
+class DFQConfig(alternating.AlternatingOptions, online_student.SGDOptions):
     """The adversarial generator, held near the data by BatchNorm statistics, by confidence and by class balance."""
 
     adversarial: float = objective.weight("adversarial", 1.0)
@@ -17,9 +15,15 @@ class Config(GameConfig):
     bn: float = objective.weight("bn", 1.0)
     onehot: float = objective.weight("onehot", 1.0)
     balance: float = objective.weight("balance", 20.0)
-    steps_s: int = changed(GameConfig, "steps_s", 10)
-    collect: float = changed(GameConfig, "collect", 1.0)
+    clip_g: float = alternating.field("clip_g", 0.0)
+    steps_s: int = alternating.field("steps_s", 10)
+    same: bool = alternating.field("same", False)
+    loss_s: str = online_student.field("loss_s", "kd")
+    lr_s: float = online_student.field("lr_s", 0.1)
+    collect: float = alternating.field("collect", 1.0)
 
 
-class Method(Game):
+class DFQ(alternating.AlternatingTraining):
     """One generator step, ten student steps on new images."""
+
+    Config = DFQConfig

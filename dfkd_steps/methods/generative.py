@@ -11,16 +11,17 @@ from ..runtime.seeds import seed_of
 from ..schemas.fields import opt
 from ..storage import checkpoint
 from ..training import loop, views
-from .base import Batch, Method, TransferConfig
+from .base import Batch, Method, TransferConfig, batch_size, samples
 from .engines import objective
 from .engines.generator_options import GeneratorOptions
-from .engines.online_student import require_finite
 
 
 @dataclass
-class Config(GeneratorOptions, TransferConfig):
+class LSGDFDConfig(GeneratorOptions, TransferConfig):
     """Class-conditional generators, trained without any student to reproduce the teacher's normalisation statistics."""
 
+    n: int = samples(24000)
+    batch: int = batch_size(500)
     bn: float = objective.weight("bn", 1.0)
     bn_kl: float = objective.weight("bn_kl", 0.0)
     moments: float = objective.weight("moments", 0.0)
@@ -32,7 +33,7 @@ class Config(GeneratorOptions, TransferConfig):
     lr: float = opt(1e-3, "peak Adam step of the generator; half a cosine over its rounds", above=0, hi=10)
     precision: str = opt("fp32", "bf16 = autocast", choices=("fp32", "bf16"))
 
-    def pieces(self) -> int:
+    def max_shards(self) -> int:
         """The members."""
         return self.members
 
@@ -43,15 +44,17 @@ class Member:
     def __init__(self, config, teacher, device, number: int):
         classes = range(teacher.description.num_classes)[number :: config.members]
         seed = seed_of(config.method, config.seed, "generator", number)
-        made = build_generator(
+        net = build_generator(
             teacher.description, latent=config.latent, width=config.width, head=config.head, classes=classes, seed=seed
         )
-        self.net = made.to(device, memory_format=torch.channels_last)
+        self.net = net.to(device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.lr, betas=(0.5, 0.999), fused=True)
 
 
-class Method(Method):
+class LSGDFD(Method):
     """Trains the members one after the other; the set holds as many samples of each, in order."""
+
+    Config = LSGDFDConfig
 
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)
@@ -64,29 +67,31 @@ class Method(Method):
 
     def round(self, index: int):
         """``steps`` steps of the member whose turn it is."""
-        config, (number, own) = self.config, divmod(index, self.config.rounds_each)
-        member, rng = self.members[number], self.rng("round", number, own)
+        config = self.config
+        number, own_index = divmod(index, config.rounds_each)
+        member = self.members[number]
+        rng = self.rng("round", number, own_index)
         member.net.train()
         summed = torch.zeros((), device=self.device)
         for step in range(config.steps):
-            latent, wanted = member.net.draw(config.train_batch, rng)
+            latent, targets = member.net.draw(config.train_batch, rng)
             with autocast(self.device, config.precision):
-                images = member.net(latent, wanted)
-            loss = self.objective(views.view(config.view, images, rng), wanted)
-            progress = (own + step / config.steps) / config.rounds_each
+                images = member.net(latent, targets)
+            loss = self.objective(views.view(config.view, images, rng), targets)
+            progress = (own_index + step / config.steps) / config.rounds_each
             loop.advance(member.net, member.optimizer, loss, loop.half_cosine(config.lr, progress))
             summed += loss.detach()
         member.net.eval()
         self.trained.add(number)
         mean = summed.item() / config.steps
-        require_finite(mean, f"{config.method}: member {number}, round {own + 1}", "lower lr")
+        objective.require_finite(mean, f"{config.method}: member {number}, round {own_index + 1}", "lower lr")
         return f"member {number}: {mean:.4f}"
 
     def _place(self, index: int) -> tuple[int, int]:
         """The member that makes a batch, and the batch's number among its own."""
-        for number, own in enumerate(self.pieces()):
-            if index in own:
-                return number, index - own.start
+        for number, batches in enumerate(self.partitions()):
+            if index in batches:
+                return number, index - batches.start
         raise IndexError(index)
 
     def _samples(self, number: int) -> range:
@@ -94,28 +99,30 @@ class Method(Method):
         n, members = self.config.n, len(self.members)
         return range(number * n // members, (number + 1) * n // members)
 
-    def pieces(self) -> list[range]:
+    def partitions(self) -> list[range]:
         """The batches of each member."""
-        made, start = [], 0
+        parts = []
+        start = 0
         for number in range(len(self.members)):
             stop = start - (-len(self._samples(number)) // self.config.batch)
-            made.append(range(start, stop))
+            parts.append(range(start, stop))
             start = stop
-        return made
+        return parts
 
-    def rounds_for(self, wanted: range) -> range:
+    def rounds_for(self, batches: range) -> range:
         """The rounds of the members that make these batches."""
-        first, last = self._place(wanted.start)[0], self._place(wanted.stop - 1)[0]
+        first = self._place(batches.start)[0]
+        last = self._place(batches.stop - 1)[0]
         return range(first * self.config.rounds_each, (last + 1) * self.config.rounds_each)
 
     def count(self) -> int:
         """Batches of all members."""
-        return self.pieces()[-1].stop
+        return self.partitions()[-1].stop
 
     def rows(self, index: int) -> range:
         """The samples of a batch; all of one member."""
-        number, own = self._place(index)
-        return self._samples(number)[own * self.config.batch : (own + 1) * self.config.batch]
+        number, own_index = self._place(index)
+        return self._samples(number)[own_index * self.config.batch : (own_index + 1) * self.config.batch]
 
     def batch(self, index: int) -> Batch:
         """Samples of the member whose batch it is."""

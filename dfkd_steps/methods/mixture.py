@@ -6,14 +6,16 @@ import torch
 
 from ..procedural import registry
 from ..schemas.fields import opt
-from . import dataset
-from .base import Batch, Method, TransferConfig
+from .base import Batch, Method, TransferConfig, batch_size, samples
+from .engines.image_fit import fit
 
 
 @dataclass
-class Config(TransferConfig):
+class MixtureConfig(TransferConfig):
     """Noise, procedural images and, where ``source`` names one, a data set, sample by sample in turn."""
 
+    n: int = samples(24000)
+    batch: int = batch_size(500)
     kinds: list[str] = opt(
         ["uniform", "smooth", "leaves", "strokes", "fractals"],
         "what is mixed",
@@ -26,29 +28,32 @@ class Config(TransferConfig):
         return None if self.kinds or self.source else "kinds is empty and there is no source; name at least one"
 
 
-class Method(Method):
+class Mixture(Method):
     """Batch i depends on (seed, i) alone: sample j is of part j modulo the number of parts."""
+
+    Config = MixtureConfig
 
     def batch(self, index: int) -> Batch:
         """Images of all parts."""
-        rows, described = torch.tensor(self.rows(index)), self.teacher.description
+        rows = torch.tensor(self.rows(index))
+        description = self.teacher.description
         parts = [*self.config.kinds, *(["source"] if self.sources else [])]
-        images = torch.empty(len(rows), *described.image_shape)
+        images = torch.empty(len(rows), *description.image_shape)
         for place, part in enumerate(parts):
-            own = rows % len(parts) == place
+            chosen = rows % len(parts) == place
             rng = torch.Generator().manual_seed(self.seed_of(part, index))
             if part == "source":
-                images[own] = self.natural(int(own.sum()), rng)
-            elif own.any():
-                images[own] = registry.load(part)(int(own.sum()), described, rng)
+                images[chosen] = self.from_source(int(chosen.sum()), rng)
+            elif chosen.any():
+                images[chosen] = registry.load(part)(int(chosen.sum()), description, rng)
         return Batch(images)
 
-    def natural(self, number: int, rng):
+    def from_source(self, number: int, rng):
         """``number`` random training images of the source."""
         chosen = torch.randint(0, self.sources[0].sizes["train"], (number,), generator=rng).unique()
         stored, _ = self.sources[0].read("train", chosen.numpy())
-        made = dataset.fit(torch.from_numpy(stored).float() / 255, self.teacher.description.image_shape)
-        return made[torch.randint(0, len(made), (number,), generator=rng)] if len(made) < number else made
+        images = fit(torch.from_numpy(stored).float() / 255, self.teacher.description.image_shape)
+        return images[torch.randint(0, len(images), (number,), generator=rng)] if len(images) < number else images
 
     def about(self) -> dict:
         """Says what is mixed."""

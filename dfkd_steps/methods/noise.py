@@ -6,18 +6,22 @@ import torch
 
 from ..procedural import registry
 from ..schemas.fields import opt
-from .base import Batch, Method, TransferConfig
+from .base import Batch, Method, TransferConfig, batch_size, samples
 
 
 @dataclass
-class Config(TransferConfig):
+class NoiseConfig(TransferConfig):
     """Images of noise, nothing optimised: uniform, Gaussian (the teacher's mean and std), or smooth (low-pass)."""
 
+    n: int = samples(24000)
+    batch: int = batch_size(500)
     kind: str = opt("uniform", "distribution of the pixels", choices=registry.NOISE, code=registry.module_of)
 
 
-class Method(Method):
+class Noise(Method):
     """Batch i depends on (seed, i) alone."""
+
+    Config = NoiseConfig
 
     def batch(self, index: int) -> Batch:
         """Noise images, no targets."""

@@ -6,19 +6,23 @@ import torch
 
 from ..procedural import registry
 from ..schemas.fields import opt
-from .base import Batch, Method, TransferConfig
+from .base import Batch, Method, TransferConfig, batch_size, samples
 
 
 @dataclass
-class Config(TransferConfig):
+class ProceduralConfig(TransferConfig):
     """Dead leaves (overlapping discs), strokes (curves), glyphs (as a pen writes), objects (one in each image), scenes (objects
     on a ground, in the colours of photographs) or fractals (iterated function systems)."""
 
+    n: int = samples(24000)
+    batch: int = batch_size(500)
     kind: str = opt("strokes", "what is drawn", choices=registry.PROCEDURAL, code=registry.module_of)
 
 
-class Method(Method):
+class Procedural(Method):
     """Batch i depends on (seed, i) alone; drawn on the CPU, so that images do not depend on the device."""
+
+    Config = ProceduralConfig
 
     def batch(self, index: int) -> Batch:
         """Images, no targets."""

@@ -1,35 +1,35 @@
-"""The synthesis methods: name in params/ -> module of this folder. One file each, one line here, one YAML in params/transfer.
+"""The synthesis methods: name in params/ -> module and class. One file each, one line here, one folder in params/transfer.
 
-A module is imported when its method is asked for, so that a change in one method makes the sets of that method alone stale.
+A module is imported when its method is loaded, so that a change in one method makes the sets of that method alone stale.
 """
 
 import importlib
 
 REGISTRY = {
-    "adi": "adi",
-    "cmi": "cmi",
-    "dafl": "dafl",
-    "dataset": "dataset",
-    "deepinversion": "deepinversion",
-    "dfad": "dfad",
-    "dfq": "dfq",
-    "fast": "fast",
-    "generative": "generative",
-    "mixture": "mixture",
-    "noise": "noise",
-    "procedural": "procedural",
-    "soft-targeted": "soft_targeted",
-    "ssd-kd": "ssd_kd",
-    "zskd": "zskd",
-    "zskt": "zskt",
+    "adi": ("adi", "ADI"),
+    "cmi": ("cmi", "CMI"),
+    "dafl": ("dafl", "DAFL"),
+    "dataset": ("dataset", "RealData"),
+    "deepinversion": ("deepinversion", "DeepInversion"),
+    "dfad": ("dfad", "DFAD"),
+    "dfq": ("dfq", "DFQ"),
+    "fast": ("fast", "Fast"),
+    "generative": ("generative", "LSGDFD"),
+    "mixture": ("mixture", "Mixture"),
+    "noise": ("noise", "Noise"),
+    "procedural": ("procedural", "Procedural"),
+    "soft-targeted": ("soft_targeted", "SoftTargeted"),
+    "ssd-kd": ("ssd_kd", "SSDKD"),
+    "zskd": ("zskd", "ZSKD"),
+    "zskt": ("zskt", "ZSKT"),
 }
 
 
 def module_of(name: str) -> str:
     """The module (below dfkd_steps) of a method."""
-    return f"methods.{REGISTRY[name]}"
+    return f"methods.{REGISTRY[name][0]}"
 
 
 def load(name: str):
-    """The module of a registered method."""
-    return importlib.import_module(f"dfkd_steps.{module_of(name)}")
+    """The class of a registered method; its config is the attribute ``Config``."""
+    return getattr(importlib.import_module(f"dfkd_steps.{module_of(name)}"), REGISTRY[name][1])

@@ -9,12 +9,12 @@ from ..models import hooks
 from ..runtime.device import autocast
 from ..runtime.errors import UserError
 from ..schemas.fields import opt
-from ..training import losses
-from .engines.soft_targets import SoftTargetConfig, SoftTargets
+from .base import Batch, Method
+from .engines import image_losses, soft_targets
 
 
 @dataclass
-class Config(SoftTargetConfig):
+class SoftTargetedConfig(soft_targets.SoftTargetOptions):
     """Images whose softened output is that of features drawn from a Gaussian, and which excite the features."""
 
     sigma: float = opt(
@@ -32,8 +32,11 @@ def correlation(weights):
     return unit @ unit.T + 1e-4 * torch.eye(len(unit), dtype=torch.float64, device=unit.device)
 
 
-class Method(SoftTargets):
-    """argmin_x CE(y, softmax(T(x)/tau)) + lambda_a activation."""
+class SoftTargeted(Method):
+    """argmin_x CE(y, softmax(T(x)/tau)) + lambda_a activation. Batch i depends on (seed, i) alone."""
+
+    Config = SoftTargetedConfig
+    has_targets = True
 
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)
@@ -52,6 +55,11 @@ class Method(SoftTargets):
             self.root = norm.weight.detach().cpu().double()[:, None] * self.root
             self.mean = norm.bias.detach().cpu().double()
 
+    def batch(self, index: int) -> Batch:
+        """Targets of drawn features, and the images that meet them."""
+        targets = self.draw_targets(self.rows(index), self.seed_of(index, "targets"))
+        return soft_targets.synthesize(self, index, targets, self.losses_of)
+
     def draw_targets(self, rows: range, seed: int):
         """Soft targets y = softmax(f_rest(h)/tau) of features h ~ N(mu, sigma^2 D R D), D = BatchNorm's scale or 1.
 
@@ -65,8 +73,8 @@ class Method(SoftTargets):
             return F.softmax(self.last(features) / self.config.tau, 1)
 
     def losses_of(self, images, targets):
-        """Cross-entropy at temperature tau, and the activation loss."""
+        """Cross-entropy at temperature tau and the activation loss, for each sample (N); images (N,C,H,W), targets (N,K)."""
         with autocast(self.device, self.config.precision), hooks.entering(self.last) as features:
             logits = self.teacher(images).float()
-        each = losses.soft_cross_entropy(logits, targets, self.config.tau)
-        return each + self.config.activation * losses.activation(features[0].float())
+        each = soft_targets.soft_cross_entropy(logits, targets, self.config.tau)
+        return each + self.config.activation * image_losses.activation(features[0].float())

@@ -1,6 +1,10 @@
 """SSD-KD: small-scale data-free knowledge distillation (Liu et al., CVPR 2024, arXiv 2406.07876).
 
-No code was released and the paper's formulas were not to hand: modulation, priorities and renewal are reconstructions.
+From the paper: inversion into a replay buffer of few images (the transfer set), a modulating function phi that weights the
+losses of images by how rare and how hard they are, and a "reinforcement learning strategy" of sampling, which is
+prioritised replay: the student draws what it has not learnt. No code was released and the formulas were not to hand: those
+of phi and of the priorities are reconstructions, and so is the replacement rule. Here, once the buffer is full, a share of
+each new batch, drawn by phi, replaces the images with the lowest priorities, which the student knows best.
 """
 
 from dataclasses import dataclass
@@ -9,137 +13,124 @@ import torch
 import torch.nn.functional as F
 
 from ..runtime.device import autocast
-from ..schemas.fields import changed, opt
-from ..training import losses
-from ..training.priority_sampling import Priorities
-from .engines.renewal import ACTIONS, Agent
-from .fast import FastConfig, Meta
+from ..schemas.fields import opt
+from ..training import views
+from .base import Batch, Method
+from .engines import model_inversion, objective
+from .engines.generator_inversion import MetaInverter, MetaInverterOptions, new_generator
+from .engines.image_pool import ImagePool
+from .engines.online_student import OnlineStudent
+from .engines.samplers import PrioritySampler
 
 
 @dataclass
-class Config(FastConfig):
-    """Fast inversion into a small buffer that is renewed in part, when it pays, with what is rare and hard."""
+class SSDKDConfig(MetaInverterOptions, model_inversion.InversionOptions):
+    """Fast inversion into a small buffer that is renewed in part, with what is rare and hard."""
 
-    n: int = changed(FastConfig, "n", 5000)
+    n: int = model_inversion.pool_samples(5000)
+    bn: float = objective.weight("bn", 10.0)
+    onehot: float = objective.weight("onehot", 0.4)
+    balance: float = objective.weight("balance", 0.0)
+    moments: float = objective.weight("moments", 0.0)
+    adversarial: float = objective.weight("adversarial", 1.1)
+    distance: str = objective.distance("decision")
     diversity: float = opt(1.0, "weight of rare images: exponent of (1 - share of their class in the buffer)", lo=0, hi=10)
     gamma: float = opt(2.0, "weight of hard images: exponent of (1 - teacher's probability)", lo=0, hi=10)
     priority: bool = opt(True, "the student draws by priority, with importance weights; else uniformly")
     beta: float = opt(0.5, "exponent of the importance weights (0 = none, 1 = full correction)", lo=0, hi=1)
-    renewal: str = opt(
-        "learnt", "when and what to renew: learnt by reward; all = a whole batch each round", choices=("learnt", "all")
+    renew: float = opt(
+        0.5, "share of each new batch that replaces images of the full buffer, those the student knows best", above=0, hi=1
     )
-    explore: float = opt(0.2, "share of random renewals while learning which pay", lo=0, hi=1)
-    price: float = opt(0.0, "new images pay if they are harder than those they replace by this share of the mean", lo=0, hi=10)
 
 
-class Method(Meta):
-    """The buffer is the transfer set: few images, as the student needed them last."""
+class SSDKD(Method):
+    """A meta-learnt inverter with losses weighted by phi, a buffer renewed in part, and a student that draws by priority."""
 
-    SAMPLE = 1024  # images that the difficulty of the buffer is estimated from
+    Config = SSDKDConfig
 
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)
-        self.labels = torch.zeros(config.n, dtype=torch.int64, device=device)
-        self.priorities = Priorities(config.n, device, config.beta)
-        self.agent, self.last = Agent(config.explore, config.price), {"loss": None, "state": 0}
+        self.rounds = config.rounds
+        self.objective = objective.Objective(config, teacher, config.ema)
+        self.inverter = MetaInverter(config, new_generator(config, teacher, self.seed_of("generator"), device))
+        self.pool = ImagePool(config.n, teacher.description.image_shape, device)
+        self.labels = torch.zeros(config.n, dtype=torch.int64, device=device)  # the teacher's, of the pool's images
+        self.sampler = PrioritySampler(self.pool, config.beta, config.priority)
+        self.student = OnlineStudent(config, teacher, device)
+        self.parts = {
+            "student": self.student, "pool": self.pool, "sampler": self.sampler, "inverter": self.inverter,
+            "objective": self.objective,
+        }  # fmt: skip
 
-    def phi(self, logits, labels):
+    def round(self, index: int):
+        """A batch, of which all (as long as the buffer is not full, or the student does not train) or a share enters the
+        buffer; then the student's steps."""
+        config = self.config
+        rng = self.rng("round", index)
+        trains = index >= config.warmup
+        targets = model_inversion.random_targets(self, rng)
+
+        def loss_of(images):
+            with self.student.frozen() as student:
+                view = views.view(config.view, images, rng)
+                outputs = self.objective.forward(view, targets, student if trains else None)
+            phi = self.phi(outputs.teacher_logits.detach(), targets)
+            return objective.total(self.objective.terms(outputs, phi))
+
+        images = self.inverter.invert(loss_of, rng)
+        self.objective.remember()
+        if trains and len(self.pool) == config.n:
+            self.renew(images, index, rng)
+        else:
+            self.put(self.pool.places(len(images)), images, index)
+        return model_inversion.train_student(self.student, self.sampler, index, rng) if trains else None
+
+    def phi(self, teacher_logits, labels):
         """The modulating function: rare in the buffer, and hard. Logits (N,K), labels (N) -> (N), mean 1."""
         held = self.labels[: len(self.pool)]
         # Not by bincount, which waits for a GPU to say how many bins it needs: this runs in each step of an inversion.
-        counts = torch.zeros(logits.shape[1], device=held.device).index_add_(0, held, torch.ones_like(held, dtype=torch.float32))
+        ones = torch.ones_like(held, dtype=torch.float32)
+        counts = torch.zeros(teacher_logits.shape[1], device=held.device).index_add_(0, held, ones)
         share = counts[labels] / max(1, len(held))
-        # 1 - p as the sum of the others, in double: of images that the teacher is sure of it would round to 0.
-        chance = F.softmax(logits.double(), 1)
+        # 1 - p as the sum of the others, in double: where the teacher is sure it would round to 0.
+        chance = F.softmax(teacher_logits.double(), 1)
         unsure = chance.scatter(1, chance.argmax(1, keepdim=True), 0.0).sum(1)
-        value = (1 - share).pow(self.config.diversity) * unsure.pow(self.config.gamma)
-        return (value / value.mean().clamp_min(torch.finfo(value.dtype).tiny)).float()
+        phi = (1 - share).pow(self.config.diversity) * unsure.pow(self.config.gamma)
+        return (phi / phi.mean().clamp_min(torch.finfo(phi.dtype).tiny)).float()
 
-    def terms(self, images, wanted, index: int) -> dict:
-        """The losses of Fast, each sample weighted by phi."""
-        with self.learner.frozen() as student:
-            seen = self.objective.look(images, wanted, student)
-        made = self.objective.terms(seen, self.phi(seen.logits.detach(), wanted))
-        return self.without_student(made, index)
-
-    def ask(self, images):
-        """The teacher's logits and the student's KL to it, for images."""
-        with torch.no_grad(), autocast(self.device, self.config.precision):
-            logits = self.teacher(images).float()
-            return logits, losses.kd_each(self.learner.net(images).float(), logits, self.config.tau)
-
-    def difficulty(self, rows) -> float:
-        """Mean of phi times the student's KL over rows of the buffer."""
-        logits, each = self.ask(self.pool.read(rows))
-        return (self.phi(logits, self.labels[rows]) * each).mean().item()
-
-    def round(self, index: int):
-        """Renew what pays to be renewed, then the student's steps."""
-        rng, config = self.rng("round", index), self.config
-        full = len(self.pool) == config.n
-        if not full or config.renewal == "all" or not self.warm(index):
-            self.fill(self.invert(index, rng), index)
-            return self.study(index, rng) if self.warm(index) else None
-        state, draws = self.last["state"], torch.Generator().manual_seed(self.seed_of("renewal", index))
-        action = self.agent.choose(state, draws)
-        # The same rows before and after, so that nothing is gained where nothing was renewed.
-        looked_at = self.pool.draw(min(self.SAMPLE, len(self.pool)), rng)
-        before = self.difficulty(looked_at)
-        if ACTIONS[action].share:
-            self.renew(ACTIONS[action], self.invert(index, rng), index, rng)
-        # By image renewed, not by image of the buffer, so that what pays does not depend on how large that is.
-        gain = (self.difficulty(looked_at) - before) / max(before, 1e-12) * config.n / config.batch
-        told = self.study(index, rng)
-        self.agent.learn(state, action, gain, self.last["state"])
-        return f"{told}, renewed {ACTIONS[action].share:g}"
-
-    def fill(self, images, index: int):
-        """All of a batch into the next places."""
-        self.put(self.pool.places(len(images)), images, index)
+    def renew(self, images, index: int, rng):
+        """A share ``renew`` of a batch, drawn by phi without replacement, into the places of the lowest priorities."""
+        number = max(1, round(self.config.renew * len(images)))
+        teacher_logits = self.teacher_logits(images)
+        chance = self.phi(teacher_logits, teacher_logits.argmax(1)) + 1e-6
+        chosen = torch.multinomial(chance, number, generator=rng)
+        places = self.sampler.priorities.probabilities().argsort(stable=True)[:number]
+        self.put(places, images[chosen], index)
 
     def put(self, places, images, index: int):
-        """Images into places of the buffer, with no priority yet."""
+        """Images into places of the buffer, with the largest priority until the student has seen them."""
         self.pool.put(places, images, index)
-        self.labels[places] = self.ask(self.pool.read(places))[0].argmax(1)
-        self.priorities.forget(places)
+        self.labels[places] = self.teacher_logits(self.pool.read(places)).argmax(1)
+        self.sampler.priorities.forget(places)
 
-    def renew(self, action, images, index: int, rng):
-        """A share of a batch, by phi, in place of what the student knows best or of what is oldest."""
-        number = max(1, round(action.share * len(images)))
-        logits, _ = self.ask(images)
-        chance = self.phi(logits, logits.argmax(1)) + 1e-6
-        chosen = torch.multinomial(chance, number, generator=rng)
-        worth = self.priorities.probabilities() if action.easy else self.pool.generation.float()
-        self.put(worth.argsort(stable=True)[:number], images[chosen], index)
+    def teacher_logits(self, images):
+        """The teacher's logits (N,K) on images."""
+        with torch.no_grad(), autocast(self.device, self.config.precision):
+            return self.teacher(images).float()
 
-    def study(self, index: int, rng):
-        """``steps_s`` student steps, by priority or not; keeps how the loss has moved."""
-        config, summed = self.config, torch.zeros((), device=self.device)
-        for step in range(config.steps_s):
-            if config.priority:
-                rows, weights = self.priorities.draw(config.batch_s, rng, len(self.pool))
-            else:
-                rows, weights = self.pool.draw(config.batch_s, rng), None
-            each = self.learn(rows, self.progress(index, step), rng, weights)
-            self.priorities.visited(rows, 1.0 if weights is None else weights, each)
-            summed += each.mean()
-        mean = self.checked(summed.item() / config.steps_s, index)
-        self.last = {"loss": mean, "state": Agent.state_of(mean, self.last["loss"])}
-        return f"student {mean:.4f}"
+    def batch(self, index: int) -> Batch:
+        """The next images of the buffer."""
+        return self.pool.batch(self.rows(index))
 
-    def about(self) -> dict:
-        """Also what was learnt about renewal."""
-        return {**super().about(), "renewal_values": self.agent.values.tolist()}
+    def networks(self) -> dict:
+        """The student after the last round, and the generator as it is between two batches."""
+        return {"student": self.student.net, "generator": self.inverter.generator}
 
     def state(self) -> dict:
-        """Also labels, priorities and what was learnt about renewal."""
-        filled = len(self.pool)
-        buffer = {"labels": self.labels[:filled].clone(), "delta": self.priorities.delta.clone()}
-        return {**super().state(), "buffer": buffer, "values": self.agent.values.clone(), "last": dict(self.last)}
+        """Also the labels."""
+        return {**super().state(), "labels": self.labels.clone()}
 
     def restore(self, state: dict):
         """Go on from ``state``."""
         super().restore(state)
-        self.labels[: len(self.pool)] = state["buffer"]["labels"].to(self.device)
-        self.priorities.delta.copy_(state["buffer"]["delta"])
-        self.agent.values, self.last = state["values"], state["last"]
+        self.labels.copy_(state["labels"])

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 from ..models import hooks
 from ..runtime.device import autocast
 from ..schemas.fields import opt
-from ..training import losses
-from .engines.soft_targets import SoftTargetConfig, SoftTargets
+from .base import Batch, Method
+from .engines import soft_targets
 
 
 @dataclass
-class Config(SoftTargetConfig):
+class ZSKDConfig(soft_targets.SoftTargetOptions):
     """Data impressions: images whose softened teacher output is a target drawn from a Dirichlet distribution."""
 
     betas: list[float] = opt([1.0, 0.1], "scales of the Dirichlet concentration, an equal share of samples each", above=0, hi=100)
@@ -49,20 +49,24 @@ def draw_targets(alpha, samples, betas, seed: int) -> np.ndarray:
     return drawn / drawn.sum(1, keepdims=True)
 
 
-class Method(SoftTargets):
-    """argmin_x CE(y, softmax(T(x)/tau)) (eq. 2)."""
+class ZSKD(Method):
+    """argmin_x CE(y, softmax(T(x)/tau)) (eq. 2). Batch i depends on (seed, i) alone."""
+
+    Config = ZSKDConfig
+    has_targets = True
 
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)
         last = hooks.last_linear(teacher.net, teacher.description.image_shape)
         self.alpha = concentration(similarity(last.weight.detach().cpu())).numpy()
 
-    def draw_targets(self, rows: range, seed: int):
-        """Dirichlet targets."""
-        return torch.from_numpy(draw_targets(self.alpha, rows, self.config.betas, seed)).float().to(self.device)
+    def batch(self, index: int) -> Batch:
+        """Dirichlet targets, and the images that meet them."""
+        drawn = draw_targets(self.alpha, self.rows(index), self.config.betas, self.seed_of(index, "targets"))
+        return soft_targets.synthesize(self, index, torch.from_numpy(drawn).float().to(self.device), self.losses_of)
 
     def losses_of(self, images, targets):
-        """Cross-entropy at temperature tau."""
+        """Cross-entropy at temperature tau for each sample (N); images (N,C,H,W), targets (N,K)."""
         with autocast(self.device, self.config.precision):
             logits = self.teacher(images)
-        return losses.soft_cross_entropy(logits.float(), targets, self.config.tau)
+        return soft_targets.soft_cross_entropy(logits.float(), targets, self.config.tau)

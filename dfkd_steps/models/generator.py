@@ -35,7 +35,7 @@ class GeneratorDescription:
         sound = len(self.image_shape) == 3 and all(isinstance(one, int) and 0 < one <= LARGEST for one in sizes)
         sound = sound and all(isinstance(one, int) and 0 <= one < self.num_classes for one in self.classes)
         if not sound or self.head not in HEADS or not len(self.mean) == len(self.std) == self.image_shape[0]:
-            raise ValueError("its description is none of a generator")
+            raise ValueError("it has no valid description of a generator")
 
 
 class Generator(nn.Module):
@@ -76,11 +76,11 @@ class Generator(nn.Module):
             maps = stage(F.interpolate(maps, scale_factor=2.0))
         height, width = self.description.image_shape[1:]
         # In fp32 also where the rest is autocast: the losses look at these images through views.
-        made = self.last(maps)[..., :height, :width].float().contiguous(memory_format=torch.channels_last)
+        images = self.last(maps)[..., :height, :width].float().contiguous(memory_format=torch.channels_last)
         if self.head_norm is None:
-            return torch.sigmoid(made)
-        made = self.head_norm(torch.tanh(made)) * self.std + self.mean
-        return made + (made.clamp(0, 1) - made).detach()  # clipped, with the gradient of what is not
+            return torch.sigmoid(images)
+        images = self.head_norm(torch.tanh(images)) * self.std + self.mean
+        return images + (images.clamp(0, 1) - images).detach()  # clipped, with the gradient of what is not
 
     def draw(self, number: int, rng):
         """Latent vectors (number, latent) and labels (number), or None where it takes no class."""
@@ -88,8 +88,8 @@ class Generator(nn.Module):
         latent = torch.randn(number, self.description.latent, generator=rng, device=device)
         if not self.description.classes:
             return latent, None
-        own = torch.tensor(self.description.classes, device=device)
-        return latent, own[torch.randint(0, len(own), (number,), generator=rng, device=device)]
+        classes = torch.tensor(self.description.classes, device=device)
+        return latent, classes[torch.randint(0, len(classes), (number,), generator=rng, device=device)]
 
     def sample(self, number: int, rng):
         """``number`` images in eval mode and without gradient, and their labels."""
@@ -100,9 +100,9 @@ class Generator(nn.Module):
 
 def build_generator(like, *, latent: int, width: int, head: str = "sigmoid", classes=(), seed: int) -> Generator:
     """A freshly initialised generator for images like those of a network's ``Description``; weights from ``seed``."""
-    described = GeneratorDescription(
+    description = GeneratorDescription(
         tuple(like.image_shape), like.num_classes, latent, width, head, tuple(like.mean), tuple(like.std), tuple(classes)
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Generator(described)
+        return Generator(description)

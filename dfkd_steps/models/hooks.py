@@ -18,11 +18,14 @@ def hooked(modules, hook, before=False):
     """
     owner = threading.get_ident()
 
-    def own(*arguments):
+    def in_own_thread(*arguments):
         if threading.get_ident() == owner:
             hook(*arguments)
 
-    handles = [module.register_forward_pre_hook(own) if before else module.register_forward_hook(own) for module in modules]
+    handles = [
+        module.register_forward_pre_hook(in_own_thread) if before else module.register_forward_hook(in_own_thread)
+        for module in modules
+    ]
     try:
         yield
     finally:
@@ -31,8 +34,8 @@ def hooked(modules, hook, before=False):
 
 
 @contextlib.contextmanager
-def _probing(net):
-    """The network in eval mode and without gradients, inside the block only: looking changes no BatchNorm statistics."""
+def _eval_without_gradients(net):
+    """The network in eval mode and without gradients, inside the block only: so no BatchNorm statistics change."""
     modes = [(module, module.training) for module in net.modules()]
     net.eval()
     try:
@@ -51,7 +54,7 @@ def last_linear(net: nn.Module, image_shape) -> nn.Linear:
     seen = []
     linear = [module for module in net.modules() if isinstance(module, nn.Linear)]
     images = torch.rand(2, *image_shape, generator=torch.Generator().manual_seed(0)).to(next(net.parameters()).device)
-    with _probing(net), hooked(linear, lambda module, inputs, output: seen.append((module, output))):
+    with _eval_without_gradients(net), hooked(linear, lambda module, inputs, output: seen.append((module, output))):
         logits = net(images)
     if not seen or (seen[-1][1] is not logits and not torch.equal(seen[-1][1], logits)):
         raise UserError(
@@ -85,7 +88,7 @@ def feeding(net: nn.Module, image_shape):
         if module.weight is not None and len(module.weight) == last.in_features:
             seen.append(module)
 
-    with _probing(net), hooked(modules, keep):
+    with _eval_without_gradients(net), hooked(modules, keep):
         net(images)
     layers = [module for module in seen if isinstance(module, (nn.Linear, nn.Conv2d))]
     if not layers:
@@ -158,6 +161,6 @@ def parameters(net: nn.Module) -> int:
 def macs(net: nn.Module, image_shape) -> int:
     """Multiply-accumulates of convolutions and matrix products for one image (C,H,W)."""
     image = torch.zeros(1, *image_shape, device=next(net.parameters()).device)
-    with _probing(net), FlopCounterMode(display=False) as counter:
+    with _eval_without_gradients(net), FlopCounterMode(display=False) as counter:
         net(image)
     return counter.get_total_flops() // 2

@@ -23,7 +23,10 @@ def draw_blocks(draw, new_colour, count):
 
 def assemble(blocks, rows, columns, mirrored, softness):
     """Colours (N,C,H,W) and cover (N,H,W) of objects at vertical and horizontal places, from -1 to 1 and beyond."""
-    fold = lambda places: torch.where(mirrored, places.abs(), places)  # noqa: E731
+
+    def fold(places):
+        return torch.where(mirrored, places.abs(), places)
+
     colours, cover = torch.zeros(()), torch.zeros(1, 1, 1)
     for middle, sides, angle, power, colour, there, cut in blocks:
         down, right = rows - middle[:, :1, None], fold(columns) - fold(middle[:, 1:, None])

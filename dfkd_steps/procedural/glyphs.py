@@ -14,7 +14,10 @@ def glyphs(number, like, rng):
     """What a pen writes: one to four lines, curves and arcs, most of them joined, that reach through most of the image; as a rule
     white on black. -> (number, C, H, W)."""
     channels, height, width = like.image_shape
-    draw = lambda *size: torch.rand(number, *size, generator=rng)  # noqa: E731
+
+    def draw(*size):
+        return torch.rand(number, *size, generator=rng)
+
     points = _written(draw)
     count = 1 + (LINES * draw(1)).long()
     there = (torch.arange(LINES) < count).repeat_interleave(DOTS, 1)
@@ -42,7 +45,10 @@ def _written(draw):
     """Points (N,LINES*DOTS,2) along lines, curves (quadratic Bezier) and arcs of ellipses, DOTS of each: one begins as a rule
     where the one before ended, goes on without a corner or turns, and ends anywhere; curves also where the first one began."""
     along = torch.linspace(0, 1, DOTS)[:, None]
-    place = lambda: 2 * draw(2) - 1  # noqa: E731
+
+    def place():
+        return 2 * draw(2) - 1
+
     begin, heading = place(), place()
     last, crossed, points = begin, begin, []
     for _ in range(LINES):

@@ -15,9 +15,14 @@ def objects(number, like, rng):
     """One object on a black ground, reaching through most of the image: one to five rounded blocks, some of them cut out, more
     often than not with their mirror images; the surface shaded, rough or striped. -> (number, C, H, W)."""
     channels, height, width = like.image_shape
-    draw = lambda *size: torch.rand(number, *size, generator=rng)  # noqa: E731
+
+    def draw(*size):
+        return torch.rand(number, *size, generator=rng)
+
+    def colour():
+        return 0.15 + 0.85 * draw(channels, 1, 1)
+
     mirrored, softness = draw(1, 1) < 0.6, 0.03 + 0.05 * draw(1, 1)
-    colour = lambda: 0.15 + 0.85 * draw(channels, 1, 1)  # noqa: E731
     blocks = draw_blocks(draw, colour, torch.randint(1, BLOCKS + 1, (number, 1, 1), generator=rng))
 
     # Once coarsely, to see how far it reaches; then so that it fills the image, as it is or a little stretched.

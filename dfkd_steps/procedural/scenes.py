@@ -16,7 +16,10 @@ def scenes(number, like, rng):
     """A ground of two parts and one to three objects on it, the last of them large and near the middle; all rough like 1/f
     noise, objects lit from a side; colours that differ in brightness first, then from warm to cold. -> (number, C, H, W)."""
     channels, height, width = like.image_shape
-    draw = lambda *size: torch.rand(number, *size, generator=rng)  # noqa: E731
+
+    def draw(*size):
+        return torch.rand(number, *size, generator=rng)
+
     rows, columns = centred(height, width)
 
     def colour():

@@ -13,7 +13,10 @@ def strokes(number, like, rng):
     """One to three curves (quadratic Bezier) of random width, colour and softness on a plain dark or random ground.
     -> (number, C, H, W)."""
     channels, height, width = like.image_shape
-    draw = lambda *size: torch.rand(number, *size, generator=rng)  # noqa: E731
+
+    def draw(*size):
+        return torch.rand(number, *size, generator=rng)
+
     plain = draw(1, 1, 1) < 0.75
     images = torch.where(plain, 0.0, draw(channels, 1, 1)).expand(-1, -1, height, width).clone()
     rows, columns = grid(height, width)

@@ -13,7 +13,10 @@ MAPS, PARTICLES, STEPS = 3, 512, 24  # of an iterated function system
 def leaves(number, like, rng):
     """Dead leaves: discs of random colour, radii with density r^-3, each over the ones before. -> (number, C, H, W)."""
     channels, height, width = like.image_shape
-    draw = lambda *size: torch.rand(number, *size, generator=rng)  # noqa: E731 (a name for one long call)
+
+    def draw(*size):
+        return torch.rand(number, *size, generator=rng)
+
     images = draw(channels, 1, 1).expand(-1, -1, height, width).clone()
     rows, columns = grid(height, width)
     for _ in range(LEAVES):

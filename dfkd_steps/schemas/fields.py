@@ -29,12 +29,6 @@ def required(doc: str, **limits) -> Any:
     return opt(MISSING, doc, **limits)
 
 
-def changed(base: type, name: str, default) -> Any:
-    """The field ``name`` of a config that is derived from, with another default and all else as it is there."""
-    inherited = next(item for item in dataclasses.fields(base) if item.name == name)
-    return dataclasses.field(default=default, metadata=inherited.metadata)
-
-
 def choices(item: dataclasses.Field) -> Any:
     """The closed set of allowed values, or None."""
     found = item.metadata["choices"]

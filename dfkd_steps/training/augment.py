@@ -1,6 +1,6 @@
-"""Augmentation in batches on the device: images (N,C,H,W) and a generator on their device, images out.
+"""Augmentation in batches: images (N,C,H,W) and a random generator on their device in, images out.
 
-``VIEWS`` are the named views of a batch that a student is trained on.
+``views`` composes the named augmentations of these.
 """
 
 import math
@@ -47,12 +47,15 @@ def affine(images, rng, *, degrees: float, scale: tuple[float, float], move: flo
     def uniform(low, high):
         return low + (high - low) * torch.rand(number, generator=rng, device=device)
 
-    angle, size = uniform(-math.radians(degrees), math.radians(degrees)), uniform(*scale)
-    shift_x, shift_y = uniform(-2 * move, 2 * move), uniform(-2 * move, 2 * move)  # the grid's side is 2
+    angle = uniform(-math.radians(degrees), math.radians(degrees))
+    size = uniform(*scale)
+    shift_x = uniform(-2 * move, 2 * move)  # the grid's side is 2
+    shift_y = uniform(-2 * move, 2 * move)
     keep = torch.rand(number, generator=rng, device=device) >= share
     angle, shift_x, shift_y = (torch.where(keep, 0.0, value) for value in (angle, shift_x, shift_y))
     size = torch.where(keep, 1.0, size)
-    cos, sin = torch.cos(angle) / size, torch.sin(angle) / size
+    cos = torch.cos(angle) / size
+    sin = torch.sin(angle) / size
     theta = torch.stack([torch.stack([cos, -sin, shift_x], 1), torch.stack([sin, cos, shift_y], 1)], 1)
     return F.grid_sample(images, F.affine_grid(theta, list(images.shape), align_corners=False), align_corners=False)
 
@@ -73,13 +76,14 @@ def salt_and_pepper(images, rng, *, density: float, share: float = 0.5):
     return images.masked_fill(chosen & (draw > 1 - density / 2), 1)
 
 
-def window(images, rng, *, least: float, share: float = 0.5):
-    """A share of the images keeps one random rectangle, sides at least ``least`` of its own; the rest of it goes black.
+def random_window_mask(images, rng, *, least: float, share: float = 0.5):
+    """A share of the images is masked but for one random rectangle, sides at least ``least`` of the image's; the rest is black.
 
     Synthetic images are full of structure up to their edges, natural ones are not: so the student sees parts on black.
     """
     number, _, *sides = images.shape
-    device, keep = images.device, torch.rand(len(images), 1, 1, generator=rng, device=images.device) >= share
+    device = images.device
+    keep = torch.rand(number, 1, 1, generator=rng, device=device) >= share
     inside = []
     for side in sides:
         centre = torch.rand(number, 1, generator=rng, device=device)
@@ -99,10 +103,11 @@ def blur(images, rng):
     return images
 
 
-def contrast(images, rng, *, share: float = 0.5):
-    """A share of the images becomes blobs: blurred, then cut off at a random level, more or less sharply, over all of [0,1].
+def random_threshold(images, rng, *, share: float = 0.5):
+    """A share of the images becomes blobs: blurred, then put through a sigmoid of random steepness at a random threshold, and
+    stretched to [0,1].
 
-    Synthetic images are grey and full of texture; an image of a thing has plain areas and edges. The level lies half a
+    Synthetic images are grey and full of texture; an image of a thing has plain areas and edges. The threshold lies half a
     standard deviation below to one and a half above the image's mean, so most of an image goes dark.
     """
     number, device = len(images), images.device
@@ -113,10 +118,11 @@ def contrast(images, rng, *, share: float = 0.5):
     smooth = blur(images, rng)
     spread, mean = torch.std_mean(smooth, (1, 2, 3), keepdim=True)
     spread = spread + 1e-3  # an image of one colour has none
-    cut = torch.sigmoid(10 ** uniform(0, 1.3) * ((smooth - mean) / spread - uniform(-0.5, 1.5)))
-    low, high = cut.amin((1, 2, 3), keepdim=True), cut.amax((1, 2, 3), keepdim=True)
-    cut = (cut - low) / (high - low + 1e-6)
-    return torch.where(uniform(0, 1) < share, cut, images)
+    blobs = torch.sigmoid(10 ** uniform(0, 1.3) * ((smooth - mean) / spread - uniform(-0.5, 1.5)))
+    low = blobs.amin((1, 2, 3), keepdim=True)
+    high = blobs.amax((1, 2, 3), keepdim=True)
+    blobs = (blobs - low) / (high - low + 1e-6)
+    return torch.where(uniform(0, 1) < share, blobs, images)
 
 
 def mixup(images, rng, *, share: float = 1.0):

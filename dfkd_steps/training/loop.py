@@ -69,9 +69,9 @@ def fit(net, config, steps_per_epoch: int, loss_of, partial, key: str, device, n
             if not math.isfinite(mean):
                 raise UserError(f"{name}: the loss is {mean} in epoch {epoch + 1}; lower lr (now {config.lr}) or set clip")
             net.eval()
-            told = ended(epoch) if ended else {}
+            extra = ended(epoch) if ended else {}
             row = {"epoch": epoch + 1, "loss": round(mean, 6), "lr": round(optimise.param_groups[0]["lr"], 8)}
-            history.append({**row, **told})
+            history.append({**row, **extra})
             shown.set_postfix_str(f"loss {mean:.4f}", refresh=False)
             shown.update()
             if time.monotonic() - saved > checkpoint.EVERY and epoch + 1 < config.epochs:

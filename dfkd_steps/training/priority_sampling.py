@@ -1,8 +1,8 @@
-"""Priority sampling: what the student has not learnt is drawn more often, and counts the less for it (SSD-KD)."""
+"""Prioritised sampling: images with a large loss are drawn more often, with importance weights that correct for it (SSD-KD)."""
 
 import torch
 
-EPS = 1e-3  # so that nothing is never drawn
+EPS = 1e-3  # keeps every probability above 0
 
 
 class Priorities:
@@ -10,11 +10,13 @@ class Priorities:
     (arXiv 2406.07876) a reconstruction: delta(x) = w(x) KL(T(x) || S(x)) at the last visit, P(x) ~ |delta| + eps,
     w(x) = (N P(x))^-beta over its mean in the batch. An image not visited yet has the largest priority there is.
 
-    Over its maximum, as in replay, w is that of the best-known image: the better some are known, the smaller all steps.
+    w is normalised by its mean in the batch, not by its maximum as in replay: the maximum belongs to the best-learnt image and
+    would shrink all steps.
     """
 
     def __init__(self, number: int, device, beta: float):
-        self.delta, self.beta = torch.full((number,), float("nan"), device=device), beta
+        self.delta = torch.full((number,), float("nan"), device=device)
+        self.beta = beta
 
     def probabilities(self, number: int | None = None):
         """P(x) of the first ``number`` images (all). -> (number)."""
@@ -31,9 +33,9 @@ class Priorities:
         return rows, weights / weights.mean()
 
     def visited(self, rows, weights, losses):
-        """The losses (batch) that rows had just now."""
+        """Record the losses (batch) of rows, and the weights that they were drawn with."""
         self.delta[rows] = weights * losses
 
     def forget(self, rows):
-        """Rows whose image is a new one."""
+        """Reset rows whose image is a new one."""
         self.delta[rows] = float("nan")

@@ -1,6 +1,6 @@
 """The named augmentations of a batch (``VIEWS``) and the ways to mix its images (``MIXES``), composed of ``augment``."""
 
-from .augment import affine, contrast, cutmix, flip, mixup, noise, salt_and_pepper, shift, window
+from .augment import affine, cutmix, flip, mixup, noise, random_threshold, random_window_mask, salt_and_pepper, shift
 
 MIXES = {"none": lambda images, rng: images, "mixup": mixup, "cutmix": cutmix}
 
@@ -28,16 +28,16 @@ def _zskd(images, rng):
 
 
 def _strong(images, rng):
-    return window(_zskd(images, rng), rng, least=0.25)
+    return random_window_mask(_zskd(images, rng), rng, least=0.25)
 
 
 def _shapes(images, rng):
-    """Parts of things, half of them overlaid, on black; what the student of synthetic images profits from most
+    """Thresholded blobs, half of the images mixed in pairs, parts of them on black; the best for students of synthetic images
     (docs/results.md)."""
     images = mixup(images, rng, share=0.5)
     images = affine(images, rng, degrees=30, scale=(0.6, 1.1), move=0.15)
     images = noise(salt_and_pepper(images, rng, density=0.05), rng, std=0.1)
-    return window(contrast(images, rng), rng, least=0.25)
+    return random_window_mask(random_threshold(images, rng), rng, least=0.25)
 
 
 VIEWS = {
@@ -52,5 +52,5 @@ VIEWS = {
 
 
 def view(name: str, images, rng):
-    """A random view of float images (N,C,H,W) in [0,1], by name."""
+    """A random augmentation of float images (N,C,H,W) in [0,1], by name."""
     return VIEWS[name](images, rng)

@@ -38,7 +38,7 @@ SMALL = {
     "noise": {},
     "procedural": {},
     "soft-targeted": {**PIXELS, "steps": 6, "window": 2},
-    "ssd-kd": {**FAST, "rounds": 7, "explore": 0.5, "diversity": 0.5},
+    "ssd-kd": {**FAST, "rounds": 7, "diversity": 0.5},
     "zskd": {**PIXELS, "steps": 6, "window": 2},
 }
 SMALL["zskt"] = GAME
@@ -56,7 +56,6 @@ OTHER = {
     "view": "strong",
     "view_s": "strong",
     "rounds": 5,
-    "price": 5.0,
     "tv": 0.5,
     "bank": 2,
     "collect": 1.0,
@@ -103,9 +102,10 @@ def source(tmp_path_factory):
 def make(teacher, source):
     def build(name, teacher=teacher, **changes):
         values = {"method": name, "n": 20, "batch": 8, **SMALL[name], **changes}
-        made = method_registry.load(name).Config(**values)
+        cls = method_registry.load(name)
+        made = cls.Config(**values)
         sources = [source[one] for one in params.reads(made)]
-        return method_registry.load(name).Method(made, teacher, sources, CPU)
+        return cls(made, teacher, sources, CPU)
 
     return build
 
@@ -149,6 +149,33 @@ def leaves(tensor):
         found += [node.variable] if hasattr(node, "variable") else []
         todo += [following for following, _ in node.next_functions]
     return found
+
+
+@pytest.mark.parametrize("name", method_registry.REGISTRY)
+def test_each_field_has_one_default(name):
+    """Declared in one class alone: whoever reads that class knows the default."""
+    declared = {}
+    for cls in method_registry.load(name).Config.__mro__:
+        for field in vars(cls).get("__annotations__", {}):
+            declared.setdefault(field, []).append(cls.__name__)
+    assert {field: classes for field, classes in declared.items() if len(classes) > 1} == {}
+    assert set(declared) == {item.name for item in dataclasses.fields(method_registry.load(name).Config)}
+
+
+def test_methods_are_named_and_flat():
+    for name in method_registry.REGISTRY:
+        cls = method_registry.load(name)
+        assert cls.__name__.lower().replace("-", "") in {name.replace("-", ""), "realdata", "lsgdfd"}
+        assert cls.Config.__name__ == f"{cls.__name__}Config" and cls.Config.__module__ == cls.__module__
+        assert len(cls.__mro__) <= 5  # the class, at most one engine, Method, ABC, object
+
+
+def test_partitions_are_as_many_as_the_shards_at_most(make):
+    for name in method_registry.REGISTRY:
+        method = make(name)
+        parts = method.partitions()
+        assert len(parts) == method.config.max_shards()
+        assert [index for part in parts for index in part] == list(range(method.count()))
 
 
 @pytest.mark.parametrize("name", method_registry.REGISTRY)

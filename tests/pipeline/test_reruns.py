@@ -28,7 +28,7 @@ EDITS = {
     ),
     "a value of one method": ([("params/transfer/zskd/zskd.yaml", "method:", "seed: 7\nmethod:")], ONE, {"synthesize"}),
     "code of one method": (
-        [("dfkd_steps/methods/zskd.py", "\nclass Method", "\nADDED = 1\n\n\nclass Method")],
+        [("dfkd_steps/methods/zskd.py", "\nclass ZSKD(", "\nADDED = 1\n\n\nclass ZSKD(")],
         ONE,
         {"synthesize"},
     ),

@@ -8,8 +8,8 @@ from .conftest import TEACHER
 
 PLAIN = f"{TEACHER}/noise+batch=50+n=230/transfer_set.h5"
 MEMBERS = f"{TEACHER}/ensemble/transfer_set.h5"
-INDIVISIBLE = f"{TEACHER}/game/transfer_set.h5"
-# Two generators of which each is two rounds of work; and a game, whose rounds need one another.
+INDIVISIBLE = f"{TEACHER}/alternating/transfer_set.h5"
+# Two generators of which each is two rounds of work; and alternating training, whose rounds need one another.
 ENSEMBLE = """
 method: generative
 bn: 0.0
@@ -22,7 +22,7 @@ steps: 2
 train_batch: 8
 width: 4
 """
-GAME = "method: dfad\nn: 20\nbatch: 20\nrounds: 2\nturns: 1\ntrain_batch: 8\nwidth: 4\nstudent: lenet5-half\n"
+ALTERNATING = "method: dfad\nn: 20\nbatch: 20\nrounds: 2\nturns: 1\ntrain_batch: 8\nwidth: 4\nstudent: lenet5-half\n"
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ def copies(by_snakemake, tmp_path_factory):
     one, many = by_snakemake.again(folder / "one"), by_snakemake.again(folder / "many")
     for copy in (one, many):
         (copy.folder / "params/transfer/ensemble.yaml").write_text(ENSEMBLE)
-        (copy.folder / "params/transfer/game.yaml").write_text(GAME)
+        (copy.folder / "params/transfer/alternating.yaml").write_text(ALTERNATING)
     one.snakemake("--cores", "1", PLAIN, MEMBERS, INDIVISIBLE)
     many.said = many.snakemake("--cores", "2", PLAIN, MEMBERS, INDIVISIBLE, "--config", "shards=3")
     return one, many

@@ -71,7 +71,7 @@ def test_noises_touch_their_share(images):
 
 
 def test_window_keeps_one_rectangle():
-    kept = augment.window(torch.ones(200, 2, 16, 12), rng(), least=0.25)
+    kept = augment.random_window_mask(torch.ones(200, 2, 16, 12), rng(), least=0.25)
     whole = kept.flatten(1).all(1)
     assert 60 < whole.sum() < 140
     for image in kept[~whole]:
@@ -151,14 +151,14 @@ def test_blur_smooths_a_third_once_and_a_third_twice():
 
 
 def test_contrast_makes_blobs_of_its_share(images):
-    made = augment.contrast(images, rng(), share=0.5)
+    made = augment.random_threshold(images, rng(), share=0.5)
     changed = (made != images).flatten(1).any(1)
     assert 10 < changed.sum() < 30
     low, high = (extreme(made[changed].flatten(1), 1).values for extreme in (torch.min, torch.max))
     assert (low == 0).all() and (high > 0.99).all() and (high <= 1).all()
-    every = augment.contrast(images, rng(), share=1.0)
+    every = augment.random_threshold(images, rng(), share=1.0)
     assert (every < 0.1).float().mean() > 1.5 * (every > 0.9).float().mean()  # most of it goes dark
 
 
 def test_contrast_of_one_colour_is_finite():
-    assert torch.isfinite(augment.contrast(torch.full((9, 1, 8, 8), 0.7), rng(), share=1.0)).all()
+    assert torch.isfinite(augment.random_threshold(torch.full((9, 1, 8, 8), 0.7), rng(), share=1.0)).all()

@@ -12,7 +12,7 @@ from dfkd_steps.methods import registry as method_registry
 from dfkd_steps.runtime.device import compiled
 from dfkd_steps.runtime.errors import UserError
 
-GAME = {"rounds": 1, "turns": 2, "steps_s": 2, "train_batch": 8, "latent": 6, "width": 4, "n": 8, "student": "resnet8"}
+ALTERNATING = {"rounds": 1, "turns": 2, "steps_s": 2, "train_batch": 8, "latent": 6, "width": 4, "n": 8, "student": "resnet8"}
 
 
 @pytest.fixture(autouse=True)
@@ -23,19 +23,18 @@ def tracing(monkeypatch):
     counters.clear()
 
 
-def played():
-    method = method_registry.load("dfad").Method(
-        method_registry.load("dfad").Config(method="dfad", **GAME), classifier(seed=1), [], CPU
-    )
+def trained():
+    cls = method_registry.load("dfad")
+    method = cls(cls.Config(method="dfad", **ALTERNATING), classifier(seed=1), [], CPU)
     method.round(0)
     return {f"{name}.{key}": value for name, net in method.networks().items() for key, value in net.state_dict().items()}
 
 
-def test_a_game_ends_with_the_same_networks(monkeypatch):
-    usual = played()
+def test_alternating_training_ends_with_the_same_networks(monkeypatch):
+    usual = trained()
     assert not counters["stats"]
     monkeypatch.setenv("DFKD_COMPILE", "1")
-    compiled = played()
+    compiled = trained()
     assert counters["stats"]["unique_graphs"] >= 3  # the generator; the student as it learns, and as it is looked through
     assert list(compiled) == list(usual)
     for name, value in usual.items():

@@ -15,7 +15,7 @@ def teacher():
 
 def method(teacher, **changes):
     values = {"n": 20, "batch": 8, "members": 3, "rounds_each": 2, "steps": 2, "train_batch": 8, "latent": 4, "width": 2}
-    return generative.Method(generative.Config(method="generative", **{**values, **changes}), teacher, [], CPU)
+    return generative.LSGDFD(generative.LSGDFDConfig(method="generative", **{**values, **changes}), teacher, [], CPU)
 
 
 def weights(member):
@@ -62,7 +62,7 @@ def test_members_do_not_know_of_one_another(teacher):
 
 def test_each_member_is_asked_for_its_own_classes_only(teacher, monkeypatch):
     made, seen = method(teacher), []
-    monkeypatch.setattr(made.objective, "look", lambda images, wanted, student: seen.append(wanted))
+    monkeypatch.setattr(made.objective, "forward", lambda images, targets, student: seen.append(targets))
     monkeypatch.setattr(made.objective, "terms", lambda looked: {"x": sum(one.sum() for one in made.members[1].net.parameters())})
     made.round(2)
     assert len(seen) == 2 and {*torch.cat(seen).tolist()} <= {1, 4, 7} and not torch.equal(*seen)

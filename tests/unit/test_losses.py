@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from dfkd_steps.methods.engines import image_losses, soft_targets
 from dfkd_steps.training import losses
 
 
@@ -42,22 +43,22 @@ def test_l1(logits):
 def test_soft_cross_entropy(logits):
     student, teacher = logits
     targets = F.softmax(teacher, 1)
-    assert torch.allclose(losses.soft_cross_entropy(student, targets).mean(), F.cross_entropy(student, targets))
+    assert torch.allclose(soft_targets.soft_cross_entropy(student, targets).mean(), F.cross_entropy(student, targets))
     hard = torch.eye(5, dtype=torch.float64)[[0, 1, 2, 3, 4, 0, 1]]
     expected = F.cross_entropy(student / 20, hard.argmax(1), reduction="none")
-    assert torch.allclose(losses.soft_cross_entropy(student, hard, 20.0), expected)
-    losses.soft_cross_entropy(student, targets, 20.0).sum().backward()
+    assert torch.allclose(soft_targets.soft_cross_entropy(student, hard, 20.0), expected)
+    soft_targets.soft_cross_entropy(student, targets, 20.0).sum().backward()
     assert student.grad.abs().sum() > 0
 
 
 def test_soft_cross_entropy_is_least_at_the_target(logits):
     _, teacher = logits
     targets = F.softmax(teacher / 20, 1)
-    assert torch.allclose(losses.soft_cross_entropy(teacher, targets, 20.0), losses.entropy(targets))
+    assert torch.allclose(soft_targets.soft_cross_entropy(teacher, targets, 20.0), image_losses.entropy(targets))
 
 
 def test_entropy_bounds():
-    assert losses.entropy(torch.tensor([[1.0, 0.0], [0.5, 0.5]])).tolist() == pytest.approx([0.0, np.log(2)])
+    assert image_losses.entropy(torch.tensor([[1.0, 0.0], [0.5, 0.5]])).tolist() == pytest.approx([0.0, np.log(2)])
 
 
 def test_losses_of_each_sample_are_those_of_samples_alone(logits):
@@ -71,18 +72,18 @@ def test_losses_of_each_sample_are_those_of_samples_alone(logits):
 def test_balance_is_least_where_classes_are_equally_frequent(logits):
     student, _ = logits
     mean = F.softmax(student, 1).detach().numpy().mean(0)
-    assert losses.balance(student).item() == pytest.approx((mean * np.log(mean)).sum())
-    losses.balance(student).backward()
+    assert image_losses.balance(student).item() == pytest.approx((mean * np.log(mean)).sum())
+    image_losses.balance(student).backward()
     assert student.grad.abs().sum() > 0
     sure = 50 * torch.eye(5)
-    assert losses.balance(sure).item() == pytest.approx(-np.log(5), abs=1e-5)  # each sure of another class
-    assert losses.balance(sure[:1].expand(5, -1)).item() == pytest.approx(0, abs=1e-5)
+    assert image_losses.balance(sure).item() == pytest.approx(-np.log(5), abs=1e-5)  # each sure of another class
+    assert image_losses.balance(sure[:1].expand(5, -1)).item() == pytest.approx(0, abs=1e-5)
 
 
 def test_activation():
     features = torch.tensor([[1.0, -3.0], [0.0, 0.0]], requires_grad=True)
-    assert losses.activation(features).tolist() == [-2.0, 0.0]
-    losses.activation(features).sum().backward()
+    assert image_losses.activation(features).tolist() == [-2.0, 0.0]
+    image_losses.activation(features).sum().backward()
     assert features.grad.tolist() == [[-0.5, 0.5], [0.0, 0.0]]
 
 
@@ -96,13 +97,14 @@ def test_total_variation_by_pixels():
                 if i + down < 4 and 0 <= j + right < 5:
                     squares += ((x[:, :, i + down, j + right] - x[:, :, i, j]) ** 2).sum()
         expected += np.sqrt(squares / 3)
-    assert losses.total_variation(images).item() == pytest.approx(expected, rel=1e-5)
-    assert losses.total_variation(images.repeat(4, 1, 1, 1)).item() == pytest.approx(expected, rel=1e-5)  # not of the number
-    losses.total_variation(images).backward()
+    assert image_losses.total_variation(images).item() == pytest.approx(expected, rel=1e-5)
+    # It does not depend on the number of images.
+    assert image_losses.total_variation(images.repeat(4, 1, 1, 1)).item() == pytest.approx(expected, rel=1e-5)
+    image_losses.total_variation(images).backward()
     assert images.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("loss", [losses.total_variation, losses.l2])
+@pytest.mark.parametrize("loss", [image_losses.total_variation, image_losses.l2])
 def test_image_priors_of_black_images(loss):
     black = torch.zeros(2, 1, 4, 4, requires_grad=True)
     value = loss(black)
@@ -112,14 +114,14 @@ def test_image_priors_of_black_images(loss):
 
 def test_l2():
     images = torch.rand(3, 2, 4, 5, generator=torch.Generator().manual_seed(0))
-    assert losses.l2(images).item() == pytest.approx(np.linalg.norm(images.numpy()) / 3**0.5, rel=1e-5)
+    assert image_losses.l2(images).item() == pytest.approx(np.linalg.norm(images.numpy()) / 3**0.5, rel=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(6, 3), (6, 3, 4, 5)])
 def test_moments(shape):
     values = torch.randn(shape, generator=torch.Generator().manual_seed(0)).bfloat16()
     channels = np.moveaxis(values.float().numpy(), 1, 0).reshape(3, -1)
-    mean, var = losses.moments(values)
+    mean, var = image_losses.moments(values)
     assert mean.dtype == torch.float32
     assert np.allclose(mean, channels.mean(1), atol=1e-6) and np.allclose(var, channels.var(1), atol=1e-6)
 
@@ -136,8 +138,8 @@ def test_gradient_of_moments_is_that_of_mean_and_var(shape):
         return leaf.grad.float()
 
     expected = gradient(lambda leaf: (leaf.mean(dims), leaf.var(dims, unbiased=False)))
-    assert torch.allclose(gradient(losses.moments), expected, rtol=1e-4, atol=1e-6)
-    assert torch.allclose(gradient(losses.moments, torch.bfloat16), expected, rtol=0.02, atol=0.02)
+    assert torch.allclose(gradient(image_losses.moments), expected, rtol=1e-4, atol=1e-6)
+    assert torch.allclose(gradient(image_losses.moments, torch.bfloat16), expected, rtol=0.02, atol=0.02)
 
 
 def test_statistics_of_normalisation():
@@ -145,14 +147,14 @@ def test_statistics_of_normalisation():
     mean, wanted_mean = torch.randn(2, 5, generator=draw, dtype=torch.float64)
     var, wanted_var = torch.rand(2, 5, generator=draw, dtype=torch.float64) + 0.1
     by_hand = np.linalg.norm((mean - wanted_mean).numpy()) + np.linalg.norm((var - wanted_var).numpy())
-    assert losses.statistics_l2(mean, var, wanted_mean, wanted_var).item() == pytest.approx(by_hand)
+    assert image_losses.statistics_l2(mean, var, wanted_mean, wanted_var).item() == pytest.approx(by_hand)
     normal = torch.distributions.Normal
     kl = torch.distributions.kl_divergence(normal(wanted_mean, wanted_var.sqrt()), normal(mean, var.sqrt())).mean()
-    assert losses.statistics_kl(mean, var, wanted_mean, wanted_var, eps=0.0).item() == pytest.approx(kl.item())
-    assert losses.statistics_kl(mean, var, wanted_mean, wanted_var).item() == pytest.approx(kl.item(), rel=1e-3)
+    assert image_losses.statistics_kl(mean, var, wanted_mean, wanted_var, eps=0.0).item() == pytest.approx(kl.item())
+    assert image_losses.statistics_kl(mean, var, wanted_mean, wanted_var).item() == pytest.approx(kl.item(), rel=1e-3)
 
 
-@pytest.mark.parametrize("loss", [losses.statistics_l2, losses.statistics_kl])
+@pytest.mark.parametrize("loss", [image_losses.statistics_l2, image_losses.statistics_kl])
 def test_statistics_that_are_as_wanted_or_of_a_constant(loss):
     mean, var = torch.tensor([0.3, -1.0], requires_grad=True), torch.tensor([0.5, 0.0], requires_grad=True)
     same = loss(mean, var, mean.detach(), var.detach())
@@ -164,7 +166,7 @@ def test_statistics_that_are_as_wanted_or_of_a_constant(loss):
 
 def test_agree():
     one, other = torch.tensor([[1.0, 2, 0], [5, 1, 0], [0, 0, 1]]), torch.tensor([[0.0, 9, 1], [0, 1, 0], [0, 0, 7]])
-    assert losses.agree(one, other).tolist() == [1.0, 0.0, 1.0]
+    assert image_losses.agree(one, other).tolist() == [1.0, 0.0, 1.0]
 
 
 def test_jensen_shannon(logits):
@@ -172,15 +174,17 @@ def test_jensen_shannon(logits):
     p, q = F.softmax(teacher / 3, 1), F.softmax(student / 3, 1)
     middle = (p + q) / 2
     by_hand = 0.5 * ((p * (p / middle).log2()).sum(1) + (q * (q / middle).log2()).sum(1))
-    assert torch.allclose(losses.jensen_shannon(student, teacher, 3.0), by_hand.mean())
-    losses.jensen_shannon(student, teacher, 3.0).backward()
+    assert torch.allclose(image_losses.jensen_shannon(student, teacher, 3.0), by_hand.mean())
+    image_losses.jensen_shannon(student, teacher, 3.0).backward()
     assert student.grad.abs().sum() > 0
-    assert losses.jensen_shannon(teacher + 1, teacher, 3.0).abs() < 1e-9
+    assert image_losses.jensen_shannon(teacher + 1, teacher, 3.0).abs() < 1e-9
     sure = 100 * torch.eye(4)
-    assert losses.jensen_shannon(sure, sure.roll(1, 1), 1.0).item() == pytest.approx(1)  # nothing in common: one bit
+    assert image_losses.jensen_shannon(sure, sure.roll(1, 1), 1.0).item() == pytest.approx(1)  # nothing in common: one bit
 
 
-@pytest.mark.parametrize("loss", [losses.balance, lambda logits: losses.jensen_shannon(logits, logits.detach().roll(1, 1), 1.0)])
+@pytest.mark.parametrize(
+    "loss", [image_losses.balance, lambda logits: image_losses.jensen_shannon(logits, logits.detach().roll(1, 1), 1.0)]
+)
 def test_a_probability_that_underflows_to_zero_has_a_finite_gradient(loss):
     logits = torch.tensor([[200.0, 0.0, 1.0]] * 4, requires_grad=True)
     assert F.softmax(logits, 1)[0, 1] == 0
@@ -196,11 +200,11 @@ def test_contrastive_by_pairs(banked):
     for i in range(4):
         among = [torch.exp(one[i] @ view / tau) for view in (*other, *bank)]
         expected -= torch.log(among[i] / sum(among)) / 4
-    found = losses.contrastive(one, other, bank, tau)
+    found = image_losses.contrastive(one, other, bank, tau)
     assert torch.allclose(found, expected)
     found.backward()
     assert one.grad.abs().sum() > 0 and other.grad.abs().sum() > 0
-    assert losses.contrastive(one[:1], other[:1], bank[:0], tau).abs() < 1e-12  # nothing to be told from
+    assert image_losses.contrastive(one[:1], other[:1], bank[:0], tau).abs() < 1e-12  # nothing to be told from
 
 
 def test_attention_by_places():

@@ -8,10 +8,9 @@ import torch.nn.functional as F
 from small_net import close, convolutions, wrap
 from torch import nn
 
-from dfkd_steps.methods.engines import objective
+from dfkd_steps.methods.engines import image_losses, objective
 from dfkd_steps.methods.engines.objective import MEANING, NEEDS_STUDENT, TERMS, Objective
 from dfkd_steps.runtime.errors import UserError
-from dfkd_steps.training import losses
 
 CLASSES = 3
 
@@ -55,11 +54,11 @@ def gap(inputs, moments):
     )
 
 
-def expected(name, teacher, images, wanted):
+def expected(name, teacher, images, targets):
     logits, features, inputs = follow(teacher, images)
     p, q = F.softmax(logits, 1), F.softmax(student(images), 1)
     if name == "onehot":
-        return -p.log()[range(len(images)), wanted].mean()
+        return -p.log()[range(len(images)), targets].mean()
     if name == "balance":
         return (p.mean(0) * p.mean(0).log()).sum()
     if name == "activation":
@@ -68,17 +67,17 @@ def expected(name, teacher, images, wanted):
         return gap(inputs, statistics(inputs))
     if name == "bn_kl":
         return sum(
-            losses.statistics_kl(*pair, norm.running_mean, norm.running_var)
+            image_losses.statistics_kl(*pair, norm.running_mean, norm.running_var)
             for pair, (norm, _) in zip(statistics(inputs), inputs)
         )
     if name == "moments":
         of_data = torch.tensor([0.3]), torch.tensor([0.16])
-        return losses.statistics_kl(images.mean()[None], images.var(correction=0)[None], *of_data)
+        return image_losses.statistics_kl(images.mean()[None], images.var(correction=0)[None], *of_data)
     if name == "adversarial":
         return -(p * (p / q).log()).sum(1).mean()
     if name == "jsd":
-        return 1 - losses.jensen_shannon(student(images), logits, 3.0)
-    return {"tv": losses.total_variation, "l2": losses.l2}[name](images)
+        return 1 - image_losses.jensen_shannon(student(images), logits, 3.0)
+    return {"tv": image_losses.total_variation, "l2": image_losses.l2}[name](images)
 
 
 def test_every_term_has_a_meaning():
@@ -87,12 +86,12 @@ def test_every_term_has_a_meaning():
 
 @pytest.mark.parametrize("name", TERMS)
 def test_each_term_alone(name, teacher, images):
-    wanted = torch.tensor([0, 1, 2, 2, 1, 0])
+    targets = torch.tensor([0, 1, 2, 2, 1, 0])
     made = Objective(config(**{name: 2.5}), teacher)
-    assert made.student_wanted == (name in NEEDS_STUDENT)
-    found = made.terms(made.look(images, wanted, student if name in NEEDS_STUDENT else None))
+    assert made.needs_student == (name in NEEDS_STUDENT)
+    found = made.terms(made.forward(images, targets, student if name in NEEDS_STUDENT else None))
     assert list(found) == [name]
-    close(found[name], 2.5 * expected(name, teacher, images, wanted))
+    close(found[name], 2.5 * expected(name, teacher, images, targets))
     (gradient,) = torch.autograd.grad(found[name], images)
     assert torch.isfinite(gradient).all() and gradient.abs().max() > 0
     assert all(one.grad is None for one in teacher.parameters())
@@ -100,24 +99,24 @@ def test_each_term_alone(name, teacher, images):
 
 def test_terms_together_are_summed(teacher, images):
     weights = dict(zip(TERMS, range(1, 20)))
-    made, wanted = Objective(config(**weights), teacher), torch.zeros(6, dtype=torch.long)
-    by_hand = sum(weight * expected(name, teacher, images, wanted) for name, weight in weights.items())
-    close(made(images, wanted, student), by_hand)
+    made, targets = Objective(config(**weights), teacher), torch.zeros(6, dtype=torch.long)
+    by_hand = sum(weight * expected(name, teacher, images, targets) for name, weight in weights.items())
+    close(made(images, targets, student), by_hand)
 
 
-def test_without_wanted_classes_the_likeliest_are(teacher, images):
+def test_without_targets_the_likeliest_classes_are(teacher, images):
     made = Objective(config(onehot=1.0), teacher)
     close(made(images), expected("onehot", teacher, images, teacher(images).argmax(1)))
 
 
 def test_distances(teacher, images):
-    logits, answered = teacher(images), student(images)
+    logits, student_logits = teacher(images), student(images)
     found = {
         name: Objective(config(adversarial=1.0, distance=name), teacher)(images, None, student) for name in ("l1", "decision")
     }
-    close(found["l1"], -(logits - answered).abs().mean())
-    each = F.softmax(logits, 1) * (F.log_softmax(logits, 1) - F.log_softmax(answered, 1))
-    agreed = logits.argmax(1) == answered.argmax(1)
+    close(found["l1"], -(logits - student_logits).abs().mean())
+    each = F.softmax(logits, 1) * (F.log_softmax(logits, 1) - F.log_softmax(student_logits, 1))
+    agreed = logits.argmax(1) == student_logits.argmax(1)
     assert 0 < agreed.sum() < len(images)
     close(found["decision"], -each.sum(1)[agreed].sum() / len(images))
 
@@ -127,24 +126,23 @@ def test_downhill_teacher_and_student_differ_more(name, teacher, images):
     made = Objective(config(**{name: 1.0}), teacher)
     (gradient,) = torch.autograd.grad(made(images, None, student), images)
     moved = images - 0.5 * gradient
-    assert losses.jensen_shannon(student(moved), teacher(moved), 3.0) > losses.jensen_shannon(
+    assert image_losses.jensen_shannon(student(moved), teacher(moved), 3.0) > image_losses.jensen_shannon(
         student(images), teacher(images), 3.0
     )
 
 
 def test_samples_are_weighted_where_a_loss_has_one_value_each(teacher, images):
     made, each = Objective(config(onehot=2.0, activation=1.0, bn=1.0), teacher), torch.tensor([0.0, 3, 1, 0, 0, 2])
-    seen = made.look(images, torch.zeros(6, dtype=torch.long))
-    plain, weighted = made.terms(seen), made.terms(seen, each)
-    alone = F.cross_entropy(seen.logits, seen.wanted, reduction="none")
+    outputs = made.forward(images, torch.zeros(6, dtype=torch.long))
+    plain, weighted = made.terms(outputs), made.terms(outputs, each)
+    alone = F.cross_entropy(outputs.teacher_logits, outputs.targets, reduction="none")
     close(weighted["onehot"], 2 * (3 * alone[1] + alone[2] + 2 * alone[5]) / 6)
-    close(weighted["activation"], -(seen.features.abs().mean(1) * each).mean())
+    close(weighted["activation"], -(outputs.features.abs().mean(1) * each).mean())
     assert weighted["bn"] == plain["bn"] and weighted["onehot"] != plain["onehot"]
 
 
 def test_running_averages_stand_for_earlier_batches(teacher, images):
-    made, others = Objective(config(bn=1.0), teacher), [torch.rand(5, 1, 8, 8), torch.rand(4, 1, 8, 8)]
-    made.ema = 0.9
+    made, others = Objective(config(bn=1.0), teacher, 0.9), [torch.rand(5, 1, 8, 8), torch.rand(4, 1, 8, 8)]
     past = None
     for batch in (images, *others):
         *_, inputs = follow(teacher, batch)
@@ -152,7 +150,7 @@ def test_running_averages_stand_for_earlier_batches(teacher, images):
         if past:
             now = [tuple(0.9 * old + 0.1 * new for old, new in zip(*pairs)) for pairs in zip(past, now)]
         close(made(batch), gap(inputs, now))
-        close(made(batch), gap(inputs, now))  # looking alone is not remembered
+        close(made(batch), gap(inputs, now))  # a forward pass alone is not remembered
         made.remember()
         past = [[one.detach() for one in pair] for pair in now]
     assert all(not one.requires_grad for pair in made.averages for one in pair)
@@ -194,7 +192,7 @@ def test_features_need_a_linear_classifier():
         Objective(config(activation=1.0), pooled)
 
 
-def test_hooks_do_not_outlive_the_look(teacher, images):
+def test_hooks_do_not_outlive_the_forward_pass(teacher, images):
     made = Objective(config(bn=1.0, activation=1.0), teacher)
     made(images)
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in teacher.modules())
@@ -202,3 +200,10 @@ def test_hooks_do_not_outlive_the_look(teacher, images):
 
 def test_weights_as_config_fields():
     assert objective.weight("tv", 0.5).metadata["lo"] == 0 and MEANING["tv"] in objective.weight("tv", 0.5).metadata["doc"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_require_finite(value):
+    objective.require_finite(1.5, "round 3", "lower lr")
+    with pytest.raises(UserError, match=rf"^round 3: the loss is {value}; lower lr$"):
+        objective.require_finite(value, "round 3", "lower lr")

@@ -3,6 +3,7 @@
 import torch
 
 from dfkd_steps.methods.engines.image_pool import ImagePool
+from dfkd_steps.methods.engines.samplers import UniformSampler
 
 SHAPE = (1, 2, 2)
 
@@ -23,16 +24,16 @@ def test_places_are_filled_in_order_and_then_the_oldest_replaced():
     assert len(pool) == 3 and levels(pool) == [10, 11, 12, 0, 0]
     assert pool.places(4).tolist() == [3, 4, 0, 1]
     pool.add(flat(20, 21, 22, 23), 1)
-    assert len(pool) == 5 and levels(pool) == [22, 23, 12, 20, 21] and pool.generation.tolist() == [1, 1, 0, 1, 1]
+    assert len(pool) == 5 and levels(pool) == [22, 23, 12, 20, 21] and pool.rounds.tolist() == [1, 1, 0, 1, 1]
     pool.add(flat(30, 31), 2)
-    assert levels(pool) == [22, 23, 30, 31, 21] and pool.generation.tolist() == [1, 1, 2, 2, 1]
+    assert levels(pool) == [22, 23, 30, 31, 21] and pool.rounds.tolist() == [1, 1, 2, 2, 1]
 
 
 def test_given_places():
     pool = ImagePool(4, SHAPE, "cpu")
     pool.add(flat(1, 2, 3, 4), 0)
     pool.put(torch.tensor([3, 1]), flat(9, 8), 7)
-    assert levels(pool) == [1, 8, 3, 9] and pool.generation.tolist() == [0, 7, 0, 7] and len(pool) == 4
+    assert levels(pool) == [1, 8, 3, 9] and pool.rounds.tolist() == [0, 7, 0, 7] and len(pool) == 4
 
 
 def test_images_are_rounded_and_clipped():
@@ -47,9 +48,16 @@ def test_images_are_rounded_and_clipped():
 def test_draws_are_of_what_is_filled_and_even():
     pool = ImagePool(100, SHAPE, "cpu")
     pool.add(flat(1, 2, 3, 4), 0)
-    counts = pool.draw(4000, torch.Generator().manual_seed(0)).bincount(minlength=4)
+    sampler = UniformSampler(pool)
+
+    def draw(number, seed):
+        rows, weights = sampler.draw(number, torch.Generator().manual_seed(seed))
+        assert weights is None
+        return rows
+
+    counts = draw(4000, 0).bincount(minlength=4)
     assert len(counts) == 4 and (counts - 1000).abs().max() < 120
-    assert torch.equal(pool.draw(9, torch.Generator().manual_seed(1)), pool.draw(9, torch.Generator().manual_seed(1)))
+    assert torch.equal(draw(9, 1), draw(9, 1))
 
 
 def test_a_restored_pool_goes_on_where_the_other_was():
@@ -62,5 +70,5 @@ def test_a_restored_pool_goes_on_where_the_other_was():
         pool.add(flat(50, 51), 9)
         assert levels(other) != levels(pool)  # the state is a copy
         other.add(flat(50, 51), 9)
-        assert levels(other) == levels(pool) and torch.equal(other.generation, pool.generation)
+        assert levels(other) == levels(pool) and torch.equal(other.rounds, pool.rounds)
         assert len(other) == len(pool) and torch.equal(other.places(3), pool.places(3))

@@ -7,15 +7,15 @@ from small_net import CPU, classifier, wrap
 from torch import nn
 
 from dfkd_steps.methods import soft_targeted
+from dfkd_steps.methods.engines import image_losses, soft_targets
 from dfkd_steps.runtime.errors import UserError
-from dfkd_steps.training import losses
 
 K = 3
 
 
 def method(teacher, **changes):
     values = {"n": 8, "batch": 8, "tau": 2.0, "steps": 60, "lr": 0.1, "activation": 0.0, **changes}
-    return soft_targeted.Method(soft_targeted.Config(method="soft-targeted", **values), teacher, [], CPU)
+    return soft_targeted.SoftTargeted(soft_targeted.SoftTargetedConfig(method="soft-targeted", **values), teacher, [], CPU)
 
 
 def network(*inner):
@@ -85,7 +85,7 @@ def test_targets_repeat_by_seed_and_soften_with_tau():
     assert torch.equal(made.draw_targets(range(5), 1), made.draw_targets(range(5), 1))
     assert not torch.equal(made.draw_targets(range(5), 1), made.draw_targets(range(5), 2))
     sharp, soft = made.draw_targets(range(200), 1), softer.draw_targets(range(200), 1)
-    assert torch.equal(sharp.argmax(1), soft.argmax(1)) and losses.entropy(soft).mean() > losses.entropy(sharp).mean()
+    assert torch.equal(sharp.argmax(1), soft.argmax(1)) and image_losses.entropy(soft).mean() > image_losses.entropy(sharp).mean()
 
 
 def test_images_come_near_their_targets_and_excite_the_features():
@@ -94,13 +94,13 @@ def test_images_come_near_their_targets_and_excite_the_features():
     assert torch.equal(plain.targets, excited.targets)
 
     def gap(images):
-        return (losses.soft_cross_entropy(teacher(images), plain.targets, 2.0) - losses.entropy(plain.targets)).mean()
+        return (soft_targets.soft_cross_entropy(teacher(images), plain.targets, 2.0) - image_losses.entropy(plain.targets)).mean()
 
     def features(images):
         return teacher.net[:3]((images - 0.3) / 0.4)
 
     assert gap(plain.images) < 0.5 * gap(torch.rand(8, 1, 8, 8))
-    assert losses.activation(features(excited.images)).mean() < losses.activation(features(plain.images)).mean()
+    assert image_losses.activation(features(excited.images)).mean() < image_losses.activation(features(plain.images)).mean()
 
 
 def test_no_layer_has_the_features():

@@ -1,4 +1,4 @@
-"""SSD-KD: the modulating function by hand, and which rows of the buffer a renewal replaces."""
+"""SSD-KD: the modulating function by hand, and which images of the buffer are replaced, and by how many."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from small_net import CPU, classifier, close
 
 from dfkd_steps.methods import ssd_kd
-from dfkd_steps.methods.engines.renewal import ACTIONS, Action, Agent
+from dfkd_steps.methods.engines import model_inversion
 
 
 @pytest.fixture(scope="module")
@@ -16,8 +16,8 @@ def teacher():
 
 def method(teacher, **changes):
     values = {"n": 12, "batch": 8, "rounds": 6, "warmup": 1, "steps_s": 2, "batch_s": 6, "steps": 1, "latent": 4, "width": 2}
-    made = ssd_kd.Config(method="ssd-kd", student="resnet8", tau=4.0, **{**values, **changes})
-    return ssd_kd.Method(made, teacher, [], CPU)
+    made = ssd_kd.SSDKDConfig(method="ssd-kd", student="resnet8", tau=4.0, **{**values, **changes})
+    return ssd_kd.SSDKD(made, teacher, [], CPU)
 
 
 def images(number, seed=0):
@@ -30,10 +30,10 @@ def draw(seed=0):
 
 @pytest.fixture
 def full(teacher):
-    """A method whose buffer is full: generations 0 and 1."""
+    """A method whose buffer is full: of rounds 0 and 1."""
     made = method(teacher)
-    made.fill(images(8, 0), 0)
-    made.fill(images(4, 1), 1)
+    for index, number in enumerate((8, 4)):
+        made.put(made.pool.places(number), images(number, index), index)
     return made
 
 
@@ -68,85 +68,111 @@ def test_phi_of_images_that_the_teacher_is_all_sure_of(full, gap):
     close(found, expected / expected.mean(), rtol=1e-3)
 
 
-def test_phi_weights_the_losses_of_samples(full):
-    shown, wanted = images(8, 5), torch.arange(8)
-    with full.learner.frozen() as student:
-        seen = full.objective.look(shown, wanted, student)
-    each = F.cross_entropy(seen.logits, wanted, reduction="none")
-    found = full.terms(shown, wanted, 1)
-    close(found["onehot"], 0.4 * (each * full.phi(seen.logits, wanted)).mean())
-    assert set(full.terms(shown, wanted, 0)) == {"bn", "onehot"}
+def test_phi_weights_the_losses_of_samples(full, monkeypatch):
+    found, weights = [], []
+    terms = full.objective.terms
+
+    def keep(outputs, phi):
+        each = F.cross_entropy(outputs.teacher_logits, outputs.targets, reduction="none")
+        close(phi, full.phi(outputs.teacher_logits, outputs.targets))
+        found.append(terms(outputs, phi))
+        weights.append(0.4 * (each * phi).mean())
+        return found[-1]
+
+    monkeypatch.setattr(full.objective, "terms", keep)
+    for index in (0, 1):
+        full.round(index)
+    close(torch.stack([terms["onehot"] for terms in found]), torch.stack(weights))
+    assert [set(terms) for terms in found] == [{"bn", "onehot"}, {"bn", "onehot", "adversarial"}]  # one step each
 
 
-def test_difficulty_is_the_weighted_divergence(full):
-    rows = torch.arange(12)
-    shown = full.pool.read(rows)
-    p, q = F.softmax(full.teacher(shown) / 4, 1), F.softmax(full.learner.net(shown) / 4, 1)
-    each = 16 * (p * (p / q).log()).sum(1)
-    assert full.difficulty(rows) == pytest.approx((full.phi(full.teacher(shown), full.labels) * each).mean().item(), rel=1e-4)
+LEARNT = [0.3, 5, 5, 0.1, 5, 5, 5, 0.2, 5, 5, 5, 0.4]
+BEST = [3, 7, 0, 11]  # the rows of the least losses, least first
 
 
-@pytest.mark.parametrize(
-    ("action", "rows"),
-    [(Action(0.25), {3, 7}), (Action(0.5), {3, 7, 0, 11}), (Action(1.0, easy=False), {0, 1, 2, 3, 4, 5, 6, 7})],
-)
-def test_renewal_replaces_the_best_learnt_or_the_oldest(full, action, rows):
-    learnt = torch.tensor([0.3, 5, 5, 0.1, 5, 5, 5, 0.2, 5, 5, 5, 0.4])
-    full.priorities.visited(torch.arange(12), 1.0, learnt)
+def all_visited(full):
+    full.sampler.priorities.visited(torch.arange(12), 1.0, torch.tensor(LEARNT))
+
+
+@pytest.mark.parametrize(("renew", "number"), [(0.25, 2), (0.5, 4), (0.01, 1), (0.4375, 4)])
+def test_renewal_replaces_what_the_student_knows_best(full, renew, number):
+    all_visited(full)
+    full.config.renew = renew
     before, made = full.pool.images.clone(), images(8, 9)
-    full.renew(action, made, 4, draw())
+    full.renew(made, 4, draw())
     changed = {row for row in range(12) if not torch.equal(full.pool.images[row], before[row])}
-    assert changed == rows == set(torch.nonzero(full.pool.generation == 4).flatten().tolist())
-    assert set(torch.nonzero(full.priorities.delta.isnan()).flatten().tolist()) == rows
+    assert changed == set(BEST[:number]) == set(torch.nonzero(full.pool.rounds == 4).flatten().tolist())
+    assert set(torch.nonzero(full.sampler.priorities.delta.isnan()).flatten().tolist()) == changed
     stored = (made * 255).round().byte()
-    entered = [next(i for i, one in enumerate(stored) if torch.equal(one, full.pool.images[row])) for row in sorted(rows)]
-    assert len(set(entered)) == len(rows)  # each image once
+    entered = [next(i for i, one in enumerate(stored) if torch.equal(one, full.pool.images[row])) for row in sorted(changed)]
+    assert len(set(entered)) == number  # each image once
     assert torch.equal(full.labels, full.teacher(full.pool.read(torch.arange(12))).argmax(1))
     assert len(full.pool) == 12
+
+
+def test_a_renewal_of_all_takes_the_whole_batch(full):
+    all_visited(full)
+    full.config.renew = 1.0
+    made = images(8, 9)
+    full.renew(made, 4, draw())
+    renewed = full.pool.images[full.pool.rounds == 4].flatten(1).tolist()
+    assert sorted(renewed) == sorted((made * 255).round().byte().flatten(1).tolist())
+    assert set(BEST) <= set(torch.nonzero(full.pool.rounds == 4).flatten().tolist())
+
+
+def test_images_that_the_student_has_not_seen_are_kept(full):
+    full.sampler.priorities.visited(torch.arange(12), 1.0, torch.arange(1.0, 13))
+    full.sampler.priorities.forget(torch.arange(4))
+    full.renew(images(8, 9), 4, draw())
+    assert torch.nonzero(full.pool.rounds == 4).flatten().tolist() == [4, 5, 6, 7]
 
 
 def test_what_enters_is_drawn_by_phi(full, monkeypatch):
     made, counts = images(8, 9), torch.zeros(8)
     chance = torch.tensor([4.0, 2, 1, 1, 0, 0, 0, 0])
-    monkeypatch.setattr(full, "phi", lambda logits, labels: chance)
+    full.config.renew = 0.125
+    monkeypatch.setattr(full, "phi", lambda teacher_logits, labels: chance)
     monkeypatch.setattr(full, "put", lambda places, entered, index: counts.add_((made == entered).all((1, 2, 3))))
     for seed in range(200):
-        full.renew(Action(0.125), made, 1, draw(seed))
+        full.renew(made, 1, draw(seed))
     assert counts.sum() == 200
     assert torch.allclose(counts / 200, chance / 8, atol=0.1)
 
 
-def test_a_round_learns_from_what_it_did(full, monkeypatch):
-    told, gains = [], iter([2.0, 3.0])
-    monkeypatch.setattr(full, "difficulty", lambda rows: next(gains))
-    monkeypatch.setattr(full.agent, "choose", lambda state, rng: 2)
-    monkeypatch.setattr(full.agent, "learn", lambda *arguments: told.append(arguments))
-    full.last = {"loss": 1e9, "state": 1}
-    full.round(2)
-    assert told == [(1, 2, 0.5 * 12 / 8, 0)]  # in state 1, half a batch of 8 into 12, half as hard again, and the loss fell
-    assert (full.pool.generation == 2).sum() == round(ACTIONS[2].share * 8)
+@pytest.mark.parametrize(("renew", "number"), [(0.25, 2), (1.0, 8)])
+def test_each_round_renews_a_share_of_a_batch(full, renew, number):
+    full.config.renew = renew
+    for index in (2, 3):
+        full.round(index)
+        assert (full.pool.rounds == index).sum() == number and len(full.pool) == 12
 
 
-def test_action_zero_makes_no_images(full, monkeypatch):
-    monkeypatch.setattr(full.agent, "choose", lambda state, rng: 0)
-    monkeypatch.setattr(full, "invert", lambda index, rng: pytest.fail("made images for nothing"))
-    full.round(2)
-    assert full.pool.generation.max() == 1
-
-
-def test_until_the_buffer_is_full_all_of_a_batch_enters(teacher, monkeypatch):
+def test_all_of_a_batch_enters_until_the_buffer_is_full(teacher):
     made = method(teacher, n=20)
-    monkeypatch.setattr(made.agent, "choose", lambda state, rng: pytest.fail("asked too early"))
     for index in range(3):
         made.round(index)
-    assert len(made.pool) == 20 and made.pool.generation.tolist() == [2] * 4 + [0] * 4 + [1] * 8 + [2] * 4
+    assert len(made.pool) == 20 and made.pool.rounds.tolist() == [2] * 4 + [0] * 4 + [1] * 8 + [2] * 4
+    made.round(3)
+    assert (made.pool.rounds == 3).sum() == 4
 
 
-def test_the_student_draws_by_priority_and_leaves_its_losses(full):
-    full.priorities.visited(torch.arange(12), 1.0, torch.full((12,), 1e-9))
-    full.priorities.visited(torch.tensor([5]), 1.0, torch.tensor([1e6]))
-    before = full.priorities.delta.clone()
-    full.config.steps_s = 1
-    full.study(2, draw())
-    assert torch.nonzero(full.priorities.delta != before).flatten().tolist() == [5]
-    assert full.last["state"] == Agent.state_of(full.last["loss"], None)
+def test_all_of_a_batch_enters_as_long_as_the_student_does_not_train(teacher):
+    made = method(teacher, warmup=3)
+    for index in range(4):
+        made.round(index)
+    # 12 places: round 2 replaced the oldest, and round 3, the first of the student, half a batch of what has no priority yet.
+    assert (made.pool.rounds == 3).sum() == 4 and (made.pool.rounds == 0).sum() == 0
+
+
+@pytest.mark.parametrize("priority", [True, False])
+def test_the_student_draws_by_priority_and_leaves_its_losses(full, teacher, priority):
+    made = full if priority else method(teacher, priority=False)
+    made.pool.add(images(12), 0)
+    priorities = made.sampler.priorities
+    priorities.visited(torch.arange(12), 1.0, torch.full((12,), 1e-9))
+    priorities.visited(torch.tensor([5]), 1.0, torch.tensor([1e6]))
+    before = priorities.delta.clone()
+    made.config.steps_s = 2
+    model_inversion.train_student(made.student, made.sampler, 2, draw())
+    changed = torch.nonzero(priorities.delta != before).flatten().tolist()
+    assert changed == [5] if priority else len(changed) > 3

@@ -7,12 +7,12 @@ from small_net import CPU, wrap
 from torch import nn
 
 from dfkd_steps.methods import zskd
-from dfkd_steps.methods.engines import pixel_optimization
+from dfkd_steps.methods.engines import image_losses, pixel_optimization, soft_targets
 from dfkd_steps.models import hooks
 from dfkd_steps.models.classifier import build_architecture
 from dfkd_steps.procedural import registry
 from dfkd_steps.runtime.seeds import seed_of
-from dfkd_steps.training import losses, views
+from dfkd_steps.training import views
 
 
 def test_similarity_and_concentration():
@@ -60,10 +60,10 @@ def run(steps=300, tolerance=0.0, check=10, count=6):
 
     def loss(images, rows):
         steps_taken.append(len(rows))
-        return losses.soft_cross_entropy(teacher(images), targets[rows])
+        return soft_targets.soft_cross_entropy(teacher(images), targets[rows])
 
     images = pixel_optimization.optimize_per_sample(start, loss, steps=steps, lr=0.05, check=check, tolerance=tolerance)
-    return images, losses.soft_cross_entropy(teacher(images), targets) - losses.entropy(targets), steps_taken, start
+    return images, soft_targets.soft_cross_entropy(teacher(images), targets) - image_losses.entropy(targets), steps_taken, start
 
 
 def test_optimise_reaches_the_target():
@@ -85,7 +85,7 @@ def test_a_sample_is_the_same_whatever_its_neighbours(kept):
     torch.manual_seed(1)
     start, targets = torch.rand(6, 1, 4, 4), torch.softmax(torch.randn(6, 3) / 2, 1)
     alone = pixel_optimization.optimize_per_sample(
-        start[kept], lambda images, rows: losses.soft_cross_entropy(Linear()(images), targets[kept][rows]),
+        start[kept], lambda images, rows: soft_targets.soft_cross_entropy(Linear()(images), targets[kept][rows]),
         steps=40, lr=0.05, check=10, tolerance=0.0,
     )  # fmt: skip
     assert torch.allclose(alone, whole[kept], atol=1e-5)
@@ -98,11 +98,11 @@ def test_an_impression_made_on_views_keeps_its_target_on_other_views():
     teacher = wrap(net, (1, 28, 28), mean=(0.13,), std=(0.31,))
 
     def gap(view):
-        method = zskd.Method(zskd.Config(method="zskd", n=40, batch=40, steps=80, tau=4.0, view=view), teacher, [], CPU)
+        method = zskd.ZSKD(zskd.ZSKDConfig(method="zskd", n=40, batch=40, steps=80, tau=4.0, view=view), teacher, [], CPU)
         made = method.batch(0)
         with torch.no_grad():
             seen = teacher(views.view("mild", made.images, torch.Generator().manual_seed(5)))
-        return losses.soft_cross_entropy(seen, made.targets, 4.0).mean() - losses.entropy(made.targets).mean()
+        return soft_targets.soft_cross_entropy(seen, made.targets, 4.0).mean() - image_losses.entropy(made.targets).mean()
 
     still, viewed = gap("none"), gap("mild")
     assert viewed < 0.9 * still
@@ -113,8 +113,8 @@ def test_a_share_stays_as_it_starts_with_what_the_teacher_says():
     teacher = wrap(build_architecture("lenet5", 10, (1, 28, 28)), (1, 28, 28)).requires_grad_(False)
 
     def made(**how):
-        config = zskd.Config(method="zskd", n=200, batch=200, steps=3, tau=4.0, start="objects", **how)
-        return zskd.Method(config, teacher, [], CPU).batch(0)
+        config = zskd.ZSKDConfig(method="zskd", n=200, batch=200, steps=3, tau=4.0, start="objects", **how)
+        return zskd.ZSKD(config, teacher, [], CPU).batch(0)
 
     moved, some = made(), made(untouched=0.5)
     start = registry.load("objects")(200, teacher.description, torch.Generator().manual_seed(seed_of("zskd", 0, 0, "pixels")))
@@ -129,6 +129,6 @@ def test_a_share_stays_as_it_starts_with_what_the_teacher_says():
 def test_a_batch_of_which_all_may_stay(seed):
     """As the last of a set can be, which has what the others left."""
     teacher = wrap(build_architecture("lenet5", 10, (1, 28, 28)), (1, 28, 28)).requires_grad_(False)
-    config = zskd.Config(method="zskd", n=1, batch=1, steps=2, start="objects", untouched=0.9, view="mild", seed=seed)
-    made = zskd.Method(config, teacher, [], CPU).batch(0)
+    config = zskd.ZSKDConfig(method="zskd", n=1, batch=1, steps=2, start="objects", untouched=0.9, view="mild", seed=seed)
+    made = zskd.ZSKD(config, teacher, [], CPU).batch(0)
     assert made.images.shape == (1, 1, 28, 28) and made.images.amax() > 0 and made.targets.sum() == pytest.approx(1, abs=1e-5)

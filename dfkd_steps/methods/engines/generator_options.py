@@ -9,9 +9,9 @@ from ...training import views
 
 @dataclass
 class GeneratorOptions:
-    """The fields that a method's config needs for a generator that is trained once and kept."""
+    """The fields of a generator that is trained once and kept."""
 
     latent: int = opt(100, "length of the latent vector", lo=1)
     width: int = opt(128, "channels of the generator", lo=2)
     head: str = opt("normal", "end of the generator: sigmoid, or batch-normalised to the data's mean and std", choices=HEADS)
-    view: str = opt("none", "view that the generator's losses look at, drawn anew each step", choices=tuple(views.VIEWS))
+    view: str = opt("none", "augmentation inside the generator's losses, drawn anew each step", choices=tuple(views.VIEWS))

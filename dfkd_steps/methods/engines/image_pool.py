@@ -1,17 +1,24 @@
-"""Synthetic images kept while a method trains: a fixed number of places, on the device, as uint8."""
+"""Synthetic images kept while a method trains (the memory bank of CMI and Fast, the replay buffer of SSD-KD): a fixed number
+of places, on the device, as uint8."""
 
 import torch
 
 from ...training.predict import to_float
+from ..base import Batch
 
 
 class ImagePool:
-    """Up to ``capacity`` images (C,H,W); ``generation``: the round each was made in."""
+    """Up to ``capacity`` images (C,H,W); ``rounds``: the round each was made in.
+
+    The replacement rule is the caller's: ``add`` fills the empty places and then replaces the oldest image, ``put`` replaces
+    the images in given places.
+    """
 
     def __init__(self, capacity: int, image_shape, device):
         self.images = torch.zeros(capacity, *image_shape, dtype=torch.uint8, device=device)
-        self.generation = torch.zeros(capacity, dtype=torch.int64, device=device)
-        self.filled = self.written = 0
+        self.rounds = torch.zeros(capacity, dtype=torch.int64, device=device)
+        self.filled = 0
+        self.written = 0
 
     def __len__(self):
         return self.filled
@@ -25,32 +32,33 @@ class ImagePool:
         """Where the next ``number`` images belong: the empty places in order, and then those of the oldest."""
         return torch.arange(self.written, self.written + number, device=self.images.device) % self.capacity
 
-    def put(self, places, images, generation: int):
-        """Images (N,C,H,W) in [0,1] into places (N), rounded; what was there is gone."""
+    def put(self, places, images, index: int):
+        """Images (N,C,H,W) in [0,1] of round ``index`` into places (N), rounded; what was there is gone."""
         self.images[places] = (images.detach().float().clamp(0, 1) * 255).round().to(torch.uint8)
-        self.generation[places] = generation
+        self.rounds[places] = index
         self.written += len(places)
         self.filled = min(self.written, self.capacity)
 
-    def add(self, images, generation: int):
-        """Images, no more than there are places, into the next places."""
-        self.put(self.places(len(images)), images, generation)
+    def add(self, images, index: int):
+        """Images of round ``index``, no more than there are places, into the next places."""
+        self.put(self.places(len(images)), images, index)
 
     def read(self, rows):
         """Images (N,C,H,W) as float32 in [0,1], channels_last."""
         return to_float(self.images[rows])
 
-    def draw(self, number: int, rng):
-        """``number`` rows, uniform, with replacement."""
-        return torch.randint(0, len(self), (number,), generator=rng, device=self.images.device)
+    def batch(self, rows: range) -> Batch:
+        """A batch of the transfer set: these rows of the pool."""
+        rows = torch.tensor(rows, device=self.images.device)
+        return Batch(self.read(rows), round=self.rounds[rows].cpu())
 
     def state(self) -> dict:
         """The images and where the next one goes."""
-        filled = self.filled
-        return {"images": self.images[:filled].clone(), "generation": self.generation[:filled].clone(), "written": self.written}
+        return {"images": self.images[: len(self)].clone(), "rounds": self.rounds[: len(self)].clone(), "written": self.written}
 
     def restore(self, state: dict):
         """Go on from ``state``."""
-        self.filled, self.written = len(state["images"]), state["written"]
+        self.filled = len(state["images"])
+        self.written = state["written"]
         self.images[: self.filled] = state["images"].to(self.images.device)
-        self.generation[: self.filled] = state["generation"].to(self.images.device)
+        self.rounds[: self.filled] = state["rounds"].to(self.images.device)

@@ -1,9 +1,10 @@
-"""What synthetic images are to fulfil: a weighted sum of named losses, the same for pixels and for generators.
+"""The objective of image synthesis: a weighted sum of named losses, the same for pixels and for generators.
 
 A method's config has a field of the same name for each loss that it uses, with the weight as its value (``weight``).
 """
 
 import contextlib
+import math
 from dataclasses import dataclass
 
 import torch
@@ -14,9 +15,10 @@ from ...runtime.device import autocast
 from ...runtime.errors import UserError
 from ...schemas.fields import opt
 from ...training import losses
+from . import image_losses
 
 MEANING = {
-    "onehot": "cross-entropy to the wanted class, or to the likeliest one where none is wanted",
+    "onehot": "cross-entropy to the target class, or to the likeliest one where there is no target",
     "balance": "classes equally frequent in a batch (negative entropy of the mean prediction)",
     "activation": "large features before the classifier (DAFL)",
     "bn": "statistics of the teacher's BatchNorm inputs, L2 form",
@@ -43,72 +45,78 @@ def distance(default: str):
 
 
 def mode(default: str):
-    """A config field for the student's mode as a generator's losses look through it."""
-    meaning = "the student's mode as the generator's losses look through it; train = BatchNorm by the batch's own statistics"
+    """A config field for the student's mode inside the generator's loss."""
+    meaning = "mode of the student inside the generator's loss; train = BatchNorm by the batch's own statistics, and dropout"
     return opt(default, meaning, choices=("eval", "train"))
 
 
 @dataclass
-class Seen:
-    """A batch as the losses see it: images (N,C,H,W), logits (N,K) of teacher and student, features (N,D) before the
-    classifier, statistics [(layer, mean (C), var (C))] of BatchNorm inputs, wanted labels (N) or None."""
+class Outputs:
+    """What the losses of a batch are computed from: images (N,C,H,W), logits (N,K) of the teacher and, where a loss needs
+    them, of the student, target labels (N) or None, features (N,D) before the classifier, statistics
+    [(layer, mean (C), var (C))] of BatchNorm inputs."""
 
     config: object
     teacher: object
     images: torch.Tensor
-    logits: torch.Tensor
-    wanted: torch.Tensor | None
-    student_logits: torch.Tensor | None = None
-    features: torch.Tensor | None = None
-    statistics: list = ()
+    teacher_logits: torch.Tensor
+    targets: torch.Tensor | None
+    student_logits: torch.Tensor | None
+    features: torch.Tensor | None
+    statistics: list
 
 
-def _onehot(seen):
-    wanted = seen.logits.argmax(1) if seen.wanted is None else seen.wanted
-    return F.cross_entropy(seen.logits, wanted, reduction="none")
+def _onehot(outputs):
+    targets = outputs.teacher_logits.argmax(1) if outputs.targets is None else outputs.targets
+    return F.cross_entropy(outputs.teacher_logits, targets, reduction="none")
 
 
-def _adversarial(seen):
-    if seen.config.distance == "l1":
-        return -losses.l1_each(seen.student_logits, seen.logits)
-    each = -losses.kd_each(seen.student_logits, seen.logits, 1.0)
-    return each * losses.agree(seen.student_logits, seen.logits) if seen.config.distance == "decision" else each
+def _adversarial(outputs):
+    student_logits, teacher_logits = outputs.student_logits, outputs.teacher_logits
+    if outputs.config.distance == "l1":
+        return -losses.l1_each(student_logits, teacher_logits)
+    each = -losses.kd_each(student_logits, teacher_logits, 1.0)
+    return each * image_losses.agree(student_logits, teacher_logits) if outputs.config.distance == "decision" else each
 
 
-def _matched(seen, compare):
-    return sum(compare(mean, var, layer.running_mean, layer.running_var) for layer, mean, var in seen.statistics)
+def _matched(outputs, compare):
+    return sum(compare(mean, var, layer.running_mean, layer.running_var) for layer, mean, var in outputs.statistics)
 
 
-def _moments(seen):
-    mean, std = seen.teacher.mean.flatten(), seen.teacher.std.flatten()
-    return losses.statistics_kl(*losses.moments(seen.images), mean, std.square())
+def _moments(outputs):
+    mean, std = outputs.teacher.mean.flatten(), outputs.teacher.std.flatten()
+    return image_losses.statistics_kl(*image_losses.moments(outputs.images), mean, std.square())
 
 
 # A loss is a scalar, or one value for each sample (N): then samples can be weighted.
 TERMS = {
     "onehot": _onehot,
-    "balance": lambda seen: losses.balance(seen.logits),
-    "activation": lambda seen: losses.activation(seen.features),
-    "bn": lambda seen: _matched(seen, losses.statistics_l2),
-    "bn_kl": lambda seen: _matched(seen, losses.statistics_kl),
+    "balance": lambda outputs: image_losses.balance(outputs.teacher_logits),
+    "activation": lambda outputs: image_losses.activation(outputs.features),
+    "bn": lambda outputs: _matched(outputs, image_losses.statistics_l2),
+    "bn_kl": lambda outputs: _matched(outputs, image_losses.statistics_kl),
     "moments": _moments,
-    "tv": lambda seen: losses.total_variation(seen.images),
-    "l2": lambda seen: losses.l2(seen.images),
+    "tv": lambda outputs: image_losses.total_variation(outputs.images),
+    "l2": lambda outputs: image_losses.l2(outputs.images),
     "adversarial": _adversarial,
-    "jsd": lambda seen: 1 - losses.jensen_shannon(seen.student_logits, seen.logits, JSD_TAU),
+    "jsd": lambda outputs: 1 - image_losses.jensen_shannon(outputs.student_logits, outputs.teacher_logits, JSD_TAU),
 }
 
 
 class Objective:
-    """The enabled losses of a config, for one frozen teacher. Raises UserError where the teacher lacks what they need."""
+    """The enabled losses of a config, for one frozen teacher. Raises UserError where the teacher lacks what they need.
 
-    def __init__(self, config, teacher):
-        self.config, self.teacher = config, teacher
-        self.ema, self.averages, self.latest = 0.0, [], []
+    ema: share of the past in the BatchNorm statistics that are matched: the past stands for the images that a single batch
+    cannot hold (Fast, arXiv 2112.06253, public code). ``averages`` are those statistics, [[mean, var]] by layer.
+    """
+
+    def __init__(self, config, teacher, ema: float = 0.0):
+        self.config, self.teacher, self.ema = config, teacher, ema
+        self.averages, self.latest = [], []
         self.weights = {name: getattr(config, name) for name in TERMS if getattr(config, name, 0)}
         if not self.weights:
             raise UserError(f"transfer: {config.method}: the weight of every loss is 0; give at least one of {', '.join(TERMS)}")
-        self.student_wanted = any(name in self.weights for name in NEEDS_STUDENT)
+        self.needs_student = any(name in self.weights for name in NEEDS_STUDENT)
         self.layer = hooks.last_linear(teacher.net, teacher.description.image_shape) if "activation" in self.weights else None
         self.norms = "bn" in self.weights or "bn_kl" in self.weights
         if self.norms:
@@ -118,8 +126,11 @@ class Objective:
                 zero = "+".join(f"{name}=0" for name in ("bn", "bn_kl") if name in self.weights)
                 raise UserError(f"transfer: {config.method}: {error}; or switch that loss off ({config.method}+{zero})") from None
 
-    def look(self, images, wanted=None, student=None) -> Seen:
-        """Ask the teacher (and the student, in eval mode as it is given) about images, with all that the losses need."""
+    def forward(self, images, targets=None, student=None) -> Outputs:
+        """Run the teacher on images (N,C,H,W), and the student where a loss needs it; keeps what the losses need.
+
+        student: in the mode that it is given in; None: the losses that need one are left out (``terms``).
+        """
         with contextlib.ExitStack() as stack:
             stack.enter_context(autocast(images.device, self.config.precision))
             features, inputs = [], []
@@ -127,40 +138,52 @@ class Objective:
                 features = stack.enter_context(hooks.entering(self.layer))
             if self.norms:
                 inputs = stack.enter_context(hooks.batchnorm_inputs(self.teacher.net))
-            logits = self.teacher(images).float()
-            answered = student(images).float() if self.student_wanted else None
-        statistics = [(layer, *losses.moments(values)) for layer, values in inputs]
+            teacher_logits = self.teacher(images).float()
+            student_logits = student(images).float() if student is not None and self.needs_student else None
+        statistics = [(layer, *image_losses.moments(values)) for layer, values in inputs]
         if self.averages:
-            # Fast: the past stands for the images that a single batch cannot hold (arXiv 2112.06253, public code).
             statistics = [
                 (layer, self.ema * past[0] + (1 - self.ema) * mean, self.ema * past[1] + (1 - self.ema) * var)
                 for (layer, mean, var), past in zip(statistics, self.averages, strict=True)
             ]
         self.latest = [[mean.detach(), var.detach()] for _, mean, var in statistics]
-        return Seen(
-            self.config, self.teacher, images, logits, wanted, answered,
+        return Outputs(
+            self.config, self.teacher, images, teacher_logits, targets, student_logits,
             features[0].float() if features else None,
             statistics,
         )  # fmt: skip
 
-    def terms(self, seen: Seen, each=None) -> dict:
-        """The weighted losses by name, each a scalar; ``each`` (N) weights the samples where a loss has one value a sample."""
-        made = {}
-        for name, value in self.weights.items():
-            term = TERMS[name](seen)
+    def terms(self, outputs: Outputs, weights=None) -> dict:
+        """The weighted losses by name, each a scalar; ``weights`` (N) of the samples count where a loss has one value each.
+
+        Without logits of a student, the losses that need them are left out.
+        """
+        terms = {}
+        for name, weight in self.weights.items():
+            if name in NEEDS_STUDENT and outputs.student_logits is None:
+                continue
+            term = TERMS[name](outputs)
             if term.ndim:
-                term = (term if each is None else term * each).mean()
-            made[name] = value * term
-        return made
+                term = (term if weights is None else term * weights).mean()
+            terms[name] = weight * term
+        return terms
+
+    def __call__(self, images, targets=None, student=None):
+        """The sum of the weighted losses on a batch."""
+        return total(self.terms(self.forward(images, targets, student)))
 
     def remember(self):
-        """Take the statistics of the last look into the running averages; of no effect where ``ema`` is 0."""
+        """Take the statistics of the last forward pass into the running averages; of no effect where ``ema`` is 0."""
         if self.ema:
             self.averages = self.latest
 
-    def __call__(self, images, wanted=None, student=None):
-        """The sum of the weighted losses on a batch."""
-        return total(self.terms(self.look(images, wanted, student)))
+    def state(self) -> dict:
+        """The running averages."""
+        return {"averages": self.averages}
+
+    def restore(self, state: dict):
+        """Go on from ``state``."""
+        self.averages = [[one.to(self.teacher.mean.device) for one in pair] for pair in state["averages"]]
 
 
 def total(terms: dict):
@@ -168,3 +191,9 @@ def total(terms: dict):
     if not terms:
         raise UserError("transfer: warmup: every loss needs a student; set warmup: 0, or give the weight of another loss")
     return sum(terms.values())
+
+
+def require_finite(loss: float, what: str, remedy: str):
+    """Raise UserError unless a loss is a finite number."""
+    if not math.isfinite(loss):
+        raise UserError(f"{what}: the loss is {loss}; {remedy}")

@@ -1,7 +1,6 @@
 """A student trained inside a synthesis method, step by step, on images that the method makes or keeps."""
 
 import contextlib
-import math
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -18,73 +17,95 @@ from ...schemas.groups import OPTIMIZER, OPTIMIZERS
 from ...storage import checkpoint
 from ...training import loop, losses, views
 
+FIELDS = {
+    "loss_s": {"doc": "loss of the student: kd at temperature tau, or l1 on logits", "choices": ("kd", "l1")},
+    "tau": {"doc": "temperature of kd", "above": 0, "hi": 1000},
+    "attention_s": {"doc": "weight of attention transfer in the student's loss: maps of equal size (0 = off)", "lo": 0},
+    "view_s": {"doc": "augmentation of the student's images, drawn anew each step", "choices": tuple(views.VIEWS)},
+    "optimizer_s": {"doc": OPTIMIZER, "choices": OPTIMIZERS},
+    "lr_s": {"doc": "peak learning rate of the student; half a cosine over all rounds", "above": 0, "hi": 100},
+    "weight_decay_s": {"doc": "of the student, on weights of two or more dimensions", "lo": 0, "hi": 1},
+    "clip_s": {"doc": "largest gradient norm of the student (0 = no limit)", "lo": 0},
+}
+
+
+def field(name: str, default):
+    """A config field of a student, with a method's own default."""
+    return opt(default, **FIELDS[name])
+
 
 @dataclass
-class LearnerConfig:
-    """The fields that a method's config needs for its student."""
+class StudentOptions:
+    """The field of a student whose default no method changes."""
 
     student: str = opt(
         "lenet5-half", "architecture of the online student", choices=model_registry.names, code=model_registry.code_of
     )
-    loss_s: str = opt("kd", "what the student minimises: kd at temperature tau, or l1 on logits", choices=("kd", "l1"))
-    tau: float = opt(20.0, "temperature of kd", above=0, hi=1000)
-    attention_s: float = opt(0.0, "weight of attention transfer in the student's loss: maps of equal size (0 = off)", lo=0)
-    view_s: str = opt("none", "view that the student learns from, drawn anew each step", choices=tuple(views.VIEWS))
-    optimizer_s: str = opt("sgd", OPTIMIZER, choices=OPTIMIZERS)
-    lr_s: float = opt(0.1, "peak learning rate of the student; half a cosine over all rounds", above=0, hi=100)
-    weight_decay_s: float = opt(5e-4, "of the student, on weights of two or more dimensions", lo=0, hi=1)
-    clip_s: float = opt(0.0, "largest gradient norm of the student (0 = no limit)", lo=0)
 
 
-class Learner:
+@dataclass
+class SGDOptions(StudentOptions):
+    """A student as most methods train it; without the fields whose default differs among those."""
+
+    tau: float = field("tau", 20.0)
+    attention_s: float = field("attention_s", 0.0)
+    optimizer_s: str = field("optimizer_s", "sgd")
+    weight_decay_s: float = field("weight_decay_s", 5e-4)
+    clip_s: float = field("clip_s", 0.0)
+
+
+class OnlineStudent:
     """The student of a method: network, optimiser, and a place on the schedule."""
 
     def __init__(self, config, teacher, device):
         self.config, self.teacher = config, teacher
-        made = new_classifier(config.student, teacher.description, seed_of(config.method, config.seed, "student"))
-        self.net = made.to(device, memory_format=torch.channels_last).eval()
-        if not config.attention_s:  # else its layers are listened to
+        net = new_classifier(config.student, teacher.description, seed_of(config.method, config.seed, "student"))
+        self.net = net.to(device, memory_format=torch.channels_last).eval()
+        if not config.attention_s:  # hooks on its layers do not go with a compiled network
             compiled(self.net)
-        plan = SimpleNamespace(optimizer=config.optimizer_s, lr=config.lr_s, weight_decay=config.weight_decay_s)
-        self.optimizer, self.steps = loop.optimizer(self.net, plan), 0
+        settings = SimpleNamespace(optimizer=config.optimizer_s, lr=config.lr_s, weight_decay=config.weight_decay_s)
+        self.optimizer = loop.optimizer(self.net, settings)
+        self.steps = 0
 
     def step(self, images, progress: float, rng, weights=None):
-        """One step on views of images (N,C,H,W); ``progress``: the share of the whole training that is done, in [0,1).
+        """One step on augmented images (N,C,H,W); ``progress``: the share of the whole training that is done, in [0,1).
 
-        generator: draws the views. weights (N): factors of the samples' losses. Returns the losses (N), detached, unweighted, and
-        without that of attention.
+        rng: of the augmentation. weights (N): factors of the samples' losses. Returns the losses (N), detached, unweighted,
+        and without attention transfer.
         """
         self._train("dropout")
         self.steps += 1
         images = views.view(self.config.view_s, images, rng)
-        with autocast(images.device, self.config.precision), self._looking() as maps:
+        with autocast(images.device, self.config.precision), self._feature_maps() as maps:
             with torch.no_grad():
-                asked = self.teacher(images).float()
-            answered = self.net(images).float()
-        each = losses.l1_each(answered, asked) if self.config.loss_s == "l1" else losses.kd_each(answered, asked, self.config.tau)
+                teacher_logits = self.teacher(images).float()
+            student_logits = self.net(images).float()
+        if self.config.loss_s == "l1":
+            each = losses.l1_each(student_logits, teacher_logits)
+        else:
+            each = losses.kd_each(student_logits, teacher_logits, self.config.tau)
         whole = each + self.config.attention_s * self._attention(*maps) if maps else each
-        loss = (whole if weights is None else whole * weights).mean()
-        lr = loop.half_cosine(self.config.lr_s, progress)
-        loop.advance(self.net, self.optimizer, loss, lr, self.config.clip_s)
+        mean = (whole if weights is None else whole * weights).mean()
+        loop.advance(self.net, self.optimizer, mean, loop.half_cosine(self.config.lr_s, progress), self.config.clip_s)
         self.net.eval()
         return each.detach()
 
     @contextlib.contextmanager
-    def _looking(self):
-        """Yields the feature maps of student and teacher, by size, as they are after a pass; none where none are compared."""
+    def _feature_maps(self):
+        """Yields the feature maps of student and teacher, by size, as they are after a pass; none without attention transfer."""
         with contextlib.ExitStack() as stack:
             compared = (self.net, self.teacher) if self.config.attention_s else ()
             yield [stack.enter_context(hooks.feature_maps(net)) for net in compared]
 
-    def _attention(self, own: dict, others: dict):
-        """The loss of attention (N), summed over the sizes that both have."""
-        sizes = own.keys() & others.keys()
+    def _attention(self, student_maps: dict, teacher_maps: dict):
+        """The loss of attention transfer (N), summed over the sizes that both have."""
+        sizes = student_maps.keys() & teacher_maps.keys()
         if not sizes:
             raise UserError(
                 f"transfer: {self.config.method}: attention_s: {self.config.student} and the teacher have no feature maps of "
                 "one size; set attention_s: 0, or take another student"
             )
-        return sum(losses.attention(own[size], others[size]) for size in sorted(sizes))
+        return sum(losses.attention(student_maps[size], teacher_maps[size]) for size in sorted(sizes))
 
     def state(self) -> dict:
         """Weights, moments and the number of steps."""
@@ -110,13 +131,7 @@ class Learner:
             self.net.eval().requires_grad_(True)
 
     def _train(self, what: str):
-        """Into train mode."""
+        """Into train mode; what dropout draws is seeded by ``what`` and the number of steps."""
         self.net.train()
-        # What dropout draws must not depend on what this process drew before, or a resumed run would be another.
+        # Independent of what this process drew before, or a resumed run would differ.
         torch.manual_seed(seed_of(self.config.method, self.config.seed, what, self.steps))
-
-
-def require_finite(value, what: str, remedy: str):
-    """Raise UserError unless a loss that was computed is a finite number."""
-    if not math.isfinite(value):
-        raise UserError(f"{what}: the loss is {value}; {remedy}")

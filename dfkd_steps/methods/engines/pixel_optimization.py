@@ -1,8 +1,6 @@
-"""An engine: pixels moved until the teacher gives what is wanted."""
+"""Pixels of each sample by itself, optimised until its loss no longer falls."""
 
 import torch
-
-from ...training import loop
 
 
 def optimize_per_sample(images, losses_of, *, steps: int, lr: float, check: int, tolerance: float):
@@ -13,16 +11,19 @@ def optimize_per_sample(images, losses_of, *, steps: int, lr: float, check: int,
     ``check`` steps is not ``tolerance`` below that of the ``check`` steps before, it leaves the batch. Means, since
     losses of random views are noisy. tolerance 0 = all ``steps`` for all.
     """
-    result, rows = images.clone(), torch.arange(len(images), device=images.device)
+    result = images.clone()
+    rows = torch.arange(len(images), device=images.device)
     if not len(images):
         return result
     pixels = images.clone(memory_format=torch.channels_last).requires_grad_()
     adam = torch.optim.Adam([pixels], lr=lr, fused=True)
-    before, summed = torch.full((len(images),), float("inf"), device=images.device), 0
+    before = torch.full((len(images),), float("inf"), device=images.device)
+    summed = 0
     for step in range(steps):
         if tolerance and step and step % check == 0:
             going = before - summed >= tolerance * check
-            before, summed = summed[going], 0
+            before = summed[going]
+            summed = 0
             if not going.all():
                 result[rows[~going]] = pixels.detach()[~going]
                 if not going.any():
@@ -46,19 +47,3 @@ def _keep(going, pixels, adam, rows, lr):
     fresh.state[kept] = {name: value[going].contiguous(memory_format=torch.channels_last) if value.ndim else value
                          for name, value in moments.items()}  # fmt: skip
     return kept, fresh, rows[going]
-
-
-def optimize_batch(images, loss_of, *, steps: int, lr: float):
-    """Adam on a batch of pixels that see each other (batch statistics), half a cosine, kept in [0,1]; detached.
-
-    images: (N,C,H,W) in [0,1]. loss_of(images) -> scalar.
-    """
-    pixels = images.clone(memory_format=torch.channels_last).requires_grad_()
-    adam = torch.optim.Adam([pixels], lr=lr, betas=(0.5, 0.9), fused=True)
-    for step in range(steps):
-        adam.param_groups[0]["lr"] = loop.half_cosine(lr, step / steps)
-        pixels.grad = torch.autograd.grad(loss_of(pixels), pixels)[0]
-        adam.step()
-        with torch.no_grad():
-            pixels.clamp_(0, 1)
-    return pixels.detach()

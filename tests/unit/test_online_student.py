@@ -1,4 +1,4 @@
-"""The student inside a method: one step by hand, the schedule, resumption, and what it leaves untouched."""
+"""The online student of a method: one step by hand, the schedule, resumption, and what it leaves untouched."""
 
 from types import SimpleNamespace
 
@@ -7,15 +7,15 @@ import torch
 import torch.nn.functional as F
 from small_net import CPU, classifier, close
 
-from dfkd_steps.methods.engines import online_student
-from dfkd_steps.methods.engines.online_student import Learner, LearnerConfig
+from dfkd_steps.methods.engines.model_inversion import InversionOptions
+from dfkd_steps.methods.engines.online_student import OnlineStudent
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.training import losses
 
 
 def config(**fields):
-    made = LearnerConfig(student="resnet8", tau=4.0, **{"weight_decay_s": 0.0, **fields})
-    return SimpleNamespace(**vars(made), method="some", seed=0, precision="fp32")
+    values = {"student": "resnet8", "tau": 4.0, "lr_s": 0.1, "view_s": "none", "weight_decay_s": 0.0}
+    return InversionOptions(method="some", **{**values, **fields})
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def weights_of(made):
 
 
 def by_hand(start, teacher, images, each_of, factors=None):
-    """Gradients of the mean loss at the weights that a learner starts from."""
+    """Gradients of the mean loss at the weights that a student starts from."""
     net = start.net.train()
     each = each_of(net(images), teacher(images))
     gradients = torch.autograd.grad((each if factors is None else each * factors).mean(), list(net.parameters()))
@@ -49,9 +49,9 @@ def kd(student, teacher):
 @pytest.mark.parametrize(("kind", "each_of"), [("kd", kd), ("l1", lambda s, t: (s - t).abs().mean(1))])
 @pytest.mark.parametrize("factors", [None, torch.tensor([0.0, 1, 2, 0.5, 1, 3])])
 def test_one_step_of_sgd(teacher, images, kind, each_of, factors):
-    made = Learner(config(loss_s=kind, lr_s=0.1), teacher, CPU)
+    made = OnlineStudent(config(loss_s=kind, lr_s=0.1), teacher, CPU)
     before, progress = weights_of(made), 0.25
-    each, gradient = by_hand(Learner(config(), teacher, CPU), teacher, images, each_of, factors)
+    each, gradient = by_hand(OnlineStudent(config(), teacher, CPU), teacher, images, each_of, factors)
     told = made.step(images, progress, None, factors)
     close(told, each)  # the losses as they are, not weighted
     assert not told.requires_grad and not made.net.training
@@ -61,8 +61,8 @@ def test_one_step_of_sgd(teacher, images, kind, each_of, factors):
 
 
 def test_attention_is_added_to_what_the_student_minimises(teacher, images):
-    made, factors = Learner(config(attention_s=50.0, lr_s=0.1), teacher, CPU), torch.tensor([0.0, 1, 2, 0.5, 1, 3])
-    before, start = weights_of(made), Learner(config(), teacher, CPU)
+    made, factors = OnlineStudent(config(attention_s=50.0, lr_s=0.1), teacher, CPU), torch.tensor([0.0, 1, 2, 0.5, 1, 3])
+    before, start = weights_of(made), OnlineStudent(config(), teacher, CPU)
 
     def stages(classifier, images):
         net = classifier.net
@@ -79,7 +79,8 @@ def test_attention_is_added_to_what_the_student_minimises(teacher, images):
     close(made.step(images, 0.0, None, factors), each.detach())  # what it says is the divergence
     gradient = torch.cat([one.flatten() for one in gradients])
     close(weights_of(made), before - 0.19 * gradient, rtol=1e-4, atol=1e-6)
-    assert (gradient - by_hand(Learner(config(), teacher, CPU), teacher, images, kd, factors)[1]).norm() > 0.01 * gradient.norm()
+    plain = by_hand(OnlineStudent(config(), teacher, CPU), teacher, images, kd, factors)[1]
+    assert (gradient - plain).norm() > 0.01 * gradient.norm()
 
 
 def test_attention_needs_maps_of_one_size():
@@ -87,7 +88,7 @@ def test_attention_needs_maps_of_one_size():
     asked = classifier("lenet5-half", shape, seed=1)
     asked.net[0].padding, asked.net[3].padding, asked.net[1] = (5, 5), (3, 3), torch.nn.MaxPool2d(2)
     asked.net[4] = torch.nn.AdaptiveMaxPool2d(5)
-    made = Learner(config(attention_s=1.0), asked, CPU)
+    made = OnlineStudent(config(attention_s=1.0), asked, CPU)
     with pytest.raises(
         UserError, match="some: attention_s: resnet8 and the teacher have no feature maps of one size; set attention_s: 0"
     ):
@@ -95,14 +96,14 @@ def test_attention_needs_maps_of_one_size():
 
 
 def test_clip_bounds_the_gradient(teacher, images):
-    made = Learner(config(lr_s=1.0, clip_s=0.001), teacher, CPU)
+    made = OnlineStudent(config(lr_s=1.0, clip_s=0.001), teacher, CPU)
     before = weights_of(made)
     made.step(images, 0.0, None)
     assert (weights_of(made) - before).norm().item() == pytest.approx(0.0019, rel=1e-3)
 
 
 def test_it_learns_from_batches_in_train_mode_and_is_asked_in_eval_mode(teacher, images):
-    made = Learner(config(), teacher, CPU)
+    made = OnlineStudent(config(), teacher, CPU)
     statistics = made.net.net.bn1.running_mean.clone()
     made.step(images, 0.0, None)
     assert not torch.equal(made.net.net.bn1.running_mean, statistics) and not made.net.training
@@ -113,11 +114,11 @@ def test_it_learns_from_batches_in_train_mode_and_is_asked_in_eval_mode(teacher,
 
 def test_the_seed_decides_where_it_starts(teacher):
     torch.manual_seed(9)
-    before, one = torch.get_rng_state(), weights_of(Learner(config(), teacher, CPU))
-    assert torch.equal(torch.get_rng_state(), before) and torch.equal(weights_of(Learner(config(), teacher, CPU)), one)
+    before, one = torch.get_rng_state(), weights_of(OnlineStudent(config(), teacher, CPU))
+    assert torch.equal(torch.get_rng_state(), before) and torch.equal(weights_of(OnlineStudent(config(), teacher, CPU)), one)
     other = config()
     other.seed = 1
-    assert not torch.equal(weights_of(Learner(other, teacher, CPU)), one)
+    assert not torch.equal(weights_of(OnlineStudent(other, teacher, CPU)), one)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +130,7 @@ def test_resumes_to_the_bit(arch, kind):
     asked, images = classifier(shape=shape, seed=1), torch.rand(4, *shape)
 
     def fresh():
-        made = Learner(SimpleNamespace(**{**vars(config(optimizer_s=kind, lr_s=0.01)), "student": arch}), asked, CPU)
+        made = OnlineStudent(SimpleNamespace(**{**vars(config(optimizer_s=kind, lr_s=0.01)), "student": arch}), asked, CPU)
         torch.rand(3)
         return made
 
@@ -147,7 +148,7 @@ def test_resumes_to_the_bit(arch, kind):
 
 
 def test_frozen_reaches_the_images_and_not_the_weights(teacher, images):
-    made = Learner(config(), teacher, CPU)
+    made = OnlineStudent(config(), teacher, CPU)
     with made.frozen() as student:
         loss = losses.kd(student(images.requires_grad_()), teacher(images), 1.0)
     loss.backward()
@@ -159,7 +160,7 @@ def test_frozen_reaches_the_images_and_not_the_weights(teacher, images):
 
 
 def test_a_student_that_is_looked_through_in_train_mode(teacher, images):
-    made, other = (Learner(config(), teacher, CPU) for _ in range(2))
+    made, other = (OnlineStudent(config(), teacher, CPU) for _ in range(2))
     before = made.net.net.bn1.running_mean.clone()
     with made.frozen("train") as student:
         found = student(images)
@@ -173,7 +174,7 @@ def test_what_dropout_drops_in_a_student_that_is_looked_through_is_its_own_affai
     shape = (1, 16, 16)
     asked, images, answers = classifier(shape=shape, seed=1), torch.rand(4, *shape), []
     for drawn in (0, 3):
-        made = Learner(SimpleNamespace(**{**vars(config()), "student": "alexnet-half"}), asked, CPU)
+        made = OnlineStudent(SimpleNamespace(**{**vars(config()), "student": "alexnet-half"}), asked, CPU)
         torch.rand(drawn)
         with made.frozen("train") as student:
             answers.append(student(images))
@@ -183,11 +184,4 @@ def test_what_dropout_drops_in_a_student_that_is_looked_through_is_its_own_affai
 
 def test_a_student_that_does_not_take_the_images(teacher):
     with pytest.raises(UserError, match=r"lenet5: image shape \(1, 8, 8\) does not fit"):
-        Learner(SimpleNamespace(**{**vars(config()), "student": "lenet5-half"}), teacher, CPU)
-
-
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_require_finite(value):
-    online_student.require_finite(1.5, "round 3", "lower lr")
-    with pytest.raises(UserError, match=rf"^round 3: the loss is {value}; lower lr$"):
-        online_student.require_finite(value, "round 3", "lower lr")
+        OnlineStudent(SimpleNamespace(**{**vars(config()), "student": "lenet5-half"}), teacher, CPU)

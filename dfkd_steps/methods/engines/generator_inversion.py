@@ -1,0 +1,99 @@
+"""Images of a generator that is optimised for one batch: a new one for each (CMI), or one that is meta-learnt (Fast, SSD-KD)."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+
+from ...models.generator import build_generator
+from ...runtime.device import autocast
+from ...schemas.fields import opt
+from ...storage import checkpoint
+from .objective import require_finite
+
+
+def new_generator(config, teacher, seed: int, device):
+    """A freshly initialised generator in train mode, of ``latent`` and ``width``."""
+    generator = build_generator(teacher.description, latent=config.latent, width=config.width, seed=seed)
+    return generator.to(device, memory_format=torch.channels_last).train()
+
+
+def refine(generator, latent, loss_of, *, steps: int, lr_g: float, lr_z: float, precision: str, further=(), after=None):
+    """Optimise generator and latent vectors (N,Z) together for ``steps`` Adam steps; returns the images of the step with the
+    least loss, detached.
+
+    loss_of(images) -> scalar. further: parameters that are trained along. after(step): called with gradients in place.
+    """
+    latent = latent.clone().requires_grad_()
+    groups = [{"params": [*generator.parameters(), *further], "lr": lr_g}, {"params": [latent], "lr": lr_z}]
+    adam = torch.optim.Adam(groups, betas=(0.5, 0.999), fused=True)
+    best = None
+    least = torch.full((), float("inf"), device=latent.device)
+    for step in range(steps):
+        with autocast(latent.device, precision):
+            images = generator(latent)
+        loss = loss_of(images)
+        better = loss.detach() < least
+        # Chosen on the device: a Python condition would wait for it each step.
+        best = images.detach().clone() if best is None else torch.where(better, images.detach(), best)
+        least = torch.minimum(least, loss.detach())
+        adam.zero_grad()
+        loss.backward()
+        if after:
+            after(step)
+        adam.step()
+    require_finite(least.item(), "inversion", "lower lr_g and lr_z")
+    return best
+
+
+@dataclass
+class MetaInverterOptions:
+    """The fields of the meta-learnt inverter."""
+
+    steps: int = opt(5, "steps on generator and latent vectors for a batch", lo=1)
+    lr_g: float = opt(3e-3, "Adam step of the generator for a batch (5e-3 for 2 steps, 3e-3 for 5, 2e-3 for 10)", above=0, hi=10)
+    lr_z: float = opt(0.01, "Adam step of the latent vectors (0.015, 0.01, 0.01)", above=0, hi=10)
+    latent: int = opt(256, "length of the latent vector", lo=1)
+    width: int = opt(128, "channels of the generator", lo=2)
+    ema: float = opt(0.9, "share of the past in the BatchNorm statistics that are matched (0 = this batch alone)", lo=0, hi=0.999)
+
+
+class MetaInverter:
+    """A generator that is kept from round to round: each batch starts from a copy of it, and the gradients of the copy,
+    summed over the steps, move it (first-order MAML; Fast, arXiv 2112.06253)."""
+
+    def __init__(self, config, generator):
+        self.config, self.generator = config, generator
+        # The public code takes lr_g * steps for the meta update, since it sums the gradients of all steps.
+        lr = config.lr_g * config.steps
+        self.optimizer = torch.optim.Adam(generator.parameters(), lr=lr, betas=(0.5, 0.999), fused=True)
+
+    def invert(self, loss_of, rng):
+        """A batch (B,C,H,W), detached, by ``steps`` steps of a copy of the generator down ``loss_of(images)``; a meta step."""
+        config = self.config
+        copied = copy.deepcopy(self.generator)
+        latent, _ = copied.draw(config.batch, rng)
+        sums = [torch.zeros_like(parameter) for parameter in copied.parameters()]
+
+        def add_gradients(step):
+            for summed, parameter in zip(sums, copied.parameters()):
+                summed += parameter.grad
+
+        images = refine(
+            copied, latent, loss_of,
+            steps=config.steps, lr_g=config.lr_g, lr_z=config.lr_z, precision=config.precision, after=add_gradients,
+        )  # fmt: skip
+        for parameter, summed in zip(self.generator.parameters(), sums):
+            parameter.grad = summed
+        self.optimizer.step()
+        for buffer, of_copy in zip(self.generator.buffers(), copied.buffers()):
+            buffer.copy_(of_copy)
+        return images
+
+    def state(self) -> dict:
+        """The generator and its moments."""
+        return checkpoint.state_of(self.generator, self.optimizer)
+
+    def restore(self, state: dict):
+        """Go on from ``state``."""
+        checkpoint.restore(self.generator, self.optimizer, state)

@@ -1,0 +1,109 @@
+"""Losses of synthetic images. Free functions of tensors; N samples, K classes, logits not normalised."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+
+def entropy(probabilities):
+    """-sum_k p_k log p_k for each sample, nats; 0 log 0 = 0. (N,K) -> (N)."""
+    # Its gradient at 0 is infinite, and a softmax underflows to 0: times its own gradient, 0, that would be NaN.
+    return torch.special.entr(probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny)).sum(1)
+
+
+def balance(logits):
+    """sum_k pbar_k log pbar_k, pbar the batch-mean softmax: least where classes are equally frequent, -log K
+    (DAFL, arXiv 1904.01186, eq. 6: the information entropy loss). Logits (N,K) -> scalar."""
+    return -entropy(F.softmax(logits, 1).mean(0, keepdim=True))[0]
+
+
+def activation(features):
+    """-mean |f| over the features that enter the classifier (DAFL, arXiv 1904.01186, eq. 5). (N,D) -> (N)."""
+    return -features.abs().mean(1)
+
+
+def total_variation(images):
+    """Sum of the L2 norms of differences to the right, lower and both diagonal neighbours, over the batch, by the
+    root of the number of images (DeepInversion, arXiv 1912.08795, eq. 3). Images (N,C,H,W) -> scalar."""
+    right, down = images[..., 1:] - images[..., :-1], images[..., 1:, :] - images[..., :-1, :]
+    falling, rising = images[..., 1:, 1:] - images[..., :-1, :-1], images[..., 1:, :-1] - images[..., :-1, 1:]
+    # The gradient of a norm is not defined at 0, where images are flat.
+    return sum(torch.sqrt(one.square().sum() + 1e-12) for one in (right, down, falling, rising)) / math.sqrt(len(images))
+
+
+def l2(images):
+    """Norm of the batch of images by the root of their number (DeepInversion, eq. 3). (N,C,H,W) -> scalar."""
+    return torch.sqrt(images.square().sum() / len(images) + 1e-12)
+
+
+class _Moments(torch.autograd.Function):
+    """``moments`` with its gradient written down: one multiplication and one addition, where autograd of ``var`` takes
+    six to nine times as long on a CPU and more memory, half of an inversion step."""
+
+    @staticmethod
+    def forward(ctx, values):
+        kept = values.float()
+        mean = kept.mean(_all_but_channels(kept))
+        ctx.save_for_backward(values, mean)
+        # E[(x - mean)^2] and not E[x^2] - mean^2, which loses digits where the mean is large.
+        return mean, (kept - _along_channels(mean, kept)).square_().mean(_all_but_channels(kept))
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, to_mean, to_var):
+        values, mean = ctx.saved_tensors
+        number = values.numel() / values.shape[1]
+        slope = 2 * to_var / number
+        constant = to_mean / number - slope * mean
+        gradient = values.float().mul(_along_channels(slope, values)).add_(_along_channels(constant, values))
+        return gradient.to(values.dtype)
+
+
+def _all_but_channels(values):
+    return [dim for dim in range(values.ndim) if dim != 1]
+
+
+def _along_channels(numbers, values):
+    return numbers.view(-1, *[1] * (values.ndim - 2))
+
+
+def moments(values):
+    """Mean and biased variance of each channel of a batch (N,C,...) in float32. -> (C), (C)."""
+    return _Moments.apply(values)
+
+
+def statistics_l2(mean, var, target_mean, target_var):
+    """||mean - m||_2 + ||var - v||_2, norms not squared (DeepInversion, arXiv 1912.08795, eq. 4). (C) each -> scalar."""
+    return torch.linalg.vector_norm(mean - target_mean) + torch.linalg.vector_norm(var - target_var)
+
+
+def statistics_kl(mean, var, target_mean, target_var, eps: float = 1e-5):
+    """KL(N(m,v) || N(mean,var)) = 0.5 (log(var/v) + (v + (m-mean)^2)/var - 1), mean over channels, nats.
+
+    The Gaussian form of moment matching for LS-GDFD (arXiv 2012.05578); a reconstruction. (C) each -> scalar.
+    """
+    var, target_var = var + eps, target_var + eps
+    return 0.5 * (torch.log(var / target_var) + (target_var + (target_mean - mean).square()) / var - 1).mean()
+
+
+def agree(student_logits, teacher_logits):
+    """1 where both name the same class, else 0. Logits (N,K) each -> (N) float."""
+    return (student_logits.argmax(1) == teacher_logits.argmax(1)).float()
+
+
+def jensen_shannon(student_logits, teacher_logits, tau: float):
+    """Jensen-Shannon divergence of the softened outputs, mean over the batch, in [0, 1] bit (ADI, arXiv 1912.08795,
+    eq. 8 takes 1 minus it). Logits (N,K) each -> scalar."""
+    student, teacher = F.softmax(student_logits / tau, 1), F.softmax(teacher_logits / tau, 1)
+    middle = 0.5 * (student + teacher)
+    return (entropy(middle) - 0.5 * (entropy(student) + entropy(teacher))).mean() / math.log(2)
+
+
+def contrastive(one, other, bank, tau: float):
+    """InfoNCE: each embedding is to find its other view among all other views and a bank (CMI, arXiv 2105.08584, eq. 6).
+
+    one, other: (N,D) unit vectors; bank: (M,D) unit vectors of earlier images, M may be 0. -> scalar, nats.
+    """
+    logits = torch.cat([one @ other.T, one @ bank.T], 1) / tau
+    return F.cross_entropy(logits, torch.arange(len(one), device=one.device))
