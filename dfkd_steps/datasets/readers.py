@@ -3,8 +3,6 @@
 Each reader gives a ``Source`` and raises UserError for what it cannot read.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import http.client
 from pathlib import Path
@@ -13,6 +11,7 @@ import numpy as np
 
 from ..runtime import progress
 from ..runtime.errors import UserError
+from ..runtime.locks import locked
 from . import array_files
 from .array_files import ARRAYS, Source, compare, fits, pin, reason
 
@@ -47,7 +46,9 @@ def _torchvision(config):
                 f"{config.root}: no whole {config.name} there ({reason(missing)}); set download: true, or put it there"
             ) from None
         try:
-            with _alone(config):
+            # Two specs of one data set (mnist, mnist+val=0.1) may be made at once: only one of them downloads.
+            Path(config.root).mkdir(parents=True, exist_ok=True)
+            with locked(Path(config.root, f".{config.name}.lock"), f"waiting for another download of {config.name}"):
                 classes, arrays = _torchvision_arrays(config, download=True)
         except FAILURES as error:
             raise UserError(
@@ -57,16 +58,6 @@ def _torchvision(config):
     if config.sha256:
         compare(config, config.name, hashlib.sha256(b"".join(np.ascontiguousarray(arrays[name]) for name in ARRAYS)))
     return Source(classes, arrays)
-
-
-@contextlib.contextmanager
-def _alone(config):
-    """Two specs of one data set (mnist, mnist+val=0.1) may be made at once: only one of them downloads."""
-    root = Path(config.root)
-    root.mkdir(parents=True, exist_ok=True)
-    with open(root / f".{config.name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _torchvision_arrays(config, download):

@@ -13,13 +13,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as load_bytes
 from safetensors.torch import save as save_bytes
-from safetensors.torch import save_file
 from torch import nn
 
 from ..models.classifier import Classifier, Description, build_network
 from ..models.generator import Generator, GeneratorDescription
-from ..pipeline.job import Job
-from ..runtime.errors import CORRUPT_FILE_ERRORS, UserError, one_line
+from ..runtime.errors import CORRUPT_FILE_ERRORS, UserError, one_line, require_file
 from . import atomic
 
 KIND = "network"
@@ -33,8 +31,8 @@ def save(path, net: nn.Module, description: Description, key: str, provenance: d
     content = {"kind": KIND, "key": key, "description": asdict(description), "provenance": provenance, **extra}
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in net.state_dict().items()}
     content["crc32"] = checksum(content, weights)
-    # One entry, because safetensors writes several in random order.
-    save_file(weights, path, {METADATA: json.dumps(content, sort_keys=True)})
+    # One entry, because safetensors writes several in random order. By Python: save_file makes files of mode 0600.
+    Path(path).write_bytes(save_bytes(weights, {METADATA: json.dumps(content, sort_keys=True)}))
 
 
 def checksum(content: dict, weights: dict[str, torch.Tensor]) -> str:
@@ -49,9 +47,7 @@ def checksum(content: dict, weights: dict[str, torch.Tensor]) -> str:
 
 def read_metadata(path) -> dict:
     """The metadata of a network's file; raises UserError where it is missing, damaged or not a network of dfkd."""
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; make it first (snakemake {path})")
+    require_file(path)
     try:
         with safe_open(path, "pt") as file:
             content = json.loads((file.metadata() or {}).get(METADATA, "{}"))
@@ -142,19 +138,13 @@ def from_bytes(content: bytes, where, device="cpu"):
     return made.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
-def publish(job: Job, net, description, history, device):
-    """Write history.csv and then the network that vouches for it; both whole."""
+def publish(job, net, description, history, device):
+    """Write history.csv and then the network that vouches for it, both whole; ``job``: of a step that trains."""
     table = history_csv(history)
-    for out, write in (
-        (job.out.with_name("history.csv"), lambda path: path.write_bytes(table)),
-        (
-            job.out,
-            lambda path: save(path, net, description, job.key, job.provenance(device), history_sha256=sha256(table)),
-        ),
-    ):
-        beside = out.with_name(f".{out.name}.whole")
-        write(beside)
-        atomic.commit(beside, out)
+    atomic.write(job.out.with_name("history.csv"), table)
+    beside = job.out.with_name(f".{job.out.name}.whole")
+    save(beside, net, description, job.key, job.provenance(device), history_sha256=sha256(table))
+    atomic.commit(beside, job.out)
 
 
 def history_csv(history: list[dict]) -> bytes:
