@@ -131,8 +131,6 @@ def _read(path):
 
 
 def _fault(metrics, specs) -> str | None:
-    if not isinstance(metrics, dict):
-        return f"holds a {type(metrics).__name__}, not the metrics of evaluate"
     for name in NEEDED:
         if not _is_number(metrics.get(name)):
             return f"{name} is {metrics.get(name)!r}, not a number"
