@@ -59,7 +59,7 @@ def fill() -> int:
     from dfkd_steps import report
     from dfkd_steps.models.classifier import Description
     from dfkd_steps.pipeline import audit, graph, keys, sweep
-    from dfkd_steps.storage import dataset_file, network_file
+    from dfkd_steps.storage import atomic, dataset_file, network_file
     from dfkd_steps.storage.transfer_set import Layout, Writer
 
     images, labels = np.zeros((20, 1, 4, 4), np.uint8), np.arange(20) % 10
@@ -78,12 +78,11 @@ def fill() -> int:
             path.with_name(audit.HISTORY).write_bytes(table)
             network_file.save(path, net, description, key, {}, history_sha256=network_file.sha256(table))
         elif step == "evaluate":
-            path.write_text(json.dumps(METRICS | {"key": key, "specs": path.parts[1:-1]}))
+            atomic.write_json(path, METRICS | {"key": key, "specs": path.parts[1:-1]})
         else:
-            writer = Writer(path.with_name("partial"), key, Layout((1, 4, 4), 10, 20, targets=False))
-            writer.append(images=images, logits=logits, labels=labels, generation=np.zeros(20))
-            writer.finish(path, {}, LABEL)
-            path.with_name("partial").unlink()
+            writer = Writer(path, key, Layout((1, 4, 4), 10, targets=False), 20)
+            writer.append(images=images, logits=logits, labels=labels, round=np.zeros(20))
+            writer.finish({}, LABEL)
     report.report(Path("report/index.html"), finals)
     return len(jobs) + 1
 

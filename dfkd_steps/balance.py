@@ -3,6 +3,7 @@
 Streams: what is held in memory beside one chunk is a few numbers a sample, never the images.
 """
 
+import functools
 import time
 from dataclasses import replace
 
@@ -64,14 +65,15 @@ def choose(labels, per_class: int, config, transfer) -> np.ndarray:
     return np.sort(np.concatenate(kept))
 
 
-def copy(transfer, writer, chosen, weights=None):
-    """Append the chosen samples (sorted) to the writer, a chunk at a time."""
+def copy(transfer, writer, chosen, weights=None) -> Writer:
+    """Append the chosen samples (sorted) to the writer, a chunk at a time; returns it."""
     for start in range(0, len(chosen), CHUNK):
         rows = chosen[start : start + CHUNK]
-        part = {name: transfer.gather(name, rows) for name, _, _ in transfer.layout.fields()}
+        part = {name: transfer.read(name, rows) for name, _, _ in transfer.layout.fields()}
         if weights is not None:
             part["weights"] = weights[rows]
         writer.append(**part)
+    return writer
 
 
 class Resampler:
@@ -83,7 +85,7 @@ class Resampler:
 
     def fields(self, stored, logits, label):
         """All fields of new samples; the target is the softmax of the teacher's logits."""
-        fields = {"images": stored, "logits": logits, "labels": np.full(len(stored), label), "generation": np.zeros(len(stored))}
+        fields = {"images": stored, "logits": logits, "labels": np.full(len(stored), label), "round": np.zeros(len(stored))}
         if "targets" in self.transfer:
             fields["targets"] = softmax(logits).astype(np.float32)
         if "weights" in self.transfer:
@@ -116,7 +118,7 @@ class Resampler:
     def push(self, label: int, number: int):
         """The likeliest samples moved by signed gradient steps until the teacher calls them ``label``; those that do."""
         chosen = np.sort(likeliest(self.transfer, label, number))
-        images = to_float(torch.from_numpy(to_unit(self.transfer.gather("images", chosen))).to(self.device))
+        images = to_float(torch.from_numpy(to_unit(self.transfer.read("images", chosen))).to(self.device))
         targets = torch.full((len(images),), label, device=self.device)
         for _ in range(self.config.push_steps):
             images.requires_grad_()
@@ -141,7 +143,7 @@ class Members:
         self.transfer, self.members, self.size = transfer, members, len(members)
 
     def __call__(self, positions):
-        return self.transfer.gather("images", self.members[positions])
+        return self.transfer.read("images", self.members[positions])
 
 
 class Held:
@@ -154,12 +156,16 @@ class Held:
         return self.images[positions]
 
 
-def equal(config, teacher, transfer, writer, device) -> dict:
-    """The same number for each class. Returns what to tell: per_class, resampled and pushed samples, classes uncovered."""
+# A mode starts a writer with the number of samples it needs at most, fills it, and returns it and what to tell.
+def equal(config, teacher, transfer, start, device) -> tuple[Writer, dict]:
+    """The same number for each class; tells per_class, resampled and pushed samples, classes uncovered."""
     labels = transfer.read("labels")
     counts = np.bincount(labels, minlength=transfer.layout.num_classes)
     per_class = quota(counts, config)
-    copy(transfer, writer, choose(labels, per_class, config, transfer))
+    chosen, missing = choose(labels, per_class, config, transfer), np.maximum(per_class - counts, 0)
+    if config.deficit == "short":
+        missing = np.minimum(missing, CHUNK) * (counts == 0)  # what can be pushed
+    writer = copy(transfer, start(len(chosen) + int(missing.sum())), chosen)
     stats = {"per_class": per_class, "resampled": 0, "pushed": 0, "uncovered": []}
     resampler = Resampler(config, teacher, transfer, device)
     for label in progress.bar(np.flatnonzero(counts < per_class), desc="balance", unit="class"):
@@ -180,28 +186,26 @@ def equal(config, teacher, transfer, writer, device) -> dict:
             for fields in resampler.draw(pool, label, missing):
                 writer.append(**fields)
                 stats["resampled"] += len(fields["labels"])
-    return stats
+    return writer, stats
 
 
-def none(config, teacher, transfer, writer, device) -> dict:
+def none(config, teacher, transfer, start, device) -> tuple[Writer, dict]:
     """All samples as they are."""
-    copy(transfer, writer, np.arange(len(transfer)))
-    return {}
+    return copy(transfer, start(len(transfer)), np.arange(len(transfer))), {}
 
 
-def confident(config, teacher, transfer, writer, device) -> dict:
+def confident(config, teacher, transfer, start, device) -> tuple[Writer, dict]:
     """Only samples whose largest probability reaches the threshold."""
-    copy(transfer, writer, np.flatnonzero(confidence(transfer) >= config.threshold))
-    return {}
+    chosen = np.flatnonzero(confidence(transfer) >= config.threshold)
+    return copy(transfer, start(len(chosen)), chosen), {}
 
 
-def weight(config, teacher, transfer, writer, device) -> dict:
+def weight(config, teacher, transfer, start, device) -> tuple[Writer, dict]:
     """All samples, weighted so that each class that occurs is drawn as often as every other; mean weight 1."""
     labels = transfer.read("labels")
     counts = np.bincount(labels, minlength=transfer.layout.num_classes)
     weights = len(labels) / (np.count_nonzero(counts) * counts[labels])
-    copy(transfer, writer, np.arange(len(labels)), weights.astype(np.float32))
-    return {}
+    return copy(transfer, start(len(labels)), np.arange(len(labels)), weights.astype(np.float32)), {}
 
 
 MODES = {"none": none, "equal": equal, "confidence": confident, "weight": weight}
@@ -218,18 +222,17 @@ def run(job: Job):
         layout = transfer.layout
         if job.config.mode == "weight":
             layout = replace(layout, weights=True)
-        partial.unlink(missing_ok=True)  # balancing is quick beside synthesis, and starts afresh
-        writer = Writer(partial, job.key, layout)
-        stats = MODES[job.config.mode](job.config, teacher, transfer, writer, device)
+        # Balancing is quick beside synthesis, and starts afresh.
+        start = functools.partial(Writer, partial, job.key, layout, resume=False)
+        writer, stats = MODES[job.config.mode](job.config, teacher, transfer, start, device)
         classes = teacher.description.classes
         before = np.bincount(transfer.read("labels"), minlength=len(classes))
         after = writer.counts
         histograms = {"classes": list(classes), "histogram_before": before.tolist(), "histogram_after": after.tolist()}
-        whole = job.out.with_name(f".{job.out.name}.whole")
         stats = {"uncovered": [name for name, number in zip(classes, after) if not number], **stats}
-        about = {**transfer.about, "balance": job.config.mode, **histograms, **stats}
-        writer.finish(whole, job.provenance(device), about, transfer.networks())
-        atomic.commit(whole, job.out)
+        metadata = {**transfer.metadata, "balance": job.config.mode, **histograms, **stats}
+        writer.finish(job.provenance(device), metadata, transfer.networks())
+        atomic.commit(partial, job.out)
     missing = ", ".join(stats["uncovered"]) or "none"
     progress.say(f"balance: {before.sum()} -> {after.sum()} samples, uncovered: {missing}, {time.monotonic() - started:.1f} s")
 

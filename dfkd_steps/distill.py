@@ -40,8 +40,8 @@ class Images:
     def field(self, name: str, rows):
         """Rows of any field, on the device."""
         if name not in self.held:
-            if self.transfer.file[name].nbytes > HOLD[self.device.type]:
-                return torch.from_numpy(self.transfer.gather(name, rows.cpu().numpy())).to(self.device)
+            if self.transfer.nbytes(name) > HOLD[self.device.type]:
+                return torch.from_numpy(self.transfer.read(name, rows.cpu().numpy())).to(self.device)
             self.held[name] = torch.from_numpy(self.transfer.read(name)).to(self.device)
         return self.held[name][rows]
 

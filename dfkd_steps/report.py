@@ -13,13 +13,6 @@ from .runtime.errors import UserError, print_errors
 from .storage import atomic
 
 
-def write(out: Path, text: str):
-    """Write a text file whole."""
-    beside = out.with_name(f".{out.name}.whole")
-    beside.write_text(text, encoding="utf-8")
-    atomic.commit(beside, out)
-
-
 def report(out: Path, metrics: list[str]):
     """Make the page, the CSV and the summary; print the table."""
     if out.suffix != ".html":
@@ -29,9 +22,8 @@ def report(out: Path, metrics: list[str]):
     text = page.render(read, key=key)
     out.parent.mkdir(parents=True, exist_ok=True)
     # The page last: where it is, what is beside it is of the same sweep.
-    write(out.with_name("results.csv"), runs.to_csv(read))
-    write(out.with_name("summary.json"), runs.to_summary(read))
-    write(out, text)
+    for path, content in (("results.csv", runs.to_csv(read)), ("summary.json", runs.to_summary(read)), (out.name, text)):
+        atomic.write(out.with_name(path), content.encode())
     print(runs.to_text(runs.grouped(read)), out, sep="\n")
 
 

@@ -79,7 +79,7 @@ def make(job: Job, device):
 def layout_of(method) -> Layout:
     """The layout of a method's transfer set."""
     config, described = method.config, method.teacher.description
-    return Layout(described.image_shape, described.num_classes, config.batch, config.image_type, method.has_targets)
+    return Layout(described.image_shape, described.num_classes, config.image_type, method.has_targets)
 
 
 def fill(job: Job, method, batches: range, partial, key: str) -> Writer:
@@ -87,7 +87,8 @@ def fill(job: Job, method, batches: range, partial, key: str) -> Writer:
     config = job.config
     if rounds := method.rounds_for(batches):
         train(method, rounds, key, state_of(partial))
-    writer, total = Writer(partial, key, layout_of(method)), sum(len(method.rows(index)) for index in batches)
+    total = sum(len(method.rows(index)) for index in batches)
+    writer = Writer(partial, key, layout_of(method), total)
     if writer.done:
         progress.say(f"resumes from sample {writer.done} of {total}")
     with progress.bar(total=total, initial=writer.done, desc=config.method, unit="sample") as bar:
@@ -97,15 +98,15 @@ def fill(job: Job, method, batches: range, partial, key: str) -> Writer:
             fields = {"images": stored, "logits": logits, "labels": logits.argmax(1)}
             if method.has_targets:
                 fields["targets"] = batch.targets.float().cpu().numpy()
-            writer.append(**fields, generation=np.broadcast_to(np.asarray(batch.round), len(stored)))
+            writer.append(**fields, round=np.broadcast_to(np.asarray(batch.round), len(stored)))
             bar.update(len(stored))
     return writer
 
 
 def gather(job: Job, method, found: list[Path], partial) -> tuple[Writer, dict]:
     """The batches and networks of all shards, in order."""
-    partial.unlink(missing_ok=True)  # copying is quick beside synthesis, and starts afresh
-    writer, kept = Writer(partial, job.key, layout_of(method)), {}
+    # Copying is quick beside synthesis, and starts afresh.
+    writer, kept = Writer(partial, job.key, layout_of(method), method.total, resume=False), {}
     for path in found:
         with TransferSet(path) as shard:
             for _, part in shard.chunks(*(name for name, _, _ in shard.layout.fields()), rows=job.config.batch):
@@ -115,7 +116,7 @@ def gather(job: Job, method, found: list[Path], partial) -> tuple[Writer, dict]:
     return writer, kept
 
 
-def about(job: Job, method) -> dict:
+def metadata(job: Job, method) -> dict:
     """What the report says of the set: whether it is data-free, and the baseline that it is if not."""
     own = of_path(job.out)["dataset"]
     names = [one.parent.name for one in job.inputs[1:]]
@@ -133,12 +134,10 @@ def kept_by(method) -> dict[str, bytes]:
 
 
 def finish(job: Job, method, writer: Writer, kept: dict, partial, out) -> int:
-    """Make a filled working file appear as ``out``, and forget the state it was made from; returns its samples."""
-    number, whole = writer.done, out.with_name(f".{out.name}.whole")
-    writer.finish(whole, job.provenance(method.device), about(job, method), kept)
-    atomic.commit(whole, out)
-    state_of(partial).unlink(missing_ok=True)
-    return number
+    """Make a filled working file appear as ``out``; returns its samples."""
+    writer.finish(job.provenance(method.device), metadata(job, method), kept)
+    atomic.commit(partial, out)
+    return writer.done
 
 
 def run(job: Job):

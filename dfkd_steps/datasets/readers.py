@@ -4,7 +4,6 @@ Each reader gives a ``Source`` and raises UserError for what it cannot read.
 """
 
 import contextlib
-import fcntl
 import http.client
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from ..runtime import progress
 from ..runtime.errors import UserError, one_line
+from ..runtime.locks import locked
 from ..schemas import groups
 from . import array_files
 from .array_files import Source, compare, fits, pin
@@ -57,23 +57,15 @@ def _torchvision(config):
 
 def _downloaded(config):
     try:
-        with _alone(config):
+        # Two specs of one data set (mnist, mnist+val=0.1) may be made at once: only one of them downloads.
+        Path(config.root).mkdir(parents=True, exist_ok=True)
+        with locked(Path(config.root, f".{config.name}.lock"), f"waiting for another download of {config.name}"):
             return _torchvision_source(config, download=True)
     except FAILURES as error:
         raise UserError(
             f"{config.root}: {config.name} cannot be downloaded ({one_line(error, 160)}); check the network, "
             f"delete what is incomplete there, or put the files there by hand"
         ) from None
-
-
-@contextlib.contextmanager
-def _alone(config):
-    """Two specs of one data set (mnist, mnist+val=0.1) may be made at once: only one of them downloads."""
-    root = Path(config.root)
-    root.mkdir(parents=True, exist_ok=True)
-    with open(root / f".{config.name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def _torchvision_source(config, download) -> Source:

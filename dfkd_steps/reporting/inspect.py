@@ -2,16 +2,15 @@
 
 import json
 import math
-from pathlib import Path
 
 import h5py
 import numpy as np
 
 from ..runtime.errors import UserError
-from ..storage import atomic, dataset_file, network_file
+from ..storage import atomic, dataset_file, hdf5, network_file
 from ..storage.image_format import to_unit
 from ..storage.transfer_set import TransferSet
-from ..storage.verify import ROWS, kind_of, labels_of, readable
+from ..storage.verify import ROWS, kind_of, readable
 
 GRID_CLASSES, GRID_SAMPLES, CELL = 20, 10, 64
 
@@ -56,7 +55,7 @@ def _entropy(probabilities):
 
 def _transfer_set(path):
     with TransferSet(path) as transfer:
-        layout, about, number = transfer.layout, transfer.about, max(1, len(transfer))
+        layout, about, number = transfer.layout, transfer.metadata, max(1, len(transfer))
         counts, confidence = np.zeros(layout.num_classes, np.int64), np.zeros(layout.num_classes)
         sums = {"entropy": 0.0, "confidence": 0.0, "target entropy": 0.0}
         for _, part in transfer.chunks("logits", *(["targets"] if layout.targets else []), rows=ROWS):
@@ -75,7 +74,7 @@ def _transfer_set(path):
                            f"mean entropy {sums['entropy'] / number:.3f} of {math.log(len(counts)):.3f} nats"}  # fmt: skip
         if layout.targets:
             told["targets"] = f"mean entropy {sums['target entropy'] / number:.3f} nats"
-        lines = [*_pairs(told), "", "about", *_pairs(about, 2), "", "class: samples, share, the teacher's mean confidence"]
+        lines = [*_pairs(told), "", "metadata", *_pairs(about, 2), "", "class: samples, share, the teacher's mean confidence"]
         width = max(len(str(name)) for name in names)
         for name, count, total in zip(names, counts, confidence):
             mean = f"{total / count:.3f}" if count else "-"
@@ -86,14 +85,14 @@ def _transfer_set(path):
 
 def _dataset(path):
     opened = dataset_file.open_dataset(path)
-    counts = {split: _histogram(labels_of(path, split), len(opened.classes)) for split in ("train", "test")}
+    counts = {split: _histogram(opened.arrays[f"y_{split}"], len(opened.classes)) for split in ("train", "test")}
     told = {"train": opened.sizes["train"], "test": opened.sizes["test"], "image": "x".join(map(str, opened.image_shape)),
             "mean": [round(value, 4) for value in opened.mean], "std": [round(value, 4) for value in opened.std]}  # fmt: skip
     width = max(map(len, opened.classes))
     lines = [*_pairs(told), "", "class: train, test"]
     lines += [f"  {name:<{width}}  {n:>7}  {m:>7}" for name, n, m in zip(opened.classes, counts["train"], counts["test"])]
     with h5py.File(path, "r") as file:
-        return lines, json.loads(file.attrs["provenance"])
+        return lines, json.loads(hdf5.text(file, "provenance"))
 
 
 def _histogram(labels, number):
@@ -110,7 +109,7 @@ def _network(path):
 
 
 def _metrics(path):
-    content = json.loads(Path(path).read_text("utf-8"))
+    content = atomic.read_json(path)
     matrix = content.pop("confusion_matrix", [])
     provenance = content.pop("provenance", {})
     content.pop("key")
@@ -129,11 +128,11 @@ def samples(path) -> dict[str, np.ndarray]:
         if kind == "transfer_set":
             with TransferSet(path) as transfer:
                 labels = transfer.read("labels")
-                names = transfer.about.get("classes") or range(transfer.layout.num_classes)
+                names = transfer.metadata.get("classes") or range(transfer.layout.num_classes)
                 return _few(labels, names, lambda rows: to_unit(transfer.read("images", rows)))
         if kind == "dataset":
             opened = dataset_file.open_dataset(path)
-            return _few(labels_of(path, "train"), opened.classes, lambda rows: to_unit(opened.read("train", rows)[0]))
+            return _few(opened.arrays["y_train"], opened.classes, lambda rows: to_unit(opened.read("train", rows)[0]))
     raise UserError(f"{path}: holds no images; --png takes a transfer_set.h5 or dataset.h5")
 
 

@@ -159,7 +159,7 @@ def _histogram(run, before, budget):
     """Samples per class after balancing, and before it where that is known and differs."""
     path, classes, balance = run.file(4, "transfer_set.h5"), run.metrics["classes"], run.specs["balance"]
     with TransferSet(path) as balanced:
-        about = balanced.about
+        about = balanced.metadata
         after = np.asarray(about["histogram_after"]) if "histogram_after" in about else class_counts(balanced)
     before = np.asarray(about["histogram_before"]) if "histogram_before" in about else before
     _check_classes(path, after, run)

@@ -10,7 +10,8 @@ from decimal import Decimal
 from pathlib import Path
 
 from ..pipeline import graph, spec
-from ..runtime.errors import UserError, one_line
+from ..runtime.errors import UserError
+from ..storage import atomic
 from ..storage.transfer_set import TransferSet
 
 # Runs that differ in these groups' seeds alone are repeats. Another seed of the data set is another test set: no repeat.
@@ -121,12 +122,7 @@ def _read(path):
         raise UserError(f"{path}: is not {wanted}; give what evaluate makes")
     for group, text in specs.items():
         spec.parse(group, text)
-    try:
-        metrics = json.loads(path.read_text())
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; make it first (snakemake {path})") from None
-    except ValueError as error:
-        raise UserError(f"{path}: is not JSON ({one_line(error)}); delete it and make it again") from None
+    metrics = atomic.read_json(path)
     if problem := _fault(metrics, specs):
         raise UserError(f"{path}: {problem}; delete it and make it again")
     about = _about(path)
@@ -135,8 +131,6 @@ def _read(path):
 
 
 def _fault(metrics, specs) -> str | None:
-    if not isinstance(metrics, dict):
-        return f"holds a {type(metrics).__name__}, not the metrics of evaluate"
     for name in NEEDED:
         if not _is_number(metrics.get(name)):
             return f"{name} is {metrics.get(name)!r}, not a number"
@@ -175,8 +169,8 @@ def _about(path):
     for place in (path.parents[2], path.parents[1]):
         if (place / "transfer_set.h5").exists():
             with TransferSet(place / "transfer_set.h5") as transfer:
-                if "data_free" in transfer.about:
-                    return transfer.about
+                if "data_free" in transfer.metadata:
+                    return transfer.metadata
     return {}
 
 

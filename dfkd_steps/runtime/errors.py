@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 import sys
+from pathlib import Path
 
 
 class UserError(ValueError):
@@ -11,6 +12,16 @@ class UserError(ValueError):
 
     A step prints it without a traceback and exits with code 2.
     """
+
+
+def require_file(path):
+    """Raise UserError where there is no such file, or where it may not be read: that does not make it damaged."""
+    try:
+        if not Path(path).is_file():
+            raise UserError(f"{path}: no such file; make it first (snakemake {path})")
+        open(path, "rb").close()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); mend its permissions") from None
 
 
 def print_errors(error) -> int:

@@ -1,13 +1,14 @@
 """Give this process a GPU that no other job on this host holds. Where CUDA_VISIBLE_DEVICES is set (Slurm), keep it."""
 
 import contextlib
-import fcntl
 import os
 import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from filelock import lock_descriptor
 
 _held = None  # the lock file's descriptor; the kernel releases the lock when the process ends, however it ends
 
@@ -36,9 +37,7 @@ def claim(poll: float = 0.5) -> str:
     while True:
         for index in range(number):
             lock = _open(folder / str(index))
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not lock_descriptor(lock, blocking=False):
                 os.close(lock)
                 continue
             _held = lock
@@ -61,7 +60,10 @@ def _folder() -> Path:
 
 
 def _open(path) -> int:
-    """A descriptor of a lock file that may be another user's: then it can be opened, but not as if to make it."""
+    """A descriptor of a lock file that may be another user's: then it can be opened, but not as if to make it.
+
+    A ``FileLock`` refuses a file of another user in a folder of all users.
+    """
     with contextlib.suppress(PermissionError):
         return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)

@@ -5,35 +5,36 @@ declared outputs of a failed job and know nothing of the hidden file.
 """
 
 import contextlib
-import fcntl
 import json
 import os
-import sys
+import zlib
 from pathlib import Path
 
 import h5py
 from safetensors import SafetensorError, safe_open
 
-from ..runtime.errors import CORRUPT_FILE_ERRORS, UserError, one_line
+from ..runtime.errors import CORRUPT_FILE_ERRORS, UserError, one_line, require_file
+from ..runtime.locks import locked
 from . import hdf5
 
 
 def key_of(path) -> str:
-    """The key that an artefact carries; raises UserError where the file is missing, damaged or foreign."""
+    """The key that an artefact carries; raises UserError where the file is missing, unreadable, damaged or foreign."""
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; make it first (snakemake {path})")
+    require_file(path)
     try:
         if path.suffix == ".h5":
             if hdf5.stored(path) is None:
                 raise ValueError("no checksum at its end")
             with h5py.File(path, "r") as file:
-                key = file.attrs.get("key")
+                key = hdf5.text(file, "key")
         elif path.suffix == ".safetensors":
             with safe_open(path, "np") as file:
                 key = json.loads((file.metadata() or {}).get("dfkd", "{}")).get("key")
         else:
-            key = json.loads(path.read_text("utf-8")).get("key")
+            key = read_json(path).get("key")
+    except UserError:
+        raise
     except (*CORRUPT_FILE_ERRORS, SafetensorError) as error:
         why = one_line(error, 120)
         raise UserError(f"{path}: is damaged or no {path.suffix} file of dfkd ({why}); delete it and make it again") from None
@@ -53,44 +54,21 @@ def exclusive(out, key: str):
     """Hold the lock on ``out`` and yield the hidden file to work in, or None if ``out`` is there and whole already.
 
     A second copy of the same job (the orphan of a killed scheduler, say) waits here for the first, and then finds the
-    artefact made. The hidden file stays if the step fails: the step itself compares the key stored in it and resumes.
+    artefact made. The hidden files stay if the step fails: the step itself compares the key stored in them and resumes.
     """
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(out.with_name(f".{out.name}.partial.lock")):
+    with locked(out.with_name(f".{out.name}.partial.lock"), f"waiting for another process that works on {out.parent}"):
         yield None if _is_made(out, key) else partial_of(out)
-        partial_of(out).unlink(missing_ok=True)
+        for path in out.parent.iterdir():  # checkpoints, counters and what a kill left between writing and renaming
+            if path.name.startswith(f".{out.name}.") and path.suffix != ".lock":
+                path.unlink()
 
 
 def _is_made(out, key) -> bool:
     try:
         return key_of(out) == key
     except UserError:
-        return False
-
-
-@contextlib.contextmanager
-def _locked(path):
-    while True:
-        with open(path, "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                print(f"waiting for another process that works on {path.parent}", file=sys.stderr, flush=True)
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            if not _is_at(lock, path):
-                continue  # the holder before us removed the file it held: ours is a lock on nothing
-            try:
-                yield
-            finally:
-                path.unlink(missing_ok=True)
-            return
-
-
-def _is_at(file, path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
-    except FileNotFoundError:
         return False
 
 
@@ -106,8 +84,33 @@ def commit(written, out):
         os.close(directory)
 
 
-def write_json(out, content: dict):
-    """Write a JSON artefact whole."""
+def write(out, content: bytes):
+    """Write a file whole."""
     beside = Path(out).with_name(f".{Path(out).name}.whole")
-    beside.write_text(json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    beside.write_bytes(content)
     commit(beside, out)
+
+
+def write_json(out, content: dict):
+    """Write a JSON artefact whole, with the checksum of its content."""
+    content = content | {"crc32": _checksum(content)}
+    write(out, (json.dumps(content, indent=1, sort_keys=True, allow_nan=False) + "\n").encode())
+
+
+def read_json(path) -> dict:
+    """The content of a JSON artefact; raises UserError where it is missing, unreadable, damaged or changed."""
+    require_file(path)
+    try:
+        content = json.loads(Path(path).read_text("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: is damaged or no .json file of dfkd ({one_line(error)}); delete it and make it again") from None
+    if not isinstance(content, dict) or "crc32" not in content:
+        raise UserError(f"{path}: carries no checksum, so no step of dfkd made it; delete it and make it again")
+    if content.pop("crc32") != _checksum(content):
+        raise UserError(f"{path}: is damaged or was changed (its checksum is another); delete it and make it again")
+    return content
+
+
+def _checksum(content: dict) -> str:
+    """CRC-32 of the canonical JSON."""
+    return f"{zlib.crc32(json.dumps(content, sort_keys=True).encode()):08x}"

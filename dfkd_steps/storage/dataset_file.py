@@ -1,16 +1,17 @@
 """dataset.h5: uint8 images of a task, its labels, its class names, its mean and std.
 
-/x_train /x_test (N,C,H,W) uint8    /y_train /y_test (N) int64    attributes: kind, key, provenance, classes (JSON), mean, std
+/x_train /x_test (N,C,H,W) uint8    /y_train /y_test (N) int64, contiguous
+attributes: kind, key, provenance, classes (JSON), mean, std
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from ..runtime.errors import CORRUPT_FILE_ERRORS, UserError, one_line
+from ..runtime.errors import CORRUPT_FILE_ERRORS, UserError, one_line, require_file
 from . import hdf5
 
 KIND = "dataset"
@@ -19,7 +20,7 @@ FIELDS = ("x_train", "y_train", "x_test", "y_test")
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set opened for reading; arrays are read when asked for."""
+    """A data set opened for reading. ``arrays``: FIELDS by name, over a memory map of the file."""
 
     path: Path
     key: str
@@ -28,11 +29,11 @@ class Dataset:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     sizes: dict[str, int]
+    arrays: dict[str, np.ndarray] = field(repr=False, compare=False)
 
     def read(self, split: str, rows=slice(None)) -> tuple[np.ndarray, np.ndarray]:
-        """Images (N,C,H,W) uint8 and labels (N) int64 of 'train' or 'test'; ``rows``: a slice, or sorted indices."""
-        with h5py.File(self.path, "r") as file:
-            return file[f"x_{split}"][rows], file[f"y_{split}"][rows]
+        """Copies of images (N,C,H,W) uint8 and labels (N) int64 of 'train' or 'test'; ``rows``: a slice, or integers."""
+        return np.array(self.arrays[f"x_{split}"][rows]), np.array(self.arrays[f"y_{split}"][rows])
 
 
 def write(path, key: str, provenance: dict, classes, arrays: dict[str, np.ndarray]):
@@ -46,32 +47,31 @@ def write(path, key: str, provenance: dict, classes, arrays: dict[str, np.ndarra
     values = np.arange(256) / 255
     mean = counts @ values / counts.sum(1)
     std = np.sqrt(np.maximum(counts @ values**2 / counts.sum(1) - mean**2, 1e-12))
-    fields = {name: (arrays[name].shape, arrays[name].dtype, min(256, len(arrays[name]))) for name in sorted(arrays)}
-    with hdf5.create(path, fields) as (file, made):
-        file.attrs["kind"], file.attrs["key"] = KIND, key
-        file.attrs["provenance"], file.attrs["classes"] = json.dumps(provenance, sort_keys=True), json.dumps(list(classes))
-        file.attrs["mean"], file.attrs["std"] = mean, std
-        for name, field in made.items():
-            field.append(arrays[name])
+    made = hdf5.Rows(path, {name: (arrays[name].shape, arrays[name].dtype) for name in sorted(arrays)})
+    for name, values in arrays.items():
+        made.write(name, 0, values)
+    attributes = {"kind": KIND, "key": key, "provenance": json.dumps(provenance, sort_keys=True)}
+    made.finish(attributes | {"classes": json.dumps(list(classes)), "mean": mean, "std": std}, {})
 
 
 def open_dataset(path) -> Dataset:
     """Open dataset.h5; raises UserError where it is missing, damaged or another kind of file."""
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; make it first (snakemake {path})")
+    require_file(path)
     try:
         with h5py.File(path, "r") as file:
-            kind = file.attrs.get("kind")
-            if not isinstance(kind, str) or kind != KIND:
+            if (kind := hdf5.text(file, "kind")) != KIND:
                 told = one_line(repr(kind))
                 raise UserError(f"{path}: is no data set of dfkd (attribute kind is {told}); delete it and make it again")
-            classes = tuple(map(str, json.loads(file.attrs["classes"])))
+            classes = tuple(map(str, json.loads(hdf5.text(file, "classes"))))
             if problems := hdf5.faults(file, FIELDS) or _shapes(file, len(classes)):
                 raise UserError("\n".join(f"{path}: {problem}; delete it and make it again" for problem in problems))
             sizes = {split: len(file[f"x_{split}"]) for split in ("train", "test")}
-            mean, std = (tuple(map(float, file.attrs[name])) for name in ("mean", "std"))
-            return Dataset(path, str(file.attrs["key"]), classes, file["x_train"].shape[1:], mean, std, sizes)
+            mean, std = (tuple(map(float, hdf5.numbers(file, name))) for name in ("mean", "std"))
+            if (key := hdf5.text(file, "key")) is None:
+                raise ValueError("attribute key is missing")
+            arrays = hdf5.mapped(file, FIELDS)
+            return Dataset(path, key, classes, file["x_train"].shape[1:], mean, std, sizes, arrays)
     except UserError:
         raise
     except CORRUPT_FILE_ERRORS as error:
@@ -87,14 +87,10 @@ def _shapes(file, classes: int) -> list[str]:
             problems.append(f"x_{split} is {images.dtype} of shape {images.shape}, expected uint8 (N,C,H,W), one for both splits")
         elif labels.dtype != np.int64 or labels.shape != images.shape[:1]:
             problems.append(f"y_{split} is {labels.dtype} of shape {labels.shape}, expected int64 ({len(images)},)")
-        else:
-            problems += [f"{name} {fault}" for name in (f"x_{split}", f"y_{split}") if (fault := hdf5.chunk_fault(file[name]))]
     channels = shape[0] if shape else 0
     for name in ("mean", "std"):
-        if np.shape(file.attrs[name]) != (channels,):
-            problems.append(
-                f"attribute {name} has shape {np.shape(file.attrs[name])}, expected one value for each of {channels} channels"
-            )
+        if np.shape(values := hdf5.numbers(file, name)) != (channels,):
+            problems.append(f"attribute {name} has shape {np.shape(values)}, expected one value for each of {channels} channels")
     if classes < 2:
         problems.append(f"attribute classes names {classes} classes, expected two or more")
     return problems

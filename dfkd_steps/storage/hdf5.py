@@ -1,11 +1,13 @@
-"""HDF5 artefacts: written so that a full disk is an error, sealed with a checksum, and looked at before they are read.
+"""HDF5 artefacts: contiguous data sets, their rows written and read at fixed places of the file, and a checksum behind.
 
-HDF5 keeps no checksums where rows are to be read straight from the file (a filter would be in the way), and a changed bit
-in its own structures can bring the library down. So a checksum stands behind what the library reads: it passes over that.
+The library writes and reads the structure alone. Rows go past it: a kill never meets an open HDF5 file, and a memory map
+gathers rows many times faster than the library. HDF5 keeps no checksum of contiguous data, and a changed bit in its own
+structures can bring the library down. So a checksum stands behind what the library reads: it passes over that.
 """
 
-import contextlib
+import io
 import math
+import mmap
 import os
 import zlib
 from pathlib import Path
@@ -18,71 +20,130 @@ from ..runtime.errors import UserError
 MARK, DIGITS = b"dfkd crc32 ", 8
 LENGTH = len(MARK) + DIGITS
 PIECE = 1 << 22
-ATTRIBUTES, ENTRY = 1 << 16, 256  # bytes that HDF5 itself needs at most: in all, and for each chunk
-# Reading a file takes no more memory than a few chunks; a foreign one may declare any size.
-MAX_CHUNK_BYTES = 1 << 30
+STRUCTURE = 1 << 16  # bytes that the structure of a file without attributes takes at most
+MAX_NUMBERS = 1 << 13  # of an attribute
 
 
 # ------------------------------------------------------------------------------------------------- writing
-@contextlib.contextmanager
-def create(path, fields: dict[str, tuple]):
-    """A new file to fill and its fields by name; ``fields``: name -> (shape, element type, rows of a chunk). Sealed at the end.
+class _Anew(io.RawIOBase):
+    """A file as HDF5 sees it that makes it anew: empty, while the rows that lie in it stay."""
 
-    Whether there is room is asked first: HDF5 that runs out of it prints tracebacks when it gives up its caches.
+    def __init__(self, file):
+        self.file, self.size = file, 0
+
+    def seek(self, offset, whence=os.SEEK_SET):
+        return self.file.seek(offset + (self.size if whence == os.SEEK_END else 0))
+
+    def tell(self):
+        return self.file.tell()
+
+    def readinto(self, buffer):
+        return self.file.readinto(buffer)
+
+    def write(self, content):
+        _write(self.file, self.file.tell(), content)
+        self.size = max(self.size, self.file.seek(len(content), os.SEEK_CUR))
+        return len(content)
+
+    def truncate(self, size=None):
+        self.size = size
+        return self.file.truncate(size)
+
+
+class Rows:
+    """A file to fill, and the rows of its data sets. ``fields``: name -> (shape, element type).
+
+    All bytes are allocated at once, so that a full disk is found here. With ``keep``, the rows of an earlier ``Rows`` of
+    these fields at ``path`` stay.
     """
-    room = ATTRIBUTES
-    for shape, kind, chunk in fields.values():
-        room += -(-shape[0] // chunk) * (chunk * math.prod(shape[1:]) * np.dtype(kind).itemsize + ENTRY)
-    with open(path, "wb") as file:
-        os.posix_fallocate(file.fileno(), 0, room)
-    with h5py.File(path, "w") as file:
-        made = {name: Field(file, name, *how) for name, how in fields.items()}
-        yield file, made
-        for field in made.values():
-            field.finish()
-        file.flush()  # closing alone would not always tell
-    seal(path)
 
+    def __init__(self, path, fields: dict[str, tuple], keep=False):
+        self.fields = {name: (tuple(shape), np.dtype(kind)) for name, (shape, kind) in fields.items()}
+        self.file = open(path, "r+b" if keep else "w+b", buffering=0)  # noqa: SIM115
+        if not keep:
+            allocate(self.file, STRUCTURE + sum(math.prod(shape) * kind.itemsize for shape, kind in self.fields.values()))
+        self.places = self._structure({}, {})
 
-class Field:
-    """A data set that is written in order, a chunk at a time and past HDF5's cache, so that a failed write is told at once."""
-
-    def __init__(self, file, name, shape, kind, chunk):
+    def _structure(self, attributes, blobs) -> dict[str, int]:
+        """Write all but the rows; the offset of each field, which depends on the fields alone."""
         places = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-        # All chunks get their place now, one after the other, so that it does not depend on the order of writing.
         places.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         places.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-        self.data = file.create_dataset(name, shape, kind, chunks=(chunk, *shape[1:]), track_times=False, dcpl=places)
-        self.chunk, self.place, self.filled = np.zeros(self.data.chunks, kind), 0, 0
+        with h5py.File(_Anew(self.file), "w") as made:
+            offsets = {}
+            for name, (shape, kind) in self.fields.items():
+                offsets[name] = made.create_dataset(name, shape, kind, track_times=False, dcpl=places).id.get_offset()
+            made.attrs.update(attributes)
+            for name, content in blobs.items():
+                made.create_dataset(name, data=np.frombuffer(content, np.uint8), track_times=False)
+        return offsets
 
-    def append(self, values):
-        """Add rows, any number."""
-        while len(values):
-            part = values[: len(self.chunk) - self.filled]
-            self.chunk[self.filled : self.filled + len(part)] = part
-            self.filled, values = self.filled + len(part), values[len(part) :]
-            if self.filled == len(self.chunk):
-                self._write()
+    def _place(self, name, row):
+        shape, kind = self.fields[name]
+        return self.places[name] + row * math.prod(shape[1:]) * kind.itemsize
 
-    def finish(self):
-        """Write the last chunk, which need not be full."""
-        if self.filled:
-            self.chunk[self.filled :] = 0
-            self._write()
+    def write(self, name: str, row: int, values: np.ndarray):
+        """Rows of a field from number ``row`` on."""
+        if values.size:
+            content = np.ascontiguousarray(values, self.fields[name][1])
+            _write(self.file, self._place(name, row), content.reshape(-1).view(np.uint8))
 
-    def _write(self):
-        self.data.id.write_direct_chunk((self.place, *(0,) * (self.chunk.ndim - 1)), self.chunk)
-        self.place, self.filled = self.place + len(self.chunk), 0
+    def pieces(self, name: str, rows: int):
+        """The first ``rows`` rows of a field in order, a few MB at a time: (number of the first, values)."""
+        shape, kind = self.fields[name]
+        step = max(1, PIECE // max(1, math.prod(shape[1:]) * kind.itemsize))
+        for start in range(0, rows, step):
+            values = np.empty((min(step, rows - start), *shape[1:]), kind)
+            self.file.seek(self._place(name, start))
+            if self.file.readinto(values.reshape(-1).view(np.uint8)) < values.nbytes:
+                raise EOFError(f"{self.file.name}: ends inside the field {name}")
+            yield start, values
+
+    def first(self, rows: int) -> "Rows":
+        """A copy with no more than the first ``rows`` rows of each field, in the place of this file."""
+        smaller = Rows(
+            f"{self.file.name}.next", {name: ((rows, *shape[1:]), kind) for name, (shape, kind) in self.fields.items()}
+        )
+        for name in self.fields:
+            for start, values in self.pieces(name, rows):
+                smaller.write(name, start, values)
+        os.replace(smaller.file.name, self.file.name)
+        self.file.close()
+        return smaller
+
+    def finish(self, attributes: dict, blobs: dict[str, bytes]):
+        """Write the attributes, and each of ``blobs`` as a data set of bytes; then the checksum. Closes the file."""
+        if self._structure(attributes, blobs) != self.places:
+            raise RuntimeError("HDF5 put the same fields elsewhere")
+        _seal(self.file)
+        self.file.close()
+
+
+def allocate(file, size: int):
+    """Give a file of no content ``size`` bytes of the disk, or raise OSError where there is no room."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, size)
+        return
+    for start in range(0, size, PIECE):  # macOS
+        _write(file, start, bytes(min(PIECE, size - start)))
+
+
+def _write(file, place, content):
+    view, done = memoryview(content), 0
+    while done < len(view):
+        done += os.pwrite(file.fileno(), view[done:], place + done)
 
 
 # ------------------------------------------------------------------------------------------------- checksum
 def seal(path):
     """Append the checksum of all of a finished file to it."""
     with open(path, "r+b") as file:
-        size = file.seek(0, 2)
-        check = _checksum(file, size)
-        file.seek(size)
-        file.write(MARK + b"%08x" % check)
+        _seal(file)
+
+
+def _seal(file):
+    size = file.seek(0, os.SEEK_END)
+    _write(file, size, MARK + b"%08x" % _checksum(file, size))
 
 
 def broken_seal(path) -> str | None:
@@ -91,14 +152,14 @@ def broken_seal(path) -> str | None:
     if mark is None:
         return "is damaged or cut off (no checksum at its end)"
     with open(path, "rb") as file:
-        found = _checksum(file, file.seek(0, 2) - LENGTH)
+        found = _checksum(file, file.seek(0, os.SEEK_END) - LENGTH)
     return None if b"%08x" % found == mark else "is damaged (its checksum is another)"
 
 
 def stored(path) -> bytes | None:
     """The checksum at the end of a file; None where there is none, so that the file is foreign or cut off."""
     with open(path, "rb") as file:
-        file.seek(max(0, file.seek(0, 2) - LENGTH))
+        file.seek(max(0, file.seek(0, os.SEEK_END) - LENGTH))
         mark = file.read()
     return mark[len(MARK) :] if mark.startswith(MARK) and len(mark) == LENGTH else None
 
@@ -117,10 +178,28 @@ def _checksum(file, size) -> int:
     return check
 
 
-# ------------------------------------------------------------------------------------------------- looking
+# ------------------------------------------------------------------------------------------------- reading
+def text(file, name: str) -> str | None:
+    """A text attribute; None where it is missing or no text. Reads nothing else: a list of texts could fill the memory."""
+    if name not in file.attrs:
+        return None
+    found = file.attrs.get_id(name)
+    value = file.attrs[name] if found.shape == () and h5py.check_string_dtype(found.dtype) else None
+    return value if isinstance(value, str) else None
+
+
+def numbers(file, name: str) -> np.ndarray | None:
+    """An attribute of numbers, an array of any shape; None where it is missing or anything else."""
+    if name not in file.attrs:
+        return None
+    found = file.attrs.get_id(name)
+    plain = found.shape is not None and found.dtype.kind in "iuf" and math.prod(found.shape) <= MAX_NUMBERS
+    return np.asarray(file.attrs[name]) if plain else None
+
+
 def faults(file, names) -> list[str]:
-    """What is wrong with fields that have to be data sets of this very file, a line each."""
-    found = []
+    """What is wrong with fields that have to be contiguous data sets of this very file, a line each."""
+    found, size, declared = [], os.fstat(file.id.get_vfd_handle()).st_size, 0
     for name in names:
         link = file.get(name, getlink=True)
         if link is None:
@@ -131,15 +210,24 @@ def faults(file, names) -> list[str]:
             found.append(f"field {name} lies in another file")
         elif file[name].shape is None:
             found.append(f"field {name} is empty")
+        elif file[name].id.get_create_plist().get_layout() != h5py.h5d.CONTIGUOUS:
+            found.append(f"field {name} is not stored in one piece")
+        else:
+            own, place = file[name].size * file[name].dtype.itemsize, file[name].id.get_offset()
+            # All together, because fields that lie in one place could fill the memory.
+            if own and (place is None or place + own > size or declared + own > size):
+                found.append(f"field {name} declares {file[name].shape}, more than the {size} bytes of the file")
+            else:
+                declared += own
     return found
 
 
-def chunk_fault(field) -> str | None:
-    """Why a field cannot be read a few whole samples at a time, or declares more than there is; None where it is sound."""
-    if field.chunks is None or field.chunks[1:] != field.shape[1:]:
-        return f"is not chunked by whole samples (chunks {field.chunks})"
-    if math.prod(field.chunks) * field.dtype.itemsize > MAX_CHUNK_BYTES:
-        return f"has chunks of {field.chunks}, more than {MAX_CHUNK_BYTES >> 20} MiB each"
-    if (there := field.id.get_num_chunks()) < (whole := -(-len(field) // field.chunks[0])):
-        return f"declares {len(field)} samples, but only {there} of {whole} chunks are there"
-    return None
+def mapped(file, names) -> dict[str, np.ndarray]:
+    """Fields without ``faults`` as arrays over a memory map of the file; read-only, and they outlive ``file``."""
+    content = mmap.mmap(file.id.get_vfd_handle(), 0, access=mmap.ACCESS_READ)
+    found = {}
+    for name in names:
+        field = file[name]
+        rows = np.frombuffer(content, field.dtype, field.size, field.id.get_offset() if field.size else 0)
+        found[name] = rows.reshape(field.shape)
+    return found

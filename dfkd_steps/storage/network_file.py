@@ -7,12 +7,12 @@ import json
 import struct
 import zlib
 from dataclasses import asdict
+from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as load_bytes
 from safetensors.torch import save as save_bytes
-from safetensors.torch import save_file
 from torch import nn
 
 from ..models.classifier import Classifier, Description, build_network
@@ -30,8 +30,8 @@ def save(path, net: nn.Module, description: Description, key: str, provenance: d
     content = {"kind": KIND, "key": key, "description": asdict(description), "provenance": provenance, **extra}
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in net.state_dict().items()}
     content["crc32"] = checksum(content, weights)
-    # One entry, because safetensors writes several in random order.
-    save_file(weights, path, {METADATA: json.dumps(content, sort_keys=True)})
+    # One entry, because safetensors writes several in random order. By Python: save_file makes files of mode 0600.
+    Path(path).write_bytes(save_bytes(weights, {METADATA: json.dumps(content, sort_keys=True)}))
 
 
 def checksum(content: dict, weights: dict[str, torch.Tensor]) -> str:
@@ -127,13 +127,10 @@ def from_bytes(content: bytes, where, device="cpu"):
 def publish(out, key: str, provenance: dict, net, description, history):
     """Write history.csv and then the network that vouches for it; both whole."""
     table = history_csv(history)
-    for path, write in (
-        (out.with_name("history.csv"), lambda beside: beside.write_bytes(table)),
-        (out, lambda beside: save(beside, net, description, key, provenance, history_sha256=sha256(table))),
-    ):
-        beside = path.with_name(f".{path.name}.whole")
-        write(beside)
-        atomic.commit(beside, path)
+    atomic.write(out.with_name("history.csv"), table)
+    beside = out.with_name(f".{out.name}.whole")
+    save(beside, net, description, key, provenance, history_sha256=sha256(table))
+    atomic.commit(beside, out)
 
 
 def history_csv(history: list[dict]) -> bytes:

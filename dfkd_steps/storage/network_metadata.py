@@ -1,11 +1,10 @@
 """The metadata of a network's file, read without torch, which takes seconds to import."""
 
 import json
-from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from ..runtime.errors import CORRUPT_FILE_ERRORS, UserError, one_line
+from ..runtime.errors import CORRUPT_FILE_ERRORS, UserError, one_line, require_file
 
 KIND = "network"
 METADATA = "dfkd"
@@ -13,9 +12,7 @@ METADATA = "dfkd"
 
 def read_metadata(path) -> dict:
     """The metadata of a network's file; raises UserError where it is missing, damaged or not a network of dfkd."""
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; make it first (snakemake {path})")
+    require_file(path)
     try:
         with safe_open(path, "np") as file:
             content = json.loads((file.metadata() or {}).get(METADATA, "{}"))

@@ -1,7 +1,6 @@
 """Is a transfer set whole and right? Reads every sample of it, in chunks."""
 
 import contextlib
-import json
 import math
 from pathlib import Path
 
@@ -24,8 +23,8 @@ def kind_of(path) -> str:
     if path.suffix != ".h5":
         return {".safetensors": "network", ".json": "metrics"}[path.suffix]
     with h5py.File(path, "r") as file:
-        kind = file.attrs.get("kind")
-    if not isinstance(kind, str) or kind not in (dataset_file.KIND, transfer_set.KIND):
+        kind = hdf5.text(file, "kind")
+    if kind not in (dataset_file.KIND, transfer_set.KIND):
         raise UserError(f"{path}: is neither a data set nor a transfer set of dfkd; delete it and make it again")
     return kind
 
@@ -38,15 +37,6 @@ def readable(path):
         raise
     except CORRUPT_FILE_ERRORS as error:
         raise UserError(f"{path}: is damaged ({one_line(error)}); delete it and make it again") from None
-
-
-def labels_of(path, split):
-    with h5py.File(path, "r") as file:
-        field = file[f"y_{split}"]
-        # A damaged file may declare any size, of which h5py would make zeros in memory.
-        if field.ndim != 1 or field.chunks is None or field.id.get_num_chunks() < -(-len(field) // field.chunks[0]):
-            raise UserError(f"{path}: y_{split} is not all there; delete it and make it again")
-        return field[:]
 
 
 def verify(path) -> list[str]:
@@ -70,11 +60,7 @@ def verify(path) -> list[str]:
 def _verify_dataset(path):
     opened, problems = dataset_file.open_dataset(path), []
     for split in ("train", "test"):
-        labels = labels_of(path, split)
-        with h5py.File(path, "r") as file:
-            images = file[f"x_{split}"]
-            for start in range(0, len(images), ROWS):
-                images[start : start + ROWS]  # a damaged chunk raises
+        labels = opened.arrays[f"y_{split}"]
         if len(labels) and (labels.min() < 0 or labels.max() >= len(opened.classes)):
             problems.append(f"y_{split} has labels outside 0 to {len(opened.classes) - 1}")
     if not np.isfinite([*opened.mean, *opened.std]).all() or min(opened.std) <= 0:
@@ -98,7 +84,7 @@ def _verify_metrics(path):
         for name, one in value if isinstance(value, list) else ():
             yield from numbers(one, f"{where}.{name}" if where else str(name))
 
-    content = json.loads(Path(path).read_text("utf-8"))
+    content = atomic.read_json(path)
     missing = [f"{name}: is missing" for name in ("top1", "teacher_top1", "n_test") if name not in content]
     return missing + list(numbers(content, ""))
 
@@ -117,15 +103,12 @@ def verify_transfer_set(path) -> list[str]:
         if not len(transfer):
             return ["holds no samples"]
         names = [name for name, _, _ in transfer.layout.fields()]
-        width = sum(math.prod(transfer.file[name].shape[1:]) * transfer.file[name].dtype.itemsize for name in names)
-        try:
-            for start, part in transfer.chunks(*names, rows=max(1, min(1024, VERIFY_BYTES // width))):
-                problems += [f"rows {start} to {start + len(part['labels']) - 1}: {fault}" for fault in _content(part)]
-                weight += part["weights"].sum(dtype=np.float64) if "weights" in part else len(part["labels"])
-                if len(problems) > 20:
-                    return [*problems, "and perhaps more: stopped here"]
-        except CORRUPT_FILE_ERRORS as error:
-            return [*problems, f"cannot be read to its end ({one_line(error)})"]
+        width = sum(map(transfer.nbytes, names)) // len(transfer)
+        for start, part in transfer.chunks(*names, rows=max(1, min(ROWS, VERIFY_BYTES // width))):
+            problems += [f"rows {start} to {start + len(part['labels']) - 1}: {fault}" for fault in _content(part)]
+            weight += part["weights"].sum(dtype=np.float64) if "weights" in part else len(part["labels"])
+            if len(problems) > 20:
+                return [*problems, "and perhaps more: stopped here"]
         if not problems and abs(weight / len(transfer) - 1) > 1e-3:
             problems.append(f"weights have the mean {weight / len(transfer):.4g}, expected 1")
     return problems
@@ -143,5 +126,5 @@ def _content(part):
         yield "targets are no probabilities"
     if "weights" in part and part["weights"].min() < 0:
         yield "weights are negative"
-    if part["generation"].min() < 0:
-        yield "generation is negative"
+    if part["round"].min() < 0:
+        yield "round is negative"

@@ -146,7 +146,7 @@ def test_damaged_working_files(sound, step):
     rng = random.Random(1)
     for content in (b"", bytes(5000), rng.randbytes(5000), out.read_bytes()[:4000]):
         without(sound, step)
-        for ending in ("partial", "whole", "partial.lock"):
+        for ending in ("partial", "partial.done", "whole", "partial.lock"):
             out.with_name(f".{out.name}.{ending}").write_bytes(content)
         assert make(step) == (0, [])
         assert visible() == sound

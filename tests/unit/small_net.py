@@ -50,14 +50,14 @@ def convolutions(classes=3):
 def write(folder, teacher, number=40, *, weights=False, kept=None):
     """A transfer set of random images with the teacher's logits; ``kept``: networks by name. Returns its path."""
     described, rng = teacher.description, np.random.default_rng(0)
-    layout = Layout(described.image_shape, described.num_classes, 16, targets=False, weights=weights)
+    layout = Layout(described.image_shape, described.num_classes, targets=False, weights=weights)
     images = rng.integers(0, 256, (number, *described.image_shape), np.uint8)
     logits = predict(teacher, images, CPU)
-    fields = {"images": images, "logits": logits, "labels": logits.argmax(1), "generation": np.zeros(number)}
+    fields = {"images": images, "logits": logits, "labels": logits.argmax(1), "round": np.zeros(number)}
     if weights:
         fields["weights"] = np.arange(number) * 2 / (number - 1)
-    (folder / ".working").unlink(missing_ok=True)
-    writer, path = Writer(folder / ".working", "set", layout), folder / "transfer_set.h5"
+    path = folder / "transfer_set.h5"
+    writer = Writer(path, "set", layout, number, resume=False)
     writer.append(**fields)
-    writer.finish(path, {}, {"label": "test"}, {name: network_file.to_bytes(one) for name, one in (kept or {}).items()})
+    writer.finish({}, {"label": "test"}, {name: network_file.to_bytes(one) for name, one in (kept or {}).items()})
     return path

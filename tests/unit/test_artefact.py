@@ -6,18 +6,24 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+import zlib
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
+import small_net
+import small_set
 import torch
 from safetensors.torch import save_file
 
 from dfkd_steps.pipeline import graph, keys, params, spec
-from dfkd_steps.pipeline.job import parse_job
+from dfkd_steps.pipeline.job import Job, parse_job
 from dfkd_steps.runtime.errors import UserError
-from dfkd_steps.storage import atomic, hdf5
+from dfkd_steps.storage import atomic, checkpoint, dataset_file, hdf5, network_file, verify
+from dfkd_steps.storage.transfer_set import TransferSet
 
 ROOT = Path(__file__).parents[2]
 DATASET = "results/mnist-5k/dataset.h5"
@@ -43,7 +49,7 @@ def write(path, key="k" * 20):
     elif path.suffix == ".safetensors":
         save_file({"w": torch.zeros(100)}, path, {"dfkd": json.dumps({"key": key})})
     else:
-        path.write_text(json.dumps({"key": key}))
+        atomic.write_json(path, {"key": key})
     return path
 
 
@@ -77,7 +83,7 @@ def test_foreign_files_carry_no_key(tmp_path, name, content):
 @pytest.mark.parametrize("name", NAMES)
 def test_truncated_files(tmp_path, name):
     whole = write(tmp_path / name).read_bytes()
-    for size in {0, 1, 7, len(whole) // 3, len(whole) - 1}:
+    for size in {0, 1, 7, len(whole) // 3, len(whole) - 2}:
         (tmp_path / name).write_bytes(whole[:size])
         assert "is damaged or no" in fault(atomic.key_of, tmp_path / name)
 
@@ -112,14 +118,45 @@ def test_an_hdf5_key_that_is_no_text(tmp_path):
     assert "carries no key" in fault(atomic.key_of, tmp_path / "x.h5")
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_what_may_not_be_read_is_not_called_damaged(name):
+    with tempfile.TemporaryDirectory() as folder:  # pytest's own is closed to others
+        os.chmod(folder, 0o755)
+        path = write(Path(folder, name))
+        path.chmod(0o600)
+        os.seteuid(65534)
+        try:
+            told = fault(atomic.key_of, path)
+            for read in {".h5": (TransferSet, dataset_file.open_dataset), ".json": (atomic.read_json,)}.get(
+                path.suffix, (network_file.read_metadata, network_file.load)
+            ):
+                assert fault(read, path) == told
+        finally:
+            os.seteuid(0)
+    assert told == f"{path}: cannot be read (Permission denied); mend its permissions"
+
+
+def test_any_changed_number_of_a_json_artefact_is_found(tmp_path):
+    atomic.write_json(tmp_path / "x.json", {"key": "k", "top1": 10.0, "list": [1, None, 0.1], "n": 3})
+    assert atomic.read_json(tmp_path / "x.json") == {"key": "k", "top1": 10.0, "list": [1, None, 0.1], "n": 3}
+    whole = (tmp_path / "x.json").read_text()
+    for old, new in (("10.0", "90.0"), ("0.1", "0.2"), ("null", "0"), ('"n": 3', '"n": 4'), ('"k"', '"l"'), ('"n"', '"m"')):
+        (tmp_path / "x.json").write_text(whole.replace(old, new))
+        assert "its checksum is another" in fault(atomic.key_of, tmp_path / "x.json")
+        assert "its checksum is another" in verify.verify(tmp_path / "x.json")[0]
+    (tmp_path / "x.json").write_text(json.dumps({"key": "k"}))
+    assert "carries no checksum" in fault(atomic.key_of, tmp_path / "x.json")
+
+
 # --------------------------------------------------------------------------------------------------- working
 def test_working_yields_the_hidden_file_and_cleans_up(tmp_path):
     out = tmp_path / "new" / "metrics.json"
     with atomic.exclusive(out, "key") as partial:
-        partial.write_text(json.dumps({"key": "key"}))
+        write(partial.with_suffix(".json"), "key")
         assert partial.parent == out.parent and partial.name.startswith(".")
         assert not out.exists()
-        atomic.commit(partial, out)
+        atomic.commit(partial.with_suffix(".json"), out)
     assert os.listdir(out.parent) == ["metrics.json"]
     with atomic.exclusive(out, "key") as partial:
         assert partial is None
@@ -136,6 +173,57 @@ def test_a_failed_step_keeps_what_it_did_and_lets_go_of_the_lock(tmp_path):
     assert sorted(os.listdir(tmp_path)) == [".x.h5.partial"]
     with atomic.exclusive(out, "key") as partial:
         assert partial.read_text() == "half"
+
+
+def left_by_kills(out):
+    """Files that kills of a step of ``out`` can leave, and one of another artefact beside it."""
+    for ending in (
+        "partial",
+        "partial.done",
+        "partial.done.next",
+        "partial.state",
+        "partial.state.next",
+        "partial.next",
+        "whole",
+    ):
+        out.with_name(f".{out.name}.{ending}").write_text("x")
+    out.with_name(f".other.{out.name}.partial").write_text("x")
+
+
+def test_hidden_files_go_when_the_artefact_is_made_or_found_made(tmp_path):
+    out = tmp_path / "x.json"
+    left_by_kills(out)
+    with pytest.raises(UserError), atomic.exclusive(out, "key"):
+        raise UserError("on purpose")
+    assert len(os.listdir(tmp_path)) == 7  # a failed step resumes from them
+    with atomic.exclusive(out, "key"):
+        write(out, "key")
+    assert sorted(os.listdir(tmp_path)) == [".other.x.json.partial", "x.json"]
+    left_by_kills(out)
+    with atomic.exclusive(out, "key") as partial:
+        assert partial is None
+    assert sorted(os.listdir(tmp_path)) == [".other.x.json.partial", "x.json"]
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640)])
+def test_every_kind_of_file_has_the_mode_of_the_umask(tmp_path, mask, mode):
+    before = os.umask(mask)
+    try:
+        small_set.fill(tmp_path / "transfer_set.h5")
+        images, labels = np.zeros((4, 1, 2, 2), np.uint8), np.arange(4) % 2
+        arrays = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
+        dataset_file.write(tmp_path / "dataset.h5", "k", {}, "ab", arrays)
+        net, device = small_net.classifier(), torch.device("cpu")
+        job = Job("distill", tmp_path / "student.safetensors", [], None, "k", {})
+        network_file.publish(job, net.net, net.description, [], device)
+        atomic.write_json(tmp_path / "metrics.json", {"key": "k"})
+        checkpoint.save(tmp_path / "state", "k", step=1)
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert set(modes) == {"transfer_set.h5", "transfer_set.h5.done", "dataset.h5", "student.safetensors", "history.csv",
+                          "metrics.json", "state"}  # fmt: skip
+    assert set(modes.values()) == {mode}, modes
 
 
 def test_an_error_while_nothing_is_to_do_is_not_swallowed(tmp_path):
@@ -165,8 +253,7 @@ class Worker:
                     os.close(os.open(out.parent / "alone", os.O_CREAT | os.O_EXCL))
                     time.sleep(0.02)
                     os.unlink(out.parent / "alone")
-                    partial.write_text(json.dumps({"key": "key"}))
-                    atomic.commit(partial, out)
+                    atomic.write_json(out, {"key": "key"})
         except BaseException as error:
             os.write(said, f"failed: {error!r}\n".encode())
         os._exit(0)
@@ -217,7 +304,8 @@ def test_publish_replaces_at_once_and_write_json_refuses_nan(tmp_path):
         atomic.write_json(out, {"key": "new", "top1": float("nan")})
     assert atomic.key_of(out) == "old"
     atomic.write_json(out, {"key": "new", "b": 1, "a": 2})
-    assert out.read_text() == '{\n "a": 2,\n "b": 1,\n "key": "new"\n}\n'
+    check = zlib.crc32(b'{"a": 2, "b": 1, "key": "new"}')
+    assert out.read_text() == f'{{\n "a": 2,\n "b": 1,\n "crc32": "{check:08x}",\n "key": "new"\n}}\n'
     assert os.listdir(tmp_path) == ["metrics.json"]
 
 

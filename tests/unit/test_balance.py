@@ -1,5 +1,7 @@
 """Balancing against a set whose histogram is known, with a teacher whose answers are known."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -36,12 +38,12 @@ def transfer(tmp_path, teacher):
     images = np.clip(level[:, None, None, None] + rng.integers(-15, 16, (len(labels), *SHAPE)), 0, 255).astype(np.uint8)
     logits = balance.predict(teacher, images, CPU)
     assert np.array_equal(logits.argmax(1), labels)
-    writer = Writer(tmp_path / ".p", "key", Layout(SHAPE, K, 50))
+    writer = Writer(tmp_path / "set.h5", "key", Layout(SHAPE, K), 400)
     for start in range(0, 400, 50):
         part = slice(start, start + 50)
         targets = balance.softmax(logits[part]).astype(np.float32)
-        writer.append(images=images[part], logits=logits[part], labels=labels[part], targets=targets, generation=np.zeros(50))
-    writer.finish(tmp_path / "set.h5", {}, {"label": "test"})
+        writer.append(images=images[part], logits=logits[part], labels=labels[part], targets=targets, round=np.zeros(50))
+    writer.finish({}, {"label": "test"})
     with TransferSet(tmp_path / "set.h5") as opened:
         yield opened
 
@@ -50,10 +52,9 @@ def run(tmp_path, transfer, teacher, config, weights=False):
     layout = transfer.layout
     if weights:
         layout = balance.replace(layout, weights=True)
-    (tmp_path / ".q").unlink(missing_ok=True)
-    writer = Writer(tmp_path / ".q", "key", layout)
-    told = balance.MODES[config.mode](config, teacher, transfer, writer, CPU)
-    writer.finish(tmp_path / "out.h5", {}, {"label": "test", **told})
+    start = functools.partial(Writer, tmp_path / "out.h5", "key", layout, resume=False)
+    writer, told = balance.MODES[config.mode](config, teacher, transfer, start, CPU)
+    writer.finish({}, {"label": "test", **told})
     assert verify_transfer_set(tmp_path / "out.h5") == []
     with TransferSet(tmp_path / "out.h5") as made:
         fields = {name: made.read(name) for name, _, _ in made.layout.fields()}
@@ -81,6 +82,15 @@ def test_equal_without_resampling_takes_the_rarest(tmp_path, transfer, teacher):
     config = groups.EqualBalance(mode="equal", deficit="short", push_steps=0)
     _, counts, told = run(tmp_path, transfer, teacher, config)
     assert counts == [10, 10, 10, 0] and told["uncovered"] == ["d"] and told["resampled"] == 0
+
+
+def test_equal_without_resampling_keeps_what_was_pushed(tmp_path, transfer, teacher):
+    """No more than that is known before, and less than there was room for."""
+    config = groups.EqualBalance(mode="equal", deficit="short", per_class=1500)
+    fields, counts, told = run(tmp_path, transfer, teacher, config)
+    assert counts == [*COUNTS[:3], told["pushed"]] and 0 < told["pushed"] < 1024 and told["uncovered"] == []
+    assert [path.name for path in tmp_path.iterdir() if "next" in path.name] == []
+    assert np.array_equal(fields["images"][:400], transfer.read("images"))
 
 
 def test_surplus_confident_keeps_the_surest(tmp_path, transfer, teacher):

@@ -170,7 +170,7 @@ def test_dvc_shows_the_scalars_and_nothing_of_the_tables(tree):
     evaluate.run(job(tree))
     shown = _extract_metrics(json.loads(job(tree).out.read_text()), "metrics.json")
     assert set(shown) == {
-        "key", "top1", "top5", "teacher_top1", "agreement", "kl_to_teacher", "nll", "ece", "n_test",
+        "key", "crc32", "top1", "top5", "teacher_top1", "agreement", "kl_to_teacher", "nll", "ece", "n_test",
         "parameters", "macs", "teacher_parameters", "teacher_macs", "compression",
     }  # fmt: skip
 

@@ -1,5 +1,6 @@
-"""HDF5 artefacts: what is appended is there, a failed write is an error, and a changed file is known."""
+"""HDF5 artefacts: rows lie where HDF5 says, a failed write is an error, and a changed file is known."""
 
+import os
 import resource
 
 import h5py
@@ -12,31 +13,68 @@ from dfkd_steps.runtime.errors import UserError, os_error_text
 from dfkd_steps.storage import hdf5
 
 VALUES = np.random.default_rng(0).integers(0, 256, (103, 3, 5), np.uint8)
+FIELDS = {"x": (VALUES.shape, "u1"), "n": ((103,), "i8")}
+BLOBS = {"kept/a": b"one", "kept/b": bytes(3000)}
 
 
-def write(path, sizes=(103,), chunk=10):
-    """VALUES, appended in parts of these sizes."""
-    with hdf5.create(path, {"x": (VALUES.shape, "u1", chunk), "n": ((103,), "i8", chunk)}) as (file, fields):
-        file.attrs["key"] = "k"
-        start = 0
-        for size in sizes:
-            fields["x"].append(VALUES[start : start + size])
-            fields["n"].append(np.arange(start, start + size))
-            start += size
+def write(path, sizes=(103,), attributes=None, blobs=None, fields=FIELDS):
+    """VALUES, written in parts of these sizes, the last part first."""
+    made = hdf5.Rows(path, fields)
+    ends = np.cumsum(sizes).tolist()
+    for start, stop in reversed(list(zip([0, *ends], ends))):
+        made.write("x", start, VALUES[start:stop])
+        made.write("n", start, np.arange(start, stop))
+    made.finish(attributes or {"key": "k"}, blobs or {})
     return path
 
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.integers(0, 40), max_size=12), st.sampled_from([1, 7, 10, 103]))
-def test_parts_of_any_size_give_the_same_bytes(tmp_path, sizes, chunk):
+@given(st.lists(st.integers(0, 40), max_size=12))
+def test_parts_of_any_size_in_any_order_give_the_same_bytes(tmp_path, sizes):
     cut = np.minimum(np.cumsum([0, *sizes]), 103)
-    write(tmp_path / "a.h5", [*np.diff(cut).tolist(), 103 - int(cut[-1])], chunk)
+    write(tmp_path / "a.h5", [*np.diff(cut).tolist(), 103 - int(cut[-1])])
     with h5py.File(tmp_path / "a.h5", "r") as file:
         np.testing.assert_array_equal(file["x"][:], VALUES)
         np.testing.assert_array_equal(file["n"][:], np.arange(103))
-        assert file["x"].chunks == (chunk, 3, 5) and hdf5.faults(file, ["x", "n"]) == []
-        assert hdf5.chunk_fault(file["x"]) is None
-    assert (tmp_path / "a.h5").read_bytes() == write(tmp_path / "b.h5", chunk=chunk).read_bytes()
+        assert hdf5.faults(file, ["x", "n"]) == [] and dict(file.attrs) == {"key": "k"}
+        found = hdf5.mapped(file, ["x", "n"])
+    np.testing.assert_array_equal(found["x"], VALUES)  # after the file was closed, too
+    np.testing.assert_array_equal(found["n"], np.arange(103))
+    assert not found["x"].flags.writeable
+    assert (tmp_path / "a.h5").read_bytes() == write(tmp_path / "b.h5").read_bytes()
+
+
+def test_rows_that_are_there_stay_whatever_structure_was_written(tmp_path):
+    attributes = {"key": "k", "long": "x" * 100_000, "mean": np.arange(3.0)}
+    expected = write(tmp_path / "a.h5", attributes=attributes, blobs=BLOBS).read_bytes()
+    path = write(tmp_path / "b.h5", attributes={"key": "another", "y" * 60: "z" * 70_000}, blobs={"other": bytes(50_000)})
+    again = hdf5.Rows(path, FIELDS, keep=True)
+    assert np.concatenate([values for _, values in again.pieces("x", 103)]).tobytes() == VALUES.tobytes()
+    again.finish(attributes, BLOBS)
+    assert path.read_bytes() == expected
+    with h5py.File(path, "r") as file:
+        assert file.attrs["long"] == "x" * 100_000 and file["kept/a"][:].tobytes() == b"one"
+        assert len(hdf5.mapped(file, ["kept/b"])["kept/b"]) == 3000
+
+
+def test_fewer_rows_than_there_is_room_for(tmp_path):
+    larger = hdf5.Rows(tmp_path / "a.h5", {name: ((500, *shape[1:]), kind) for name, (shape, kind) in FIELDS.items()})
+    larger.write("x", 0, VALUES)
+    larger.write("n", 0, np.arange(103))
+    larger.first(103).finish({"key": "k"}, {})
+    assert os.listdir(tmp_path) == ["a.h5"]
+    assert (tmp_path / "a.h5").read_bytes() == write(tmp_path / "b.h5").read_bytes()
+
+
+def test_a_field_without_rows(tmp_path):
+    made = hdf5.Rows(tmp_path / "x.h5", {"x": ((0, 4), "u1"), "n": ((3,), "i8")})
+    made.write("x", 0, np.zeros((0, 4), np.uint8))
+    made.write("n", 0, np.arange(3))
+    made.finish({}, {})
+    with h5py.File(tmp_path / "x.h5", "r") as file:
+        assert hdf5.faults(file, ["x", "n"]) == []
+        found = hdf5.mapped(file, ["x", "n"])
+    assert found["x"].shape == (0, 4) and found["n"].tolist() == [0, 1, 2]
 
 
 def test_every_changed_byte_breaks_the_seal(tmp_path):
@@ -54,26 +92,67 @@ def test_every_changed_byte_breaks_the_seal(tmp_path):
     hdf5.check(path)  # a missing file is told of where it is opened
 
 
-def test_room_that_goes_away_in_the_middle(tmp_path):
-    def attempt():
-        with hdf5.create(tmp_path / "x.h5", {"x": ((100, 1000), "u1", 10)}) as (_, fields):
-            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
-            fields["x"].append(np.ones((100, 1000), np.uint8))
+@pytest.fixture(params=["posix_fallocate", "macOS"])
+def system(request, monkeypatch):
+    """With the call that allocates, and without it."""
+    if request.param == "macOS":
+        monkeypatch.delattr(os, "posix_fallocate")
+    return request.param
 
+
+def test_bytes_and_room_do_not_depend_on_the_system(tmp_path, system):
+    write(tmp_path / "x.h5")
+    assert hdf5.broken_seal(tmp_path / "x.h5") is None
+    large = {"x": ((1000, 1000), "u1"), "n": ((1000,), "i8")}
+    hdf5.Rows(tmp_path / "y.h5", large)
+    assert os.stat(tmp_path / "y.h5").st_blocks * 512 >= 1_008_000  # allocated before any row is written
+    if system == "macOS":
+        content = (tmp_path / "x.h5").read_bytes()
+        with pytest.MonkeyPatch.context() as other:
+            other.setattr(os, "posix_fallocate", lambda descriptor, start, size: os.truncate(descriptor, size), raising=False)
+            assert write(tmp_path / "x.h5").read_bytes() == content
+
+
+@pytest.mark.parametrize("room", [0, 100, 50_000, 100_000, 166_000])
+def test_no_room_is_known_before_any_row_is_written(tmp_path, system, room):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
     try:
-        with pytest.raises((OSError, RuntimeError)) as caught:
-            attempt()
+        with pytest.raises(OSError) as caught:  # noqa: PT011
+            hdf5.Rows(tmp_path / "x.h5", {"x": ((100, 1000), "u1"), "n": ((100,), "i8")})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert os_error_text(caught.value) == "File too large"
+
+
+def test_room_that_goes_away_before_the_end(tmp_path, capfd):
+    made = hdf5.Rows(tmp_path / "x.h5", {"x": ((100, 1000), "u1")})
+    made.write("x", 0, np.ones((100, 1000), np.uint8))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (110_000, before[1]))
+    try:
+        with pytest.raises((OSError, RuntimeError)) as caught:
+            made.finish({"key": "k"}, {"network": bytes(200_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert os_error_text(caught.value) == "File too large"
+    assert capfd.readouterr().err == ""
     assert hdf5.broken_seal(tmp_path / "x.h5").startswith("is damaged")
+    hdf5.Rows(tmp_path / "x.h5", {"x": ((100, 1000), "u1")}, keep=True).finish({"key": "k"}, {})
+    assert hdf5.broken_seal(tmp_path / "x.h5") is None
 
 
-def test_no_room_is_known_before_anything_is_written(tmp_path):
-    with pytest.raises(OSError) as caught, hdf5.create(tmp_path / "x.h5", {"x": ((10**12, 1000), "u1", 10**6)}):  # noqa: PT011
-        pass
-    assert os_error_text(caught.value) in ("No space left on device", "File too large")
+def test_attributes_of_other_kinds_are_not_read(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.attrs["text"], file.attrs["numbers"], file.attrs["bytes"] = "a", [1, 2], np.bytes_("b")
+        file.attrs.create("texts", ["a" * 1000] * 100, dtype=h5py.string_dtype())
+        h5py.h5a.create(file.id, b"lists", h5py.h5t.vlen_create(h5py.h5t.STD_I64LE), h5py.h5s.create_simple((2,)))
+        file.attrs["empty"] = h5py.Empty("f8")
+    with h5py.File(tmp_path / "x.h5", "r") as file:
+        names = ("text", "numbers", "bytes", "texts", "lists", "empty", "missing")
+        assert [hdf5.text(file, name) for name in names] == ["a", None, None, None, None, None, None]
+        assert [None if (found := hdf5.numbers(file, name)) is None else found.tolist() for name in names] == [
+            None, [1, 2], None, None, None, None, None]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -39,12 +39,11 @@ class Tree:
         if path.exists():
             return
         n, k = len(labels), len(self.classes)
-        writer = Writer(path.with_suffix(".partial"), "key", Layout(self.shape, k, 16, targets=False))
+        writer = Writer(path, "key", Layout(self.shape, k, targets=False), n)
         images = self.rng.integers(0, 256, (n, *self.shape)).astype(np.uint8)
         logits = np.eye(k, dtype=np.float32)[labels]
-        writer.append(images=images, logits=logits, labels=labels, generation=np.zeros(n))
-        writer.finish(path, {}, about)
-        path.with_suffix(".partial").unlink()
+        writer.append(images=images, logits=logits, labels=labels, round=np.zeros(n))
+        writer.finish({}, about)
 
     def history(self, path, epochs=5):
         path.write_bytes(
@@ -238,9 +237,9 @@ def test_csv_has_a_line_per_run_and_plain_decimals(tree):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "No such file"),
-        ("{", "is not JSON"),
-        ("[1]", "holds a list"),
+        (None, "no such file"),
+        ("{", "is damaged or no .json file"),
+        ("[1]", "carries no checksum"),
         ({"top1": "90"}, "top1 is '90', not a number"),
         ({"top1": True}, "top1 is True, not a number"),
         ({"ece": float("nan")}, "ece is nan, not a finite number"),
@@ -255,7 +254,8 @@ def test_bad_metrics_are_one_line_and_exit_code_2(tree, capsys, content, message
     if content is None:
         path.unlink()
     else:
-        path.write_text(content if isinstance(content, str) else json.dumps(json.loads(path.read_text()) | content))
+        changed = content if isinstance(content, str) else atomic.read_json(path) | content
+        path.write_text(changed if isinstance(content, str) else json.dumps(changed | {"crc32": atomic._checksum(changed)}))
     out = tree.root.parent / "report/index.html"
     assert report.main([str(out), str(path)]) == 2
     error = capsys.readouterr().err
@@ -263,6 +263,13 @@ def test_bad_metrics_are_one_line_and_exit_code_2(tree, capsys, content, message
     assert message in error
     assert error.count("\n") == 1
     assert not out.parent.exists()
+
+
+def test_a_changed_number_is_refused(tree, capsys):
+    path = tree.run("zskd", top1=10.0)
+    path.write_text(path.read_text().replace('"top1": 10.0', '"top1": 90.0'))
+    assert report.main([str(tree.root.parent / "report/index.html"), str(path)]) == 2
+    assert f"{path}: is damaged or was changed" in capsys.readouterr().err
 
 
 def test_bad_paths_and_neighbours_are_refused(tree, capsys):

@@ -15,97 +15,113 @@ import small_set
 from small_set import BATCHES, LAYOUT, batch
 
 from dfkd_steps.runtime.errors import UserError
-from dfkd_steps.storage.journal import Journal
-from dfkd_steps.storage.transfer_set import Layout, Writer
+from dfkd_steps.storage.transfer_set import Layout, TransferSet, Writer
 
 ROOT = Path(__file__).parents[2]
+TOTAL = 8 * BATCHES
 
 
-def fill(path, whole, key="k"):
+def fill(path, key="k", total=TOTAL):
     """Write the small set; returns the sha256 of the finished file."""
-    small_set.fill(path, whole, key)
-    return hashlib.sha256(Path(whole).read_bytes()).hexdigest()
+    small_set.fill(path, key, total)
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
-def test_resuming_gives_the_same_bytes(tmp_path):
-    undisturbed = fill(tmp_path / "a", tmp_path / "a.h5")
-    for stop in range(BATCHES):
-        writer = Writer(tmp_path / "b", "k", LAYOUT)
-        for index in range(stop):
-            writer.append(**batch(index))
-        writer.close()
-        again = Writer(tmp_path / "b", "k", LAYOUT)
+def begin(path, batches, total=TOTAL):
+    """A working file with so many batches."""
+    writer = Writer(path, "k", LAYOUT, total)
+    for index in range(batches):
+        writer.append(**batch(index))
+    return writer
+
+
+@pytest.mark.parametrize("total", [TOTAL, TOTAL + 50])
+def test_resuming_gives_the_same_bytes(tmp_path, total):
+    undisturbed = fill(tmp_path / "a", total=TOTAL)
+    for stop in range(BATCHES + 1):
+        begin(tmp_path / "b", stop, total)
+        again = Writer(tmp_path / "b", "k", LAYOUT, total)
         assert (again.batches, again.done, again.counts.sum()) == (stop, 8 * stop, 8 * stop)
-        again.close()
-        assert fill(tmp_path / "b", tmp_path / "b.h5") == undisturbed
+        assert fill(tmp_path / "b", total=total) == undisturbed
         os.unlink(tmp_path / "b")
 
 
-def test_cut_off_anywhere_it_resumes_with_whole_batches(tmp_path):
-    undisturbed = fill(tmp_path / "a", tmp_path / "a.h5")
-    journal = (tmp_path / "a").read_bytes()
-    seen = set()
-    for cut in range(0, len(journal), 7):
-        (tmp_path / "b").write_bytes(journal[:cut])
-        writer = Writer(tmp_path / "b", "k", LAYOUT)
-        seen.add(writer.batches)
-        assert writer.done == 8 * writer.batches
-        writer.close()
-    assert seen == {0, 1, 2, 3}
-    for tail in (b"\0" * 100, b"\xff" * 100, journal[-50:]):
-        (tmp_path / "b").write_bytes(journal[: len(journal) // 2] + tail)
-        assert fill(tmp_path / "b", tmp_path / "b.h5") == undisturbed
+def test_killed_after_it_was_finished(tmp_path):
+    """Between the checksum and the new name: the counter says that all is there."""
+    assert fill(tmp_path / "a") == fill(tmp_path / "a")
 
 
-@pytest.mark.parametrize("content", [b"", b"\0" * 4000, b"HDF is no journal", os.urandom(3000)])
-def test_a_foreign_working_file_starts_over(tmp_path, content):
-    (tmp_path / "p").write_bytes(content)
-    writer = Writer(tmp_path / "p", "k", LAYOUT)
-    assert (writer.batches, writer.done) == (0, 0)
-    writer.close()
+def test_a_batch_that_the_counter_does_not_tell_of_is_written_again(tmp_path):
+    undisturbed = fill(tmp_path / "a")
+    begin(tmp_path / "b", 2)
+    counted = (tmp_path / "b.done").read_bytes()
+    begin(tmp_path / "b", 0).append(**batch(77))
+    (tmp_path / "b.done").write_bytes(counted)
+    assert Writer(tmp_path / "b", "k", LAYOUT, TOTAL).batches == 2
+    assert fill(tmp_path / "b") == undisturbed
+
+
+@pytest.mark.parametrize("name", ["images", "labels", "round"])
+def test_rows_that_a_crash_of_the_machine_lost_start_over(tmp_path, name):
+    undisturbed = fill(tmp_path / "a")
+    writer = begin(tmp_path / "b", 3)
+    writer.rows.write(name, 9, np.zeros_like(batch(1)[name][:1]) - 1)
+    again = Writer(tmp_path / "b", "k", LAYOUT, TOTAL)
+    assert (again.batches, again.done, again.counts.sum()) == (0, 0, 0)
+    assert fill(tmp_path / "b") == undisturbed
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 4000, b"HDF is no working file", os.urandom(3000)])
+def test_a_damaged_working_file_or_counter_starts_over(tmp_path, content):
+    undisturbed = fill(tmp_path / "a")
+    for name in ("b", "b.done"):
+        begin(tmp_path / "b", 3)
+        (tmp_path / name).write_bytes(content)
+        assert Writer(tmp_path / "b", "k", LAYOUT, TOTAL).batches == 0
+        assert fill(tmp_path / "b") == undisturbed
+        os.unlink(tmp_path / "b.done")
 
 
 @pytest.mark.parametrize(
-    ("key", "layout"), [("other", LAYOUT), ("k", Layout((1, 4, 4), 3, 16)), ("k", Layout((1, 4, 4), 3, 8, targets=False))]
-)
-def test_another_key_or_layout_starts_over(tmp_path, key, layout):
-    fill(tmp_path / "p", tmp_path / "x.h5")
-    writer = Writer(tmp_path / "p", key, layout)
-    assert writer.batches == 0
-    writer.close()
+    ("key", "layout", "total"),
+    [("other", LAYOUT, TOTAL), ("k", Layout((1, 4, 4), 3, "float32"), TOTAL), ("k", Layout((1, 4, 4), 3, targets=False), TOTAL),
+     ("k", LAYOUT, TOTAL + 1)],
+)  # fmt: skip
+def test_another_key_or_layout_starts_over(tmp_path, key, layout, total):
+    begin(tmp_path / "p", 3)
+    writer = Writer(tmp_path / "p", key, layout, total)
+    assert (writer.batches, writer.done) == (0, 0)
 
 
-def test_a_changed_byte_ends_the_journal_there(tmp_path):
-    journal = Journal(tmp_path / "j", b"head")
-    for number in range(5):
-        journal.append(bytes([number]) * 100)
-    journal.close()
-    raw = bytearray((tmp_path / "j").read_bytes())
-    raw[raw.index(b"\3" * 100) + 50] ^= 1
-    (tmp_path / "j").write_bytes(raw)
-    again = Journal(tmp_path / "j", b"head")
-    assert [bytes(content) for content in again] == [bytes([number]) * 100 for number in range(3)]
-    again.close()
+def test_without_resume_it_starts_over(tmp_path):
+    begin(tmp_path / "p", 3)
+    assert Writer(tmp_path / "p", "k", LAYOUT, TOTAL, resume=False).batches == 0
 
 
 def test_wrong_batches_are_refused_and_leave_nothing(tmp_path):
-    writer = Writer(tmp_path / "p", "k", LAYOUT)
+    writer = Writer(tmp_path / "p", "k", LAYOUT, 15)
     with pytest.raises(ValueError, match="targets: shape"):
         writer.append(**{**batch(0), "targets": np.zeros((8, 4), np.float32)})
     with pytest.raises(FloatingPointError, match="logits: not a finite number in batch 0"):
         writer.append(**{**batch(0), "logits": np.full((8, 3), np.nan, np.float32)})
     assert (writer.done, writer.batches) == (0, 0)
+    writer.append(**batch(0))
+    with pytest.raises(ValueError, match="16 samples, expected 15"):
+        writer.append(**batch(1))
+    assert Writer(tmp_path / "p", "k", LAYOUT, 15).batches == 1
+
+
+def test_a_set_of_nothing_is_refused(tmp_path):
     with pytest.raises(UserError, match="no sample is left"):
-        writer.finish(tmp_path / "x.h5", {}, {})
-    assert not (tmp_path / "x.h5").exists()
-    writer.close()
+        Writer(tmp_path / "p", "k", LAYOUT, 0)
+    assert os.listdir(tmp_path) == []
 
 
 KILLED = """
 import sys, time
 sys.path[:0] = [{root!r}, {here!r}]
 import test_writing as t
-writer = t.Writer("work", "k", t.Layout((1, 4, 4), 3, 8))
+writer = t.Writer("work", "k", t.LAYOUT, 8 * 4000)
 print("from", writer.batches, flush=True)
 for index in range(writer.batches, 4000):
     writer.append(**t.batch(index))
@@ -123,9 +139,11 @@ def test_kill_9_at_random_moments(tmp_path):
                 stored = int(process.stdout.readline()) + 1
             time.sleep(rng.random() / 100)
             process.send_signal(signal.SIGKILL)
-    writer = Writer(tmp_path / "work", "k", LAYOUT)
+    writer = Writer(tmp_path / "work", "k", LAYOUT, 8 * 4000)
     assert stored <= writer.batches < 4000
-    for number, part in enumerate(writer._batches()):
-        for name, values in batch(number).items():
-            np.testing.assert_array_equal(part[name], values)
-    writer.close()
+    writer.finish({}, {})
+    with TransferSet(tmp_path / "work") as opened:
+        assert len(opened) == writer.done == 8 * writer.batches
+        for start, part in opened.chunks(*batch(0), rows=8):
+            for name, values in batch(start // 8).items():
+                np.testing.assert_array_equal(part[name], values)
