@@ -10,9 +10,9 @@ import itertools
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
-from . import __version__
 from .runtime.errors import UserError, print_errors, suggest
 
 HERE = Path(__file__).parent
@@ -22,7 +22,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line of ``dfkd``."""
     told = "Data-free knowledge distillation: look at methods, configs and artefacts. Snakemake or DVC runs the pipeline itself."
     top = argparse.ArgumentParser(prog="dfkd", description=told)
-    top.add_argument("--version", action="version", version=f"dfkd {__version__}")
+    top.add_argument("--version", action="version", version=f"dfkd {metadata.version('dfkd')}")
     top.set_defaults(run=lambda given: top.print_help())
     commands = top.add_subparsers(title="commands", metavar="COMMAND")
 

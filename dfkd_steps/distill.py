@@ -20,7 +20,11 @@ from .storage.transfer_set import TransferSet
 from .training import loop, losses, priority_sampling, views
 from .training.predict import to_float
 
-HOLD = {"cpu": 256 << 20, "cuda": 4 << 30}  # bytes of a field that are held in memory; of a larger one rows are read
+HOLD = {
+    "cpu": 256 << 20,
+    "mps": 256 << 20,
+    "cuda": 4 << 30,
+}  # bytes of a field that are held in memory; of a larger one rows are read
 AT_ONCE = 1000  # images of a forward pass without training
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import make_results as results
 import yaml
 
-from dfkd_steps.methods import REGISTRY
+from dfkd_steps.methods.registry import module_of
 
 ROOT = results.ROOT
 METHODS = ROOT / "docs/methods"
@@ -44,13 +44,14 @@ def part(name: str) -> tuple[dict[str, str], str]:
 
 def docstring(method: str) -> str:
     """The docstring of a method's module, read without importing torch."""
-    module = ROOT / f"{REGISTRY[method].replace('.', '/')}.py"
+    module = ROOT / f"dfkd_steps/{module_of(method).replace('.', '/')}.py"
     return ast.get_docstring(ast.parse(module.read_text("utf-8")))
 
 
 def presets() -> dict[str, tuple[str, Path]]:
     """Each preset of params/transfer/, with its method and its file; a preset without ``method`` has that of its ``base``."""
-    files = {path.stem: path for path in sorted((ROOT / "params/transfer").rglob("*.yaml"))}
+    # Files that begin with _ are bases only.
+    files = {path.stem: path for path in sorted((ROOT / "params/transfer").rglob("[!_]*.yaml"))}
     content = {name: yaml.safe_load(path.read_text("utf-8")) for name, path in files.items()}
     return {name: (given.get("method") or content[given["base"]]["method"], files[name]) for name, given in content.items()}
 
@@ -120,7 +121,7 @@ def page(method: str) -> str:
 - Name in a path: `{method}`
 - Paper: {citation(entry)}
 - Public code: {code}
-- Module: `{REGISTRY[method].replace(".", "/")}.py`: {docstring(method).splitlines()[0]}
+- Module: `dfkd_steps/{module_of(method).replace(".", "/")}.py`: {docstring(method).splitlines()[0]}
 
 {text.strip()}
 

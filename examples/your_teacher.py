@@ -8,21 +8,23 @@ For a network of your own, replace the first line of ``main``: Classifier(net, D
 import sys
 
 import torch
-from dfkd_steps.drawing import signs
 
-from dfkd_steps import losses, models, networks
+from dfkd_steps.models.classifier import Classifier, build_architecture
+from dfkd_steps.procedural.glyphs import glyphs
+from dfkd_steps.storage import network_file
+from dfkd_steps.training import losses
 
 
 def main(path: str, steps: int = 1500, drawings: int = 10_000):
     """Draw glyphs, let the teacher answer, train a student half as wide, and print how often the two agree."""
-    teacher = networks.load_frozen(path)
+    teacher = network_file.load_frozen(path)
     rng = torch.Generator().manual_seed(0)
-    images = signs.glyphs(drawings, teacher.description, rng)
+    images = glyphs(drawings, teacher.description, rng)
     with torch.no_grad():
         answers = torch.cat([teacher(part) for part in images.split(500)])
 
-    net = models.build("lenet5-half", teacher.description.num_classes, teacher.description.image_shape)
-    student = networks.Classifier(net, teacher.description).train()
+    net = build_architecture("lenet5-half", teacher.description.num_classes, teacher.description.image_shape)
+    student = Classifier(net, teacher.description).train()
     optimizer = torch.optim.Adam(student.parameters(), lr=3e-3)
     for _ in range(steps):
         rows = torch.randint(len(images) - 1000, (128,), generator=rng)  # the last 1,000 are held out

@@ -94,12 +94,13 @@ def random_window_mask(images, rng, *, least: float, share: float = 0.5):
 
 def blur(images, rng):
     """A third of the images smoothed by the 3x3 binomial filter, a third twice, a third left; zeros beyond the edges."""
-    channels = images.shape[1]
-    line = torch.tensor([0.25, 0.5, 0.25], device=images.device)
-    kernel = torch.outer(line, line).expand(channels, 1, 3, 3)
     times = torch.randint(0, 3, (len(images), 1, 1, 1), generator=rng, device=images.device)
     for done in range(2):
-        images = torch.where(times > done, F.conv2d(images, kernel, padding=1, groups=channels), images)
+        # By sums of shifted images: a depthwise convolution of one channel takes three to four times as long on a CPU.
+        padded = F.pad(images, (1, 1, 1, 1))
+        rows = padded[:, :, :-2] + 2 * padded[:, :, 1:-1] + padded[:, :, 2:]
+        smooth = (rows[..., :-2] + 2 * rows[..., 1:-1] + rows[..., 2:]) / 16
+        images = torch.where(times > done, smooth, images)
     return images
 
 

@@ -33,7 +33,7 @@ def _strong(images, rng):
 
 def _shapes(images, rng):
     """Thresholded blobs, half of the images mixed in pairs, parts of them on black; the best for students of synthetic images
-    (docs/results.md)."""
+    (docs/results/)."""
     images = mixup(images, rng, share=0.5)
     images = affine(images, rng, degrees=30, scale=(0.6, 1.1), move=0.15)
     images = noise(salt_and_pepper(images, rng, density=0.05), rng, std=0.1)

@@ -115,7 +115,7 @@ def sweep(cluster, repository, tmp_path_factory):
         disturb(cluster, copy, first)
         kill(first)
         copy.left = cluster.students("RUNNING", "PENDING")
-        # As docs/sweeps.md says.
+        # As docs/cluster.md says.
         copy.snakemake("--unlock")
         run = re.search(r"SLURM run ID: (\S+)", (copy.folder / "first.log").read_text())[1]
         cluster.call("scancel", "--me", f"--name={run}")

@@ -147,11 +147,12 @@ def test_every_method_has_a_page_a_paper_and_a_citation():
 def test_the_example_runs(tmp_path, capsys):
     import torch
 
-    from dfkd_steps import models, networks
+    from dfkd_steps.models.classifier import Description, build_architecture
+    from dfkd_steps.storage import network_file
 
     torch.manual_seed(0)
-    description = networks.Description("arch", "lenet5", tuple("0123456789"), (1, 28, 28), (0.13,), (0.31,))
-    networks.save(tmp_path / "t.safetensors", models.build("lenet5", 10, (1, 28, 28)), description, "k", {})
+    description = Description("arch", "lenet5", tuple("0123456789"), (1, 28, 28), (0.13,), (0.31,))
+    network_file.save(tmp_path / "t.safetensors", build_architecture("lenet5", 10, (1, 28, 28)), description, "k", {})
     example = runpy.run_path(str(ROOT / "examples/your_teacher.py"))
     example["main"](str(tmp_path / "t.safetensors"), steps=5, drawings=1500)
     found = re.search(r"agreement on 1,000 held-out drawings: ([\d.]+) %", capsys.readouterr().out)
