@@ -12,7 +12,16 @@ HERE = Path(__file__).parents[1]
 # Folders and modules that decide whether a job runs, where, and what it says while it does; not what it computes. What
 # the schemas decide is in the resolved config. A checkpoint decides how a run goes on, not where it arrives: it holds the
 # key of the run, so that no other config or code goes on from it, and tests compare resumed runs with undisturbed ones.
-NEUTRAL = {"pipeline", "schemas", "runtime.errors", "runtime.gpu", "runtime.progress", "storage.atomic", "storage.checkpoint"}
+NEUTRAL = {
+    "pipeline",
+    "schemas",
+    "runtime.errors",
+    "runtime.gpu",
+    "runtime.locks",
+    "runtime.progress",
+    "storage.atomic",
+    "storage.checkpoint",
+}
 # Of a registry the functions count, but not its table: a new entry changes nothing that is there. The entry that a config
 # chooses is in the recipe (``keys.recipe``).
 TABLE = "REGISTRY"

@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import save_file
 
 from dfkd_steps.pipeline import graph, keys, params, spec
-from dfkd_steps.pipeline.job import Job, parse_job
+from dfkd_steps.pipeline.job import parse_job
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.storage import atomic, checkpoint, dataset_file, hdf5, network_file, verify
 from dfkd_steps.storage.transfer_set import TransferSet
@@ -213,9 +213,8 @@ def test_every_kind_of_file_has_the_mode_of_the_umask(tmp_path, mask, mode):
         images, labels = np.zeros((4, 1, 2, 2), np.uint8), np.arange(4) % 2
         arrays = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
         dataset_file.write(tmp_path / "dataset.h5", "k", {}, "ab", arrays)
-        net, device = small_net.classifier(), torch.device("cpu")
-        job = Job("distill", tmp_path / "student.safetensors", [], None, "k", {})
-        network_file.publish(job, net.net, net.description, [], device)
+        net = small_net.classifier()
+        network_file.publish(tmp_path / "student.safetensors", "k", {}, net.net, net.description, [])
         atomic.write_json(tmp_path / "metrics.json", {"key": "k"})
         checkpoint.save(tmp_path / "state", "k", step=1)
     finally:

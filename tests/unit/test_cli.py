@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import h5py
@@ -12,7 +13,6 @@ import pytest
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-import dfkd_steps
 from dfkd_steps import cli
 from dfkd_steps.methods import registry as method_registry
 from dfkd_steps.models import registry as model_registry
@@ -256,7 +256,7 @@ def test_bare_command_and_version(capsys):
     assert (code, err) == (0, []) and out[0].startswith("usage: dfkd")
     with pytest.raises(SystemExit) as ended:
         cli.main(["--version"])
-    assert ended.value.code == 0 and capsys.readouterr().out == f"dfkd {dfkd_steps.__version__}\n"
+    assert ended.value.code == 0 and capsys.readouterr().out == f"dfkd {metadata.version('dfkd')}\n"
 
 
 @pytest.mark.parametrize(("what", "group"), [("teachers", "teacher"), ("transfers", "transfer"), ("students", "student")])

@@ -8,7 +8,7 @@ import pytest
 
 from dfkd_steps.methods import registry as method_registry
 from dfkd_steps.models import registry as model_registry
-from dfkd_steps.pipeline import fingerprint, graph, keys
+from dfkd_steps.pipeline import fingerprint, graph, keys, params
 from dfkd_steps.runtime.errors import UserError
 
 PACKAGE = fingerprint.HERE
@@ -39,7 +39,8 @@ TEACHERS = {"trained", "imported", "library"}
 # Edited module -> what becomes stale by it alone (what is made from that follows by its inputs' keys).
 STALE = {
     "training.views": {*TRAINING_SETS, "balanced", "student"},
-    "training.losses": {*TRAINING_SETS, "student"},
+    "training.losses": {"deepinversion", "adi", "ssd-kd", "dfq", "student"},
+    "methods.engines.image_losses": TRAINING_SETS,
     "procedural.glyphs": {"glyphs", "zskd-glyphs"},
     "procedural.strokes": {"strokes"},
     "procedural.noise": {"noise", "zskd"},
@@ -67,7 +68,15 @@ STALE = {
 
 
 def forget():
-    for cached in (fingerprint._tree, fingerprint.imports_of, fingerprint.modules, fingerprint._hash, keys._recipe):
+    for cached in (
+        fingerprint._tree,
+        fingerprint.imports_of,
+        fingerprint.modules,
+        fingerprint._hash,
+        keys._recipe,
+        params._load,
+        params._layers,
+    ):
         cached.cache_clear()
 
 

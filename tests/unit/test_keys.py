@@ -26,7 +26,7 @@ SPECS = {"dataset": {"dataset": "mine"}, "teacher": {"teacher": "mine"}}
 
 def forget():
     """What a new process would not know: configs, recipes, keys, and hashes that are not written down."""
-    for cached in (params._load, params._read, keys._recipe, keys.expected_key, external._memory):
+    for cached in (params._load, params._layers, keys._recipe, keys.expected_key, external._memory):
         cached.cache_clear()
 
 

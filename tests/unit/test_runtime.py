@@ -42,5 +42,5 @@ def test_without_glibc_nothing_is_kept(monkeypatch):
 @pytest.mark.parametrize("given", ["meta", "cuda:99", "gpu"])
 def test_a_device_that_steps_do_not_run_on(monkeypatch, given):
     monkeypatch.setenv("DFKD_DEVICE", given)
-    with pytest.raises(UserError, match=f"DFKD_DEVICE: '{given}' is no device .*; set cpu or cuda"):
+    with pytest.raises(UserError, match=f"DFKD_DEVICE: '{given}' is not a device of this machine; set cpu, cuda or mps"):
         select_device()
