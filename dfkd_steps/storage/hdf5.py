@@ -11,6 +11,7 @@ import mmap
 import os
 import zlib
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -28,8 +29,9 @@ MAX_NUMBERS = 1 << 13  # of an attribute
 class _Anew(io.RawIOBase):
     """A file as HDF5 sees it that makes it anew: empty, while the rows that lie in it stay."""
 
-    def __init__(self, file):
-        self.file, self.size = file, 0
+    def __init__(self, file: Any):
+        self.file = file
+        self.size: Any = 0
 
     def seek(self, offset, whence=os.SEEK_SET):
         return self.file.seek(offset + (self.size if whence == os.SEEK_END else 0))
@@ -95,7 +97,7 @@ class Rows:
         for start in range(0, rows, step):
             values = np.empty((min(step, rows - start), *shape[1:]), kind)
             self.file.seek(self._place(name, start))
-            if self.file.readinto(values.reshape(-1).view(np.uint8)) < values.nbytes:
+            if self.file.readinto(values.reshape(-1).view(np.uint8).data) < values.nbytes:
                 raise EOFError(f"{self.file.name}: ends inside the field {name}")
             yield start, values
 
@@ -179,7 +181,7 @@ def _checksum(file, size) -> int:
 
 
 # ------------------------------------------------------------------------------------------------- reading
-def text(file, name: str) -> str | None:
+def text(file, name: str) -> Any:
     """A text attribute; None where it is missing or no text. Reads nothing else: a list of texts could fill the memory."""
     if name not in file.attrs:
         return None
@@ -188,7 +190,7 @@ def text(file, name: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def numbers(file, name: str) -> np.ndarray | None:
+def numbers(file, name: str) -> Any:
     """An attribute of numbers, an array of any shape; None where it is missing or anything else."""
     if name not in file.attrs:
         return None

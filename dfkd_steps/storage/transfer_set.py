@@ -90,7 +90,7 @@ class Writer:
         found = dict.fromkeys(self.fields, 0)
         for name in self.fields:
             for _, values in self.rows.pieces(name, self.done):
-                found[name] = zlib.crc32(values, found[name])
+                found[name] = zlib.crc32(values.data, found[name])
         return found
 
     def append(self, **fields: np.ndarray):
