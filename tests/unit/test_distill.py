@@ -173,7 +173,7 @@ def test_rows_from_the_file_are_the_rows_that_are_held(transfer, monkeypatch):
     rows = torch.tensor([7, 0, 39, 7, 16])
     shown, labels = held(rows), held.field("labels", rows)
     assert sorted(held.held) == ["images", "labels"]
-    monkeypatch.setitem(distill.HOLD, "cpu", transfer.file["images"].nbytes - 1)
+    monkeypatch.setitem(distill.HOLD, "cpu", transfer.nbytes("images") - 1)
     assert torch.equal(gathered(rows), shown) and shown.dtype == torch.float32 and len(held) == 40
     assert torch.equal(gathered.field("labels", rows), labels)
     assert sorted(gathered.held) == ["labels"]  # the images are larger than what may be held
