@@ -95,6 +95,7 @@ def test_read_only_results(sound, step):
     folders = [Path("results"), *(path for path in Path("results").rglob("*") if path.is_dir())]
     for folder in folders:
         folder.chmod(0o555)
+    Path().chmod(0o755)  # pytest's own folders are closed to others
     with nobody():
         code, lines = make(step)
     assert code == 2 and len(lines) == 1

@@ -195,7 +195,7 @@ def test_hidden_files_go_when_the_artefact_is_made_or_found_made(tmp_path):
     left_by_kills(out)
     with pytest.raises(UserError), atomic.exclusive(out, "key"):
         raise UserError("on purpose")
-    assert len(os.listdir(tmp_path)) == 7  # a failed step resumes from them
+    assert len(os.listdir(tmp_path)) == 8  # a failed step resumes from them
     with atomic.exclusive(out, "key"):
         write(out, "key")
     assert sorted(os.listdir(tmp_path)) == [".other.x.json.partial", "x.json"]
