@@ -70,7 +70,7 @@ def compiled(net):
 def _compiles() -> bool:
     given = os.environ.get("DFKD_COMPILE") or "0"
     if given not in ("0", "1"):
-        raise UserError(f"DFKD_COMPILE: {given!r} is not a boolean; set 1 to compile networks, or unset it")
+        raise UserError(f"DFKD_COMPILE: {given!r} must be 0 or 1; set 1 to compile networks, or unset it")
     return given == "1"
 
 

@@ -27,11 +27,15 @@ MAX_NUMBERS = 1 << 13  # of an attribute
 
 # ------------------------------------------------------------------------------------------------- writing
 class _Anew(io.RawIOBase):
-    """A file as HDF5 sees it that makes it anew: empty, while the rows that lie in it stay."""
+    """A file as HDF5 sees it that makes it anew: empty, while the rows that lie in it stay.
+
+    An error of the system is kept in ``error`` and not raised: HDF5 goes on to call a file object whose exception is pending.
+    """
 
     def __init__(self, file: Any):
         self.file = file
         self.size: Any = 0
+        self.error: OSError | None = None
 
     def seek(self, offset, whence=os.SEEK_SET):
         return self.file.seek(offset + (self.size if whence == os.SEEK_END else 0))
@@ -43,13 +47,20 @@ class _Anew(io.RawIOBase):
         return self.file.readinto(buffer)
 
     def write(self, content):
-        _write(self.file, self.file.tell(), content)
+        try:
+            _write(self.file, self.file.tell(), content)
+        except OSError as error:
+            self.error = self.error or error
         self.size = max(self.size, self.file.seek(len(content), os.SEEK_CUR))
         return len(content)
 
     def truncate(self, size=None):
         self.size = size
-        return self.file.truncate(size)
+        try:
+            return self.file.truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size
 
 
 class Rows:
@@ -71,13 +82,16 @@ class Rows:
         places = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         places.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         places.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-        with h5py.File(_Anew(self.file), "w") as made:
+        target = _Anew(self.file)
+        with h5py.File(target, "w") as made:
             offsets = {}
             for name, (shape, kind) in self.fields.items():
                 offsets[name] = made.create_dataset(name, shape, kind, track_times=False, dcpl=places).id.get_offset()
             made.attrs.update(attributes)
             for name, content in blobs.items():
                 made.create_dataset(name, data=np.frombuffer(content, np.uint8), track_times=False)
+        if target.error:
+            raise target.error
         return offsets
 
     def _place(self, name, row):

@@ -40,7 +40,7 @@ TEACHERS = {"trained", "imported", "library"}
 STALE = {
     "training.views": {*TRAINING_SETS, "balanced", "student"},
     "training.losses": {"deepinversion", "adi", "ssd-kd", "dfq", "student"},
-    "methods.engines.image_losses": TRAINING_SETS,
+    "methods.engines.image_losses": {"deepinversion", "adi", "ssd-kd", "dfq"},
     "procedural.glyphs": {"glyphs", "zskd-glyphs"},
     "procedural.strokes": {"strokes"},
     "procedural.noise": {"noise", "zskd"},
