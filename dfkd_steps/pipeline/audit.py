@@ -223,7 +223,3 @@ def _artefacts(paths) -> list[str]:
         else:
             raise UserError(f"{path}: no such file or folder; give results or what lies in it")
     return list(found)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

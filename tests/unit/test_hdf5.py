@@ -1,5 +1,6 @@
 """HDF5 artefacts: rows lie where HDF5 says, a failed write is an error, and a changed file is known."""
 
+import errno
 import os
 import resource
 
@@ -163,3 +164,19 @@ def test_attributes_of_other_kinds_are_not_read(tmp_path):
 )  # fmt: skip
 def test_what_the_system_said(error, told):
     assert os_error_text(error) == told
+
+
+def test_an_error_while_hdf5_writes_the_structure_is_raised(tmp_path, monkeypatch):
+    """Also where all that follows has room again: the file would be sealed with a piece missing."""
+    made = hdf5.Rows(tmp_path / "x.h5", {"x": ((3, 2), "u1")})
+    plain, places = hdf5._write, []
+
+    def full_once(file, place, content):
+        places.append(place)
+        if len(places) == 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        plain(file, place, content)
+
+    monkeypatch.setattr(hdf5, "_write", full_once)
+    with pytest.raises(OSError, match="No space left on device"):
+        made.finish({"key": "k"}, {})

@@ -75,8 +75,8 @@ def source_sets(wildcards):
 
 def shards_of(wildcards):
     """The shards of a transfer set with --config shards=N; none for a method that cannot be divided."""
-    pieces = or_end(params.load, "transfer", wildcards.transfer).max_shards()
-    of = min(SWEEP.get("shards", 1), pieces)
+    most = or_end(params.load, "transfer", wildcards.transfer).max_shards()
+    of = min(SWEEP.get("shards", 1), most)
     return [str(shards.path_of(FILE["synthesize"], number, of)) for number in range(of)] if of > 1 else []
 
 
