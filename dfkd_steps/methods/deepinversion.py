@@ -17,7 +17,7 @@ class DeepInversionConfig(pixel_inversion.PixelOptions, TransferConfig):
     n: int = samples(24000)
     batch: int = batch_size(256)
     view: str = opt("flip-crop", "augmentation inside the losses, drawn anew each step", choices=tuple(views.VIEWS))
-    precision: str = opt("fp32", "bf16 = autocast", choices=("fp32", "bf16"))
+    precision: str = opt("fp32", "bf16 = autocast, where the device computes in it", choices=("fp32", "bf16"))
 
 
 class DeepInversion(Method):

@@ -31,7 +31,7 @@ class LSGDFDConfig(GeneratorOptions, TransferConfig):
     steps: int = opt(50, "generator steps in a round", lo=1)
     train_batch: int = opt(256, "images in a generator step", lo=2)
     lr: float = opt(1e-3, "peak Adam step of the generator; half a cosine over its rounds", above=0, hi=10)
-    precision: str = opt("fp32", "bf16 = autocast", choices=("fp32", "bf16"))
+    precision: str = opt("fp32", "bf16 = autocast, where the device computes in it", choices=("fp32", "bf16"))
 
     def max_shards(self) -> int:
         """The members."""

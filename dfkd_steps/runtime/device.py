@@ -2,11 +2,12 @@
 
 import contextlib
 import ctypes
+import functools
 import os
 
 import torch
 
-from . import gpu
+from . import gpu, progress
 from .errors import UserError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
@@ -81,10 +82,33 @@ def device_name(where) -> str:
 
 
 def settings(where) -> dict:
-    """What bytes depend on beside config, code and inputs, for provenance: the device's kind, threads, compiler."""
-    return {"device": device_name(where), "threads": thread_count(), "compile": _compiles()}
+    """What bytes depend on beside config, code and inputs, for provenance: the device's kind, threads, compiler, bf16."""
+    where = torch.device(where)
+    compiles = _compiles()
+    return {"device": device_name(where), "threads": thread_count(), "compile": compiles, "bf16": has_bf16(where.type)}
 
 
 def autocast(where, precision: str):
-    """Autocast to bf16 where ``precision`` is 'bf16'; no change for 'fp32'."""
-    return torch.autocast(torch.device(where).type, torch.bfloat16, enabled=precision == "bf16")
+    """Autocast to bf16 where ``precision`` is 'bf16' and the device has instructions for it, else no change: a CPU that
+    emulates them takes ten times as long as in fp32.
+    """
+    kind = torch.device(where).type
+    enabled = precision == "bf16" and has_bf16(kind)
+    if precision == "bf16" and not enabled:
+        _say_fp32(kind)
+    return torch.autocast(kind, torch.bfloat16, enabled=enabled)
+
+
+@functools.cache
+def has_bf16(kind: str) -> bool:
+    """Whether a kind of device computes in bf16 without emulating it."""
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)() if kind == "cpu" else {}
+    instructions = [present for name, present in capabilities.items() if "bf16" in name]
+    return any(instructions) or not instructions  # not known: as configured
+
+
+@functools.cache
+def _say_fp32(kind: str):
+    progress.say(f"precision: this {kind} has no bf16 instructions; computes in fp32")

@@ -83,7 +83,7 @@ class Training:
     weight_decay: float = opt(5e-4, "on weights of two or more dimensions", lo=0, hi=1)
     schedule: str = opt("cosine", "of the learning rate, per step", choices=("cosine", "onecycle", "constant"))
     clip: float = opt(0.0, "largest gradient norm (0 = no limit)", lo=0)
-    precision: str = opt("fp32", "bf16 = autocast", choices=PRECISION)
+    precision: str = opt("fp32", "bf16 = autocast, where the device computes in it", choices=PRECISION)
     seed: int = opt(0, "seed of weights, order and augmentation", lo=0)
 
 

@@ -1,11 +1,13 @@
-"""What a process is set to: memory that stays."""
+"""What a process is set to: memory that stays, the device, bf16 where the device has it."""
 
 import ctypes
 import subprocess
 import sys
 
 import pytest
+import torch
 
+from dfkd_steps.runtime import device
 from dfkd_steps.runtime.device import keep_memory, select_device
 from dfkd_steps.runtime.errors import UserError
 
@@ -44,3 +46,28 @@ def test_a_device_that_steps_do_not_run_on(monkeypatch, given):
     monkeypatch.setenv("DFKD_DEVICE", given)
     with pytest.raises(UserError, match=f"DFKD_DEVICE: '{given}' is not a device of this machine; set cpu, cuda or mps"):
         select_device()
+
+
+@pytest.mark.parametrize(
+    ("instructions", "dtype"),
+    [
+        ({"avx2": True, "avx512_bf16": True, "amx_bf16": False}, torch.bfloat16),
+        ({"avx2": True, "avx512_bf16": False, "amx_bf16": False}, torch.float32),
+        ({"neon": True}, torch.bfloat16),  # says nothing of bf16
+    ],
+)
+def test_bf16_only_where_the_processor_computes_in_it(monkeypatch, capsys, instructions, dtype):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: instructions, raising=False)
+    device.has_bf16.cache_clear()
+    device._say_fp32.cache_clear()
+    try:
+        for _ in range(2):
+            with device.autocast("cpu", "bf16"):
+                assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
+        with device.autocast("cpu", "fp32"):
+            assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+        assert device.settings("cpu")["bf16"] == (dtype == torch.bfloat16)
+    finally:
+        device.has_bf16.cache_clear()
+    said = capsys.readouterr().err
+    assert said.count("precision: this cpu has no bf16 instructions; computes in fp32") == (dtype == torch.float32)

@@ -43,7 +43,7 @@ class AlternatingOptions(online_student.StudentOptions, GeneratorOptions, Transf
     train_batch: int = opt(256, "images in a step of either side", lo=2)
     lr_g: float = opt(1e-3, "peak learning rate of the generator (Adam); half a cosine over all rounds", above=0, hi=10)
     view_s: str = online_student.field("view_s", "none")
-    precision: str = opt("fp32", "bf16 = autocast", choices=("fp32", "bf16"))
+    precision: str = opt("fp32", "bf16 = autocast, where the device computes in it", choices=("fp32", "bf16"))
 
     def max_shards(self) -> int:
         """One: a round needs all rounds before it."""

@@ -28,7 +28,7 @@ class InversionOptions(online_student.SGDOptions, TransferConfig):
     view_s: str = online_student.field("view_s", "flip-crop")
     lr_s: float = online_student.field("lr_s", 0.2)
     view: str = opt("flip-crop", "augmentation of images in the making, drawn anew each step", choices=tuple(views.VIEWS))
-    precision: str = opt("fp32", "bf16 = autocast", choices=("fp32", "bf16"))
+    precision: str = opt("fp32", "bf16 = autocast, where the device computes in it", choices=("fp32", "bf16"))
 
     def max_shards(self) -> int:
         """One: a round needs all rounds before it."""

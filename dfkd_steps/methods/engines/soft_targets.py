@@ -33,7 +33,7 @@ class SoftTargetOptions(TransferConfig):
     view: str = opt("none", "augmentation of the images that the loss sees, drawn anew each step", choices=tuple(views.VIEWS))
     window: int = opt(50, "steps between two checks whether a sample has converged", lo=1)
     tolerance: float = opt(1e-3, "a sample stops where its mean loss over `window` steps fell by less, nats (0 = never)", lo=0)
-    precision: str = opt("fp32", "bf16 = autocast", choices=("fp32", "bf16"))
+    precision: str = opt("fp32", "bf16 = autocast, where the device computes in it", choices=("fp32", "bf16"))
 
 
 def soft_cross_entropy(logits, targets, tau: float = 1.0):
