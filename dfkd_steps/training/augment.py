@@ -11,13 +11,24 @@ import torch.nn.functional as F
 
 def shift(images, most: int, rng):
     """Each image moved by its own random whole number of pixels, up to ``most`` each way; zeros come in."""
-    if not most:
-        return images
+    return crop(images, draw_shift(len(images), most, rng), most) if most else images
+
+
+def draw_shift(number: int, most: int, rng):
+    """Uniform offsets (2,N), downwards and to the right, from 0 (``most`` pixels up or left) to 2 * ``most``."""
+    return torch.randint(0, 2 * most + 1, (2, number, 1), generator=rng, device=rng.device)[..., 0]
+
+
+def crop(images, offsets, most: int, flipped=None):
+    """The windows of images (N,C,H,W), padded by ``most`` zeros on each side, at offsets (2,N) from 0 to 2 * ``most``;
+    those that are ``flipped`` (N, bool) mirrored left to right afterwards."""
     number, _, height, width = images.shape
     padded = F.pad(images, (most,) * 4)
-    offsets = torch.randint(0, 2 * most + 1, (2, number, 1), generator=rng, device=images.device)
-    rows = offsets[0] + torch.arange(height, device=images.device)
-    columns = offsets[1] + torch.arange(width, device=images.device)
+    columns = torch.arange(width, device=images.device)
+    if flipped is not None:
+        columns = torch.where(flipped[:, None], width - 1 - columns, columns)
+    rows = offsets[0][:, None] + torch.arange(height, device=images.device)
+    columns = offsets[1][:, None] + columns
     sample = torch.arange(number, device=images.device)[:, None, None]
     # Indexing with the channels last moves whole pixels and leaves the batch in the channels_last layout.
     return padded.permute(0, 2, 3, 1)[sample, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
@@ -25,8 +36,12 @@ def shift(images, most: int, rng):
 
 def flip(images, rng, axis: int = 3):
     """Each image mirrored with probability 1/2 along ``axis`` (3 = left to right, 2 = top to bottom)."""
-    chosen = torch.rand(len(images), 1, 1, 1, generator=rng, device=images.device) < 0.5
-    return torch.where(chosen, images.flip(axis), images)
+    return torch.where(draw_flip(len(images), rng)[:, None, None, None], images.flip(axis), images)
+
+
+def draw_flip(number: int, rng):
+    """True (N) with probability 1/2."""
+    return torch.rand(number, 1, 1, 1, generator=rng, device=rng.device)[:, 0, 0, 0] < 0.5
 
 
 def cutout(images, side: int, rng):

@@ -1,6 +1,21 @@
 """The named augmentations of a batch (``VIEWS``) and the ways to mix its images (``MIXES``), composed of ``augment``."""
 
-from .augment import affine, cutmix, flip, mixup, noise, random_threshold, random_window_mask, salt_and_pepper, shift
+import torch
+
+from .augment import (
+    affine,
+    crop,
+    cutmix,
+    draw_flip,
+    draw_shift,
+    flip,
+    mixup,
+    noise,
+    random_threshold,
+    random_window_mask,
+    salt_and_pepper,
+    shift,
+)
 
 MIXES = {"none": lambda images, rng: images, "mixup": mixup, "cutmix": cutmix}
 
@@ -11,7 +26,7 @@ def mix(name: str, images, rng):
 
 
 def _flip_crop(images, rng):
-    return flip(shift(images, images.shape[-1] // 8, rng), rng)
+    return repeat("flip-crop", images, draw("flip-crop", images, rng))
 
 
 def _mild(images, rng):
@@ -42,7 +57,7 @@ def _shapes(images, rng):
 
 VIEWS = {
     "none": lambda images, rng: images,
-    "shift": lambda images, rng: shift(images, images.shape[-1] // 8, rng),
+    "shift": lambda images, rng: shift(images, _most(images), rng),
     "flip-crop": _flip_crop,
     "mild": _mild,
     "zskd": _zskd,
@@ -54,3 +69,29 @@ VIEWS = {
 def view(name: str, images, rng):
     """A random augmentation of float images (N,C,H,W) in [0,1], by name."""
     return VIEWS[name](images, rng)
+
+
+REPEATABLE = ("none", "shift", "flip-crop")  # those that three small numbers an image describe
+
+
+def draw(name: str, images, rng):
+    """What a random view of each image (N,C,H,W) consists of, by a name in ``REPEATABLE``: two offsets and whether it is
+    flipped. -> (N,3) uint8."""
+    parameters = torch.zeros(len(images), 3, dtype=torch.uint8, device=images.device)
+    if name != "none":
+        parameters[:, :2] = draw_shift(len(images), _most(images), rng).T
+    if name == "flip-crop":
+        parameters[:, 2] = draw_flip(len(images), rng)
+    return parameters
+
+
+def repeat(name: str, images, parameters):
+    """The views of images (N,C,H,W) that ``draw`` described. -> (N,C,H,W)."""
+    if name == "none":
+        return images
+    return crop(images, parameters[:, :2].T.long(), _most(images), parameters[:, 2] > 0)
+
+
+def _most(images) -> int:
+    """Pixels that a view is shifted by at most: an eighth of the width, no more than what uint8 offsets hold."""
+    return min(images.shape[-1] // 8, 127)

@@ -1,0 +1,75 @@
+"""A frozen network in its fast form: its logits, what it leaves alone, and what is left of its BatchNorm layers."""
+
+import pytest
+import torch
+from small_net import classifier, close
+from torch import nn
+
+from dfkd_steps.models import frozen
+from dfkd_steps.runtime import device
+
+
+def with_statistics(network):
+    """The network with BatchNorm statistics and scales unlike those of a new one."""
+    rng = torch.Generator().manual_seed(3)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.copy_(torch.randn(module.num_features, generator=rng) * 0.2)
+            module.running_var.copy_(0.5 + torch.rand(module.num_features, generator=rng))
+            module.weight.data.copy_(0.5 + torch.rand(module.num_features, generator=rng))
+    return network.eval().requires_grad_(False)
+
+
+def norms(network):
+    return sum(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+
+
+@pytest.mark.parametrize(("arch", "left"), [("resnet8", 0), ("wrn16-1", 7), ("vgg11", 0)])
+def test_the_logits_are_those_of_the_network(arch, left):
+    network = with_statistics(classifier(arch, (3, 32, 32), seed=1))
+    fast, images = frozen.fast_copy(network, "fp32"), torch.rand(4, 3, 32, 32)
+    with torch.no_grad():
+        close(frozen.logits(fast, images, "fp32"), network(images), rtol=1e-4, atol=1e-4)
+    assert norms(fast) == left < norms(network)
+    assert all(not one.requires_grad for one in fast.parameters()) and not fast.training
+
+
+def test_the_network_itself_stays_as_it_is():
+    network = with_statistics(classifier("resnet8", (3, 16, 16), seed=1))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    fast = frozen.fast_copy(network, "bf16")
+    for parameter in fast.parameters():
+        parameter.zero_()
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_a_network_that_cannot_be_traced_is_copied():
+    class Branching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.norm, self.last = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(4, 10)
+
+        def forward(self, x):
+            x = self.norm(self.conv(x)).mean((2, 3))
+            return self.last(x) if x.sum() > -1e9 else x
+
+    network = classifier("resnet8", (3, 16, 16), seed=1)
+    network.net = Branching()
+    network = with_statistics(network)
+    fast, images = frozen.fast_copy(network, "fp32"), torch.rand(4, 3, 16, 16)
+    with torch.no_grad():
+        close(fast(images), network(images), atol=1e-5)
+    assert norms(fast) == 1
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_bf16_weights_are_cast_once_where_the_device_computes_in_it(monkeypatch, native):
+    monkeypatch.setattr(device, "has_bf16", lambda kind: native)
+    monkeypatch.setattr(frozen, "has_bf16", lambda kind: native)
+    network = with_statistics(classifier("resnet8", (3, 16, 16), seed=1))
+    fast, images = frozen.fast_copy(network, "bf16"), torch.rand(4, 3, 16, 16)
+    kinds = {module.weight.dtype for module in fast.modules() if isinstance(module, (nn.Conv2d, nn.Linear))}
+    assert kinds == {torch.bfloat16 if native else torch.float32}
+    found, exact = frozen.logits(fast, images, "bf16"), network(images)
+    assert found.dtype == torch.float32
+    close(found, exact, rtol=0.1, atol=0.1 * exact.std()) if native else close(found, exact, rtol=1e-4, atol=1e-4)

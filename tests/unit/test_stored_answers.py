@@ -1,0 +1,118 @@
+"""Stored answers: what is kept is what the teacher says of the view that is given, and it is renewed at the rate that is set."""
+
+import pytest
+import torch
+from small_net import CPU
+
+from dfkd_steps.methods.engines.image_pool import ImagePool
+from dfkd_steps.methods.engines.stored_answers import StoredAnswers
+from dfkd_steps.training import views
+
+SHAPE = (3, 16, 16)
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def images_of(number, seed):
+    return torch.rand(number, *SHAPE, generator=rng(seed))
+
+
+class Teacher:
+    """Logits that no two different images share, and a count of the images that were passed."""
+
+    def __init__(self):
+        self.asked = 0
+        self.matrix = torch.randn(3 * 16 * 16, 5, generator=rng(9)) / 16
+
+    def __call__(self, images):
+        self.asked += len(images)
+        return images.flatten(1) @ self.matrix
+
+
+def make(capacity=12, **options):
+    pool, teacher = ImagePool(capacity, SHAPE, CPU), Teacher()
+    return pool, teacher, StoredAnswers(pool, teacher, 5, **{"view": "flip-crop", "number": 3, "fresh": 0.0, **options})
+
+
+def test_the_logits_are_those_of_the_views():
+    for view in views.REPEATABLE:
+        for fresh in (0.0, 0.5, 1.0):
+            pool, teacher, stored = make(view=view, fresh=fresh)
+            pool.add(images_of(12, 1), 0)
+            stored.refresh(rng(), 5)
+            for step in range(4):
+                images, logits = stored.batch(torch.randperm(12, generator=rng(step))[:8], rng(step))
+                assert (logits - teacher(images)).abs().max() < 2e-3 * logits.abs().max()
+
+
+def test_a_batch_holds_the_images_of_its_rows():
+    pool, _, stored = make(view="none")
+    pool.add(images_of(12, 1), 0)
+    stored.refresh(rng(), 12)
+    rows = torch.tensor([3, 3, 0, 11])
+    assert torch.equal(stored.batch(rows, rng())[0], pool.read(rows))
+
+
+def test_the_teacher_is_asked_once_for_each_view_of_a_new_image_and_then_for_the_fresh_share():
+    pool, teacher, stored = make(capacity=10, number=4, fresh=0.25)
+    pool.add(images_of(6, 1), 0)
+    stored.refresh(rng(), 4)
+    assert teacher.asked == 24
+    stored.refresh(rng(), 4)
+    assert teacher.asked == 24
+    stored.batch(torch.arange(4), rng())
+    assert teacher.asked == 25
+    pool.add(images_of(4, 2), 1)
+    stored.refresh(rng(), 4)
+    assert teacher.asked == 25 + 16
+    pool.put(torch.tensor([0]), images_of(1, 3), 2)
+    stored.refresh(rng(), 4)
+    assert teacher.asked == 25 + 16 + 4
+
+
+def test_a_fresh_view_replaces_a_stored_one():
+    pool, _, stored = make(number=2, fresh=0.5)
+    pool.add(images_of(12, 1), 0)
+    stored.refresh(rng(), 12)
+    before = stored.logits.clone()
+    stored.batch(torch.arange(12), rng(1))
+    changed = (stored.logits != before).any(2)
+    assert 1 <= changed.sum() <= 6 and not changed[6:].any()
+    for step in range(40):
+        stored.batch(torch.randperm(12, generator=rng(step)), rng(step))
+    assert (stored.logits != before).any(2).float().mean() > 0.9
+
+
+def test_views_differ_between_slots_and_all_slots_are_taken():
+    pool, _, stored = make(number=3)
+    pool.add(images_of(12, 1), 0)
+    stored.refresh(rng(), 12)
+    assert len({tuple(one.flatten().tolist()) for one in stored.parameters}) == 12
+    assert (stored.parameters[:, 0] != stored.parameters[:, 1]).any()
+    taken = {round(float(stored.batch(torch.tensor([0]), rng(step))[1].sum()), 3) for step in range(60)}
+    assert taken == {round(float(one.float().sum()), 3) for one in stored.logits[0]}
+
+
+def test_resumes_to_the_bit():
+    def pooled(**options):
+        pool, _, stored = make(fresh=0.5, **options)
+        pool.add(images_of(8, 1), 0)
+        stored.refresh(rng(), 8)
+        return stored
+
+    whole, resumed = pooled(), pooled()
+    for step in range(3):
+        whole.batch(torch.arange(8), rng(step))
+    resumed.restore(whole.state())
+    rows = torch.arange(8).flip(0)
+    assert all(torch.equal(a, b) for a, b in zip(whole.batch(rows, rng(7)), resumed.batch(rows, rng(7))))
+
+
+@pytest.mark.parametrize("name", views.REPEATABLE)
+def test_a_view_is_what_its_parameters_repeat(name):
+    images = images_of(30, 4)
+    parameters = views.draw(name, images, rng(5))
+    assert torch.equal(views.view(name, images, rng(5)), views.repeat(name, images, parameters))
+    assert torch.equal(views.repeat(name, images[3:4], parameters[3:4])[0], views.repeat(name, images, parameters)[3])
