@@ -1,5 +1,6 @@
 """A frozen network in its fast form, for passes that no hook looks into: the teacher of a student's steps."""
 
+import contextlib
 import copy
 
 import torch
@@ -19,10 +20,9 @@ def fast_copy(network: Classifier, precision: str) -> Classifier:
     """
     device = network.mean.device
     net = copy.deepcopy(network.net)
-    try:
+    # A network whose forward pass depends on its input cannot be traced, and keeps its BatchNorm layers.
+    with contextlib.suppress(fx.proxy.TraceError, TypeError, RuntimeError, NotImplementedError):
         net = fuse(net, inplace=True)
-    except (fx.proxy.TraceError, TypeError, RuntimeError, NotImplementedError):
-        pass  # its forward pass depends on its input, so that it cannot be traced
     if precision == "bf16" and has_bf16(device.type):
         for module in net.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):

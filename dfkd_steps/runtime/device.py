@@ -14,14 +14,18 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 def setup_process():
-    """Fix what bytes depend on: number of threads (DFKD_THREADS, default 1), deterministic algorithms, one free GPU."""
+    """Fix what bytes depend on: number of threads (DFKD_THREADS, default 1), deterministic algorithms, one free GPU.
+
+    DFKD_DETERMINISTIC=0 lets a GPU take the fastest algorithms, found by trying them; runs then differ by rounding.
+    """
+    deterministic = _switch("DFKD_DETERMINISTIC", "1")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     gpu.claim()
     torch.set_num_threads(thread_count())
     # use_deterministic_algorithms(True, warn_only=True), without its import of the compiler, five seconds of each step.
-    torch.set_deterministic_debug_mode("warn")
+    torch.set_deterministic_debug_mode("warn" if deterministic else "default")
     torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, and nothing here reads such memory
-    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.benchmark = not deterministic
     keep_memory()
 
 
@@ -69,9 +73,14 @@ def compiled(net):
 
 
 def _compiles() -> bool:
-    given = os.environ.get("DFKD_COMPILE") or "0"
+    return _switch("DFKD_COMPILE", "0")
+
+
+def _switch(name: str, default: str) -> bool:
+    """An environment variable that is 0 or 1."""
+    given = os.environ.get(name) or default
     if given not in ("0", "1"):
-        raise UserError(f"DFKD_COMPILE: {given!r} must be 0 or 1; set 1 to compile networks, or unset it")
+        raise UserError(f"{name}: {given!r} must be 0 or 1; unset it for its default, {default}")
     return given == "1"
 
 
@@ -82,10 +91,16 @@ def device_name(where) -> str:
 
 
 def settings(where) -> dict:
-    """What bytes depend on beside config, code and inputs, for provenance: the device's kind, threads, compiler, bf16."""
+    """What bytes depend on beside config, code and inputs, for provenance: the device's kind, threads, compiler, bf16,
+    deterministic algorithms."""
     where = torch.device(where)
-    compiles = _compiles()
-    return {"device": device_name(where), "threads": thread_count(), "compile": compiles, "bf16": has_bf16(where.type)}
+    return {
+        "device": device_name(where),
+        "threads": thread_count(),
+        "compile": _compiles(),
+        "bf16": has_bf16(where.type),
+        "deterministic": _switch("DFKD_DETERMINISTIC", "1"),
+    }
 
 
 def autocast(where, precision: str):

@@ -43,5 +43,5 @@ def test_alternating_training_ends_with_the_same_networks(monkeypatch):
 
 def test_another_value_is_one_line(monkeypatch):
     monkeypatch.setenv("DFKD_COMPILE", "yes")
-    with pytest.raises(UserError, match="DFKD_COMPILE: 'yes' must be 0 or 1; set 1 to compile networks, or unset it"):
+    with pytest.raises(UserError, match="DFKD_COMPILE: 'yes' must be 0 or 1; unset it for its default, 0"):
         compiled(nn.Linear(1, 1))

@@ -1,6 +1,7 @@
 """What a process is set to: memory that stays, the device, bf16 where the device has it."""
 
 import ctypes
+import os
 import subprocess
 import sys
 
@@ -71,3 +72,25 @@ def test_bf16_only_where_the_processor_computes_in_it(monkeypatch, capsys, instr
         device.has_bf16.cache_clear()
     said = capsys.readouterr().err
     assert said.count("precision: this cpu has no bf16 instructions; computes in fp32") == (dtype == torch.float32)
+
+
+# What a process is set to, and what its artefacts say of it.
+SET = """
+import torch
+from dfkd_steps.runtime import device
+device.setup_process()
+print(torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark, device.settings("cpu")["deterministic"])
+"""
+
+
+@pytest.mark.parametrize(("given", "said"), [("", "1 False True"), ("1", "1 False True"), ("0", "0 True False")])
+def test_deterministic_algorithms_unless_switched_off(given, said):
+    environment = {**os.environ, "DFKD_DETERMINISTIC": given}
+    done = subprocess.run([sys.executable, "-c", SET], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == said
+
+
+def test_a_switch_that_is_neither_0_nor_1(monkeypatch):
+    monkeypatch.setenv("DFKD_DETERMINISTIC", "no")
+    with pytest.raises(UserError, match="DFKD_DETERMINISTIC: 'no' must be 0 or 1; unset it for its default, 1"):
+        device.setup_process()
