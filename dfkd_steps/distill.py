@@ -8,11 +8,12 @@ import time
 
 import torch
 
+from .models import frozen
 from .models.classifier import new_classifier
 from .models.generator import Generator
 from .pipeline.job import Job, run_step
 from .runtime import progress
-from .runtime.device import autocast, compiled, select_device
+from .runtime.device import autocast, select_device
 from .runtime.errors import UserError
 from .runtime.seeds import make_rng, seed_of
 from .storage import atomic, network_file
@@ -129,7 +130,8 @@ def distill(config, teacher, transfer: TransferSet, partial, key, device):
         raise UserError(f"{transfer.path}: no sample is left to learn from beside those held out; lower holdout")
     weights = images.field("weights", own) if config.sampling == "given" else None
     priorities = priority_sampling.Priorities(len(own), device, config.beta) if config.sampling == "priority" else None
-    stored = config.augment == config.mix == "none"
+    stored = config.augment == config.mix == "none" and not fresh
+    answering = None if stored else frozen.fast_copy(teacher, config.precision)
     compare = losses.l1_each if config.loss == "l1" else functools.partial(losses.kd_each, tau=config.tau)
     batch = min(config.batch, len(own))
     steps = config.steps_per_epoch or len(own) // batch
@@ -152,10 +154,9 @@ def distill(config, teacher, transfer: TransferSet, partial, key, device):
     def steps_of(rng, epoch):
         for inputs, teacher_logits, factors, places in batches(rng):
             inputs = views.mix(config.mix, views.view(config.augment, inputs, rng), rng)
+            if teacher_logits is None:
+                teacher_logits = frozen.logits(answering, inputs, config.precision)
             with autocast(device, config.precision):
-                if teacher_logits is None:
-                    with torch.no_grad():
-                        teacher_logits = teacher(inputs)
                 student_logits = student(inputs)
             each = compare(student_logits.float(), teacher_logits.float())
             if priorities:
@@ -175,7 +176,7 @@ def distill(config, teacher, transfer: TransferSet, partial, key, device):
 def run(job: Job):
     """Make the student of a job."""
     device, started = select_device(), time.monotonic()
-    teacher = compiled(network_file.load_frozen(job.inputs[0], device))
+    teacher = network_file.load_frozen(job.inputs[0], device)
     with TransferSet(job.inputs[1]) as transfer:
         transfer.require_fit(teacher.description)
         check(transfer, job.config)
