@@ -29,6 +29,23 @@ def _flip_crop(images, rng):
     return repeat("flip-crop", images, draw("flip-crop", images, rng))
 
 
+def roll(images, rng, most: int):
+    """All images moved by one random number of pixels, up to ``most`` each way; what leaves comes in on the other side."""
+    for axis in (2, 3):
+        side = images.shape[axis]
+        offset = torch.randint(-most, most + 1, (), generator=rng, device=images.device)
+        # By an index and not by torch.roll, which would wait for a GPU to say the offset.
+        images = images.index_select(axis, (torch.arange(side, device=images.device) + offset) % side)
+    return images
+
+
+def _roll_flip(images, rng):
+    """The view of ADI in CMI's comparison: rolled by up to an eighth, and all images mirrored or none."""
+    images = roll(images, rng, images.shape[-1] // 8)
+    mirrored = torch.rand((), generator=rng, device=images.device) < 0.5
+    return torch.where(mirrored, images.flip(3), images)
+
+
 def _mild(images, rng):
     images = affine(images, rng, degrees=15, scale=(0.9, 1.1), move=0.08)
     return noise(images, rng, std=0.05)
@@ -59,6 +76,8 @@ VIEWS = {
     "none": lambda images, rng: images,
     "shift": lambda images, rng: shift(images, _most(images), rng),
     "flip-crop": _flip_crop,
+    "roll": lambda images, rng: roll(images, rng, 2),  # DeepInversion's CIFAR-10 script
+    "roll-flip": _roll_flip,
     "mild": _mild,
     "zskd": _zskd,
     "strong": _strong,
