@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from .base import Batch, Method
-from .engines import model_inversion, objective, pixel_inversion
+from .engines import model_inversion, objective, pixel_inversion, stored_answers
 from .engines.image_pool import ImagePool
 from .engines.online_student import OnlineStudent
 from .engines.samplers import UniformSampler
@@ -30,7 +30,10 @@ class ADI(Method):
         self.pool = ImagePool(config.n, teacher.description.image_shape, device)
         self.sampler = UniformSampler(self.pool)
         self.student = OnlineStudent(config, teacher, device)
+        self.answers = stored_answers.build(config, self.pool, self.student)
         self.parts = {"student": self.student, "pool": self.pool}
+        if self.answers:
+            self.parts["answers"] = self.answers
 
     def round(self, index: int):
         """A batch of pixels for random labels into the pool, then the student's steps."""
@@ -44,7 +47,7 @@ class ADI(Method):
                 return self.objective(images, targets, student if trains else None)
 
         self.pool.add(pixel_inversion.invert(config, self.teacher, config.batch, loss_of, self.betas, rng), index)
-        return model_inversion.train_student(self.student, self.sampler, index, rng) if trains else None
+        return model_inversion.train_student(self.student, self.sampler, index, rng, self.answers) if trains else None
 
     def batch(self, index: int) -> Batch:
         """The next images of the pool."""

@@ -8,7 +8,7 @@ from ..models.generator import initialize_dcgan
 from ..schemas.fields import opt
 from ..training import views
 from .base import Batch, Method
-from .engines import model_inversion, objective
+from .engines import model_inversion, objective, stored_answers
 from .engines.generator_inversion import new_generator, refine
 from .engines.image_pool import ImagePool
 from .engines.instance_discriminator import InstanceDiscriminator, resized_crop
@@ -48,7 +48,10 @@ class CMI(Method):
         self.pool = ImagePool(config.n, teacher.description.image_shape, device)
         self.sampler = UniformSampler(self.pool)
         self.student = OnlineStudent(config, teacher, device)
+        self.answers = stored_answers.build(config, self.pool, self.student)
         self.parts = {"student": self.student, "pool": self.pool, "discriminator": self.discriminator}
+        if self.answers:
+            self.parts["answers"] = self.answers
 
     def round(self, index: int):
         """A batch by ``steps`` steps from a new generator into the pool, then the student's steps."""
@@ -80,7 +83,7 @@ class CMI(Method):
             seen = resized_crop(images, rng), views.view(config.view, images, rng)
             discriminator.remember(*map(discriminator.features, seen))
         self.pool.add(images, index)
-        return model_inversion.train_student(self.student, self.sampler, index, rng) if trains else None
+        return model_inversion.train_student(self.student, self.sampler, index, rng, self.answers) if trains else None
 
     def batch(self, index: int) -> Batch:
         """The next images of the pool."""

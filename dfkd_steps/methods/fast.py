@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ..training import views
 from .base import Batch, Method
-from .engines import model_inversion, objective
+from .engines import model_inversion, objective, stored_answers
 from .engines.generator_inversion import MetaInverter, MetaInverterOptions, new_generator
 from .engines.image_pool import ImagePool
 from .engines.online_student import OnlineStudent
@@ -37,7 +37,10 @@ class Fast(Method):
         self.pool = ImagePool(config.n, teacher.description.image_shape, device)
         self.sampler = UniformSampler(self.pool)
         self.student = OnlineStudent(config, teacher, device, floor=model_inversion.FAST_FLOOR)
+        self.answers = stored_answers.build(config, self.pool, self.student)
         self.parts = {"student": self.student, "pool": self.pool, "inverter": self.inverter, "objective": self.objective}
+        if self.answers:
+            self.parts["answers"] = self.answers
 
     def round(self, index: int):
         """A batch into the pool, then the student's steps."""
@@ -51,7 +54,7 @@ class Fast(Method):
 
         self.pool.add(self.inverter.invert(loss_of, index, rng), index)
         self.objective.remember()
-        return model_inversion.train_student(self.student, self.sampler, index, rng) if trains else None
+        return model_inversion.train_student(self.student, self.sampler, index, rng, self.answers) if trains else None
 
     def batch(self, index: int) -> Batch:
         """The next images of the pool."""

@@ -16,7 +16,7 @@ from ..runtime.device import autocast
 from ..schemas.fields import opt
 from ..training import views
 from .base import Batch, Method
-from .engines import model_inversion, objective
+from .engines import model_inversion, objective, stored_answers
 from .engines.generator_inversion import MetaInverter, MetaInverterOptions, new_generator
 from .engines.image_pool import ImagePool
 from .engines.online_student import OnlineStudent
@@ -57,10 +57,13 @@ class SSDKD(Method):
         self.labels = torch.zeros(config.n, dtype=torch.int64, device=device)  # the teacher's, of the pool's images
         self.sampler = PrioritySampler(self.pool, config.beta, config.priority)
         self.student = OnlineStudent(config, teacher, device, floor=model_inversion.FAST_FLOOR)
+        self.answers = stored_answers.build(config, self.pool, self.student)
         self.parts = {
             "student": self.student, "pool": self.pool, "sampler": self.sampler, "inverter": self.inverter,
             "objective": self.objective,
         }  # fmt: skip
+        if self.answers:
+            self.parts["answers"] = self.answers
 
     def round(self, index: int):
         """A batch, of which all (as long as the buffer is not full, or the student does not train) or a share enters the
@@ -87,7 +90,7 @@ class SSDKD(Method):
             self.put(self.pool.places(len(images)), images, index)
         if not trains:
             return None
-        message = model_inversion.train_student(self.student, self.sampler, index, rng)
+        message = model_inversion.train_student(self.student, self.sampler, index, rng, self.answers)
         return f"{message}, phi on {torch.stack(effective).mean():.0f} of {config.batch}"
 
     def phi(self, teacher_logits, labels):

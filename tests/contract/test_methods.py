@@ -63,7 +63,7 @@ OTHER = {
     "reset": 0.0,
 }
 # Fields that are only read where another one says so.
-WITH = {"tau": {"loss_s": "kd"}, "window": {"tolerance": 0.05}}
+WITH = {"tau": {"loss_s": "kd"}, "window": {"tolerance": 0.05}, "fresh": {"views_kept": 2}}
 NOT_IN_IMAGES = {"method", "image_type", "n", "seed"}
 # What a teacher without BatchNorm cannot give; with these switched off the method runs on any.
 BATCHNORM = ("bn", "bn_kl")

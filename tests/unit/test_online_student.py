@@ -95,7 +95,7 @@ def test_the_schedule_and_its_floor(teacher, schedule, floor):
 def test_an_answer_of_the_teacher_serves_several_steps(teacher, images, attention):
     made, other = (OnlineStudent(config(attention_s=attention), teacher, CPU) for _ in range(2))
     asked = []
-    handle = teacher.register_forward_hook(lambda *_: asked.append(0))
+    handle = made.teacher.register_forward_hook(lambda *_: asked.append(0))
     answer = made.ask_teacher(images)
     for _ in range(3):
         made.step(images, 0.0, None, answer=answer)

@@ -2,10 +2,12 @@
 
 import pytest
 import torch
-from small_net import CPU
+from small_net import CPU, classifier
 
+from dfkd_steps.methods import registry as method_registry
 from dfkd_steps.methods.engines.image_pool import ImagePool
 from dfkd_steps.methods.engines.stored_answers import StoredAnswers
+from dfkd_steps.storage import checkpoint
 from dfkd_steps.training import views
 
 SHAPE = (3, 16, 16)
@@ -116,3 +118,72 @@ def test_a_view_is_what_its_parameters_repeat(name):
     parameters = views.draw(name, images, rng(5))
     assert torch.equal(views.view(name, images, rng(5)), views.repeat(name, images, parameters))
     assert torch.equal(views.repeat(name, images[3:4], parameters[3:4])[0], views.repeat(name, images, parameters)[3])
+
+
+# ------------------------------------------------------------------------------------------- in the methods that have them
+SMALL = {
+    "n": 8, "batch": 8, "rounds": 4, "warmup": 1, "steps_s": 3, "batch_s": 8, "steps": 2, "student": "resnet8", "latent": 4,
+    "width": 4, "views_kept": 2, "fresh": 0.5,
+}  # fmt: skip
+
+
+def method(name, **changes):
+    cls = method_registry.load(name)
+    known = {key: value for key, value in {**SMALL, **changes}.items() if key in cls.Config.__dataclass_fields__}
+    return cls(cls.Config(method=name, **known), classifier(seed=1), [], CPU)
+
+
+def weights_of(made):
+    return torch.cat([one.detach().flatten() for one in made.student.net.parameters()])
+
+
+@pytest.mark.parametrize("name", ["adi", "cmi", "fast", "ssd-kd"])
+def test_a_method_resumes_with_them_to_the_bit(name, tmp_path):
+    whole, part = method(name), method(name)
+    for index in range(4):
+        whole.round(index)
+        part.round(index)
+        checkpoint.save(tmp_path / "state", "key", state=part.state())
+        part = method(name)
+        part.restore(checkpoint.load(tmp_path / "state", "key")["state"])
+    assert torch.equal(weights_of(whole), weights_of(part))
+
+
+@pytest.mark.parametrize("name", ["adi", "cmi", "fast", "ssd-kd"])
+def test_a_round_asks_the_teacher_about_new_views_alone(name):
+    made, asked = method(name), []
+    ask = made.student.ask_teacher
+    made.student.ask_teacher = lambda images: asked.append(len(images)) or ask(images)
+    made.round(0)
+    assert not asked  # no student yet
+    made.round(1)
+    new = int((made.answers.rounds == 1).sum()) + int((made.answers.rounds == 0).sum())
+    assert new == 8 and sum(asked) == 2 * 8 + 3 * 4  # two views of each image, and half of three batches
+
+
+def test_a_student_learns_from_what_the_teacher_says_of_the_kept_views():
+    made, shown = method("fast", fresh=0.0), []
+    step = made.student.step
+
+    def watched(images, progress, rng, weights, answer):
+        shown.append((images, answer[0]))
+        return step(images, progress, rng, weights, answer)
+
+    made.student.step = watched
+    for index in range(2):
+        made.round(index)
+    for images, logits in shown:
+        assert (made.teacher(images) - logits).abs().max() < 5e-3 * logits.abs().max()
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"view_s": "mild"}, "views_kept: a view 'mild' cannot be kept; set view_s to one of none, shift, flip-crop, or 0"),
+        ({"attention_s": 1.0}, "views_kept: feature maps are not kept; set attention_s: 0, or views_kept: 0"),
+        ({"view_s": "mild", "views_kept": 0}, None),
+    ],
+)
+def test_views_that_cannot_be_kept(fields, fault):
+    config = method_registry.load("fast").Config(method="fast", **{**SMALL, **fields})
+    assert config.check() == fault

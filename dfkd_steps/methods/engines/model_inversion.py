@@ -11,14 +11,14 @@ import torch
 from ...schemas.fields import opt
 from ...training import views
 from ..base import TransferConfig, batch_size
-from . import online_student
+from . import online_student, stored_answers
 from .objective import require_finite
 
 FAST_FLOOR = 1e-3  # of the student's peak rate: 2e-4 of 0.2 in the public code of Fast
 
 
 @dataclass
-class InversionOptions(online_student.SGDOptions, TransferConfig):
+class InversionOptions(stored_answers.StoredAnswerOptions, online_student.SGDOptions, TransferConfig):
     """The fields that these methods share, but for ``n``."""
 
     batch: int = batch_size(256, lo=2)
@@ -48,7 +48,7 @@ class InversionOptions(online_student.SGDOptions, TransferConfig):
             )
         if self.warmup >= self.rounds:
             return f"warmup: {self.warmup} leaves no round for the student; lower it or raise rounds"
-        return None
+        return self.fault_of_views()
 
     def progress(self, index: int, step: int) -> float:
         """The share of the student's training that is done at a step of round ``index``, in [0,1)."""
@@ -66,14 +66,20 @@ def random_targets(method, rng):
     return torch.randint(0, classes, (method.config.batch,), generator=rng, device=method.device)
 
 
-def train_student(student, sampler, index: int, rng) -> str:
+def train_student(student, sampler, index: int, rng, answers=None) -> str:
     """``steps_s`` steps of a student in round ``index`` on images that a sampler draws from its pool; returns its mean loss,
-    for the progress bar."""
+    for the progress bar. answers: a ``StoredAnswers``, or None to ask the teacher in each step."""
     config = student.config
     summed = torch.zeros((), device=sampler.pool.images.device)
+    if answers:
+        answers.refresh(rng, config.batch_s)
     for step in range(config.steps_s):
         rows, weights = sampler.draw(config.batch_s, rng)
-        losses = student.step(sampler.pool.read(rows), config.progress(index, step), rng, weights)
+        if answers:
+            images, logits = answers.batch(rows, rng)
+            losses = student.step(images, config.progress(index, step), rng, weights, (logits, None))
+        else:
+            losses = student.step(sampler.pool.read(rows), config.progress(index, step), rng, weights)
         sampler.update(rows, weights, losses)
         summed += losses.mean()
     mean = summed.item() / config.steps_s

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 
 import torch
+from torch.nn.modules.dropout import _DropoutNd
 
-from ...models import hooks
+from ...models import frozen, hooks
 from ...models import registry as model_registry
 from ...models.classifier import new_classifier
 from ...runtime.device import autocast, compiled
@@ -82,7 +83,9 @@ class OnlineStudent:
     """
 
     def __init__(self, config, teacher, device, schedule: str = "cosine", floor: float = 0.0):
-        self.config, self.teacher = config, teacher
+        self.config = config
+        # Whoever looks at feature maps needs the layers as they are.
+        self.teacher = teacher if config.attention_s else frozen.fast_copy(teacher, config.precision)
         self.schedule, self.floor = schedule, floor
         net = new_classifier(config.student, teacher.description, seed_of(config.method, config.seed, "student"))
         self.net = net.to(device, memory_format=torch.channels_last).eval()
@@ -90,6 +93,8 @@ class OnlineStudent:
             compiled(self.net)
         self.optimizer = optimizer(self.net, config)
         self.steps = 0
+        # A library's network may drop by a function, and not by a module that can be found.
+        self.drops = self.net.description.builder != "arch" or any(isinstance(one, _DropoutNd) for one in self.net.modules())
 
     def ask_teacher(self, images):
         """The teacher's answer to images (N,C,H,W): its logits (N,K), and its feature maps by size for attention transfer."""
@@ -97,17 +102,18 @@ class OnlineStudent:
             return self.teacher(images).float(), maps
 
     def step(self, images, progress: float, rng, weights=None, answer=None):
-        """One step on augmented images (N,C,H,W); ``progress``: the share of the whole training that is done, in [0,1).
+        """One step on images (N,C,H,W); ``progress``: the share of the whole training that is done, in [0,1).
 
         rng: of the augmentation. weights (N): factors of the samples' losses. answer: what ``ask_teacher`` gave for these
-        images, where no augmentation changes them. Returns the losses (N), detached, unweighted, and without attention
-        transfer.
+        images, which then are not augmented. Returns the losses (N), detached, unweighted, and without attention transfer.
         """
         config = self.config
         self._train("dropout")
         self.steps += 1
-        images = views.view(config.view_s, images, rng)
-        teacher_logits, teacher_maps = answer or self.ask_teacher(images)
+        if answer is None:
+            images = views.view(config.view_s, images, rng)
+            answer = self.ask_teacher(images)
+        teacher_logits, teacher_maps = answer
         with autocast(images.device, config.precision), self._feature_maps(self.net) as student_maps:
             student_logits = self.net(images).float()
         each = LOSSES[config.loss_s](student_logits, teacher_logits, config.tau)
@@ -162,5 +168,5 @@ class OnlineStudent:
     def _train(self, what: str):
         """Into train mode; what dropout draws is seeded by ``what`` and the number of steps."""
         self.net.train()
-        # Independent of what this process drew before, or a resumed run would differ.
-        torch.manual_seed(seed_of(self.config.method, self.config.seed, what, self.steps))
+        if self.drops:  # independent of what this process drew before, or a resumed run would differ
+            torch.manual_seed(seed_of(self.config.method, self.config.seed, what, self.steps))

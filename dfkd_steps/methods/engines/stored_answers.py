@@ -4,9 +4,37 @@ Of a student step with WRN-40-2 -> WRN-16-1, 80 % of the operations are the teac
 a few views of each image save most of these, as in FKD for ImageNet (Shen & Xing, ECCV 2022, arXiv 2112.01528).
 """
 
+from dataclasses import dataclass
+
 import torch
 
+from ...schemas.fields import opt
 from ...training import views
+
+
+@dataclass
+class StoredAnswerOptions:
+    """The fields of stored answers."""
+
+    views_kept: int = opt(0, "views of each pool image whose teacher's logits are kept (0 = ask in every step)", lo=0, hi=256)
+    fresh: float = opt(0.25, "share of a student's batch that takes new views, which replace kept ones", lo=0, hi=1)
+
+    def fault_of_views(self):
+        """Why the views of a student cannot be kept, or None."""
+        if not self.views_kept:
+            return None
+        if self.view_s not in views.REPEATABLE:
+            return f"views_kept: a view '{self.view_s}' cannot be kept; set view_s to one of {', '.join(views.REPEATABLE)}, or 0"
+        return "views_kept: feature maps are not kept; set attention_s: 0, or views_kept: 0" if self.attention_s else None
+
+
+def build(config, pool, student):
+    """The stored answers of an online student to a pool, or None where its config has none."""
+    if not config.views_kept:
+        return None
+    classes = student.net.description.num_classes
+    settings = {"view": config.view_s, "number": config.views_kept, "fresh": config.fresh}
+    return StoredAnswers(pool, lambda images: student.ask_teacher(images)[0], classes, **settings)
 
 
 class StoredAnswers:
@@ -16,7 +44,7 @@ class StoredAnswers:
     """
 
     def __init__(self, pool, ask, classes: int, *, view: str, number: int, fresh: float):
-        """ask(images (N,C,H,W)) -> the teacher's logits (N,K)."""
+        """ask(images (N,C,H,W)) -> the teacher's logits (N,K). view: a name in ``views.REPEATABLE``."""
         self.pool, self.ask, self.view, self.number, self.fresh = pool, ask, view, number, fresh
         device = pool.images.device
         self.parameters = torch.zeros(pool.capacity, number, 3, dtype=torch.uint8, device=device)
