@@ -1,14 +1,16 @@
-"""Every method on one thread: samples x steps per second, and the share of the machine's matrix-product rate that is.
+"""Every method on one thread: seconds a round (or a batch), and the share of the machine's convolution rate that its parts reach.
 
-    python benchmarks/methods_speed.py [--precision fp32] [--seconds 10] [METHOD ...]
+    python benchmarks/methods_speed.py [--teacher wrn40-2] [--student wrn16-1] [--precision fp32] [--steps 12] [SPEC ...]
 
-The teacher is LeNet-5 on 28 x 28 where the method allows, else ResNet-20 on 32 x 32; settings are the defaults but for the
-student, which is LeNet-5-Half or ResNet-8, and the view of ZSKD and soft-targeted, which is mild. A step of a method that
-trains a student too counts the student's images. The rate is that of products of 1024 x 1024 matrices or of 3 x 3 convolutions in
-the same precision, measured here, whichever is faster; operations are counted by PyTorch's own counter in one batch or turn.
+SPEC is a transfer spec as in a path, e.g. `fast-5+views_kept=4`; without any, one preset of each method. The teacher has random
+weights and images are 32 x 32 (28 x 28 for lenet5). A round is timed with --steps student steps (or turns) and with twice as many,
+and one with all is reckoned from these two. Rates are floating-point operations a second, counted by PyTorch's own counter, over that of a
+3 x 3 convolution of 128 channels in the same precision on the same thread, the best of many calls.
 """
 
 import argparse
+import contextlib
+import dataclasses
 import math
 import sys
 import time
@@ -19,112 +21,132 @@ from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from dfkd_steps.methods import registry as method_registry
+from dfkd_steps.methods.engines import alternating, model_inversion
 from dfkd_steps.models.classifier import Classifier, Description, build_architecture
+from dfkd_steps.pipeline import params
+from dfkd_steps.runtime import device
 from dfkd_steps.runtime.errors import UserError
 
+DEFAULT = (
+    "adi-cmi", "cmi", "dafl", "deepinversion", "dfad", "dfq-cmi", "fast-5", "fast-5+views_kept=4", "generative", "noise",
+    "procedural", "soft-targeted", "ssd-kd", "zskd", "zskt",
+)  # fmt: skip
 CLASSES = tuple("0123456789")
-# One small unit of work: a batch of pixels for a few steps, a few turns of alternating training, a batch into a pool.
-SMALL = {
-    "steps": 5,
-    "tolerance": 0.0,
-    "rounds": 2,
-    "warmup": 0,
-    "turns": 1,
-    "rounds_each": 1,
-    "steps_s": 5,
-    "n": 256,
-    "batch": 256,
-    "renew": 1.0,
-}
 
 
-def rate_of(operations: int, call) -> float:
-    """Floating-point operations per second; the best of many calls, as others may be at work."""
-    least = math.inf
-    for _ in range(50):
-        started = time.perf_counter()
-        call()
-        least = min(least, time.perf_counter() - started)
-    return operations / least
-
-
-def product_rates(precision: str) -> tuple[float, float]:
-    """Operations per second of a matrix product, and of a 3 x 3 convolution: another library, on a CPU, and in fp32 on this
-    machine more than twice as fast, so that the product alone is no bound.
-    """  # fmt: skip
-    kind = torch.bfloat16 if precision == "bf16" else torch.float32
-    one, other = torch.randn(2, 1024, 1024).to(kind)
+def convolution_rate(precision: str) -> float:
+    """Operations a second of a 3 x 3 convolution."""
+    kind = torch.bfloat16 if precision == "bf16" and device.has_bf16("cpu") else torch.float32
     images = torch.randn(64, 128, 16, 16).to(kind, memory_format=torch.channels_last)
     weight = torch.randn(128, 128, 3, 3).to(kind, memory_format=torch.channels_last)
-    return (
-        rate_of(2 * 1024**3, lambda: one @ other),
-        rate_of(2 * weight.numel() * 64 * 16**2, lambda: torch.nn.functional.conv2d(images, weight, padding=1)),
-    )
+    least = math.inf
+    for _ in range(30):
+        started = time.perf_counter()
+        torch.nn.functional.conv2d(images, weight, padding=1)
+        least = min(least, time.perf_counter() - started)
+    return 2 * weight.numel() * 64 * 16**2 / least
 
 
-def network(arch, shape):
+def network(arch: str) -> Classifier:
     """A teacher with random weights."""
     torch.manual_seed(0)
-    described = Description("arch", arch, CLASSES, shape, (0.3,) * shape[0], (0.3,) * shape[0])
-    return Classifier(build_architecture(arch, 10, shape), described).eval().requires_grad_(False)
+    shape = (1, 28, 28) if arch.startswith("lenet5") else (3, 32, 32)
+    described = Description("arch", arch, CLASSES, shape, (0.5,) * shape[0], (0.25,) * shape[0])
+    made = Classifier(build_architecture(arch, 10, shape), described)
+    with torch.no_grad():
+        made.train()(torch.rand(64, *shape))  # BatchNorm statistics of something
+    return made.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
-def build(name: str, precision: str):
-    """A method with its defaults, its teacher, and the name of that."""
-    cls = method_registry.load(name)
-    fields = cls.Config.__dataclass_fields__
-    small = {key: value for key, value in SMALL.items() if key in fields}
-    if "precision" in fields:
-        small["precision"] = precision
-    if "start" in fields:
-        small["view"] = "mild"  # as in the presets; and the counter cannot follow pixels that enter a network as they are
-    for teacher, student, shape in (("lenet5", "lenet5-half", (1, 28, 28)), ("resnet20", "resnet8", (3, 32, 32))):
-        if "student" in fields:
-            small["student"] = student
-        try:
-            made = network(teacher, shape).to(memory_format=torch.channels_last)
-            return cls(cls.Config(method=name, **small), made, [], torch.device("cpu")), teacher
-        except UserError:
-            continue  # this teacher has no BatchNorm, the next one has
-    raise SystemExit(f"{name}: no teacher for it")
+def build(spec: str, teacher: Classifier, arguments, steps: int):
+    """The method of a spec, with ``steps`` student steps or turns in a round, and how many a round of the spec has."""
+    config = params.load("transfer", spec)
+    known = {field.name for field in dataclasses.fields(config)}
+    changes = {"student": arguments.student, "precision": arguments.precision, "warmup": 0, "tolerance": 0.0}
+    long = next((name for name in ("turns", "steps_s") if name in known), None)
+    if long:
+        changes[long] = steps
+    elif "rounds_each" not in known:
+        changes |= {"n": config.batch, "steps": min(steps, getattr(config, "steps", 1))}
+    whole = getattr(config, long) if long else steps
+    config = dataclasses.replace(config, **{name: value for name, value in changes.items() if name in known})
+    return method_registry.load(config.method)(config, teacher, [], torch.device("cpu")), whole
 
 
-def work(method, index: int) -> int:
-    """One unit; returns the samples x steps it was."""
-    config = method.config
-    if not method.rounds:
-        method.batch(0)
-        return len(method.rows(0)) * getattr(config, "steps", 1)
-    method.round(index % method.rounds)
-    made = getattr(config, "train_batch", config.batch) * getattr(config, "steps_g", getattr(config, "steps", 1))
-    return made + getattr(config, "steps_s", 0) * getattr(config, "batch_s", getattr(config, "train_batch", 0))
+def measured(method, unit) -> dict[str, float]:
+    """Seconds and operations of one call of a method's ``round`` or ``batch``, and of the student's part in it."""
+    found = {"seconds": 0.0, "operations": 0.0, "student seconds": 0.0, "student operations": 0.0}
+    train_student, counting = model_inversion.train_student, False
+
+    def watch(call):
+        def watched(*values, **named):
+            started = time.perf_counter()
+            with FlopCounterMode(display=False) if counting else contextlib.nullcontext() as counter:
+                result = call(*values, **named)
+            if counting:
+                found["student operations"] += counter.get_total_flops()
+            else:
+                found["student seconds"] += time.perf_counter() - started
+            return result
+
+        return watched
+
+    if isinstance(method, alternating.AlternatingTraining):
+        method.student_steps = watch(method.student_steps)
+    model_inversion.train_student = watch(train_student)
+    unit(0)  # warm
+    found["student seconds"] = 0.0
+    started = time.perf_counter()
+    unit(min(1, method.rounds))
+    found["seconds"] = time.perf_counter() - started
+    counting = True
+    with FlopCounterMode(display=False) as counter:
+        unit(min(2, method.rounds))
+    found["operations"] = counter.get_total_flops()
+    model_inversion.train_student = train_student
+    return found
+
+
+def row(spec: str, arguments, peak: float) -> str:
+    """One line of the table: a round with few steps and one with twice as many, and from these one with all."""
+    parts = []
+    for steps in (arguments.steps, 2 * arguments.steps):
+        method, whole = build(spec, network(arguments.teacher), arguments, steps)
+        parts.append(measured(method, method.round if method.rounds else method.batch))
+    few, many = parts
+    scale = (whole - arguments.steps) / arguments.steps if method.rounds else 0.0
+    total = {name: few[name] + scale * (many[name] - few[name]) for name in few}
+    images = total["seconds"] - total["student seconds"]
+    cells = [spec, "round" if method.rounds else f"batch of {method.config.batch}", f"{total['seconds']:.2f}", f"{images:.2f}"]
+    cells.append(f"{total['student seconds']:.2f}")
+    operations = total["operations"] - total["student operations"]
+    cells.append(f"{operations / images / peak:.0%}")
+    student = total["student seconds"]
+    cells.append(f"{total['student operations'] / student / peak:.0%}" if student else "–")
+    return f"| {' | '.join(cells)} |"
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--teacher", default="wrn40-2")
+    parser.add_argument("--student", default="wrn16-1")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument(
-        "methods", nargs="*", default=[name for name in method_registry.REGISTRY if name not in ("dataset", "mixture")]
-    )
+    parser.add_argument("--steps", type=int, default=12, help="student steps, or turns, or steps of pixels, that are run")
+    parser.add_argument("specs", nargs="*", default=DEFAULT, metavar="SPEC")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
-    product, convolution = product_rates(arguments.precision)
-    peak = max(product, convolution)
-    print(f"one thread, {arguments.precision}: Gflop/s: {product / 1e9:.0f} matrix product, {convolution / 1e9:.0f} convolution")
-    print("| method | teacher | samples x steps / s | Gflop/s | share of the faster |\n|---|---|---|---|---|")
-    for name in arguments.methods:
-        method, teacher = build(name, arguments.precision)
-        with FlopCounterMode(display=False) as counter:
-            work(method, 0)
-        done, index, started = 0, 1, time.perf_counter()
-        while time.perf_counter() - started < arguments.seconds:
-            done += work(method, index)
-            index += 1
-        seconds = time.perf_counter() - started
-        rate = counter.get_total_flops() * (index - 1) / seconds
-        print(f"| {name} | {teacher} | {done / seconds:,.0f} | {rate / 1e9:.1f} | {rate / peak:.0%} |", flush=True)
+    device.keep_memory()
+    peak = convolution_rate(arguments.precision)
+    print(
+        f"one thread, {arguments.precision}, {arguments.teacher} -> {arguments.student}; convolution: {peak / 1e9:.0f} Gflop/s\n"
+    )
+    print("| method | unit | s | s images | s student | share images | share student |\n|---|---|---|---|---|---|---|")
+    for spec in arguments.specs:
+        try:
+            print(row(spec, arguments, peak), flush=True)
+        except UserError as error:
+            print(f"| {spec} | {error} | | | | | |", flush=True)
 
 
 if __name__ == "__main__":
