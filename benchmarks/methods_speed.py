@@ -3,9 +3,9 @@
     python benchmarks/methods_speed.py [--teacher wrn40-2] [--student wrn16-1] [--precision fp32] [--steps 12] [SPEC ...]
 
 SPEC is a transfer spec as in a path, e.g. `fast-5+views_kept=4`; without any, one preset of each method. The teacher has random
-weights and images are 32 x 32 (28 x 28 for lenet5). A round is timed with --steps student steps (or turns) and with twice as many,
-and one with all is reckoned from these two. Rates are floating-point operations a second, counted by PyTorch's own counter, over that of a
-3 x 3 convolution of 128 channels in the same precision on the same thread, the best of many calls.
+weights and images are 32 x 32 (28 x 28 for lenet5). A round is timed with --steps student steps (or turns) and with twice as
+many, and one with all is reckoned from these two. Rates are floating-point operations a second, counted by PyTorch's own
+counter, over that of a 3 x 3 convolution of 128 channels in the same precision on the same thread, the best of many calls.
 """
 
 import argparse
