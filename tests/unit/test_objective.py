@@ -112,13 +112,15 @@ def test_without_targets_the_likeliest_classes_are(teacher, images):
 def test_distances(teacher, images):
     logits, student_logits = teacher(images), student(images)
     found = {
-        name: Objective(config(adversarial=1.0, distance=name), teacher)(images, None, student) for name in ("l1", "decision")
+        name: Objective(config(adversarial=1.0, distance=name), teacher)(images, None, student)
+        for name in ("l1", "decision", "kl-mean")
     }
     close(found["l1"], -(logits - student_logits).abs().mean())
     each = F.softmax(logits, 1) * (F.log_softmax(logits, 1) - F.log_softmax(student_logits, 1))
     agreed = logits.argmax(1) == student_logits.argmax(1)
     assert 0 < agreed.sum() < len(images)
     close(found["decision"], -each.sum(1)[agreed].sum() / len(images))
+    close(found["kl-mean"], -each.mean())  # over images and classes
 
 
 @pytest.mark.parametrize("name", NEEDS_STUDENT)
