@@ -19,7 +19,7 @@ from ...training import loop, losses, views
 
 FIELDS = {
     "loss_s": {"doc": "loss of the student: kd at temperature tau, or l1 on logits", "choices": ("kd", "l1")},
-    "tau": {"doc": "temperature of kd", "above": 0, "hi": 1000},
+    "tau": {"doc": "temperature of kd", "lo": 0.01, "hi": 1000},
     "attention_s": {"doc": "weight of attention transfer in the student's loss: maps of equal size (0 = off)", "lo": 0},
     "view_s": {"doc": "augmentation of the student's images, drawn anew each step", "choices": tuple(views.VIEWS)},
     "optimizer_s": {"doc": OPTIMIZER, "choices": OPTIMIZERS},
