@@ -19,7 +19,7 @@ from pathlib import Path
 import h5py
 
 from ..runtime.commands import expanded
-from ..runtime.errors import UserError, reading
+from ..runtime.errors import UserError, reading, require_file
 from ..storage import atomic, hdf5, network_metadata
 from . import external, graph, keys, spec
 
@@ -140,12 +140,13 @@ def _is_loop(here, name) -> bool:
 
 def stale(paths) -> dict[str, str]:
     """Path and fault of each artefact of ``paths`` that exists and is not current."""
-    found = {str(path): fault(path) for path in paths if os.path.exists(path)}
+    found = {str(path): fault(path) for path in paths if os.path.lexists(path)}
     return {path: why for path, why in found.items() if why}
 
 
 def report_fault(page, metrics) -> str | None:
     """Why an existing report is not the one over these metrics, or None where it is."""
+    require_file(page)
     found = REPORT_KEY.search(Path(page).read_text(errors="replace"))
     if not found:
         return "carries no key, so it was not made by this program; make it again"
@@ -215,7 +216,10 @@ def _artefacts(paths) -> list[str]:
     found = {}
     for path in paths:
         if os.path.isdir(path):
-            found.update(dict.fromkeys(walk(path)))
+            inside = list(walk(path))
+            if not inside and Path(path).name != "results":
+                raise UserError(f"{path}: holds no artefact; give results or what lies in it")
+            found.update(dict.fromkeys(inside))
         elif os.path.exists(path):
             found.update(dict.fromkeys(one for one in lineage([path]) if os.path.exists(one)))
         else:

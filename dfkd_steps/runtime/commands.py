@@ -58,7 +58,7 @@ def _log(name, error) -> str:
             number, path = tempfile.mkstemp(".log", f"{name}-", folder)
             with open(number, "w", errors="backslashreplace") as file:
                 traceback.print_exception(error, file=file)
-            return path
+            return os.path.join(folder, os.path.basename(path))
         except OSError:
             continue
     return "none could be written"

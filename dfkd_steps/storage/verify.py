@@ -31,7 +31,7 @@ def kind_of(path) -> str:
 def verify(path) -> list[str]:
     """What is wrong with an artefact, a line each; empty when nothing is. Raises UserError for what is no artefact at all."""
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise UserError(f"{path}: no such file; give an artefact that exists")
     if path.suffix not in (".h5", ".safetensors", ".json"):
         kind_of(path)
