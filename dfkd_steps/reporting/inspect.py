@@ -102,9 +102,9 @@ def _histogram(labels, number):
 
 def _network(path):
     content = network_file.read_metadata(path)
-    _, weights, unseen = network_file.read(path)
+    description, weights = network_file.read(path)
     told = {"weights": f"{sum(value.numel() for value in weights.values()):,} numbers", **content["description"]}
-    if unseen:
+    if unseen := network_file.compare(path, description, weights):
         told["not compared"] = unseen
     others = {name: value for name, value in content.items() if name not in ("kind", "key", "description", "provenance")}
     return [*_pairs({**told, **others})], content.get("provenance", {})

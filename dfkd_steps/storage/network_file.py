@@ -5,6 +5,7 @@ import functools
 import hashlib
 import io
 import json
+import math
 import struct
 import zlib
 from dataclasses import asdict
@@ -23,7 +24,7 @@ from . import atomic
 from .network_metadata import KIND, METADATA, read_metadata
 
 GENERATOR = "generator"
-MAX_SIDE = 1 << 14
+MAX_SIDE, NUMBERS_PER_PIXEL = 1 << 14, 16
 
 
 def save(path, net: nn.Module, description: Description, key: str, provenance: dict, **extra):
@@ -70,32 +71,34 @@ def _sound(stored: dict) -> Description:
     sound = sound and all(isinstance(side, int) and 0 < side <= MAX_SIDE for side in made.image_shape)
     if not sound or not len(made.mean) == len(made.std) == made.image_shape[0]:
         raise ValueError("its description is none of a network")
-    if not torch.tensor([made.mean, made.std], dtype=torch.float32).isfinite().all() or min(made.std) <= 0:
+    plain = all(isinstance(value, (int, float)) for value in (*made.mean, *made.std))
+    if not plain or not torch.tensor([made.mean, made.std], dtype=torch.float32).isfinite().all() or min(made.std) <= 0:
         raise ValueError("its mean and std are no normalisation")
     return made
 
 
-def read(path) -> tuple[Description, dict[str, torch.Tensor], str]:
-    """Description and weights of a network's file; and why they were not compared with the network ('' = they fit it).
-
-    Nothing is built but in outline, and no code that a file names is imported.
-    """
+def read(path) -> tuple[Description, dict[str, torch.Tensor]]:
+    """Description and weights of a network's file; nothing is built, and no code that the file names is imported."""
     content = read_metadata(path)
     with reading(path), safe_open(path, "pt") as file:
         weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a safe_open is no dict)
     if content.get("crc32") != checksum(content, weights):
         raise UserError(f"{path}: is damaged (its checksum is another); delete it and make it again")
-    description = _description(path, content["description"])
+    return _description(path, content["description"]), weights
+
+
+def compare(path, description: Description, weights) -> str:
+    """Refuse weights that are not of the described network, which is built in outline; why they were not compared ('' = they were)."""
     if description.builder == "factory":
-        return description, weights, f"its network was not built: {description.name!r} names code, which is not run here"
+        return f"its network was not built: {description.name!r} names code, which is not run here"
     try:
         with reading(path, "its network cannot be built"):
             misfit = _misfit(lambda: build_network(description), weights)
     except NotImplementedError:  # some of torchvision's need values of their weights to be built
-        return description, weights, f"its network was not built: {description.name} cannot be built in outline"
+        return f"its network was not built: {description.name} cannot be built in outline"
     if misfit:
         raise UserError(f"{path}: weights do not fit {description.name} ({misfit}); make it again")
-    return description, weights, ""
+    return ""
 
 
 def _misfit(build, weights) -> str:
@@ -112,7 +115,11 @@ def _misfit(build, weights) -> str:
 
 def load(path, device="cpu") -> Classifier:
     """The network with its weights and normalisation, in eval mode, channels_last; a factory that it names is run."""
-    description, weights, _ = read(path)
+    description, weights = read(path)
+    # To build in outline first takes torch two seconds, so only where images are large for the number of weights.
+    pixels, numbers = math.prod(description.image_shape), sum(value.numel() for value in weights.values())
+    if description.builder != "arch" or pixels * NUMBERS_PER_PIXEL > numbers:
+        compare(path, description, weights)
     net = build_network(description)
     with reading(path, f"weights do not fit {description.name}"):
         net.load_state_dict(weights)

@@ -48,7 +48,7 @@ def verify(path) -> list[str]:
 
 def unseen(path) -> str:
     """What ``verify`` did not compare in a sound artefact; '' where it compared all."""
-    return network_file.read(path)[2] if Path(path).suffix == ".safetensors" else ""
+    return network_file.compare(path, *network_file.read(path)) if Path(path).suffix == ".safetensors" else ""
 
 
 def _verify_dataset(path):
@@ -57,7 +57,8 @@ def _verify_dataset(path):
 
 
 def _verify_network(path):
-    _, weights, _ = network_file.read(path)
+    description, weights = network_file.read(path)
+    network_file.compare(path, description, weights)
     return [f"{name}: holds values that are not finite" for name, value in weights.items() if not value.isfinite().all()]
 
 

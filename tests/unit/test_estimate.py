@@ -1,12 +1,17 @@
 """What jobs take, by their config alone, and what is refused before anything is done."""
 
+import math
+import re
 import shutil
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from dfkd_steps.pipeline import estimate, params, sweep
+from dfkd_steps.pipeline import audit, estimate, params, sweep
 from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.storage import dataset_file
+from dfkd_steps.storage.transfer_set import Layout
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +33,7 @@ MNIST = ((1, 28, 28), 10)
         ("transfer", "noise+n=200", {}, 200, 200 * (784 + 80 + 12), 0),
         ("transfer", "noise+image_type=float32+n=200", {}, 200, 200 * (4 * 784 + 80 + 12), 0),
         ("transfer", "zskd+batch=20+n=50+steps=7", {}, 50, 50 * (784 + 80 + 12), 3 * 7),
-        ("transfer", "dafl+n=50+rounds=3+steps_s=5+turns=4", {}, 50, 50 * (784 + 80 + 12), 3 * 4 * (1 + 5)),
+        ("transfer", "dafl+n=50+rounds=3+turns=4", {}, 50, 50 * (784 + 80 + 12), 3 * 4 * (1 + 5)),
         ("balance", "equal+per_class=30", {}, 300, 300 * (784 + 80 + 12), 0),
         ("balance", "none", {"before": 40}, 40, 40 * (784 + 80 + 12), 0),
         ("student", "lenet5-half+batch=64+epochs=3", {"before": 200}, 0, 0, 3 * 4),
@@ -41,10 +46,8 @@ def test_estimates(group, text, how, samples, disk, steps):
 
 
 def test_a_real_set_takes_what_was_estimated(tmp_path):
-    from dfkd_steps.storage.transfer_set import Layout
-
     layout = Layout((1, 28, 28), 10)
-    row = sum(__import__("numpy").dtype(kind).itemsize * __import__("math").prod(shape) for _, shape, kind in layout.fields())
+    row = sum(np.dtype(kind).itemsize * math.prod(shape) for _, shape, kind in layout.fields())
     assert of("transfer", "zskd+n=1000", images=MNIST).disk == 1000 * row
 
 
@@ -61,7 +64,7 @@ ABSURD = {
 @pytest.mark.parametrize("text", ABSURD)
 def test_what_no_machine_does(text):
     group, told = ABSURD[text]
-    assert __import__("re").search(told, estimate.excess(of(group, text)))
+    assert re.search(told, estimate.excess(of(group, text)))
 
 
 @pytest.mark.parametrize("text", ["noise", "zskd", "dafl", "cmi", "fast", "ssd-kd", "deepinversion"])
@@ -94,10 +97,6 @@ def test_a_job_that_is_resumed_has_its_room(tmp_path, monkeypatch):
 
 
 def test_shapes_are_those_of_the_data_set(tmp_path):
-    import numpy as np
-
-    from dfkd_steps.storage import dataset_file
-
     folder = tmp_path / "results/mnist-5k"
     folder.mkdir(parents=True)
     images, labels = np.zeros((10, 3, 50, 40), np.uint8), np.arange(10) % 4
@@ -109,8 +108,6 @@ def test_shapes_are_those_of_the_data_set(tmp_path):
 def test_a_sweep_in_a_line():
     lists = {"dataset": ["mnist-5k+test=100+train=500"], "teacher": ["lenet5+epochs=1"], "transfer": ["noise+n=200"],
              "balance": ["none"], "student": ["lenet5-half+batch=100+epochs=2"]}  # fmt: skip
-    from dfkd_steps.pipeline import audit
-
     paths = audit.lineage(sweep.finals(lists))
     said = estimate.summary(paths)
     assert said.startswith("6 artefacts to make: ") and said.endswith(" steps or more")
