@@ -131,14 +131,14 @@ def _read(path):
 
 
 def _fault(metrics, specs) -> str | None:
+    for name, value in metrics.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"{name} is {value}, not a finite number"
     known = {name for name in ("n_test", *(name for name, *_ in COLUMNS)) if name in metrics}
     for name in (*NEEDED, *sorted(known - {*NEEDED})):
         value = metrics.get(name)
         if not _is_number(value) or value < 0 or (name in NEEDED and value > 100):
             return f"{name} is {one_line(repr(value))}, not a number of its range"
-    for name, value in metrics.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            return f"{name} is {value}, not a finite number"
     if metrics.get("specs") != list(specs.values()):
         return f"is about {one_line(repr(metrics.get('specs')))} and not about the run its path spells"
     classes, confusion, per_class = (metrics.get(name) for name in ("classes", "confusion_matrix", "per_class"))

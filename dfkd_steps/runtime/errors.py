@@ -40,11 +40,9 @@ def reading(path, fault="is damaged", remedy="delete it and make it again"):
         yield
     except NotImplementedError:
         raise
-    except UserError as error:
-        if str(path) in str(error):
-            raise
-        raise UserError(f"{path}: {fault}: {error}; {remedy}") from None
     except Exception as error:
+        if isinstance(error, UserError) and str(path) in str(error):
+            raise
         number = errno_of(error)
         if is_out_of_memory(error) or number in OF_THE_SYSTEM:
             why = os.strerror(number) if number else "memory ran out"

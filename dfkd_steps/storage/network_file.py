@@ -88,7 +88,7 @@ def read(path) -> tuple[Description, dict[str, torch.Tensor]]:
 
 
 def compare(path, description: Description, weights) -> str:
-    """Refuse weights that are not of the described network, which is built in outline; why they were not compared ('' = they were)."""
+    """Refuse weights that are not of the described network, built in outline; why they were not compared ('' = they were)."""
     if description.builder == "factory":
         return f"its network was not built: {description.name!r} names code, which is not run here"
     try:

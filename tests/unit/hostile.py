@@ -36,8 +36,14 @@ def a_set(folder: Path) -> Path:
     """A sound transfer_set.h5 with all optional fields."""
     layout, logits = transfer_set.Layout((1, SIDE, SIDE), CLASSES, weights=True), np.eye(CLASSES, dtype="f4")[np.arange(ROWS) % 3]
     writer = transfer_set.Writer(folder / "transfer_set.h5", "k", layout, ROWS)
-    writer.append(images=np.zeros((ROWS, 1, SIDE, SIDE), np.uint8), logits=logits, labels=logits.argmax(1), targets=logits,
-                  weights=np.ones(ROWS), round=np.zeros(ROWS))  # fmt: skip
+    writer.append(
+        images=np.zeros((ROWS, 1, SIDE, SIDE), np.uint8),
+        logits=logits,
+        labels=logits.argmax(1),
+        targets=logits,
+        weights=np.ones(ROWS),
+        round=np.zeros(ROWS),
+    )
     writer.finish({}, {})
     return folder / "transfer_set.h5"
 
@@ -113,7 +119,9 @@ FIELD = {
     "compressed twice": lambda file, name: instead(file, name, data=file[name][...], compression="gzip", shuffle=True),
     "an unknown filter": unknown_filter,
     "compact": compact,
-    "larger than the disk": lambda file, name: instead(file, name, shape=(1 << 50, *file[name].shape[1:]), dtype=file[name].dtype),
+    "larger than the disk": lambda file, name: instead(
+        file, name, shape=(1 << 50, *file[name].shape[1:]), dtype=file[name].dtype
+    ),
     "declared and not there": lambda file, name: instead(file, name, shape=file[name].shape, dtype=file[name].dtype),
     "no shape": lambda file, name: instead(file, name, data=h5py.Empty(file[name].dtype)),
     "one number": lambda file, name: instead(file, name, data=np.zeros((), file[name].dtype)),
@@ -127,7 +135,7 @@ FIELD = {
     "complex numbers": lambda file, name: instead(file, name, data=np.zeros(file[name].shape, "c8")),
     "the other byte order": lambda file, name: instead(file, name, data=file[name][...].astype(">f8")),
     "booleans": lambda file, name: instead(file, name, data=np.zeros(file[name].shape, bool)),
-}  # fmt: skip
+}
 VALUES = {  # of single fields: what no type forbids
     "labels": {"-1": -1, "3": 3, "3e8": 300_000_000, "1e15": 10**15, "least": -(1 << 63)},
     "y_train": {"-1": -1, "77": 77, "1e15": 10**15, "least": -(1 << 63)},
@@ -173,8 +181,10 @@ def open_set(path):
 
 
 def hdf5_cases():
-    forms = ((dataset, dataset_file.FIELDS, ("kind", "key", "classes", "mean", "std"), dataset_file.open_dataset),
-             (a_set, transfer_set.FIELDS, ("kind", "key", "provenance", "metadata", "schema_version"), open_set))  # fmt: skip
+    forms = (
+        (dataset, dataset_file.FIELDS, ("kind", "key", "classes", "mean", "std"), dataset_file.open_dataset),
+        (a_set, transfer_set.FIELDS, ("kind", "key", "provenance", "metadata", "schema_version"), open_set),
+    )
     for make, fields, attributes, opened in forms:
         for field, (what, change) in itertools.product(fields, FIELD.items()):
             if not (field in ("targets", "weights") and what == "missing"):
@@ -188,14 +198,39 @@ def hdf5_cases():
 
 # ------------------------------------------------------------------------------------------------- networks
 JSON = {
-    "null": None, "true": True, "a number": -1, "10^30": 10**30, "1e400": float("inf"), "nan": float("nan"), "a text": "x",
-    "an escape": "\x1b[2J", "a line": "x\nerror: y", "a list": [[]], "a mapping": {"a": 1}, "a deep list": json.loads("[" * 500 + "]" * 500),
+    "null": None,
+    "true": True,
+    "a number": -1,
+    "10^30": 10**30,
+    "1e400": float("inf"),
+    "nan": float("nan"),
+    "a text": "x",
+    "an escape": "\x1b[2J",
+    "a line": "x\nerror: y",
+    "a list": [[]],
+    "a mapping": {"a": 1},
+    "a deep list": json.loads("[" * 500 + "]" * 500),
     "a surrogate": "\udcff",
-}  # fmt: skip
-NETWORK = {"builder": "arch", "name": "lenet5", "classes": list("0123456789"), "image_shape": [1, 28, 28], "mean": [0.1],
-           "std": [0.3], "arguments": {}}  # fmt: skip
-GENERATOR = {"image_shape": [1, 8, 8], "num_classes": 3, "latent": 4, "width": 2, "head": "sigmoid", "mean": [0.5], "std": [0.5],
-             "classes": [0, 1, 2]}  # fmt: skip
+}
+NETWORK = {
+    "builder": "arch",
+    "name": "lenet5",
+    "classes": list("0123456789"),
+    "image_shape": [1, 28, 28],
+    "mean": [0.1],
+    "std": [0.3],
+    "arguments": {},
+}
+GENERATOR = {
+    "image_shape": [1, 8, 8],
+    "num_classes": 3,
+    "latent": 4,
+    "width": 2,
+    "head": "sigmoid",
+    "mean": [0.5],
+    "std": [0.5],
+    "classes": [0, 1, 2],
+}
 
 
 def a_network(description, arguments=None):
@@ -225,8 +260,11 @@ def network_cases():
     for name, (what, value) in itertools.product(GENERATOR, JSON.items()):
         opened = lambda content: network_file.from_bytes(content, "set.h5")  # noqa: E731
         yield f"generator {name}: {what}", opened, a_generator(GENERATOR | {name: value})
-    for library, name, value in itertools.product(("timm", "torchvision"), ("checkpoint_path", "pretrained_cfg", "pretrained", "weights"),
-                                                  ("/etc/passwd", {"url": "http://127.0.0.1:9/x"}, True)):  # fmt: skip
+    for library, name, value in itertools.product(
+        ("timm", "torchvision"),
+        ("checkpoint_path", "pretrained_cfg", "pretrained", "weights"),
+        ("/etc/passwd", {"url": "http://127.0.0.1:9/x"}, True),
+    ):
         model = {"timm": "resnet18", "torchvision": "resnet18"}[library]
         description = NETWORK | {"builder": library, "name": model, "arguments": {name: value}}
         yield f"{library}: {name}: {value}", network_file.load, a_network(description)
@@ -237,8 +275,11 @@ def network_cases():
     for number, change in enumerate(large):
         yield f"larger than its weights: {number}", network_file.load, a_network(NETWORK | change)
     for change in ({"width": 4096, "image_shape": [1, 65536, 8]}, {"latent": 65536, "width": 65536}, {"width": 65536}):
-        yield f"generator larger than its weights: {change}", lambda content: network_file.from_bytes(content, "set.h5"), a_generator(
-            GENERATOR | change)  # fmt: skip
+        yield (
+            f"generator larger than its weights: {change}",
+            lambda content: network_file.from_bytes(content, "set.h5"),
+            a_generator(GENERATOR | change),
+        )
 
 
 # ------------------------------------------------------------------------------------------------- npz, IDX, images
@@ -253,8 +294,12 @@ def header(text: str, version=(1, 0), length=None) -> bytes:
 
 def an_npz(**members):
     def made(folder):
-        sound = {"x_train": np.zeros((4, 5, 5), np.uint8), "y_train": np.arange(4) % 2, "x_test": np.zeros((4, 5, 5), np.uint8),
-                 "y_test": np.arange(4) % 2}  # fmt: skip
+        sound = {
+            "x_train": np.zeros((4, 5, 5), np.uint8),
+            "y_train": np.arange(4) % 2,
+            "x_test": np.zeros((4, 5, 5), np.uint8),
+            "y_test": np.arange(4) % 2,
+        }
         with zipfile.ZipFile(folder / "x.npz", "w", zipfile.ZIP_DEFLATED) as archive:
             for name, values in sound.items():
                 if name not in members:
@@ -276,18 +321,30 @@ def npz_cases():
         for kind in TYPES:
             text = f"{{'descr': {kind}, 'fortran_order': False, 'shape': (4,), }}"
             yield f"{name}: type {kind}", array_files.npz, an_npz(**{name: header(text) + bytes(100)})
-        for what, content in {"missing": None, "empty": b"", "no magic": b"x" * 200, "version 7": b"\x93NUMPY\x07\x00" + bytes(99),
-                              "brackets": header("[" * 5000), "code": header("__import__('os').system('touch executed')"),
-                              "a long header": header("", (2, 0), 500_000_000) + bytes(999)}.items():  # fmt: skip
+        for what, content in {
+            "missing": None,
+            "empty": b"",
+            "no magic": b"x" * 200,
+            "version 7": b"\x93NUMPY\x07\x00" + bytes(99),
+            "brackets": header("[" * 5000),
+            "code": header("__import__('os').system('touch executed')"),
+            "a long header": header("", (2, 0), 500_000_000) + bytes(999),
+        }.items():
             yield f"{name}: {what}", array_files.npz, an_npz(**{name: content})
 
 
 IDX = {
-    "empty": b"", "no magic": b"x" * 40, "of floats": bytes((0, 0, 13, 3)) + bytes(12), "a dimension less": bytes((0, 0, 8, 2)) + bytes(12),
-    "cut off in its head": bytes((0, 0, 8, 3, 0, 0)), "no images": struct.pack(">4B3I", 0, 0, 8, 3, 0, 28, 28),
-    "4 TB": struct.pack(">4B3I", 0, 0, 8, 3, 1 << 32 - 1, 1000, 1000), "16 EB": struct.pack(">4B3I", 0, 0, 8, 3, *[(1 << 32) - 1] * 3),
-    "a byte too few": struct.pack(">4B3I", 0, 0, 8, 3, 4, 5, 5) + bytes(99), "a byte too many": struct.pack(">4B3I", 0, 0, 8, 3, 4, 5, 5) + bytes(101),
-}  # fmt: skip
+    "empty": b"",
+    "no magic": b"x" * 40,
+    "of floats": bytes((0, 0, 13, 3)) + bytes(12),
+    "a dimension less": bytes((0, 0, 8, 2)) + bytes(12),
+    "cut off in its head": bytes((0, 0, 8, 3, 0, 0)),
+    "no images": struct.pack(">4B3I", 0, 0, 8, 3, 0, 28, 28),
+    "4 TB": struct.pack(">4B3I", 0, 0, 8, 3, 1 << 32 - 1, 1000, 1000),
+    "16 EB": struct.pack(">4B3I", 0, 0, 8, 3, *[(1 << 32) - 1] * 3),
+    "a byte too few": struct.pack(">4B3I", 0, 0, 8, 3, 4, 5, 5) + bytes(99),
+    "a byte too many": struct.pack(">4B3I", 0, 0, 8, 3, 4, 5, 5) + bytes(101),
+}
 
 
 def an_idx(content, packed):
@@ -380,23 +437,45 @@ def itself(*wrappers):
 def checkpoint_cases():
     plain = torch.zeros(4, 4)
     for what, content in {
-        "meta": {"w": torch.zeros(4, device="meta")}, "sparse": {"w": plain.to_sparse()}, "CSR": {"w": plain.to_sparse_csr()},
-        "quantised": {"w": torch.quantize_per_tensor(plain, 0.1, 0, torch.qint8)}, "a list": [plain], "a tensor": plain, "nothing": {},
-        "numbers": {"w": 3}, "texts": {"w": "x"}, "a tensor in a list": {"w": [plain]}, "itself": itself("state_dict"),
-        "itself by two": itself("state_dict", "model"), "itself by three": itself("model", "net", "model"), "wrapped in itself": {
-            "state_dict": {"state_dict": {"state_dict": {"state_dict": {"state_dict": {"w": plain}}}}}},
-        "empty": b"", "a text": b"hello", "zeros": bytes(5000), "a zip of nothing": b"PK\x05\x06" + bytes(18),
-    }.items():  # fmt: skip
+        "meta": {"w": torch.zeros(4, device="meta")},
+        "sparse": {"w": plain.to_sparse()},
+        "CSR": {"w": plain.to_sparse_csr()},
+        "quantised": {"w": torch.quantize_per_tensor(plain, 0.1, 0, torch.qint8)},
+        "a list": [plain],
+        "a tensor": plain,
+        "nothing": {},
+        "numbers": {"w": 3},
+        "texts": {"w": "x"},
+        "a tensor in a list": {"w": [plain]},
+        "itself": itself("state_dict"),
+        "itself by two": itself("state_dict", "model"),
+        "itself by three": itself("model", "net", "model"),
+        "wrapped in itself": {"state_dict": {"state_dict": {"state_dict": {"state_dict": {"state_dict": {"w": plain}}}}}},
+        "empty": b"",
+        "a text": b"hello",
+        "zeros": bytes(5000),
+        "a zip of nothing": b"PK\x05\x06" + bytes(18),
+    }.items():
         yield f"checkpoint: {what}", pretrained.read_weights, a_checkpoint(content)
     yield "checkpoint: deflated", pretrained.read_weights, deflated
 
 
 # ------------------------------------------------------------------------------------------------- metrics
 METRICS = {
-    "specs": ["mnist-5k", "lenet5", "noise", "none", "lenet5-half"], "top1": 90.0, "teacher_top1": 95.0, "agreement": 90.0, "ece": 0.1,
-    "nll": 0.1, "kl_to_teacher": 0.1, "compression": 2.0, "n_test": 10, "classes": list("ab"), "per_class": [90.0, None],
-    "confusion_matrix": [[5, 0], [1, 4]], "key": "k",
-}  # fmt: skip
+    "specs": ["mnist-5k", "lenet5", "noise", "none", "lenet5-half"],
+    "top1": 90.0,
+    "teacher_top1": 95.0,
+    "agreement": 90.0,
+    "ece": 0.1,
+    "nll": 0.1,
+    "kl_to_teacher": 0.1,
+    "compression": 2.0,
+    "n_test": 10,
+    "classes": list("ab"),
+    "per_class": [90.0, None],
+    "confusion_matrix": [[5, 0], [1, 4]],
+    "key": "k",
+}
 MORE = {"10^400": 10**400, "1e308": 1e308}
 
 
@@ -415,8 +494,14 @@ def metrics_cases():
     for name, (what, value) in itertools.product(METRICS, {**JSON, **MORE}.items()):
         if name != "key":  # any text may be one: it is compared
             yield f"metrics {name}: {what}", lambda path: runs.read([path]), a_metrics(METRICS | {name: value})
-    for what, text in {"empty": "", "a list": "[]", "brackets": "[" * 100_000, "mappings": '{"a":' * 100_000, "no text": "\udcff",
-                       "a huge number": "9" * 10_000}.items():  # fmt: skip
+    for what, text in {
+        "empty": "",
+        "a list": "[]",
+        "brackets": "[" * 100_000,
+        "mappings": '{"a":' * 100_000,
+        "no text": "\udcff",
+        "a huge number": "9" * 10_000,
+    }.items():
 
         def made(folder, text=text):
             path = folder / "results" / "/".join(METRICS["specs"]) / "metrics.json"
@@ -431,18 +516,29 @@ def metrics_cases():
 def special(kind):
     def made(folder, name):
         path = folder / name
-        {"a pipe": os.mkfifo, "a folder": os.mkdir, "a link to itself": lambda path: os.symlink(path.name, path),
-         "a link to nowhere": lambda path: os.symlink("nowhere", path), "a link to a device": lambda path: os.symlink("/dev/zero", path)
-         }[kind](path)  # fmt: skip
+        {
+            "a pipe": os.mkfifo,
+            "a folder": os.mkdir,
+            "a link to itself": lambda path: os.symlink(path.name, path),
+            "a link to nowhere": lambda path: os.symlink("nowhere", path),
+            "a link to a device": lambda path: os.symlink("/dev/zero", path),
+        }[kind](path)
         return path
 
     return made
 
 
 def special_cases():
-    opened = {"dataset.h5": dataset_file.open_dataset, "transfer_set.h5": open_set, "x.safetensors": network_file.load,
-              "metrics.json": atomic.read_json, "x.pth": pretrained.read_weights, "list": lambda path: audit._artefacts([path]),
-              "params.yaml": params.read_mapping, "x.npz": lambda path: array_files.npz(groups.Npz(source="npz", path=str(path)))}  # fmt: skip
+    opened = {
+        "dataset.h5": dataset_file.open_dataset,
+        "transfer_set.h5": open_set,
+        "x.safetensors": network_file.load,
+        "metrics.json": atomic.read_json,
+        "x.pth": pretrained.read_weights,
+        "list": lambda path: audit._artefacts([path]),
+        "params.yaml": params.read_mapping,
+        "x.npz": lambda path: array_files.npz(groups.Npz(source="npz", path=str(path))),
+    }
     kinds = ("a pipe", "a folder", "a link to itself", "a link to nowhere", "a link to a device")
     for (name, function), kind in itertools.product(opened.items(), kinds):
         yield f"{name} is {kind}", function, lambda folder, kind=kind, name=name: special(kind)(folder, name)
@@ -450,6 +546,12 @@ def special_cases():
         yield f"verify {name}, {kind}", verify.kind_of, lambda folder, kind=kind, name=name: special(kind)(folder, name)
 
 
-KINDS = {"HDF5": hdf5_cases, "networks": network_cases, "arrays and images": array_cases, "checkpoints": checkpoint_cases,
-         "metrics": metrics_cases, "no files": special_cases}  # fmt: skip
+KINDS = {
+    "HDF5": hdf5_cases,
+    "networks": network_cases,
+    "arrays and images": array_cases,
+    "checkpoints": checkpoint_cases,
+    "metrics": metrics_cases,
+    "no files": special_cases,
+}
 CASES = {f"{kind}: {name}": (function, make) for kind, cases in KINDS.items() for name, function, make in cases()}

@@ -6,10 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
+from hostile import CASES
 
 from dfkd_steps.runtime.errors import UserError
-
-from hostile import CASES
 
 
 @pytest.mark.parametrize("name", CASES)
