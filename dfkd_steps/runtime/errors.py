@@ -38,8 +38,6 @@ def reading(path, fault="is damaged", remedy="delete it and make it again"):
     """
     try:
         yield
-    except NotImplementedError:
-        raise
     except Exception as error:
         if isinstance(error, UserError) and str(path) in str(error):
             raise

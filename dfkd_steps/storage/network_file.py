@@ -91,11 +91,11 @@ def compare(path, description: Description, weights) -> str:
     """Refuse weights that are not of the described network, built in outline; why they were not compared ('' = they were)."""
     if description.builder == "factory":
         return f"its network was not built: {description.name!r} names code, which is not run here"
-    try:
-        with reading(path, "its network cannot be built"):
+    with reading(path, "its network cannot be built"):
+        try:
             misfit = _misfit(lambda: build_network(description), weights)
-    except NotImplementedError:  # some of torchvision's need values of their weights to be built
-        return f"its network was not built: {description.name} cannot be built in outline"
+        except NotImplementedError:  # some of torchvision's need values of their weights to be built
+            return f"its network was not built: {description.name} cannot be built in outline"
     if misfit:
         raise UserError(f"{path}: weights do not fit {description.name} ({misfit}); make it again")
     return ""
