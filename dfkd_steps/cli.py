@@ -10,10 +10,10 @@ import itertools
 import os
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 
-from .runtime.errors import UserError, print_errors, suggest
+from .runtime.commands import guarded, version
+from .runtime.errors import UserError, suggest
 
 HERE = Path(__file__).parent
 
@@ -22,8 +22,8 @@ def parser() -> argparse.ArgumentParser:
     """The command line of ``dfkd``."""
     told = "Data-free knowledge distillation: look at methods, configs and artefacts. Snakemake or DVC runs the pipeline itself."
     top = argparse.ArgumentParser(prog="dfkd", description=told)
-    top.add_argument("--version", action="version", version=f"dfkd {metadata.version('dfkd')}")
-    top.set_defaults(run=lambda given: top.print_help())
+    top.add_argument("--version", action="store_true", help="print the version of the installed package, and end")
+    top.set_defaults(run=lambda given: print(f"dfkd {version()}") if given.version else top.print_help())
     commands = top.add_subparsers(title="commands", metavar="COMMAND")
 
     one = commands.add_parser("list", help="what there is: methods, models, config fields, files in params/",
@@ -73,18 +73,7 @@ def main(argv=None) -> int:
         return subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, check=False).returncode
     # The audit has a command line of its own, which argparse would not pass on as it is (REMAINDER takes no leading option).
     given = argparse.Namespace(run=audit, rest=argv[1:]) if argv[:1] == ["audit"] else parser().parse_args(argv)
-    try:
-        code = given.run(given)
-        sys.stdout.flush()
-        return code or 0
-    except UserError as error:
-        return print_errors(error)
-    except BrokenPipeError:
-        # The reader (head, less) has seen enough. Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except OSError as error:
-        return print_errors(f"{error.filename or 'dfkd'}: {error.strerror or error}; correct the path or its permissions")
+    return guarded("dfkd", lambda: given.run(given))
 
 
 def other_checkout() -> Path | None:
@@ -190,7 +179,7 @@ def verify(given) -> int:
     for problem in problems:
         print(f"{given.file}: {problem.removeprefix(f'{given.file}: ')}")
     if not problems:
-        print(f"ok: {given.file}")
+        print("; ".join(filter(None, [f"ok: {given.file}", verify.unseen(given.file)])))
     return 1 if problems else 0
 
 
@@ -203,12 +192,13 @@ def audit(given) -> int:
 
 def show_spec(given):
     """dfkd spec [GROUP] SPEC, or the path of an artefact."""
-    from .pipeline import graph, keys, spec
+    from .pipeline import estimate, graph, keys, spec
 
     if "/" in given.spec:
         step = graph.step_of(given.spec)
         key, specs = keys.expected_key(given.spec), spec.of_path(given.spec)
         print(f"made by the step {step}; its key is {key}")
+        print(f"takes {estimate.of_path(given.spec)}")
         for group, text in specs.items():
             print()
             show_config(group, text)
@@ -262,7 +252,7 @@ def show_config(group: str, text: str):
     """Print the fields of a spec's resolved config."""
     import dataclasses
 
-    from .pipeline import params
+    from .pipeline import estimate, params
     from .reporting import config_reference
     from .schemas import fields
 
@@ -274,7 +264,11 @@ def show_config(group: str, text: str):
             allowed = f"one of {len(choices)}"
         kind, value = config_reference.type_name(item.type), config_reference.shown(getattr(made, item.name))
         rows.append((item.name, kind, value, origins[item.name], allowed, item.metadata["doc"]))
+    takes = estimate.of_config(group, made)
+    if fault := estimate.excess(takes):
+        raise UserError(f"{group} {text!r}: {fault}")
     print(f"{group}: {text}")
+    print(f"takes {takes}, for images of 3x32x32 and 10 classes")
     table(rows, ("KEY", "TYPE", "VALUE", "FROM", "ALLOWED", "MEANING"))
 
 

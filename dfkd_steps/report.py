@@ -9,7 +9,8 @@ from pathlib import Path
 
 from .pipeline import keys
 from .reporting import page, runs
-from .runtime.errors import UserError, print_errors
+from .runtime.commands import expanded, guarded
+from .runtime.errors import UserError
 from .storage import atomic
 
 
@@ -29,22 +30,17 @@ def report(out: Path, metrics: list[str]):
 
 def main(argv=None) -> int:
     """Entry of the step; returns the exit code."""
-    # @FILE: one argument of a shell command is limited to 128 KiB, which some 700 paths fill.
-    parser = argparse.ArgumentParser(prog="python -m dfkd_steps.report", description=__doc__, fromfile_prefix_chars="@",
+    parser = argparse.ArgumentParser(prog="python -m dfkd_steps.report", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("out", metavar="OUT", type=Path, help="the page to make, report/index.html")
     parser.add_argument("metrics", metavar="METRICS", nargs="+", help="what evaluate made, one per run")
-    arguments = parser.parse_args(argv)
-    try:
+
+    def work():
+        # @FILE: one argument of a shell command is limited to 128 KiB, which some 700 paths fill.
+        arguments = parser.parse_args(expanded(sys.argv[1:] if argv is None else argv))
         report(arguments.out, arguments.metrics)
-    except UserError as error:
-        return print_errors(error)
-    except OSError as error:
-        if error.errno is None:
-            raise
-        place = error.filename or arguments.out
-        return print_errors(f"{place}: {error.strerror}; make room or mend the permissions, then run again")
-    return 0
+
+    return guarded("report", work)
 
 
 if __name__ == "__main__":

@@ -5,23 +5,22 @@ Sizes are read from headers and checked before anything is allocated, and nothin
 
 import gzip
 import hashlib
+import itertools
 import math
 import os
 import struct
-import tokenize
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from ..runtime.errors import CORRUPT_FILE_ERRORS, UserError, one_line
+from ..runtime.errors import UserError, reading
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
-MAX_HEADER, LARGE, MAX_RATIO = 10_000, 1 << 30, 300  # bytes; bytes; unpacked by packed
-UNREADABLE = (*CORRUPT_FILE_ERRORS, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error)
+MAX_HEADER, LARGE, MAX_RATIO = 10_000, 1 << 26, 300  # bytes; bytes; unpacked by packed
+NAMED = 12  # members of an archive that an error line names
 
 
 @dataclass(frozen=True)
@@ -46,12 +45,13 @@ class Source:
 
 
 # ---------------------------------------------------------------------------------------------- checks
-def pin(config, where, files):
-    """Compare the config's sha256, if it has one, with that of the files, read one after the other."""
+def pin(config, where, files, names=()):
+    """Compare the config's sha256, if it has one, with that of the files, read one after the other, each after its name."""
     if not config.sha256:
         return
     digest = hashlib.sha256()
-    for path in files:
+    for path, name in itertools.zip_longest(files, names):
+        digest.update(f"{name}\0".encode() if name else b"")
         with open(path, "rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)
@@ -64,9 +64,14 @@ def compare(config, where, digest: str):
         raise UserError(f"{where}: sha256 is {digest}, expected {config.sha256}; get the right data or correct sha256")
 
 
-def fits(where, shape):
-    """Refuse an array of bytes that this machine cannot hold, before it is allocated."""
+def fits(where, shape, packed: int | None = None):
+    """Refuse an array of bytes that this machine cannot hold, before it is allocated; or that grows as no images do out of the
+    ``packed`` bytes that a file has of it."""
     have, need = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), math.prod(shape)
+    if packed is not None and need > LARGE and need > MAX_RATIO * packed:
+        raise UserError(
+            f"{where}: unpacks {need // max(1, packed)}-fold to {need / 1e9:.1f} GB, as no images do; write it uncompressed"
+        )
     if need > have:
         raise UserError(
             f"{where}: shape {tuple(shape)} takes {need / 1e9:.0f} GB, the machine has {have / 1e9:.0f}; give fewer images"
@@ -104,21 +109,11 @@ def npz(config) -> Source:
     if not path.is_file():
         raise UserError(f"{path}: no such file; put it there or correct path in the YAML file")
     pin(config, path, [path])
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise UserError(
-                    f"{path}: is a single array, not an .npz file; write it with numpy.savez and the keys {', '.join(ARRAYS)}"
-                )
-            for name in ARRAYS:
-                _check_npz(archive, path, name)
-            arrays = {name: archive[name] for name in ARRAYS}
-    except UserError:
-        raise
-    except UNREADABLE as error:
-        raise UserError(
-            f"{path}: is damaged or not an .npz file ({one_line(error, 160)}); write it again with numpy.savez"
-        ) from None
+    with (
+        reading(path, "is damaged or not an .npz file", "write it again with numpy.savez"),
+        zipfile.ZipFile(path) as archive,
+    ):
+        arrays = {name: _read_npz(archive, path, name) for name in ARRAYS}
     for name in ("x_train", "x_test"):
         images = arrays[name]
         arrays[name] = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
@@ -127,19 +122,18 @@ def npz(config) -> Source:
     return Source(classes, arrays, files=str(path))
 
 
-def _check_npz(archive, path, name):
-    """Refuse a missing or unfit array by its header alone, which may lie about the size."""
-    if name not in archive.files:
-        raise UserError(
-            f"{path}: {name} is missing, there are {', '.join(archive.files) or 'no arrays'}; give {', '.join(ARRAYS)}"
-        )
-    entry = archive.zip.getinfo(f"{name}.npy")
-    with archive.zip.open(entry) as member:
+def _read_npz(archive, path, name) -> np.ndarray:
+    """An array of an archive. A missing or unfit one is refused by its header alone, which may lie about the size."""
+    if f"{name}.npy" not in archive.namelist():
+        there = ", ".join(repr(one)[1:-1] for one in archive.namelist()[:NAMED]) or "no arrays"
+        raise UserError(f"{path}: {name} is missing, there are {there}; give {', '.join(ARRAYS)}, by numpy.savez")
+    entry = archive.getinfo(f"{name}.npy")
+    with archive.open(entry) as member:
         start = member.read(12)
     length = int.from_bytes(start[8 : 10 if start[6:7] == b"\1" else 12], "little")
     if length > MAX_HEADER:  # numpy looks at the length only after it has read it all
         raise UserError(f"{path}: {name} has a header of {length} bytes, more than {MAX_HEADER}; write it again with numpy.savez")
-    with archive.zip.open(entry) as member:
+    with archive.open(entry) as member:
         version = np.lib.format.read_magic(member)
         header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = header(member)
@@ -157,12 +151,9 @@ def _check_npz(archive, path, name):
         raise UserError(f"{path}: {name} has shape {shape}; give N labels, one per image")
     if math.prod(shape) * dtype.itemsize != content:
         raise UserError(f"{path}: {name} claims shape {shape} but holds {content} bytes; write the file again with numpy.savez")
-    fits(f"{path}: {name}", (*shape, dtype.itemsize))
-    if content > LARGE and content > MAX_RATIO * entry.compress_size:
-        raise UserError(
-            f"{path}: {name} unpacks {content // max(1, entry.compress_size)}-fold to {content / 1e9:.1f} GB, as no images do; "
-            "if it is what you want, write it with numpy.savez, which does not compress"
-        )
+    fits(f"{path}: {name}", (*shape, dtype.itemsize), entry.compress_size)
+    with archive.open(entry) as member:
+        return np.lib.format.read_array(member, allow_pickle=False, max_header_size=MAX_HEADER)
 
 
 # ---------------------------------------------------------------------------------------------- idx
@@ -186,20 +177,18 @@ def _idx_file(folder, name) -> Path:
 
 def _read_idx(path, dimensions) -> np.ndarray:
     """uint8 array of an IDX file: magic 0 0 8 D, D big-endian sizes, the bytes."""
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
-            head = file.read(4 + 4 * dimensions)
-            if head[:4] != bytes((0, 0, 8, dimensions)) or len(head) < 4 + 4 * dimensions:
-                raise UserError(
-                    f"{path}: starts with {head[:4].hex() or 'nothing'}, expected 000008{dimensions:02x}; it is another file"
-                )
-            shape = struct.unpack(f">{dimensions}I", head[4:])
-            if min(shape) < 1:
-                raise UserError(f"{path}: says its shape is {shape}; give at least one image")
-            fits(path, shape)
-            content = file.read(math.prod(shape) + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read ({one_line(error, 160)}); get it again") from None
+    unpacked = gzip.open if path.suffix == ".gz" else open
+    with reading(path, "cannot be read", "get it again"), unpacked(path, "rb") as file:
+        head = file.read(4 + 4 * dimensions)
+        if head[:4] != bytes((0, 0, 8, dimensions)) or len(head) < 4 + 4 * dimensions:
+            raise UserError(
+                f"{path}: starts with {head[:4].hex() or 'nothing'}, expected 000008{dimensions:02x}; it is another file"
+            )
+        shape = struct.unpack(f">{dimensions}I", head[4:])
+        if min(shape) < 1:
+            raise UserError(f"{path}: says its shape is {shape}; give at least one image")
+        fits(path, shape, path.stat().st_size)
+        content = file.read(math.prod(shape) + 1)
     if len(content) != math.prod(shape):
         more = "more" if len(content) > math.prod(shape) else len(content)
         raise UserError(f"{path}: shape {shape} takes {math.prod(shape)} bytes, there are {more}; get it again")

@@ -5,13 +5,14 @@ Each reader gives a ``Source`` and raises UserError for what it cannot read.
 
 import contextlib
 import http.client
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ..runtime import progress
-from ..runtime.errors import UserError, one_line
+from ..runtime.errors import UserError, one_line, reading, require_file
 from ..runtime.locks import locked
 from ..schemas import groups
 from . import array_files
@@ -152,7 +153,8 @@ def _images(config):
         )
     if len(train.classes) < 2:
         raise UserError(f"{train.root}: has one class only, {train.classes[0]!r}; give a folder per class, at least two")
-    pin(config, folder, [path for part in (train, test) if part for path, _ in part.samples])
+    files = [path for part in (train, test) if part for path, _ in part.samples]
+    pin(config, folder, files, [os.path.relpath(path, folder) for path in files])  # its name says what an image shows
     arrays = _decode(config, train, "train") | (_decode(config, test, "test") if test else {})
     return Source(tuple(train.classes), arrays, 0.0 if test else config.test_share, str(folder))
 
@@ -189,19 +191,17 @@ def _image(path, config) -> np.ndarray:
     """One image (C,size,size) uint8."""
     from PIL import Image, ImageOps
 
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            if image.mode[0] in "IF":
-                raise UserError(f"{path}: has more than 8 bits per channel (mode {image.mode}); convert it to 8 bits")
-            image = ImageOps.exif_transpose(image).convert("L" if config.channels == 1 else "RGB")
-            # Pillow's bilinear filter widens with the scale: this is what torchvision calls antialias.
-            pixels = np.asarray(image.resize((config.size, config.size), Image.Resampling.BILINEAR))
-    except UserError:
-        raise
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(
-            f"{path}: is not a readable {', '.join(FORMATS)} image ({one_line(error, 160)}); convert or remove it"
-        ) from None
+    require_file(path)
+    with (
+        reading(path, f"is not a readable {', '.join(FORMATS)} image", "convert or remove it"),
+        Image.open(path, formats=FORMATS) as image,
+    ):
+        if image.mode[0] in "IF":
+            raise UserError(f"{path}: has more than 8 bits per channel (mode {image.mode}); convert it to 8 bits")
+        fits(path, (image.width, image.height, 3), os.path.getsize(path))
+        image = ImageOps.exif_transpose(image).convert("L" if config.channels == 1 else "RGB")
+        # Pillow's bilinear filter widens with the scale: this is what torchvision calls antialias.
+        pixels = np.asarray(image.resize((config.size, config.size), Image.Resampling.BILINEAR))
     return pixels[None] if config.channels == 1 else pixels.transpose(2, 0, 1)
 
 

@@ -31,8 +31,8 @@ class CMIConfig(model_inversion.InversionOptions):
     steps: int = opt(200, "steps on generator and latent vectors for a batch", lo=1)
     lr_g: float = opt(1e-3, "Adam step of the generator, and of the head of the contrastive loss", above=0, hi=10)
     lr_z: float = opt(1e-3, "Adam step of the latent vectors", above=0, hi=10)
-    latent: int = opt(256, "length of the latent vector", lo=1)
-    width: int = opt(128, "channels of the generator", lo=2)
+    latent: int = opt(256, "length of the latent vector", lo=1, hi=65536)
+    width: int = opt(128, "channels of the generator", lo=2, hi=65536)
 
 
 class CMI(Method):

@@ -62,6 +62,7 @@ class GeneratorDescription:
         sizes = (*self.image_shape, self.num_classes, self.latent, self.width)
         sound = len(self.image_shape) == 3 and all(isinstance(one, int) and 0 < one <= LARGEST for one in sizes)
         sound = sound and all(isinstance(one, int) and 0 <= one < self.num_classes for one in self.classes)
+        sound = sound and all(isinstance(one, (int, float)) for one in (*self.mean, *self.std))
         if not sound or self.arch not in ARCHITECTURES or not len(self.mean) == len(self.std) == self.image_shape[0]:
             raise ValueError("it has no valid description of a generator")
 

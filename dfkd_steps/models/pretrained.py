@@ -4,14 +4,13 @@ import dataclasses
 import hashlib
 import pickle
 import re
-import struct
+import zipfile
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from ..runtime.errors import CORRUPT_FILE_ERRORS, UserError, one_line
+from ..runtime.errors import UserError, one_line, reading
 from .classifier import Description, build_network
 from .library import build, classes_of, create
 
@@ -65,14 +64,8 @@ def read_weights(path: Path, sha256: str = "") -> dict[str, torch.Tensor]:
         raise UserError(f"{path}: no such checkpoint; set checkpoint: to a file (relative to the working directory)")
     if sha256 and (found := _sha256(path)) != sha256.lower():
         raise UserError(f"{path}: its sha256 is {found}, expected {sha256}; fetch the right file or change sha256:")
-    try:
-        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        fault = f"holds pickled code ({named[1]}), refused" if named else "is damaged, or holds pickled code, which is refused"
-        raise UserError(f"{path}: {fault}; save the weights alone: torch.save(net.state_dict(), FILE)") from None
-    except (*CORRUPT_FILE_ERRORS, SafetensorError, AssertionError, IndexError, struct.error) as error:
-        raise UserError(f"{path}: is no readable checkpoint ({one_line(error, 140)}); fetch it again") from None
+    with reading(path, "is no readable checkpoint", "fetch it again"):
+        content = load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
     for _ in WRAPPERS:  # no deeper: a dictionary can hold itself
         inner = next((key for key in WRAPPERS if isinstance(content, dict) and isinstance(content.get(key), dict)), None)
         content = content[inner] if inner else content
@@ -81,9 +74,26 @@ def read_weights(path: Path, sha256: str = "") -> dict[str, torch.Tensor]:
             f"{path}: holds no weights (a dictionary of tensors, perhaps under {', '.join(WRAPPERS)}); save net.state_dict()"
         )
     content = {str(key): value for key, value in content.items()}
+    for key, value in content.items():
+        if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
+            raise UserError(f"{path}: {key[:60]!r} is sparse, quantised or without values; save it as a plain tensor")
     while prefix := next((one for one in PREFIXES if all(key.startswith(one) for key in content)), ""):
         content = {key.removeprefix(prefix): value for key, value in content.items()}
     return content
+
+
+def _unpickled(path):
+    """A PyTorch checkpoint; no code of it runs, and it takes no more memory than its own size."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if sum(one.file_size for one in archive.infolist()) > path.stat().st_size:
+                raise UserError(f"{path}: is compressed, as torch.save leaves no checkpoint; unpack it and save it again")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        fault = f"holds pickled code ({named[1]}), refused" if named else "is damaged, or holds pickled code, which is refused"
+        raise UserError(f"{path}: {fault}; save the weights alone: torch.save(net.state_dict(), FILE)") from None
 
 
 def _load(net, weights, path, description):
@@ -93,7 +103,7 @@ def _load(net, weights, path, description):
     unexpected = [key for key in weights if key not in wanted]
     other = {key: (tuple(weights[key].shape), tuple(wanted[key].shape)) for key in wanted if key in weights}
     other = {key: (found, needed) for key, (found, needed) in other.items() if found != needed}
-    heads = {found[0] if needed == (description.num_classes, *found[1:]) else None for found, needed in other.values()}
+    heads = {found[0] if found and needed == (description.num_classes, *found[1:]) else None for found, needed in other.values()}
     if not missing and not unexpected and len(heads) == 1 and None not in heads:
         raise UserError(
             f"{path}: knows {heads.pop()} classes, the data set has {description.num_classes}; choose the data set it was "

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import h5py
 
-from ..runtime.errors import CORRUPT_FILE_ERRORS, UserError, print_errors
-from ..storage import atomic, network_metadata
+from ..runtime.commands import expanded
+from ..runtime.errors import UserError, reading, require_file
+from ..storage import atomic, hdf5, network_metadata
 from . import external, graph, keys, spec
 
 HISTORY = "history.csv"
@@ -60,7 +61,7 @@ def differences(path) -> list[str]:
         made = _provenance(path)
         now = keys.recipe(graph.step_of(path), spec.of_path(path))
         now |= {"inputs": {graph.name_of(one): keys.expected_key(str(one)) for one in graph.inputs_of(path)}}
-    except (UserError, *CORRUPT_FILE_ERRORS):
+    except UserError:
         return []  # its fault says so
     lines = []
     for part, say in SAY.items():
@@ -72,12 +73,13 @@ def differences(path) -> list[str]:
 
 def _provenance(path) -> dict:
     path = Path(path)
-    if path.suffix == ".h5":
-        with h5py.File(path, "r") as file:
-            return json.loads(str(file.attrs["provenance"]))
-    if path.suffix == ".safetensors":
-        return network_metadata.read_metadata(path)["provenance"]
-    return json.loads(path.read_text("utf-8"))["provenance"][0]
+    with reading(path):
+        if path.suffix == ".h5":
+            with h5py.File(path, "r") as file:
+                return dict(json.loads(hdf5.text(file, "provenance")))
+        if path.suffix == ".safetensors":
+            return dict(network_metadata.read_metadata(path)["provenance"])
+        return dict(atomic.read_json(path)["provenance"][0])
 
 
 def _of_code(name, old, new) -> str:
@@ -138,12 +140,13 @@ def _is_loop(here, name) -> bool:
 
 def stale(paths) -> dict[str, str]:
     """Path and fault of each artefact of ``paths`` that exists and is not current."""
-    found = {str(path): fault(path) for path in paths if os.path.exists(path)}
+    found = {str(path): fault(path) for path in paths if os.path.lexists(path)}
     return {path: why for path, why in found.items() if why}
 
 
 def report_fault(page, metrics) -> str | None:
     """Why an existing report is not the one over these metrics, or None where it is."""
+    require_file(page)
     found = REPORT_KEY.search(Path(page).read_text(errors="replace"))
     if not found:
         return "carries no key, so it was not made by this program; make it again"
@@ -194,16 +197,12 @@ def _refuse_future(paths):
 
 
 def main(argv=None) -> int:
-    """The command; returns the exit code: 0 = all current, 1 = some are not, 2 = bad arguments."""
+    """The command; returns the exit code: 0 = all current, 1 = some are not. Raises UserError for bad arguments."""
     parser = argparse.ArgumentParser(prog="dfkd audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.fromfile_prefix_chars = "@"  # @FILE stands for the paths in it, one a line
     parser.add_argument("paths", metavar="PATH", nargs="*", default=["results"], help="folders or artefacts (default: results)")
     parser.add_argument("-v", "--verbose", action="store_true", help="say which value, module, file or input differs")
-    given = parser.parse_args(argv)
-    try:
-        found = _artefacts(given.paths)
-    except UserError as error:
-        return print_errors(error)
+    given = parser.parse_args(expanded(sys.argv[1:] if argv is None else argv))
+    found = _artefacts(given.paths)
     faults = stale(found)
     for path, why in faults.items():
         print(f"{path}: {why}")
@@ -217,7 +216,10 @@ def _artefacts(paths) -> list[str]:
     found = {}
     for path in paths:
         if os.path.isdir(path):
-            found.update(dict.fromkeys(walk(path)))
+            inside = list(walk(path))
+            if not inside and Path(path).name != "results":
+                raise UserError(f"{path}: holds no artefact; give results or what lies in it")
+            found.update(dict.fromkeys(inside))
         elif os.path.exists(path):
             found.update(dict.fromkeys(one for one in lineage([path]) if os.path.exists(one)))
         else:

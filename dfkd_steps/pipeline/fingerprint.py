@@ -15,6 +15,7 @@ HERE = Path(__file__).parents[1]
 NEUTRAL = {
     "pipeline",
     "schemas",
+    "runtime.commands",
     "runtime.errors",
     "runtime.gpu",
     "runtime.locks",

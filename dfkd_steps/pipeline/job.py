@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from safetensors import SafetensorError
-
-from ..runtime.errors import UserError, os_error_text, print_errors
+from ..runtime.commands import expanded, guarded
+from ..runtime.errors import UserError
 from ..storage import hdf5
 from ..storage.atomic import key_of
-from . import external, fingerprint, graph, keys, params, spec
+from . import estimate, external, fingerprint, graph, keys, params, spec
 
 LIBRARIES = ("torch", "torchvision", "numpy", "h5py", "safetensors")
 
@@ -50,11 +49,9 @@ def parse_job(step: str, argv=None) -> Job:
     template = graph.STEPS[step].template
     parser = argparse.ArgumentParser(prog=f"python -m dfkd_steps.{step}", description=(made_by.__doc__ or "").strip(),
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    # @FILE stands for the arguments in it, one a line: so dvc.yaml gives inputs that only some transfer sets have.
-    parser.fromfile_prefix_chars = "@"
     parser.add_argument("out", metavar="OUT", help=f"the file to make: {template}")
     parser.add_argument("inputs", metavar="IN", nargs="*", help="the artefacts it is made from, in the order of the rule")
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args(expanded(sys.argv[1:] if argv is None else argv))
     out, given = Path(arguments.out), [Path(one) for one in arguments.inputs]
     if graph.step_of(out) != step:
         raise UserError(f"{spec.shown(out)}: is made by the step {graph.step_of(out)}, not {step}; give a path like {template}")
@@ -75,6 +72,8 @@ def parse_job(step: str, argv=None) -> Job:
     for module in keys.chosen_code(typed)[0] if typed else []:  # now, and not when it is first needed: it may be edited meanwhile
         importlib.import_module(f"dfkd_steps.{module}")
     fingerprint.refuse_changed(recipe["code"])
+    if not out.exists():
+        estimate.refuse([out])
     return Job(step, out, needed, typed, keys.key_from(recipe, input_keys.values()), input_keys, recipe)
 
 
@@ -84,16 +83,13 @@ def run_step(step: str, run):
 
 
 def run_guarded(name: str, work):
-    """Call ``work()`` in a process that is set up for computing; bad input is one line and exit code 2."""
-    from ..runtime.device import setup_process
+    """Call ``work()`` in a process that is set up for computing; ends it with the exit code where that is not 0."""
 
-    try:
+    def prepared():
+        from ..runtime.device import setup_process
+
         setup_process()
         work()
-    except UserError as error:
-        sys.exit(print_errors(error))
-    except (OSError, RuntimeError, SafetensorError) as error:
-        if not (why := os_error_text(error)):
-            raise
-        where = getattr(error, "filename", None) or (sys.argv[1] if len(sys.argv) > 1 else name)
-        sys.exit(print_errors(f"{where}: {why}; make room or mend the permissions, then run again"))
+
+    if code := guarded(name, prepared):
+        sys.exit(code)

@@ -16,6 +16,7 @@ NAME = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
 PATTERN = rf"{NAME}(?:\+[A-Za-z0-9_.]+=[A-Za-z0-9_.-]+)*"
 # The Slurm plugin joins all five specs into one directory name, of at most 255 bytes.
 MAX_LENGTH = 48
+RESERVED = ("results", "_resolved")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ def parse(group: str, text: str) -> Spec:
             f"put these values into a file params/{group}/NAME.yaml of their own and write NAME"
         )
     name, *parts = text.split("+")
+    if name in RESERVED:
+        raise UserError(f"{group}: {name!r} is a folder of this program; give the file params/{group}/{name}.yaml another name")
     overrides = [(key, value) for key, _, value in (part.partition("=") for part in parts)]
     keys = [key for key, _ in overrides]
     if len(set(keys)) < len(keys):

@@ -6,11 +6,11 @@ import math
 import h5py
 import numpy as np
 
-from ..runtime.errors import UserError
+from ..runtime.errors import UserError, reading
 from ..storage import atomic, dataset_file, hdf5, network_file
 from ..storage.image_format import to_unit
 from ..storage.transfer_set import TransferSet
-from ..storage.verify import ROWS, kind_of, readable
+from ..storage.verify import ROWS, kind_of
 
 GRID_CLASSES, GRID_SAMPLES, CELL = 20, 10, 64
 
@@ -19,7 +19,7 @@ def summary(path) -> list[str]:
     """What an artefact holds and how it was made, as lines for a person."""
     kind = kind_of(path)
     read = {"transfer_set": _transfer_set, "dataset": _dataset, "network": _network, "metrics": _metrics}[kind]
-    with readable(path):
+    with reading(path):
         told, provenance = read(path)
     lines = [*_pairs({"file": str(path), "kind": kind, "key": atomic.key_of(path)}), *told]
     for one in provenance if isinstance(provenance, list) else [provenance]:
@@ -102,10 +102,12 @@ def _histogram(labels, number):
 
 def _network(path):
     content = network_file.read_metadata(path)
-    network = network_file.load(path)
-    parameters = sum(value.numel() for value in network.net.parameters())
+    description, weights = network_file.read(path)
+    told = {"weights": f"{sum(value.numel() for value in weights.values()):,} numbers", **content["description"]}
+    if unseen := network_file.compare(path, description, weights):
+        told["not compared"] = unseen
     others = {name: value for name, value in content.items() if name not in ("kind", "key", "description", "provenance")}
-    return [*_pairs({"parameters": f"{parameters:,}", **content["description"], **others})], content.get("provenance", {})
+    return [*_pairs({**told, **others})], content.get("provenance", {})
 
 
 def _metrics(path):
@@ -124,7 +126,7 @@ def _metrics(path):
 def samples(path) -> dict[str, np.ndarray]:
     """A few images (n,C,H,W) in [0,1] of each of the first classes, with the class's name and size."""
     kind = kind_of(path)
-    with readable(path):
+    with reading(path):
         if kind == "transfer_set":
             with TransferSet(path) as transfer:
                 labels = transfer.read("labels")

@@ -3,12 +3,12 @@
 import csv
 import math
 from collections import Counter
-from importlib import metadata
 
 import jinja2
 import numpy as np
 
-from ..runtime.errors import UserError, one_line
+from ..runtime.commands import version
+from ..runtime.errors import UserError, reading, require_file
 from ..storage.transfer_set import TransferSet, class_counts
 from . import figures
 from .runs import COLUMNS, Group, Run, baseline, constant, grouped, without_seed
@@ -49,7 +49,7 @@ def render(runs: list[Run], samples_limit=SAMPLES_LIMIT, details_limit=DETAILS_L
         teachers=teachers,
         sets=sets,
         details=detailed,
-        version=metadata.version("dfkd"),
+        version=version(),
         key=key,
         runs=runs,
         groups=groups,
@@ -109,13 +109,11 @@ def _mean_teacher(groups):
 
 def _curves(path):
     """A chart per column of a history.csv; none where there is no file, or no epoch in it (a teacher that was imported)."""
-    try:
-        with open(path, newline="") as file:
-            rows = list(csv.DictReader(file))
-    except FileNotFoundError:
+    if not path.exists():
         return []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read ({one_line(error)}); delete it and make it again") from None
+    require_file(path)
+    with reading(path, "cannot be read"), open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
     charts = []
     for name in rows[0] if rows else []:
         try:

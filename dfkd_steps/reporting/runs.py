@@ -10,7 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from ..pipeline import graph, spec
-from ..runtime.errors import UserError
+from ..runtime.errors import UserError, one_line
 from ..storage import atomic
 from ..storage.transfer_set import TransferSet
 
@@ -125,14 +125,16 @@ def _read(path):
 
 
 def _fault(metrics, specs) -> str | None:
-    for name in NEEDED:
-        if not _is_number(metrics.get(name)):
-            return f"{name} is {metrics.get(name)!r}, not a number"
     for name, value in metrics.items():
         if isinstance(value, float) and not math.isfinite(value):
             return f"{name} is {value}, not a finite number"
+    known = {name for name in ("n_test", *(name for name, *_ in COLUMNS)) if name in metrics}
+    for name in (*NEEDED, *sorted(known - {*NEEDED})):
+        value = metrics.get(name)
+        if not _is_number(value) or value < 0 or (name in NEEDED and value > 100):
+            return f"{name} is {one_line(repr(value))}, not a number of its range"
     if metrics.get("specs") != list(specs.values()):
-        return f"is about {metrics.get('specs')!r} and not about the run its path spells"
+        return f"is about {one_line(repr(metrics.get('specs')))} and not about the run its path spells"
     classes, confusion, per_class = (metrics.get(name) for name in ("classes", "confusion_matrix", "per_class"))
     if not isinstance(classes, list) or not classes:
         return "classes is missing or empty"
@@ -145,7 +147,8 @@ def _fault(metrics, specs) -> str | None:
 
 
 def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Is it a number that can be added to others without leaving the range of floats?"""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15
 
 
 def _are_numbers(values, count, or_none=False):

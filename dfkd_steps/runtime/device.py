@@ -10,6 +10,7 @@ import torch
 from . import gpu, progress
 from .errors import UserError
 
+MAX_THREADS = 1024
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
@@ -44,8 +45,8 @@ def keep_memory():
 def thread_count() -> int:
     """CPU threads a step uses. A fixed number, not the machine's, because sums in another order give other bytes."""
     given = os.environ.get("DFKD_THREADS") or "1"
-    if not given.isdecimal() or int(given) < 1:
-        raise UserError(f"DFKD_THREADS: {given!r} is not a number of threads; set an integer above 0, or unset it")
+    if not given.isdecimal() or len(given) > 4 or not 1 <= int(given) <= MAX_THREADS:
+        raise UserError(f"DFKD_THREADS: {given!r} is no number of threads; set an integer from 1 to {MAX_THREADS}, or unset it")
     return int(given)
 
 

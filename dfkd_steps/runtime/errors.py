@@ -1,10 +1,14 @@
 """The one exception that means: the user can mend this."""
 
+import contextlib
 import difflib
+import errno
 import os
 import re
 import sys
 from pathlib import Path
+
+OF_THE_SYSTEM = {errno.EACCES, errno.EPERM, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE}
 
 
 class UserError(ValueError):
@@ -18,10 +22,30 @@ def require_file(path):
     """Raise UserError where there is no such file, or where it may not be read: that does not make it damaged."""
     try:
         if not Path(path).is_file():
+            if Path(path).exists():  # a folder, or a pipe, which would be waited for
+                raise UserError(f"{path}: is not a regular file; remove it and make the file")
             raise UserError(f"{path}: no such file; make it first (snakemake {path})")
         open(path, "rb").close()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); mend its permissions") from None
+
+
+@contextlib.contextmanager
+def reading(path, fault="is damaged", remedy="delete it and make it again"):
+    """Whatever a reader raises for a broken or foreign file becomes a UserError, a line ``PATH: FAULT (why); REMEDY``.
+
+    An error of the system (no permission, too many files, no memory) does not make a file damaged.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, UserError) and str(path) in str(error):
+            raise
+        number = errno_of(error)
+        if is_out_of_memory(error) or number in OF_THE_SYSTEM:
+            why = os.strerror(number) if number else "memory ran out"
+            raise UserError(f"{path}: cannot be read ({why}); mend that, the file may be whole") from None
+        raise UserError(f"{path}: {fault} ({one_line(error, 140)}); {remedy}") from None
 
 
 def print_errors(error) -> int:
@@ -31,29 +55,19 @@ def print_errors(error) -> int:
     return 2
 
 
-def os_error_text(error) -> str | None:
-    """What the operating system said where an error is its own (no room, no permission), else None.
+def errno_of(error) -> int | None:
+    """The number of an error of the operating system (no room, no permission), None for any other error.
 
-    HDF5 and safetensors give its number inside their text; PyTorch's writer gives none.
+    HDF5 and safetensors give it inside their text.
     """
     told = getattr(error, "errno", None) or next(iter(re.findall(r"(?:errno = |os error )(\d+)", str(error))), None)
-    if told:
-        return os.strerror(int(told))
-    return "cannot be written" if "inline_container" in str(error) else None
+    return int(told) if told else None
 
 
-# What h5py, json and zip readers raise for a broken or foreign file.
-CORRUPT_FILE_ERRORS = (
-    OSError,
-    RuntimeError,
-    KeyError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-    EOFError,
-    MemoryError,
-)
+def is_out_of_memory(error) -> bool:
+    """Did a computation end for want of memory, of the machine or of the GPU?"""
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or errno_of(error) == errno.ENOMEM
+    return named or "can't allocate memory" in str(error)
 
 
 def one_line(error, limit: int = 100) -> str:

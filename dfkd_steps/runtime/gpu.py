@@ -10,12 +10,16 @@ from pathlib import Path
 
 from filelock import lock_descriptor
 
+from .errors import UserError
+
 _held = None  # the lock file's descriptor; the kernel releases the lock when the process ends, however it ends
 
 
 def count() -> int:
     """GPUs of this host; DFKD_GPUS overrides, for tests."""
     if (told := os.environ.get("DFKD_GPUS")) is not None:
+        if not told.isdecimal():
+            raise UserError(f"DFKD_GPUS: {told!r} is not a number of GPUs; set 0 or more, or unset it")
         return int(told)
     if not shutil.which("nvidia-smi"):
         return 0

@@ -5,6 +5,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+LARGEST = 1 << 63
+
 
 def opt(
     default, doc: str, *, lo=None, hi=None, choices=None, above=None, reads: str | None = None, code=None, external=None
@@ -43,6 +45,8 @@ def fault(item: dataclasses.Field, value) -> str | None:
             return "is unknown"
         if isinstance(one, float) and not abs(one) < float("inf"):
             return "is not a finite number"
+        if isinstance(one, int) and abs(one) >= LARGEST:
+            return "is no 64-bit number"
         if limits["lo"] is not None and one < limits["lo"]:
             return f"is below {limits['lo']}, the least allowed"
         if limits["above"] is not None and one <= limits["above"]:

@@ -190,7 +190,7 @@ class Student(Training):
     optimizer: str = opt("adam", OPTIMIZER, choices=OPTIMIZERS)
     lr: float = opt(1e-3, "peak learning rate", above=0, hi=100)
     loss: str = opt("kd", "kd = tau^2 KL at temperature tau; l1 = mean absolute difference of logits", choices=("kd", "l1"))
-    tau: float = opt(20.0, "temperature of kd", above=0, hi=1000)
+    tau: float = opt(20.0, "temperature of kd", lo=0.01, hi=1000)
     augment: str = opt(
         "strong",
         "view the teacher and the student are asked on",

@@ -11,9 +11,9 @@ import zlib
 from pathlib import Path
 
 import h5py
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
-from ..runtime.errors import CORRUPT_FILE_ERRORS, UserError, one_line, require_file
+from ..runtime.errors import UserError, reading, require_file
 from ..runtime.locks import locked
 from . import hdf5
 
@@ -22,7 +22,7 @@ def key_of(path) -> str:
     """The key that an artefact carries; raises UserError where the file is missing, unreadable, damaged or foreign."""
     path = Path(path)
     require_file(path)
-    try:
+    with reading(path, f"is damaged or no {path.suffix} file of dfkd"):
         if path.suffix == ".h5":
             if hdf5.stored(path) is None:
                 raise ValueError("no checksum at its end")
@@ -33,11 +33,6 @@ def key_of(path) -> str:
                 key = json.loads((file.metadata() or {}).get("dfkd", "{}")).get("key")
         else:
             key = read_json(path).get("key")
-    except UserError:
-        raise
-    except (*CORRUPT_FILE_ERRORS, SafetensorError) as error:
-        why = one_line(error, 120)
-        raise UserError(f"{path}: is damaged or no {path.suffix} file of dfkd ({why}); delete it and make it again") from None
     if not isinstance(key, str):
         raise UserError(f"{path}: carries no key, so no step of dfkd made it; delete it and make it again")
     return key
@@ -100,15 +95,13 @@ def write_json(out, content: dict):
 def read_json(path) -> dict:
     """The content of a JSON artefact; raises UserError where it is missing, unreadable, damaged or changed."""
     require_file(path)
-    try:
+    with reading(path, "is damaged or no .json file of dfkd"):
         content = json.loads(Path(path).read_text("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: is damaged or no .json file of dfkd ({one_line(error)}); delete it and make it again") from None
-    if not isinstance(content, dict) or "crc32" not in content:
-        raise UserError(f"{path}: carries no checksum, so no step of dfkd made it; delete it and make it again")
-    if content.pop("crc32") != _checksum(content):
-        raise UserError(f"{path}: is damaged or was changed (its checksum is another); delete it and make it again")
-    return content
+        if not isinstance(content, dict) or "crc32" not in content:
+            raise UserError(f"{path}: carries no checksum, so no step of dfkd made it; delete it and make it again")
+        if content.pop("crc32") != _checksum(content):
+            raise UserError(f"{path}: is damaged or was changed (its checksum is another); delete it and make it again")
+        return content
 
 
 def _checksum(content: dict) -> str:

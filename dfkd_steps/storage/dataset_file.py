@@ -11,7 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ..runtime.errors import CORRUPT_FILE_ERRORS, UserError, one_line, require_file
+from ..runtime.errors import UserError, one_line, reading, require_file
 from . import hdf5
 
 KIND = "dataset"
@@ -58,24 +58,20 @@ def open_dataset(path) -> Dataset:
     """Open dataset.h5; raises UserError where it is missing, damaged or another kind of file."""
     path = Path(path)
     require_file(path)
-    try:
-        with h5py.File(path, "r") as file:
-            if (kind := hdf5.text(file, "kind")) != KIND:
-                told = one_line(repr(kind))
-                raise UserError(f"{path}: is no data set of dfkd (attribute kind is {told}); delete it and make it again")
-            classes = tuple(map(str, json.loads(hdf5.text(file, "classes"))))
-            if problems := hdf5.faults(file, FIELDS) or _shapes(file, len(classes)):
-                raise UserError("\n".join(f"{path}: {problem}; delete it and make it again" for problem in problems))
-            sizes = {split: len(file[f"x_{split}"]) for split in ("train", "test")}
-            mean, std = (tuple(map(float, hdf5.numbers(file, name))) for name in ("mean", "std"))
-            if (key := hdf5.text(file, "key")) is None:
-                raise ValueError("attribute key is missing")
-            arrays = hdf5.mapped(file, FIELDS)
-            return Dataset(path, key, classes, file["x_train"].shape[1:], mean, std, sizes, arrays)
-    except UserError:
-        raise
-    except CORRUPT_FILE_ERRORS as error:
-        raise UserError(f"{path}: is damaged ({one_line(error)}); delete it and make it again") from None
+    with reading(path), h5py.File(path, "r") as file:
+        if (kind := hdf5.text(file, "kind")) != KIND:
+            told = one_line(repr(kind))
+            raise UserError(f"{path}: is no data set of dfkd (attribute kind is {told}); delete it and make it again")
+        classes = tuple(map(str, json.loads(hdf5.text(file, "classes"))))
+        problems = hdf5.faults(file, FIELDS) or _shapes(file, len(classes))
+        arrays = {} if problems else hdf5.mapped(file, FIELDS)
+        if problems := problems or _values(file, arrays, len(classes)):
+            raise UserError("\n".join(f"{path}: {problem}; delete it and make it again" for problem in problems))
+        sizes = {split: len(arrays[f"x_{split}"]) for split in ("train", "test")}
+        mean, std = (tuple(map(float, hdf5.numbers(file, name))) for name in ("mean", "std"))
+        if (key := hdf5.text(file, "key")) is None:
+            raise ValueError("attribute key is missing")
+        return Dataset(path, key, classes, arrays["x_train"].shape[1:], mean, std, sizes, arrays)
 
 
 def _shapes(file, classes: int) -> list[str]:
@@ -93,4 +89,16 @@ def _shapes(file, classes: int) -> list[str]:
             problems.append(f"attribute {name} has shape {np.shape(values)}, expected one value for each of {channels} channels")
     if classes < 2:
         problems.append(f"attribute classes names {classes} classes, expected two or more")
+    return problems
+
+
+def _values(file, arrays, classes: int) -> list[str]:
+    problems = [
+        f"y_{split} has labels outside 0 to {classes - 1}"
+        for split in ("train", "test")
+        if not hdf5.labels_fit(arrays[f"y_{split}"], classes)
+    ]
+    mean, std = (hdf5.numbers(file, name) for name in ("mean", "std"))
+    if not np.isfinite([*mean, *std]).all() or min(std) <= 0:
+        problems.append(f"mean {mean} and std {std} are no normalisation")
     return problems

@@ -213,6 +213,11 @@ def numbers(file, name: str) -> Any:
     return np.asarray(file.attrs[name]) if plain else None
 
 
+def labels_fit(labels: np.ndarray, classes: int) -> bool:
+    """Are labels (N) from 0 to ``classes`` - 1?"""
+    return not len(labels) or (labels.min() >= 0 and labels.max() < classes)
+
+
 def faults(file, names) -> list[str]:
     """What is wrong with fields that have to be contiguous data sets of this very file, a line each."""
     found, size, declared = [], os.fstat(file.id.get_vfd_handle()).st_size, 0

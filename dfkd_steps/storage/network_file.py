@@ -1,28 +1,30 @@
 """A network as an artefact: safetensors with the weights, and in its metadata all that is needed to use it."""
 
 import csv
+import functools
 import hashlib
 import io
 import json
+import math
 import struct
 import zlib
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import load as load_bytes
 from safetensors.torch import save as save_bytes
 from torch import nn
 
 from ..models.classifier import Classifier, Description, build_network
 from ..models.generator import Generator, GeneratorDescription
-from ..runtime.errors import CORRUPT_FILE_ERRORS, UserError, one_line
+from ..runtime.errors import UserError, reading
 from . import atomic
 from .network_metadata import KIND, METADATA, read_metadata
 
 GENERATOR = "generator"
-MAX_SIDE = 1 << 14
+MAX_SIDE, NUMBERS_PER_PIXEL = 1 << 14, 16
 
 
 def save(path, net: nn.Module, description: Description, key: str, provenance: dict, **extra):
@@ -50,10 +52,8 @@ def describe(path) -> Description:
 
 
 def _description(path, stored: dict) -> Description:
-    try:
+    with reading(path, "its description is none of a network of dfkd"):
         return _sound(stored)
-    except (TypeError, ValueError, RuntimeError):
-        raise UserError(f"{path}: its description is none of a network of dfkd; delete it and make it again") from None
 
 
 def _tuples(stored: dict) -> dict:
@@ -63,30 +63,66 @@ def _tuples(stored: dict) -> dict:
 def _sound(stored: dict) -> Description:
     made = Description(**_tuples(stored))
     texts = (made.builder, made.name, *made.classes)
-    sound = all(isinstance(text, str) for text in texts) and isinstance(made.arguments, dict) and len(made.image_shape) == 3
+    sound = (
+        all(isinstance(text, str) and text.isprintable() for text in texts)
+        and isinstance(made.arguments, dict)
+        and len(made.image_shape) == 3
+    )
     sound = sound and all(isinstance(side, int) and 0 < side <= MAX_SIDE for side in made.image_shape)
     if not sound or not len(made.mean) == len(made.std) == made.image_shape[0]:
         raise ValueError("its description is none of a network")
-    torch.tensor([made.mean, made.std], dtype=torch.float32)
+    plain = all(isinstance(value, (int, float)) for value in (*made.mean, *made.std))
+    if not plain or not torch.tensor([made.mean, made.std], dtype=torch.float32).isfinite().all() or min(made.std) <= 0:
+        raise ValueError("its mean and std are no normalisation")
     return made
 
 
-def load(path, device="cpu") -> Classifier:
-    """The network with its weights and normalisation, in eval mode, channels_last."""
+def read(path) -> tuple[Description, dict[str, torch.Tensor]]:
+    """Description and weights of a network's file; nothing is built, and no code that the file names is imported."""
     content = read_metadata(path)
-    try:
-        with safe_open(path, "pt") as file:
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a safe_open is no dict)
-    except (*CORRUPT_FILE_ERRORS, SafetensorError) as error:
-        raise UserError(f"{path}: is damaged ({one_line(error)}); delete it and make it again") from None
+    with reading(path), safe_open(path, "pt") as file:
+        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a safe_open is no dict)
     if content.get("crc32") != checksum(content, weights):
         raise UserError(f"{path}: is damaged (its checksum is another); delete it and make it again")
-    description = _description(path, content["description"])
+    return _description(path, content["description"]), weights
+
+
+def compare(path, description: Description, weights) -> str:
+    """Refuse weights that are not of the described network, built in outline; why they were not compared ('' = they were)."""
+    if description.builder == "factory":
+        return f"its network was not built: {description.name!r} names code, which is not run here"
+    with reading(path, "its network cannot be built"):
+        try:
+            misfit = _misfit(lambda: build_network(description), weights)
+        except NotImplementedError:  # some of torchvision's need values of their weights to be built
+            return f"its network was not built: {description.name} cannot be built in outline"
+    if misfit:
+        raise UserError(f"{path}: weights do not fit {description.name} ({misfit}); make it again")
+    return ""
+
+
+def _misfit(build, weights) -> str:
+    """In what weights differ from those of the network that ``build()`` makes ('' = in nothing).
+
+    It is made without memory: a file whose description is larger than its weights takes no more than its own size.
+    """
+    with torch.device("meta"):
+        shapes = {name: tuple(value.shape) for name, value in build().state_dict().items()}
+    given = {name: tuple(value.shape) for name, value in weights.items()}
+    differ = sorted(name for name in {**shapes, **given} if shapes.get(name) != given.get(name))
+    return f"{differ[0]} is {given.get(differ[0], 'missing')}, not {shapes.get(differ[0], 'there')}" if differ else ""
+
+
+def load(path, device="cpu") -> Classifier:
+    """The network with its weights and normalisation, in eval mode, channels_last; a factory that it names is run."""
+    description, weights = read(path)
+    # To build in outline first takes torch two seconds, so only where images are large for the number of weights.
+    pixels, numbers = math.prod(description.image_shape), sum(value.numel() for value in weights.values())
+    if description.builder != "arch" or pixels * NUMBERS_PER_PIXEL > numbers:
+        compare(path, description, weights)
     net = build_network(description)
-    try:
+    with reading(path, f"weights do not fit {description.name}"):
         net.load_state_dict(weights)
-    except (RuntimeError, OSError) as error:
-        raise UserError(f"{path}: weights do not fit {description.name} ({one_line(error, 160)}); make it again") from None
     return Classifier(net, description).to(device, memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
 
 
@@ -107,20 +143,22 @@ def from_bytes(content: bytes, where, device="cpu"):
 
     A generator or one of our architectures: a set is passed on, and must not name code that is then called.
     """
-    try:
+    with reading(where, "is no network of dfkd"):
         (length,) = struct.unpack_from("<Q", content)
-        told = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][METADATA])
+        told, weights = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][METADATA]), load_bytes(content)
         if told["kind"] == GENERATOR:
-            made = inner = Generator(GeneratorDescription(**_tuples(told["description"])))
+            form = GeneratorDescription(**_tuples(told["description"]))
+            build = functools.partial(Generator, form)
         else:
-            description = _sound(told["description"])
-            if told["kind"] != KIND or description.builder != "arch":
+            form = _sound(told["description"])
+            if told["kind"] != KIND or form.builder != "arch":
                 raise ValueError("neither a generator nor one of our architectures")
-            made = Classifier(build_network(description), description)
-            inner = made.net
-        inner.load_state_dict(load_bytes(content))
-    except (*CORRUPT_FILE_ERRORS, SafetensorError, struct.error) as error:
-        raise UserError(f"{where}: is no network of dfkd ({one_line(error)}); delete it and make it again") from None
+            build = functools.partial(build_network, form)
+        if misfit := _misfit(build, weights):
+            raise ValueError(misfit)
+        inner = build()
+        inner.load_state_dict(weights)
+        made = inner if told["kind"] == GENERATOR else Classifier(inner, form)
     return made.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)  # pyright: ignore[reportCallIssue]
 
 

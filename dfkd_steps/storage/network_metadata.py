@@ -2,9 +2,9 @@
 
 import json
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
-from ..runtime.errors import CORRUPT_FILE_ERRORS, UserError, one_line, require_file
+from ..runtime.errors import UserError, reading, require_file
 
 KIND = "network"
 METADATA = "dfkd"
@@ -13,11 +13,8 @@ METADATA = "dfkd"
 def read_metadata(path) -> dict:
     """The metadata of a network's file; raises UserError where it is missing, damaged or not a network of dfkd."""
     require_file(path)
-    try:
-        with safe_open(path, "np") as file:
-            content = json.loads((file.metadata() or {}).get(METADATA, "{}"))
-    except (*CORRUPT_FILE_ERRORS, SafetensorError) as error:
-        raise UserError(f"{path}: is damaged or no safetensors file ({one_line(error)}); delete it and make it again") from None
+    with reading(path, "is damaged or no safetensors file"), safe_open(path, "np") as file:
+        content = json.loads((file.metadata() or {}).get(METADATA, "{}"))
     if not isinstance(content, dict) or content.get("kind") != KIND or not isinstance(content.get("description"), dict):
         raise UserError(f"{path}: is no network of dfkd; delete it and make it again, or import it with a teacher of kind import")
     return content

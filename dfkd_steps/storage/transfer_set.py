@@ -21,13 +21,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ..runtime.errors import CORRUPT_FILE_ERRORS, UserError, one_line, require_file
+from ..runtime.errors import UserError, one_line, reading, require_file
 from . import hdf5
 from .image_format import IMAGE_TYPES
 
 SCHEMA_VERSION = 2
 KIND = "transfer_set"
-NETWORKS = "networks"
+NETWORKS, MAX_NETWORKS = "networks", 1000
 FIELDS = ("images", "logits", "labels", "targets", "weights", "round")
 
 
@@ -135,19 +135,13 @@ class TransferSet:
     def __init__(self, path):
         self.path = Path(path)
         require_file(path)
-        try:
-            file = h5py.File(path, "r")
-        except CORRUPT_FILE_ERRORS as error:
-            raise UserError(f"{path}: is damaged or no HDF5 file ({one_line(error)}); delete it and make it again") from None
-        with file:
-            try:
-                problems = _structure(file)
-            except CORRUPT_FILE_ERRORS as error:
-                problems = [f"is damaged ({one_line(error)})"]
-            if problems:
+        with reading(path, "is damaged or no HDF5 file"), h5py.File(path, "r") as file:
+            if problems := _structure(file):
                 raise UserError("\n".join(f"{path}: {problem}; delete it and make it again" for problem in problems))
             self.provenance, self.metadata = (json.loads(hdf5.text(file, name)) for name in ("provenance", "metadata"))
             self.key, self.fields = hdf5.text(file, "key"), hdf5.mapped(file, [*_present(file), *_networks(file)])
+        if not hdf5.labels_fit(self.fields["labels"], classes := self.fields["logits"].shape[1]):
+            raise UserError(f"{path}: has labels outside 0 to {classes - 1}; delete it and make it again")
 
     def __enter__(self):
         return self
@@ -168,7 +162,7 @@ class TransferSet:
         return Layout(images.shape[1:], classes, str(images.dtype), "targets" in self, "weights" in self)
 
     def require_fit(self, description):
-        """Raise UserError unless the set has the image shape and the classes of a network's ``Description``."""
+        """Raise UserError unless the set has the image shape and classes of a network's ``Description``, and finite logits."""
         mine = tuple(self.layout.image_shape), self.layout.num_classes
         wanted = tuple(description.image_shape), description.num_classes
         if mine != wanted:
@@ -176,6 +170,9 @@ class TransferSet:
                 f"{self.path}: images {mine[0]} with {mine[1]} classes, but the teacher takes "
                 f"{wanted[0]} with {wanted[1]}; make the set for this teacher"
             )
+        for name in ("logits", *(["weights"] if "weights" in self else [])):
+            if not all(np.isfinite(part[name]).all() for _, part in self.chunks(name)):
+                raise UserError(f"{self.path}: {name} has values that are not finite; delete it and make it again")
 
     def networks(self) -> dict[str, bytes]:
         """The networks kept with the set, by name, as the bytes of safetensors files."""
@@ -204,6 +201,8 @@ def _networks(file):
     link = file.get(NETWORKS, getlink=True)
     if link is not None and not (isinstance(link, h5py.HardLink) and isinstance(file[NETWORKS], h5py.Group)):
         raise ValueError(f"{NETWORKS} is no group of this file")
+    if link and len(file[NETWORKS]) > MAX_NETWORKS:
+        raise ValueError(f"{len(file[NETWORKS])} networks, more than {MAX_NETWORKS}")
     return [f"{NETWORKS}/{name}" for name in file[NETWORKS]] if link else []
 
 

@@ -1,6 +1,7 @@
 """Kill a sweep at random moments, start it again each time, and compare with an undisturbed run.
 
     python tests/pipeline/crash.py KILLS [--seed 0] [--cores 2] [--folder DIR]
+    python tests/pipeline/crash.py --calls       stop each step at each of its file-system calls in turn instead (calls.py)
 
 Each time one process of the sweep, taken at random (Snakemake itself, a shell, a step), gets a kill -9. What the killed
 process had started goes on, and so may work beside the next run. Whenever the sweep ends, every file has to have the
@@ -19,6 +20,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from pipeline import calls
 from pipeline.conftest import Copy
 
 SWEEP = """
@@ -105,7 +107,8 @@ def disturb(copy: Copy, expected, kills: int, seed: int, cores: int) -> collecti
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kills", type=int, metavar="KILLS")
+    parser.add_argument("kills", type=int, metavar="KILLS", nargs="?", default=0)
+    parser.add_argument("--calls", action="store_true", help="stop at each file-system call in turn")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--folder", help="where to work; kept (default: a temporary folder)")
@@ -113,6 +116,11 @@ def main():
     with tempfile.TemporaryDirectory() as temporary:
         folder, root = Path(given.folder or temporary), Path(__file__).parents[2]
         folder.mkdir(parents=True, exist_ok=True)
+        if given.calls:
+            os.environ["DFKD_DEVICE"] = "cpu"
+            os.chdir(folder)
+            print(f"stopped at {calls.sweep(folder, root)} places, and no byte differs")
+            return
         undisturbed, disturbed = (Copy.of_repository(root, folder / name, SWEEP) for name in ("undisturbed", "disturbed"))
         undisturbed.snakemake("--cores", str(given.cores))
         expected = undisturbed.made()

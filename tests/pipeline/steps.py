@@ -14,6 +14,8 @@ from dfkd_steps.pipeline.job import run_step
 
 SPECS = dict(zip(spec.GROUPS, ("of-faults", "lenet5+epochs=1", "noise+batch=100+n=300", "none", "lenet5-half+epochs=1")))
 PATHS = {step: str(graph.path_of(step, SPECS)) for step in graph.STEPS}
+# A method that trains something first, whose state is kept in a file of its own.
+ROUNDS = "base: dafl\nmethod: dafl\nn: 60\nbatch: 20\nrounds: 3\nturns: 1\ntrain_batch: 8\nwidth: 4\n"
 FILES = [*PATHS.values(), *(str(Path(PATHS[step]).with_name("history.csv")) for step in ("teacher", "distill"))]
 
 
@@ -36,14 +38,16 @@ def make(step: str) -> tuple[int, list[str]]:
     return command(step, PATHS[step], *graph.inputs_of(PATHS[step]))
 
 
-def make_chain(folder: Path, repository: Path):
-    """All artefacts of the chain, from random images; the working folder has to be ``folder``."""
+def make_chain(folder: Path, repository: Path, other: dict | None = None):
+    """All artefacts of the chain, from random images; the working folder has to be ``folder``. ``other``: specs by group."""
+    PATHS.update({step: str(graph.path_of(step, SPECS | (other or {}))) for step in graph.STEPS})
     (folder / "params").mkdir()
     for group in spec.GROUPS:
         (folder / "params" / group).mkdir()
         for path in (repository / "params" / group).rglob("*.yaml"):
             (folder / "params" / group / path.name).write_bytes(path.read_bytes())
     (folder / "params/dataset/of-faults.yaml").write_text("# Random images.\nsource: npz\npath: images.npz\n")
+    (folder / "params/transfer/of-rounds.yaml").write_text(ROUNDS)
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (300, 28, 28), np.uint8), np.arange(300) % 10
     np.savez(folder / "images.npz", x_train=images, y_train=labels, x_test=images[:50], y_test=labels[:50])

@@ -1,6 +1,14 @@
 """A sweep whose processes are killed at random moments ends with the bytes of an undisturbed one."""
 
+from . import calls
 from .crash import disturb
+
+
+def test_stops_at_file_system_calls(repository, tmp_path, monkeypatch):
+    """A sample of the places; ``python tests/pipeline/crash.py --calls`` takes them all."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DFKD_DEVICE", "cpu")
+    assert calls.sweep(tmp_path, repository, share=0.03) >= 10
 
 
 def test_kills_at_random_moments(fresh, by_snakemake, tmp_path):

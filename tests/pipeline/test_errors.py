@@ -48,11 +48,32 @@ def test_bad_paths(fresh):
     assert first.startswith("balance: no file params/balance/equals.yaml; did you mean equal?")
     assert second.startswith("student: no file params/student/lenet5-halb.yaml; did you mean lenet5-half?")
     assert "No rule to produce results/mnist-5k/data.h5" in fresh.snakemake(right, "results/mnist-5k/data.h5", fails=True)
+    every = refused(fresh, right, "./results/nope/dataset.h5", "report/../results/nix/dataset.h5", "results/results/dataset.h5")
+    assert [line.split(";")[0] for line in every] == [
+        "dataset: no file params/dataset/nope.yaml",
+        "dataset: no file params/dataset/nix.yaml",
+        "dataset: 'results' is a folder of this program",
+    ]
+    (absurd,) = refused(fresh, "--config", "transfer=[noise+n=1000000000000]")
+    assert "noise+n=1000000000000/transfer_set.h5: takes " in absurd and "of the disk, which has" in absurd
     assert not fresh.made()
 
 
+def test_dvc_runs_no_text_of_a_sweep(fresh, tmp_path):
+    """`--single-item --force` runs a stage before `resolve` has checked the sweep."""
+    copy = fresh.again(tmp_path / "copy")
+    for text in ("x'; touch RAN; '", "$(touch RAN)", "x\\nEOF\\ntouch RAN"):
+        (copy.folder / "params/experiment.yaml").write_text(
+            f'dataset: ["{text}"]\nteacher: [lenet5]\ntransfer: [noise]\nbalance: [none]\nstudent: [lenet5-half]\nsource: []\n'
+        )
+        said = copy.dvc("repro", "-s", "-f", "dataset", fails=True)
+        assert "is not NAME or NAME+key=value" in said and "Traceback" not in said
+        assert not (copy.folder / "RAN").exists()
+
+
 def test_sweep_of_a_stranger(fresh, tmp_path):
-    """Snakemake runs Python that stands in a file of --configfile; in one of --config sweep=FILE nothing runs."""
+    """Snakemake runs Python that stands in a file of --configfile, so that way is closed; in one of --config sweep=FILE nothing
+    runs."""
     copy = fresh.again(tmp_path / "copy")
     (copy.folder / "params/experiment.yaml").rename(copy.folder / "own.yaml")
     assert sum(copy.jobs("--config", "sweep=own.yaml").values()) == sum(ALL.values())
@@ -60,6 +81,8 @@ def test_sweep_of_a_stranger(fresh, tmp_path):
     code, said = copy.ended("snakemake", "-n", "--config", "sweep=evil.yaml")
     assert code == 2 and "error: evil.yaml: " in said
     assert not (copy.folder / "RAN").exists()
+    (line,) = refused(copy, "-n", "--configfile", "own.yaml")
+    assert line == "--configfile: a sweep is data, not code; give --config sweep=own.yaml"
 
 
 def test_line_of_a_step_that_fails(by_dvc, tmp_path):

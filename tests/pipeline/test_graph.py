@@ -6,6 +6,9 @@ import shlex
 import pytest
 import yaml
 
+from dfkd_steps import resolve
+from dfkd_steps.pipeline import sweep
+
 from .conftest import ALL, BASELINE, DATASET, STUDENT, TEACHER, ZSKD
 
 DATA_FREE = ("synthesize", "balance", "distill")
@@ -64,15 +67,18 @@ def test_dvc_reads_no_data_but_through_the_teacher(dvc_graph):
         assert not {one for one in ancestors(edges, stage, but=teachers) if one.split("@")[0] in ("dataset", "source")}
 
 
-def spelled_out(command: str, folder) -> str:
-    """A command without ``python -m dfkd_steps.`` and redirection; @FILE replaced by what is in it."""
+def spelled_out(command: str, folder, stage="") -> str:
+    """A command without ``python -m dfkd_steps.`` and redirection; @FILE replaced by what is in it, a stage by its job."""
     words = shlex.split(command.removeprefix("python -m dfkd_steps.").split(" > ")[0])
+    if words == ["resolve", "$DVC_STAGE"]:
+        words = resolve.job_of(stage, sweep.read(folder / sweep.EXPERIMENT))
     return " ".join(" ".join((folder / word[1:]).read_text().split()) if word.startswith("@") else word for word in words).strip()
 
 
-def test_same_commands(by_dvc):
+def test_same_commands(by_dvc, monkeypatch):
     stages = yaml.safe_load((by_dvc.folder / "dvc.lock").read_text())["stages"]
-    dvc = sorted(spelled_out(stage["cmd"], by_dvc.folder) for name, stage in stages.items() if name != "resolve")
+    monkeypatch.chdir(by_dvc.folder)
+    dvc = sorted(spelled_out(stage["cmd"], by_dvc.folder, name) for name, stage in stages.items() if name != "resolve")
     shown = re.findall(r"^Shell command: (python -m dfkd_steps\.\w+ .*)", by_dvc.snakemake("-n", "-F", "-p"), re.M)
     # The list of metrics that Snakemake writes when it starts to run: test_same_bytes compares what was made from it.
     shown = [command.replace("@logs/report/metrics", "@results/_resolved/metrics") for command in shown]

@@ -135,7 +135,9 @@ def compact(file):
 
 IMAGES = np.zeros((32, 1, 4, 4), np.uint8)
 FAULTS = {
-    "labels are not the argmax": set_values("labels", slice(3, 5), 7),
+    "labels are not the argmax": set_values("labels", slice(0, 32), 0),
+    "has labels outside 0 to 2": set_values("labels", 3, 7),
+    "has labels outside 0 to 2;": set_values("labels", 3, -1),
     "logits has values that are not finite": set_values("logits", 2, np.nan),
     "targets has values that are not finite": set_values("targets", 31, np.inf),
     "targets are no probabilities": set_values("targets", 0, 0.9),

@@ -8,26 +8,46 @@ LISTING = "logs/report/metrics"
 
 
 def or_end(function, *arguments):
-    """Call a function; its UserError ends Snakemake, which has done nothing yet, with a line for each fault and code 2."""
+    """Call a function; its error ends Snakemake, which has done nothing yet, with a line for each fault and code 2."""
     try:
         return function(*arguments)
-    except UserError as error:
-        sys.exit(print_errors(error))
+    except Exception as error:
+        sys.exit(print_errors(explain("snakemake", error)))
 
 
 def read_sweep():
-    """The sweep of params/experiment.yaml, of --config sweep=FILE or of --configfile, with what --config says in place."""
-    if not re.fullmatch("0*[1-9][0-9]*", THREADS):
+    """The sweep of params/experiment.yaml or of --config sweep=FILE, with what else --config says in place."""
+    if not re.fullmatch("0*[1-9][0-9]{0,3}", THREADS):
         raise UserError(f"DFKD_THREADS: {THREADS!r} is no number of threads; set a whole number above 0, or unset it")
-    path = config.get("sweep") or next(map(os.path.relpath, reversed(workflow.configfiles)), sweep.EXPERIMENT)
-    return sweep.read(path, {key: value for key, value in config.items() if key != "sweep"})
+    if workflow.configfiles:  # Snakemake runs Python that stands in such a file, a dry run too
+        raise UserError(
+            f"--configfile: a sweep is data, not code; give --config sweep={os.path.relpath(workflow.configfiles[-1])}"
+        )
+    return sweep.read(config.get("sweep") or sweep.EXPERIMENT, {key: value for key, value in config.items() if key != "sweep"})
+
+
+def check_targets():
+    """Are the paths below results/ on the command line such as a rule makes, whichever way they are written?"""
+    paths = map(os.path.normpath, sys.argv[1:])
+    sweep.check_paths(path for path in paths if path.startswith("results/"))
+
+
+def check_room():
+    """Refuse a sweep of which one job takes more than the machine has; says what all jobs take."""
+    todo = [path for path in audit.lineage(FINALS) if path in STALE or not os.path.exists(path)]
+    estimate.refuse(todo)
+    if todo:
+        print(estimate.summary(todo), file=sys.stderr)
 
 
 def mark_outdated():
     """A file that is newer than all artefacts as long as Snakemake runs: what has it as an input is made again."""
-    os.makedirs(".snakemake", exist_ok=True)
     print(f"{len(STALE)} files were made under another config, code or input: made again where needed", file=sys.stderr)
-    return tempfile.NamedTemporaryFile(prefix="outdated-", dir=".snakemake")
+    try:
+        os.makedirs(".snakemake", exist_ok=True)
+        return tempfile.NamedTemporaryFile(prefix="outdated-", dir=".snakemake")
+    except OSError:  # a file system that is read-only, where a dry run still tells what there is to do
+        return tempfile.NamedTemporaryFile(prefix="outdated-")
 
 
 THREADS = os.environ.get("DFKD_THREADS") or "1"
@@ -39,6 +59,9 @@ os.environ.update(DFKD_THREADS=THREADS)
 # fresh clone, and know nothing of what DVC made. Not in the processes started for single jobs: there all is decided.
 STALE, NEWER = or_end(audit.to_remake, "results", REPORT, FINALS) if workflow.is_main_process else ({}, set())
 OUTDATED = mark_outdated() if STALE else None
+if workflow.is_main_process:
+    or_end(check_targets)
+    or_end(check_room)
 
 
 def dated(path):

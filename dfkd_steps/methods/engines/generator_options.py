@@ -14,12 +14,12 @@ def arch(default: str):
 
 def latent(default: int):
     """The config field ``latent``, with a method's own default."""
-    return opt(default, "length of the latent vector", lo=1)
+    return opt(default, "length of the latent vector", lo=1, hi=65536)
 
 
 @dataclass
 class GeneratorOptions:
     """The fields of a generator that is trained once and kept, but for its architecture and its latent vector."""
 
-    width: int = opt(128, "channels of the generator", lo=2)
+    width: int = opt(128, "channels of the generator", lo=2, hi=65536)
     view: str = opt("none", "augmentation inside the generator's losses, drawn anew each step", choices=tuple(views.VIEWS))

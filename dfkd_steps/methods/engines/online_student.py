@@ -24,7 +24,7 @@ FIELDS = {
         "doc": "loss of the student: kd at temperature tau; kd-mean = by the number of classes; l1 on logits",
         "choices": ("kd", "kd-mean", "l1"),
     },
-    "tau": {"doc": "temperature of kd", "above": 0, "hi": 1000},
+    "tau": {"doc": "temperature of kd", "lo": 0.01, "hi": 1000},
     "attention_s": {"doc": "weight of attention transfer in the student's loss: maps of equal size (0 = off)", "lo": 0},
     "view_s": {"doc": "augmentation of the student's images, drawn anew each step", "choices": tuple(views.VIEWS)},
     "optimizer_s": {

@@ -1,0 +1,88 @@
+"""The entry of each command: its arguments, and one line for whatever it raises."""
+
+import errno
+import os
+import sys
+import tempfile
+import traceback
+from importlib import metadata
+from pathlib import Path
+
+from .errors import UserError, errno_of, is_out_of_memory, one_line, print_errors, require_file
+
+FAULTS = "logs/faults"
+WRONG_PATH = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EEXIST, errno.EINVAL}
+
+
+def guarded(name: str, work) -> int:
+    """The exit code of the command ``name``: what ``work()`` returns (None = 0), or 2 after a line for each error.
+
+    What is neither bad input nor an error of the system is a fault of this program: its traceback goes into a file. A
+    KeyboardInterrupt stays itself.
+    """
+    try:
+        code = work() or 0
+        if sys.stdout:  # None where the caller closed it
+            sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough. Python would complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except Exception as error:
+        return print_errors(explain(name, error))
+
+
+def explain(name: str, error: Exception) -> str:
+    """What to say of an error that ends the command ``name``: a line for each fault, with its remedy."""
+    if isinstance(error, UserError):
+        return str(error)
+    place = getattr(error, "filename", None) or (sys.argv[1] if len(sys.argv) > 1 else name)
+    if is_out_of_memory(error):
+        return f"{place}: memory ran out ({one_line(error)}); take a smaller batch or fewer samples, or a machine with more"
+    if isinstance(error, FloatingPointError):
+        return f"{place}: {one_line(error)}; train with a smaller learning rate or smaller weights of losses"
+    if number := errno_of(error):
+        remedy = "correct the path" if number in WRONG_PATH else "make room or mend the permissions, then run again"
+        return f"{place}: {os.strerror(number)}; {remedy}"
+    if "inline_container" in str(error):  # PyTorch's writer gives no number
+        return f"{place}: cannot be written; make room or mend the permissions, then run again"
+    return f"{name}: {type(error).__name__}: {one_line(error)} (a fault of dfkd; log: {_log(name, error)})"
+
+
+def _log(name, error) -> str:
+    """The file that holds the traceback of an error, beside the other logs or where there is room."""
+    for folder in (FAULTS, tempfile.gettempdir()):
+        try:
+            os.makedirs(folder, exist_ok=True)
+            number, path = tempfile.mkstemp(".log", f"{name}-", folder)
+            with open(number, "w", errors="backslashreplace") as file:
+                traceback.print_exception(error, file=file)
+            return os.path.join(folder, os.path.basename(path))
+        except OSError:
+            continue
+    return "none could be written"
+
+
+def version() -> str:
+    """The version of the installed package; a checkout that is not installed has none."""
+    try:
+        return metadata.version("dfkd")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"
+
+
+def expanded(arguments: list[str]) -> list[str]:
+    """The arguments of a command, @FILE replaced by the arguments in that file, one a line."""
+    found = []
+    for one in arguments:
+        if not one.startswith("@"):
+            found.append(one)
+            continue
+        path = Path(one[1:])
+        require_file(path)
+        try:
+            found += path.read_text("utf-8").splitlines()
+        except UnicodeDecodeError:
+            raise UserError(f"{path}: is no text; give a file with one path a line") from None
+    return found

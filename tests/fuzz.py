@@ -1,0 +1,179 @@
+"""Mutate sound files and open them as the steps do: each is read or refused with a line, and no other exception comes through.
+
+    python tests/fuzz.py [--seconds 600] [--seed 0] [--kinds hdf5 sets networks kept npz idx images checkpoints metrics]
+
+A mutant has bits, bytes or numbers changed, pieces moved, doubled, cut out or taken from another mutant; artefacts get a
+checksum that fits, as whoever means harm would give them. Not part of the suite; docs/faults.md has the last result.
+"""
+
+import argparse
+import collections
+import io
+import os
+import random
+import struct
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parent / "unit"))
+import hostile
+
+from dfkd_steps.datasets import array_files, readers
+from dfkd_steps.models import pretrained
+from dfkd_steps.reporting import runs
+from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.schemas import groups
+from dfkd_steps.storage import dataset_file, hdf5, network_file
+
+EDGES = (0, 1, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, (1 << 63) - 1, (1 << 64) - 1)
+
+
+def mutated(raw: bytes, rng) -> bytes:
+    """A copy with one to six changes."""
+    content = bytearray(raw)
+    for _ in range(rng.randint(1, 6)):
+        if not content:
+            return b""
+        place, length = rng.randrange(len(content)), rng.choice((1, 2, 4, 8, 64, 512))
+        match rng.randrange(6):
+            case 0:
+                content[place] ^= 1 << rng.randrange(8)
+            case 1:
+                content[place : place + length] = rng.randbytes(length)
+            case 2:
+                size = rng.choice((1, 2, 4, 8))
+                content[place : place + size] = struct.pack("<Q", rng.choice(EDGES))[:size]
+            case 3:
+                del content[place : place + length]
+            case 4:
+                other = rng.randrange(len(content))
+                content[place : place + length] = content[other : other + length]
+            case 5:
+                del content[rng.randrange(len(content)) :]
+    return bytes(content)
+
+
+def sealed(opened):
+    def function(path):
+        hdf5.seal(path)
+        opened(path)
+
+    return function
+
+
+def image_seeds(folder):
+    for form, mode in (
+        ("PNG", "RGB"),
+        ("PNG", "P"),
+        ("PNG", "LA"),
+        ("JPEG", "L"),
+        ("JPEG", "CMYK"),
+        ("BMP", "RGB"),
+        ("TIFF", "RGB"),
+        ("WEBP", "RGBA"),
+    ):
+        out = io.BytesIO()
+        Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 24), np.uint8)).convert(mode).save(out, form)
+        yield out.getvalue()
+
+
+def bytes_of(make, folder):
+    yield make(folder).read_bytes()
+
+
+def checkpoint_seeds(folder):
+    content = {"state_dict": {"module.w": torch.rand(8, 8), "module.b": torch.rand(8)}, "epoch": 3}
+    for name, old in (("new", True), ("old", False)):
+        torch.save(content, folder / name, _use_new_zipfile_serialization=old)
+        yield (folder / name).read_bytes()
+
+
+def npz_seeds(folder):
+    yield Path(hostile.an_npz()(folder).path).read_bytes()
+
+
+def idx_seeds(folder):
+    yield struct.pack(">4B3I", 0, 0, 8, 3, 4, 5, 5) + bytes(100)
+
+
+CONFIG = groups.Images(source="images", path="", size=8, channels=3)
+KINDS = {  # name -> (file name, seeds, how the steps open one)
+    "hdf5": ("dataset.h5", lambda folder: bytes_of(hostile.dataset, folder), sealed(dataset_file.open_dataset)),
+    "sets": ("transfer_set.h5", lambda folder: bytes_of(hostile.a_set, folder), sealed(hostile.open_set)),
+    "networks": ("x.safetensors", lambda folder: bytes_of(hostile.a_network(hostile.NETWORK), folder), network_file.load),
+    "kept": (
+        "kept",
+        lambda folder: iter([hostile.a_generator(hostile.GENERATOR)(folder)]),
+        lambda path: network_file.from_bytes(path.read_bytes(), path),
+    ),
+    "npz": ("x.npz", npz_seeds, lambda path: array_files.npz(groups.Npz(source="npz", path=str(path)))),
+    "idx": ("train-images-idx3-ubyte", idx_seeds, lambda path: array_files._read_idx(path, 3)),
+    "images": ("x.png", image_seeds, lambda path: readers._image(path, CONFIG)),
+    "checkpoints": ("x.pth", checkpoint_seeds, pretrained.read_weights),
+    "metrics": (
+        "metrics.json",
+        lambda folder: bytes_of(hostile.a_metrics(hostile.METRICS), folder),
+        lambda path: runs.read([path]),
+    ),
+}
+
+
+def fuzz(kind: str, seconds: float, seed: int) -> collections.Counter:
+    """Open mutants of a kind for so long; counts what became of them. Prints each exception that came through, once a place."""
+    name, seeds_of, opened = KINDS[kind]
+    counts, rng, known = collections.Counter(), random.Random(seed), set()
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "seeds").mkdir()
+        seeds = list(seeds_of(Path(folder) / "seeds"))
+        path, until = Path(folder, "results/a/b/c/d/e", name), time.monotonic() + seconds
+        path.parent.mkdir(parents=True)
+        while time.monotonic() < until:
+            path.write_bytes(mutated(rng.choice(seeds), rng))
+            started = time.monotonic()
+            try:
+                opened(path)
+                counts["read"] += 1
+            except UserError as error:
+                counts["refused"] += 1
+                if not all(line.isprintable() and len(line) < 1000 for line in str(error).splitlines()):
+                    counts["BAD LINE"] += 1
+            except Exception:
+                counts["EXCEPTION"] += 1
+                where = traceback.format_exc()
+                if where.splitlines()[-3:] not in map(list, known):
+                    known.add(tuple(where.splitlines()[-3:]))
+                    print(kind, where, flush=True)
+            if time.monotonic() - started > 10:
+                counts["SLOW"] += 1
+    return counts
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=600, help="for each kind")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    for kind in given.kinds:
+        # A process of its own: a file that brings a library down is a finding, too.
+        if not (child := os.fork()):
+            counts = fuzz(kind, given.seconds, given.seed)
+            print(
+                f"{kind}: {counts.total()} mutants: {', '.join(f'{what} {number}' for what, number in counts.most_common())}",
+                flush=True,
+            )
+            os._exit(0)
+        if code := os.waitpid(child, 0)[1]:
+            print(f"{kind}: the process ended with {code}")
+
+
+if __name__ == "__main__":
+    main()

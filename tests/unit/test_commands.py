@@ -1,0 +1,160 @@
+"""Whatever a command raises ends it with a line and code 2; what nobody expected leaves its traceback in a file."""
+
+import errno
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from dfkd_steps.runtime import commands
+from dfkd_steps.runtime.errors import UserError, reading, require_file
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["command", "results/x/dataset.h5"])
+    return tmp_path
+
+
+def ended(capsys, error) -> list[str]:
+    """The lines of a command that ends with an error; its code has to be 2."""
+
+    def work():
+        raise error
+
+    assert commands.guarded("step", work) == 2
+    out, said = capsys.readouterr()
+    assert out == "" and "Traceback" not in said
+    return said.splitlines()
+
+
+def allocate():
+    torch.empty(1 << 50)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (UserError("a: 1\nb: 2"), "a: 1|b: 2"),
+        (OSError(errno.ENOSPC, "x", "f"), "f: No space left on device; make room or mend the permissions, then run again"),
+        (OSError(errno.ENOENT, "x", "f"), "f: No such file or directory; correct the path"),
+        (RuntimeError("write failed: errno = 28, y"), "results/x/dataset.h5: No space left on device; make room or mend"),
+        (RuntimeError("[enforce fail at inline_container.cc:671]"), "results/x/dataset.h5: cannot be written; make room"),
+        (MemoryError(), "results/x/dataset.h5: memory ran out (MemoryError); take a smaller batch or fewer samples"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory."),
+            "results/x/dataset.h5: memory ran out (CUDA out of memory.); take a smaller",
+        ),
+        (
+            FloatingPointError("loss: not a finite number"),
+            "results/x/dataset.h5: loss: not a finite number; train with a smaller",
+        ),
+    ],
+)
+def test_what_a_user_or_the_system_did(capsys, error, line):
+    lines = ended(capsys, error)
+    wanted = line.split("|")
+    assert len(lines) == len(wanted)
+    assert all(one.startswith(f"error: {start}") for one, start in zip(lines, wanted)), lines
+    assert not Path("logs").exists()
+
+
+def test_memory_that_torch_cannot_have(capsys):
+    with pytest.raises(RuntimeError) as caught:
+        allocate()
+    (line,) = ended(capsys, caught.value)
+    assert ": memory ran out (" in line and line.endswith("or a machine with more")
+
+
+def test_a_fault_of_this_program(capsys):
+    (line,) = ended(capsys, IndexError("list index\nout of range"))
+    told = re.fullmatch(
+        r"error: step: IndexError: list index out of range \(a fault of dfkd; log: (logs/faults/step-\w+\.log)\)", line
+    )
+    log = Path(told[1]).read_text()
+    assert log.startswith("Traceback") and "in work\n    raise error" in log
+
+
+def test_where_no_log_can_be_written(capsys, monkeypatch):
+    Path("logs").write_text("a file")
+    monkeypatch.setattr(commands.tempfile, "gettempdir", lambda: "/proc")
+    (line,) = ended(capsys, IndexError("x"))
+    assert line == "error: step: IndexError: x (a fault of dfkd; log: none could be written)"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_interruption_stays_itself(error):
+    def work():
+        raise error
+
+    with pytest.raises(error):
+        commands.guarded("step", work)
+
+
+def test_codes():
+    assert [commands.guarded("x", lambda code=code: code) for code in (None, 0, 1)] == [0, 0, 1]
+
+
+@pytest.mark.parametrize("module", ["dataset", "shard", "resolve", "report", "cli"])
+def test_every_entry_is_guarded(module, repository, here):
+    """The entry of each kind of command, with a fault in what it calls first."""
+    first = {"dataset": "pipeline.graph.step_of", "shard": "runtime.device.setup_process", "resolve": "pipeline.sweep.read",
+             "report": "reporting.runs.read", "cli": "cli.find_group"}[module]  # fmt: skip
+    owner, _, name = f"dfkd_steps.{first}".rpartition(".")
+    program = f"import runpy, sys, {owner} as owner\ndef broken(*a, **k): raise LookupError('broken')\nowner.{name} = broken\n"
+    start = "from dfkd_steps import cli; sys.exit(cli.main())" if module == "cli" else (
+        f"runpy.run_module('dfkd_steps.{module}', run_name='__main__', alter_sys=True)")  # fmt: skip
+    given = {"cli": ["spec", "noise"], "report": ["report/index.html", "x"], "resolve": []}.get(module, ["results/x/dataset.h5"])
+    environment = {**os.environ, "PYTHONPATH": str(repository), "DFKD_DEVICE": "cpu"}
+    command = [sys.executable, "-c", program + start, *given]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=here, env=environment)
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert re.fullmatch(r"error: \w+: LookupError: broken \(a fault of dfkd; log: logs/faults/\S+\)\n", done.stderr), done.stderr
+
+
+# ------------------------------------------------------------------------------------------------- arguments
+def test_arguments_from_a_file():
+    Path("list").write_text("a\nb c\n@list\n")
+    assert commands.expanded(["x", "@list", "-v"]) == ["x", "a", "b c", "@list", "-v"]
+
+
+@pytest.mark.parametrize("kind", ["missing", "a pipe", "a folder", "no text"])
+def test_arguments_from_what_is_no_list(kind):
+    {"missing": lambda: None, "a pipe": lambda: os.mkfifo("list"), "a folder": lambda: os.mkdir("list"),
+     "no text": lambda: Path("list").write_bytes(b"\xff\xfe")}[kind]()  # fmt: skip
+    told = {"missing": "no such file", "no text": "is no text; give a file with one path a line"}.get(
+        kind, "is not a regular file"
+    )
+    with pytest.raises(UserError, match=f"^list: {told}"):
+        commands.expanded(["@list"])
+
+
+# ------------------------------------------------------------------------------------------------- reading
+NO_MEMORY = "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.EACCES, "x"), OSError("h5py: errno = 24, no more"), MemoryError(), RuntimeError(NO_MEMORY)]
+)
+def test_what_the_system_lacks_does_not_make_a_file_damaged(error):
+    with pytest.raises(UserError, match=r"^f: cannot be read \(.*\); mend that, the file may be whole$"), reading("f"):
+        raise error
+
+
+@pytest.mark.parametrize("error", [OSError("file signature not found"), ValueError("x\ny"), RecursionError(), IndexError()])
+def test_what_a_broken_file_makes_readers_raise(error):
+    with pytest.raises(UserError, match=r"^f: is damaged \(.*\); delete it and make it again$") as caught, reading("f"):
+        raise error
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_pipes_and_folders_are_no_files(make):
+    make("x")
+    with pytest.raises(UserError, match=r"^x: is not a regular file"):
+        require_file("x")

@@ -1,0 +1,115 @@
+"""What jobs take, by their config alone, and what is refused before anything is done."""
+
+import math
+import re
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from dfkd_steps.pipeline import audit, estimate, params, sweep
+from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.storage import dataset_file
+from dfkd_steps.storage.transfer_set import Layout
+
+
+@pytest.fixture(autouse=True)
+def here(repository, monkeypatch):
+    monkeypatch.chdir(repository)
+
+
+def of(group, text, **how):
+    return estimate.of_config(group, params.load(group, text), **how)
+
+
+MNIST = ((1, 28, 28), 10)
+
+
+@pytest.mark.parametrize(
+    ("group", "text", "how", "samples", "disk", "steps"),
+    [
+        ("dataset", "mnist-5k+test=100+train=500", {}, 600, 600 * (784 + 8), 0),
+        ("transfer", "noise+n=200", {}, 200, 200 * (784 + 80 + 12), 0),
+        ("transfer", "noise+image_type=float32+n=200", {}, 200, 200 * (4 * 784 + 80 + 12), 0),
+        ("transfer", "zskd+batch=20+n=50+steps=7", {}, 50, 50 * (784 + 80 + 12), 3 * 7),
+        ("transfer", "dafl+n=50+rounds=3+turns=4", {}, 50, 50 * (784 + 80 + 12), 3 * 4 * (1 + 5)),
+        ("balance", "equal+per_class=30", {}, 300, 300 * (784 + 80 + 12), 0),
+        ("balance", "none", {"before": 40}, 40, 40 * (784 + 80 + 12), 0),
+        ("student", "lenet5-half+batch=64+epochs=3", {"before": 200}, 0, 0, 3 * 4),
+        ("student", "lenet5-half+epochs=3+steps_per_epoch=9", {"before": 200}, 0, 0, 27),
+    ],
+)
+def test_estimates(group, text, how, samples, disk, steps):
+    found = of(group, text, images=MNIST, **how)
+    assert (found.samples, found.disk, found.steps) == (samples, disk, steps)
+
+
+def test_a_real_set_takes_what_was_estimated(tmp_path):
+    layout = Layout((1, 28, 28), 10)
+    row = sum(np.dtype(kind).itemsize * math.prod(shape) for _, shape, kind in layout.fields())
+    assert of("transfer", "zskd+n=1000", images=MNIST).disk == 1000 * row
+
+
+ABSURD = {
+    "noise+n=1000000000000": ("transfer", "of the disk, which has .* left; take fewer samples"),
+    "zskd+steps=9000000000000000000": ("transfer", "steps, more than ten years; take fewer"),
+    "dafl+latent=65536+width=65536": ("transfer", "of memory, the machine has .*; take smaller batches or networks"),
+    "lenet5-half+epochs=99999999999999999": ("student", "steps, more than ten years; take fewer"),
+    "equal+per_class=99999999999999": ("balance", "of the disk, which has .* left"),
+    "mnist-5k+train=9999999999999999": ("dataset", "of the disk, which has .* left"),
+}
+
+
+@pytest.mark.parametrize("text", ABSURD)
+def test_what_no_machine_does(text):
+    group, told = ABSURD[text]
+    assert re.search(told, estimate.excess(of(group, text)))
+
+
+@pytest.mark.parametrize("text", ["noise", "zskd", "dafl", "cmi", "fast", "ssd-kd", "deepinversion"])
+def test_presets_are_possible(text):
+    assert estimate.excess(of("transfer", text)) == ""
+
+
+@pytest.mark.parametrize(
+    ("group", "text"),
+    [
+        ("student", "lenet5-half+epochs=1" + "0" * 20),
+        ("transfer", "noise+n=99999999999999999999"),
+        ("transfer", "noise+seed=" + "9" * 30),
+    ],
+)
+def test_numbers_of_more_than_64_bits(group, text):
+    with pytest.raises(UserError, match="is no 64-bit number"):
+        params.load(group, text)
+
+
+def test_a_job_that_is_resumed_has_its_room(tmp_path, monkeypatch):
+    """The rows of a working file are allocated already."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
+    out = tmp_path / "results/mnist-5k/lenet5/noise+n=200/transfer_set.h5"
+    with pytest.raises(UserError, match=r"transfer_set.h5: takes .* of the disk, which has 100 bytes left"):
+        estimate.refuse([out])
+    out.parent.mkdir(parents=True)
+    (out.parent / ".transfer_set.h5.partial").write_bytes(bytes(10_000_000))
+    estimate.refuse([out])
+
+
+def test_shapes_are_those_of_the_data_set(tmp_path):
+    folder = tmp_path / "results/mnist-5k"
+    folder.mkdir(parents=True)
+    images, labels = np.zeros((10, 3, 50, 40), np.uint8), np.arange(10) % 4
+    arrays = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
+    dataset_file.write(folder / "dataset.h5", "k", {}, "abcd", arrays)
+    assert estimate.of_path(folder / "lenet5/noise+n=200/transfer_set.h5").disk == 200 * (3 * 50 * 40 + 8 * 4 + 12)
+
+
+def test_a_sweep_in_a_line():
+    lists = {"dataset": ["mnist-5k+test=100+train=500"], "teacher": ["lenet5+epochs=1"], "transfer": ["noise+n=200"],
+             "balance": ["none"], "student": ["lenet5-half+batch=100+epochs=2"]}  # fmt: skip
+    paths = audit.lineage(sweep.finals(lists))
+    said = estimate.summary(paths)
+    assert said.startswith("6 artefacts to make: ") and said.endswith(" steps or more")
+    steps = 1 * -(-500 // params.load("teacher", "lenet5+epochs=1").batch) + 2 * 2
+    assert f", {steps:,} steps" in said
