@@ -10,7 +10,7 @@ import time
 import torch
 import torch.nn.functional as F
 
-from .models.classifier import Classifier, Description, build_architecture
+from .models.classifier import new_classifier
 from .pipeline.job import Job, run_step
 from .runtime import progress
 from .runtime.device import autocast, select_device
@@ -23,9 +23,7 @@ from .training.predict import to_float
 def train(config, dataset, partial, key, device):
     """A network trained as ``groups.TrainTeacher`` says; the images stay on the device as uint8."""
     images, labels = (torch.from_numpy(array).to(device) for array in dataset.read("train"))
-    description = Description("arch", config.arch, dataset.classes, dataset.image_shape, dataset.mean, dataset.std)
-    torch.manual_seed(seed_of("teacher", config.seed))
-    classifier = Classifier(build_architecture(config.arch, len(dataset.classes), dataset.image_shape), description)
+    classifier = new_classifier(config.arch, dataset, seed_of("teacher", config.seed))
     classifier = classifier.to(device, memory_format=torch.channels_last)
 
     def losses(rng, epoch):
@@ -40,7 +38,7 @@ def train(config, dataset, partial, key, device):
 
     steps = len(images) // min(config.batch, len(images))
     history = loop.fit(classifier, config, steps, losses, partial, key, device, "teacher")
-    return classifier.net, description, history
+    return classifier.net, classifier.description, history
 
 
 def run(job: Job):

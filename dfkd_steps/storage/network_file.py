@@ -17,6 +17,7 @@ from torch import nn
 
 from ..models.classifier import Classifier, Description, build_network
 from ..models.generator import Generator, GeneratorDescription
+from ..models.names import LIBRARIES
 from ..runtime.errors import CORRUPT_FILE_ERRORS, UserError, one_line
 from . import atomic
 from .network_metadata import KIND, METADATA, read_metadata
@@ -102,10 +103,11 @@ def to_bytes(network) -> bytes:
     return save_bytes({name: value.detach().cpu().contiguous() for name, value in inner.state_dict().items()}, metadata)
 
 
-def from_bytes(content: bytes, where, device="cpu"):
+def from_bytes(content: bytes, where, device="cpu", trusted: str = ""):
     """The network of ``to_bytes``, in eval mode and without gradients; ``where`` it lies, for the error.
 
-    A generator or one of our architectures: a set is passed on, and must not name code that is then called.
+    A generator, one of our architectures or of a library's: a set is passed on, and must not name code that is then called.
+    But the factory of ``trusted``, the name of a network, as a config has it.
     """
     try:
         (length,) = struct.unpack_from("<Q", content)
@@ -114,8 +116,8 @@ def from_bytes(content: bytes, where, device="cpu"):
             made = inner = Generator(GeneratorDescription(**_tuples(told["description"])))
         else:
             description = _sound(told["description"])
-            if told["kind"] != KIND or description.builder != "arch":
-                raise ValueError("neither a generator nor one of our architectures")
+            if told["kind"] != KIND or (description.builder not in ("arch", *LIBRARIES) and description.spelled != trusted):
+                raise ValueError("neither a generator, nor one of our architectures, nor the network that the config names")
             made = Classifier(build_network(description), description)
             inner = made.net
         inner.load_state_dict(load_bytes(content))

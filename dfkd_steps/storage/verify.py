@@ -63,7 +63,7 @@ def _verify_dataset(path):
         labels = opened.arrays[f"y_{split}"]
         if len(labels) and (labels.min() < 0 or labels.max() >= len(opened.classes)):
             problems.append(f"y_{split} has labels outside 0 to {len(opened.classes) - 1}")
-    if not np.isfinite([*opened.mean, *opened.std]).all() or min(opened.std) <= 0:
+    if not np.isfinite([*opened.mean, *opened.std]).all() or min(opened.std, default=1) <= 0:
         problems.append(f"mean {opened.mean} and std {opened.std} are no normalisation")
     return problems
 
