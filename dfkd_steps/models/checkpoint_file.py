@@ -27,8 +27,7 @@ def read_weights(path: Path, sha256: str = "") -> dict[str, torch.Tensor]:
         raise UserError(f"{path}: no such checkpoint; set checkpoint: to a file (relative to the working directory)")
     if fault := _foreign(path):
         raise UserError(f"{path}: {fault}")
-    if sha256 and (found := _sha256(path)) != sha256.lower():
-        raise UserError(f"{path}: its sha256 is {found}, expected {sha256}; fetch the right file or change sha256:")
+    require_sha256(path, sha256)
     try:
         content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -75,6 +74,11 @@ def _foreign(path) -> str | None:
     return None
 
 
-def _sha256(path) -> str:
+def require_sha256(path, sha256: str):
+    """Raise UserError where a file's sha256 is not the given one, if one is given."""
+    if not sha256:
+        return
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256.lower():
+        raise UserError(f"{path}: its sha256 is {found}, expected {sha256}; fetch the right file or change sha256:")

@@ -62,6 +62,9 @@ class Networks:
     def __iter__(self):
         return iter((*self.extra, *registry.names()))
 
+    def __len__(self):
+        return len(list(iter(self)))
+
     def __contains__(self, name):
         if name in self.extra:
             return True
