@@ -105,7 +105,13 @@ def _network(path):
     network = network_file.load(path)
     parameters = sum(value.numel() for value in network.net.parameters())
     others = {name: value for name, value in content.items() if name not in ("kind", "key", "description", "provenance")}
-    return [*_pairs({"parameters": f"{parameters:,}", **content["description"], **others})], content.get("provenance", {})
+    described = content["description"] | {"arguments": _short(content["description"].get("arguments", {}))}
+    return [*_pairs({"parameters": f"{parameters:,}", **described, **others})], content.get("provenance", {})
+
+
+def _short(arguments: dict) -> dict:
+    """The graph of a network from ONNX would fill the screen."""
+    return {name: value if len(str(value)) < 200 else f"{len(value):,} characters" for name, value in arguments.items()}
 
 
 def _metrics(path):
