@@ -61,7 +61,8 @@ def inspect(teacher, dataset, device):
             logits = teacher(to_float(torch.from_numpy(images).to(device)))
             right += int((logits.argmax(1).cpu() == torch.from_numpy(labels)).sum())
     progress.say(f"teacher: predicts {100 * right / number:.2f} % of {number} test images right")
-    if right * teacher.description.num_classes < 2 * number:
+    chance = 1 / teacher.description.num_classes
+    if right / number < chance + 0.1 * (1 - chance):
         progress.say("teacher: WARNING: that is hardly better than chance; check mean, std, the order of classes and the weights")
 
 

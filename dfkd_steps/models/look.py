@@ -51,7 +51,7 @@ def look(classifier: Classifier) -> list[str]:
     everything = torch.cat(list(logits.values()))
     if everything.min() >= 0 and (everything.sum(1) - 1).abs().max() < 1e-3:
         raise UserError(
-            f"teacher: {classifier.description.name} gives probabilities, so it ends in a softmax; let it return the logits before"
+            f"teacher: {classifier.description.name} gives probabilities, so it ends in a softmax; let it return its logits"
         )
     for kind, found in logits.items():
         sure, counts = found.softmax(1).max(1).values.mean().item(), Counter(found.argmax(1).tolist())
@@ -67,7 +67,8 @@ def look(classifier: Classifier) -> list[str]:
 
 def batchnorm_layers(net) -> int:
     """How many BatchNorm layers keep running statistics."""
-    return sum(isinstance(one, torch.nn.modules.batchnorm._BatchNorm) and one.running_mean is not None for one in net.modules())
+    norms = (one for one in net.modules() if isinstance(one, torch.nn.modules.batchnorm._BatchNorm))
+    return sum(one.running_mean is not None for one in norms)
 
 
 def doubt(classifier: Classifier, images=None) -> str | None:

@@ -182,8 +182,9 @@ class _Reader:
         if weight is None or weight.ndim != 4:
             raise self.error("has a convolution that is not of images, or whose weights are computed; export an image classifier")
         group = attributes.get("group", 1)
-        how = {"stride": attributes.get("strides", [1, 1]), "dilation": attributes.get("dilations", [1, 1]), "groups": group,
-               "bias": bias is not None, "onnx_padding": {k: v for k, v in attributes.items() if k in ("pads", "auto_pad")}}  # fmt: skip
+        how = {name: attributes.get(own, [1, 1]) for name, own in (("stride", "strides"), ("dilation", "dilations"))}
+        pads = {name: attributes[name] for name in ("pads", "auto_pad") if name in attributes}
+        how |= {"groups": group, "bias": bias is not None, "onnx_padding": pads}
         sizes = [weight.shape[1] * group, weight.shape[0], list(weight.shape[2:])]
         return "Conv", {"layer": {"sizes": sizes, "how": how}}, _weights(weight=weight, bias=bias)
 

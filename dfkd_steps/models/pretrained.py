@@ -112,18 +112,20 @@ def cut(weights, description, keep, where: str) -> dict[str, torch.Tensor]:
 
 
 def _unprefixed(weights, wanted, path):
-    """The weights by the names that the network has for them, where a wrapper put something before these."""
+    """The weights by the names that the network has for them, where wrappers put something before these."""
     forms = [weights]
-    for form in forms[:4]:  # as forms grow: prefixes of prefixes, no deeper
-        if _missing(form, wanted) == []:
-            if left := len(weights) - len(form):
-                progress.say(f"{path}: {left} tensors beside the network's own (of a loss or a metric?) are left out")
-            return form
-        for prefix in PREFIXES:
-            inner = {key.removeprefix(prefix): value for key, value in form.items() if key.startswith(prefix)}
-            if inner and len(forms) < 12:
-                forms.append(inner)
-    return next((form for form in forms if _missing(form, wanted) == []), weights)
+    for _ in range(3):
+        for form in forms:
+            if not _missing(form, wanted):
+                if left := len(weights) - len(form):
+                    progress.say(f"{path}: {left} tensors beside the network's own (of a loss or a metric?) are left out")
+                return form
+        forms = [_below(prefix, form) for form in forms for prefix in PREFIXES if _below(prefix, form)]
+    return weights
+
+
+def _below(prefix: str, weights) -> dict[str, torch.Tensor]:
+    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
 
 
 def _missing(weights, wanted) -> list[str]:
