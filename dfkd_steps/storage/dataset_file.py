@@ -44,13 +44,17 @@ class Dataset:
         """Do its classes have names, or numbers only?"""
         return self.classes != tuple(map(str, self.keep or range(len(self.classes))))
 
+    def require_images(self):
+        """Raise UserError for a card."""
+        if not self.has_images:
+            raise UserError(f"{self.path}: is a card and has no images, which are needed here; take a data set with images")
+
     def read(self, split: str, rows=slice(None)) -> tuple[np.ndarray, np.ndarray]:
         """Copies of images (N,C,H,W) uint8 and labels (N) int64 of 'train' or 'test'; ``rows``: a slice, or integers.
 
         Raises UserError for a card.
         """
-        if not self.has_images:
-            raise UserError(f"{self.path}: is a card and has no images, which are needed here; take a data set with images")
+        self.require_images()
         return np.array(self.arrays[f"x_{split}"][rows]), np.array(self.arrays[f"y_{split}"][rows])
 
 

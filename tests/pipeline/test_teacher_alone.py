@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import steps
 import torch
 from torch import nn
 
 from dfkd_steps.pipeline import graph, spec
 from dfkd_steps.storage import dataset_file, network_file
+
+from . import steps
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 NETS = """
@@ -23,6 +24,7 @@ def teacher(num_classes):
 def student(num_classes):
     return nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))
 """
+DAFL = "method: dafl\nn: 32\nrounds: 2\nturns: 1\nsteps_s: 1\nwidth: 8\ntrain_batch: 8\nbatch: 16\n"
 PARAMS = {
     "dataset/card": "source: card\nnames: [a, b, c]\nheight: 32\nwidth: 40\nmean: [0.5, 0.5, 0.5]\nstd: [0.5, 0.5, 0.5]\n",
     "dataset/cut": "source: card\nkeep: [0, 217, 482, 491, 497, 566, 569, 571, 574, 701]\nheight: 64\n",
@@ -34,8 +36,8 @@ PARAMS = {
     "student/inside": "arch: torchvision.squeezenet1_1\nepochs: 0\ninit: transfer\n",
     "student/own-inside": "arch: factory.alone_nets.student\nepochs: 0\ninit: transfer\n",
     "transfer/drawn": "method: procedural\nkind: scenes\nn: 32\nbatch: 16\n",
-    "transfer/dafl-small": "method: dafl\nn: 32\nrounds: 2\nbatch: 16\nstudent: torchvision.squeezenet1_1\n",
-    "transfer/dafl-own": "method: dafl\nn: 32\nrounds: 2\nbatch: 16\nstudent: factory.alone_nets.student\n",
+    "transfer/dafl-small": f"{DAFL}student: torchvision.squeezenet1_1\n",
+    "transfer/dafl-own": f"{DAFL}student: factory.alone_nets.student\n",
     "balance/none": "mode: none\n",
 }
 
@@ -87,7 +89,7 @@ def test_a_factory_teacher_and_a_student_of_any_kind(workplace, transfer, studen
 def test_an_onnx_teacher(workplace):
     pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     net = weights()
-    torch.onnx.export(nn.Sequential(net, nn.Softmax(1)), (torch.zeros(1, 3, 32, 40),), "a.onnx", dynamo=False)
+    torch.onnx.export(nn.Sequential(net, nn.Softmax(1)).eval(), (torch.zeros(1, 3, 32, 40),), "a.onnx", dynamo=False)
     out, _ = run("card", "onnx", "drawn", "none", "small")
     Path("a.onnx").unlink()
     teacher, images = network_file.load("results/card/onnx/teacher.safetensors"), torch.rand(3, 3, 32, 40)
