@@ -41,7 +41,7 @@ def choices(item: dataclasses.Field) -> Any:
 def known(item: dataclasses.Field, value) -> list[str] | None:
     """The allowed values to list for a wrong one, as they are spelled; None where any value is allowed."""
     allowed = choices(item)
-    listed = allowed.like(value) if hasattr(allowed, "like") else allowed
+    listed = allowed.like(str(value)) if hasattr(allowed, "like") else allowed
     return None if listed is None else [str(one) or "''" for one in listed]
 
 
