@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     one.set_defaults(run=show_sweep)
 
     commands.add_parser("audit", help="which artefacts are not current")
+    commands.add_parser("new", help="params files for a teacher and no data, after a look at the teacher")
 
     told = "Print each field of the resolved config: value, where it comes from, allowed values, meaning."
     one = commands.add_parser("spec", help="the resolved config behind a spec or a path", description=told)
@@ -71,8 +72,9 @@ def main(argv=None) -> int:
         paths = os.pathsep.join([str(checkout), *filter(None, [os.environ.get("PYTHONPATH")])])
         command = [sys.executable, "-m", "dfkd_steps.cli", *map(str, argv)]
         return subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, check=False).returncode
-    # The audit has a command line of its own, which argparse would not pass on as it is (REMAINDER takes no leading option).
-    given = argparse.Namespace(run=audit, rest=argv[1:]) if argv[:1] == ["audit"] else parser().parse_args(argv)
+    # These have command lines of their own, which argparse would not pass on as they are (REMAINDER takes no leading option).
+    own = {"audit": audit, "new": new}.get(argv[0]) if argv else None
+    given = argparse.Namespace(run=own, rest=argv[1:]) if own else parser().parse_args(argv)
     return guarded("dfkd", lambda: given.run(given))
 
 
@@ -142,6 +144,16 @@ def list_models():
     print("\n(1) for 10 classes and images of 3x32x32")
 
 
+def list_views():
+    """Each augmentation that a student can be taught on, and what it is."""
+    from .schemas import fields, groups
+
+    for key in ("augment", "mix"):
+        item = next(one for one in groups.Student.__dataclass_fields__.values() if one.name == key)
+        table([(f"{key}: {name}",) for name in fields.choices(item)], (f"{key.upper()} ({item.metadata['doc']})",))
+        print()
+
+
 def list_fields():
     """Every config field, as in docs/config.md."""
     from .reporting import config_reference
@@ -151,6 +163,7 @@ def list_fields():
 
 LISTS = {
     "methods": list_methods,
+    "views": list_views,
     "models": list_models,
     "fields": list_fields,
     "datasets": functools.partial(list_group, "dataset"),
@@ -188,6 +201,13 @@ def audit(given) -> int:
     from .pipeline import audit
 
     return audit.main(given.rest)
+
+
+def new(given):
+    """dfkd new NAME --teacher ... --student ..."""
+    from . import new
+
+    return new.main(given.rest)
 
 
 def show_spec(given):

@@ -27,7 +27,8 @@ def run(job):
         progress.say(f"{job.out}: reads {source.files}, sha256 of images and labels {digest}")
         arrays = prepare(job.config, source)
         # Not where they were read from: a data set that is pinned gives equal bytes from whatever files it comes.
-        dataset_file.write(partial, job.key, job.provenance("cpu") | {"source_sha256": digest}, source.classes, arrays)
+        provenance = job.provenance("cpu") | {"source_sha256": digest}
+        dataset_file.write(partial, job.key, provenance, source.classes, arrays, source.card)
         atomic.commit(partial, job.out)
     shape = "x".join(map(str, arrays["x_train"].shape[1:]))
     progress.say(
@@ -39,6 +40,8 @@ def run(job):
 def prepare(config, source) -> dict[str, np.ndarray]:
     """The four arrays of a data set, split and cut down as its config says. ``source``: a ``readers.Source``."""
     arrays = source.arrays
+    if source.card:
+        return arrays
     if source.test_share:
         arrays = hold_out(arrays, source.test_share, _rng(config, "test"))
     if config.val:

@@ -55,7 +55,8 @@ class Fresh:
     """New images from the generators kept with the set, members in turn, in place of the stored ones."""
 
     def __init__(self, transfer: TransferSet, device):
-        kept = [network_file.from_bytes(one, transfer.path, device) for _, one in sorted(transfer.networks().items())]
+        kept = [one for name, one in sorted(transfer.networks().items()) if name != "student"]
+        kept = [network_file.from_bytes(one, transfer.path, device) for one in kept]
         self.members = [one for one in kept if isinstance(one, Generator)]
         if not self.members:
             raise UserError(f"{transfer.path}: holds no generator, so nothing fresh can be drawn; set fresh: false")
@@ -99,9 +100,9 @@ def begin(config, teacher, transfer: TransferSet, device):
     """The student before the first step: fresh weights, or those of the student that was trained with the set."""
     if config.init == "transfer":
         kept = transfer.networks().get("student")
-        student = kept and network_file.from_bytes(kept, transfer.path)
-        if not kept or student.description.name != config.arch:
-            have = f"one of {student.description.name}" if kept else "none"
+        student = kept and network_file.from_bytes(kept, transfer.path, trusted=config.arch)
+        if not kept or student.description.spelled != config.arch:
+            have = f"one of {student.description.spelled}" if kept else "none"
             raise UserError(f"{transfer.path}: has no student {config.arch} to start from ({have}); set init: random")
         return student.requires_grad_(True).to(device, memory_format=torch.channels_last)
     student = new_classifier(config.arch, teacher.description, seed_of("student", config.seed))

@@ -73,6 +73,8 @@ def make(job: Job, device):
     """The method of a job, with its frozen teacher and its sources."""
     teacher = network_file.load_frozen(job.inputs[0], device)
     sources = [dataset_file.open_dataset(path) for path in job.inputs[1:]]
+    for one in sources:
+        one.require_images()
     return method_registry.load(job.config.method)(job.config, teacher, sources, device)
 
 

@@ -10,7 +10,7 @@ import time
 import torch
 import torch.nn.functional as F
 
-from .models.classifier import Classifier, Description, build_architecture
+from .models.classifier import Classifier, new_classifier
 from .pipeline.job import Job, run_step
 from .runtime import progress
 from .runtime.device import autocast, select_device
@@ -19,13 +19,13 @@ from .storage import atomic, dataset_file, network_file
 from .training import augment, loop
 from .training.predict import to_float
 
+AT_ONCE = 250  # images of a forward pass without training
+
 
 def train(config, dataset, partial, key, device):
     """A network trained as ``groups.TrainTeacher`` says; the images stay on the device as uint8."""
     images, labels = (torch.from_numpy(array).to(device) for array in dataset.read("train"))
-    description = Description("arch", config.arch, dataset.classes, dataset.image_shape, dataset.mean, dataset.std)
-    torch.manual_seed(seed_of("teacher", config.seed))
-    classifier = Classifier(build_architecture(config.arch, len(dataset.classes), dataset.image_shape), description)
+    classifier = new_classifier(config.arch, dataset, seed_of("teacher", config.seed))
     classifier = classifier.to(device, memory_format=torch.channels_last)
 
     def losses(rng, epoch):
@@ -40,7 +40,30 @@ def train(config, dataset, partial, key, device):
 
     steps = len(images) // min(config.batch, len(images))
     history = loop.fit(classifier, config, steps, losses, partial, key, device, "teacher")
-    return classifier.net, description, history
+    return classifier.net, classifier.description, history
+
+
+def inspect(teacher, dataset, device):
+    """Say how good an imported teacher is on the test images, or, of a card, what it makes of noise and drawn images.
+
+    A wrong normalisation or order of classes is cheap to mend now, and costs a whole distillation later.
+    """
+    # By name: what it says changes no byte of a teacher.
+    for line in importlib.import_module("dfkd_steps.models.look").look(teacher):
+        progress.say(f"teacher: {line}")
+    if not dataset.has_images:
+        return
+    teacher.to(device, memory_format=torch.channels_last)
+    number, right = dataset.sizes["test"], 0
+    with torch.no_grad():
+        for start in range(0, number, AT_ONCE):
+            images, labels = dataset.read("test", slice(start, start + AT_ONCE))
+            logits = teacher(to_float(torch.from_numpy(images).to(device)))
+            right += int((logits.argmax(1).cpu() == torch.from_numpy(labels)).sum())
+    progress.say(f"teacher: predicts {100 * right / number:.2f} % of {number} test images right")
+    chance = 1 / teacher.description.num_classes
+    if right / number < chance + 0.1 * (1 - chance):
+        progress.say("teacher: WARNING: that is hardly better than chance; check mean, std, the order of classes and the weights")
 
 
 def run(job: Job):
@@ -57,6 +80,7 @@ def run(job: Job):
             pretrained = importlib.import_module("dfkd_steps.models.pretrained")
             importer = {"import": pretrained.import_checkpoint, "library": pretrained.import_library}[job.config.kind]
             (net, description), history = importer(job.config, dataset), []
+            inspect(Classifier(net, description).eval(), dataset, device)
         network_file.publish(job.out, job.key, job.provenance(device), net, description, history)
     progress.say(f"teacher: {description.name}, {time.monotonic() - started:.1f} s")
 

@@ -27,13 +27,15 @@ NAMED = 12  # members of an archive that an error line names
 class Source:
     """Class names; x_train, y_train and, where the source has them, x_test, y_test; else the share to be held out.
 
-    Images (N,C,H,W) uint8, labels (N) int64. ``files``: where they were read from, for the log.
+    Images (N,C,H,W) uint8, labels (N) int64. ``files``: where they were read from, for the log. ``card``: what a card, which
+    has no images, says of them (mean, std, keep).
     """
 
     classes: tuple[str, ...]
     arrays: dict[str, np.ndarray]
     test_share: float = 0.0
     files: str = ""
+    card: dict | None = None
 
     def sha256(self) -> str:
         """sha256 of all images and labels, in the order of ``ARRAYS``."""

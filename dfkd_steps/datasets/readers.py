@@ -205,6 +205,43 @@ def _image(path, config) -> np.ndarray:
     return pixels[None] if config.channels == 1 else pixels.transpose(2, 0, 1)
 
 
+# ---------------------------------------------------------------------------------------------- card
+def _card(config):
+    """No image; class names as the card has them, of the classes that are kept, or their numbers."""
+    names, keep = tuple(config.names) or _names_in(config.names_file), tuple(config.keep)
+    count = len(keep) or config.classes or len(names)
+    if keep and len(names) != count and len(names) > max(keep):
+        names = tuple(names[number] for number in keep)
+    of_all = keep and config.classes > max(keep)
+    if (names and len(names) != count) or (config.classes not in (0, count) and not of_all):
+        said = f"{len(names)} names" if names and len(names) != count else f"classes: {config.classes}"
+        raise UserError(f"dataset: card: has {said} and {count} classes{' in keep' if keep else ''}; give a name for each")
+    if count < 2:
+        raise UserError("dataset: card: has one class only; give at least two")
+    if twice := [one for one in names if names.count(one) > 1]:
+        raise UserError(f"dataset: card: {twice[0]!r} names two classes; give each its own name")
+    images = np.empty((0, config.channels, config.height, config.width or config.height), np.uint8)
+    labels = np.empty(0, np.int64)
+    card = {"mean": config.mean, "std": config.std, "keep": keep}
+    names = names or tuple(map(str, keep or range(count)))
+    return Source(
+        names, dict(zip(array_files.ARRAYS, (images, labels, images, labels))), 0.0, "a card, which has no images", card
+    )
+
+
+def _names_in(file: str) -> tuple[str, ...]:
+    """The lines of a text file that are not empty."""
+    if not file:
+        return ()
+    try:
+        lines = Path(file).read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{file}: cannot be read as text ({one_line(error, 120)}); give a file with a name in each line"
+        ) from None
+    return tuple(line.strip() for line in lines if line.strip())
+
+
 READERS = {
     "mnist-5k": _mnist_5k,
     "auto": _auto,
@@ -212,4 +249,5 @@ READERS = {
     "npz": array_files.npz,
     "idx": array_files.idx,
     "images": _images,
+    "card": _card,
 }

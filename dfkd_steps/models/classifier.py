@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from ..runtime.errors import UserError
-from .registry import REGISTRY, names
+from . import names, registry
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a network is, beside its weights. ``builder``: 'arch' | 'factory' | 'torchvision' | 'timm'."""
+    """What a network is, beside its weights. ``builder``: 'arch' | 'factory' | 'torchvision' | 'timm' | 'onnx'."""
 
     builder: str
     name: str
@@ -25,6 +25,11 @@ class Description:
     @property
     def num_classes(self) -> int:
         return len(self.classes)
+
+    @property
+    def spelled(self) -> str:
+        """The name by which a config names such a network."""
+        return names.spelled(self.builder, self.name)
 
 
 class Classifier(nn.Module):
@@ -44,23 +49,30 @@ class Classifier(nn.Module):
 def build_network(description: Description) -> nn.Module:
     """A freshly initialised network of this description; raises UserError where it cannot be built."""
     if description.builder == "arch":
-        if description.name not in REGISTRY:
-            raise UserError(f"network {description.name[:40]!r}: no such architecture; known: {', '.join(names())}")
+        if description.name not in registry.REGISTRY:
+            known = ", ".join(registry.names())
+            raise UserError(f"network {description.name[:40]!r}: no such architecture; known: {known}")
         return build_architecture(description.name, description.num_classes, description.image_shape)
-    # By name: it imports torchvision, which takes six seconds, and what is built here has its code in the teacher's key.
-    return importlib.import_module("dfkd_steps.models.library").build(description)
+    # By name: they import torchvision, which takes six seconds, and what is built there has its code in the network's key.
+    module = "onnx_graph" if description.builder == "onnx" else "library"
+    return importlib.import_module(f"dfkd_steps.models.{module}").build(description)
 
 
-def new_classifier(arch: str, like: Description, seed: int) -> Classifier:
-    """A freshly initialised network of ours for the images and classes of another; weights from ``seed`` alone."""
-    description = Description("arch", arch, like.classes, like.image_shape, like.mean, like.std)
+def new_classifier(name: str, like, seed: int) -> Classifier:
+    """A freshly initialised network, named as ``names`` says, for the images and classes of ``like`` (a ``Description`` or a
+    data set); weights from ``seed`` alone. Raises UserError where it does not take such images.
+    """
+    builder, own = names.split(name)
+    description = Description(builder, own, like.classes, like.image_shape, like.mean, like.std)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Classifier(build_network(description), description)
+        if builder == "arch":
+            return Classifier(build_network(description), description)
+        return importlib.import_module("dfkd_steps.models.library").new(description)
 
 
 def build_architecture(arch: str, num_classes: int, image_shape):
     """A freshly initialised network of a registered architecture; images (N,C,H,W) -> logits (N,num_classes)."""
-    file, arguments = REGISTRY[arch]
+    file, arguments = registry.REGISTRY[arch]
     module = importlib.import_module(f"dfkd_steps.models.{file}")
     return module.build(num_classes, tuple(image_shape), **arguments)

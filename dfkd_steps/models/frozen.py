@@ -4,7 +4,7 @@ import contextlib
 import copy
 
 import torch
-from torch import fx, nn
+from torch import nn
 from torch.fx.experimental.optimization import fuse
 
 from ..runtime.device import autocast, compiled, has_bf16
@@ -20,8 +20,9 @@ def fast_copy(network: Classifier, precision: str) -> Classifier:
     """
     device = network.mean.device
     net = copy.deepcopy(network.net)
-    # A network whose forward pass depends on its input cannot be traced, and keeps its BatchNorm layers.
-    with contextlib.suppress(fx.proxy.TraceError, TypeError, RuntimeError, NotImplementedError):
+    # A network that cannot be traced, as its forward pass depends on its input, keeps its BatchNorm layers; a library's may
+    # raise anything then.
+    with contextlib.suppress(Exception):
         net = fuse(net, inplace=True)
     if precision == "bf16" and has_bf16(device.type):
         for module in net.modules():

@@ -1,13 +1,17 @@
 """Networks of torchvision, timm or a factory, built by name."""
 
+import dataclasses
 import importlib
 import os
 import sys
+from dataclasses import dataclass
 
+import torch
 import torchvision
 from torch import nn
 
 from ..runtime.errors import UserError, one_line, similar
+from .classifier import Classifier
 
 # All that a stored network may hand to a library's builder, true or false each. Others could fetch or unpickle files
 # (timm: checkpoint_path, pretrained_cfg), and a network file may be a stranger's.
@@ -22,24 +26,102 @@ def build(description) -> nn.Module:
         raise UserError(f"network {description.name}: builder {description.builder[:40]!r} is unknown; make the file again")
     if refused := [name for name, value in description.arguments.items() if name not in ARGUMENTS or not isinstance(value, bool)]:
         raise UserError(f"network {description.name}: argument {refused[0][:40]!r} is not allowed in a file; import it again")
-    return create(description.builder, description.name, num_classes=description.num_classes, **description.arguments)
+    return create(description.builder, description.name, description, **description.arguments)
+
+
+def new(description) -> Classifier:
+    """A fresh network of a foreign description that says no arguments, as a student or a teacher to be trained takes it.
+
+    Raises UserError where it does not take the images, or gives other than a logit for each class.
+    """
+    if description.builder == "torchvision" and description.name in ("googlenet", "inception_v3"):
+        # Their second outputs are for a loss of their own; the default of init_weights warns that it will change.
+        description = dataclasses.replace(description, arguments={"aux_logits": False, "init_weights": True})
+    return Classifier(require_fit(build(description), description, "network"), description)
+
+
+def require_fit(net: nn.Module, description, role: str) -> nn.Module:
+    """The network, in eval mode, if it takes the images and gives finite logits, as many as there are classes; else UserError.
+
+    role: what the network is, for the message.
+    """
+    net.eval()
+    shape = "x".join(map(str, description.image_shape))
+    try:
+        with torch.no_grad():
+            logits = net(torch.zeros(1, *description.image_shape))
+    except Exception as error:  # the network is not ours: libraries assert, index and raise what they like
+        raise UserError(
+            f"{role}: {description.name} does not take images of {shape} ({one_line(error, 140)}); "
+            "choose another network, or another image size in the data set"
+        ) from None
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != 1:
+        found = f"outputs of shape {tuple(logits.shape)}" if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
+        raise UserError(
+            f"{role}: {description.name} gives {found} for one image, not a logit for each class: it is no image classifier; "
+            "take a classifier (of a detector or a segmentation network perhaps its backbone with the classification head)"
+        )
+    if logits.shape[1] != description.num_classes:
+        raise UserError(
+            f"{role}: {description.name} gives {logits.shape[1]} logits, but the data set has {description.num_classes} classes; "
+            "choose the data set it was trained on, or a card with keep"
+        )
+    if not torch.isfinite(logits).all():
+        raise UserError(f"{role}: {description.name} gives logits that are not finite; its weights are damaged, fetch them again")
+    return net
 
 
 def _factory(name: str, num_classes: int) -> nn.Module:
     package, _, function = name.partition(":")
     if not package or not function:
-        raise UserError(f"teacher: factory: {name!r} is not package.module:function; write it so")
+        raise UserError(f"factory: {name!r} is not package.module:function; write it so")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
         made = getattr(importlib.import_module(package), function)(num_classes=num_classes)
     except Exception as error:  # the factory is the user's code: whatever it raises is the user's to mend
         raise UserError(
-            f"teacher: factory: {name!r} failed: {type(error).__name__}: {one_line(error, 140)}; mend it, or the name"
+            f"factory: {name!r} failed: {type(error).__name__}: {one_line(error, 140)}; mend it, or the name"
         ) from None
     if not isinstance(made, nn.Module):
-        raise UserError(f"teacher: factory: {name!r} returned a {type(made).__name__}, not a torch.nn.Module; return the network")
+        raise UserError(f"factory: {name!r} returned a {type(made).__name__}, not a torch.nn.Module; return the network")
     return made
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a library says of its network: classes (their names, if it has them), normalisation, height and width it likes."""
+
+    classes: int
+    names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    size: tuple[int, int]
+
+
+def told(library: str, name: str, weights: str = "") -> Told | None:
+    """What the library says of a network with ``weights`` ('' = its default ones); None where it says nothing.
+
+    Nothing is downloaded.
+    """
+    if library == "timm":
+        found = _timm(name).get_pretrained_cfg(name)
+        if found is None:
+            return None
+        names = tuple(found.label_names or _imagenet_names(found.num_classes))
+        return Told(found.num_classes, names, tuple(found.mean), tuple(found.std), tuple(found.input_size[1:]))
+    known = torchvision.models.get_model_weights(_torchvision(name))
+    if not len(known):
+        return None
+    chosen = known[weights or "DEFAULT"]
+    transform, names = chosen.transforms(), tuple(chosen.meta["categories"])
+    size = transform.crop_size[0]
+    return Told(len(names), names, tuple(transform.mean), tuple(transform.std), (size, size))
+
+
+def _imagenet_names(count: int) -> tuple[str, ...]:
+    """ImageNet's thousand, in the order that torchvision and timm share; of other sets timm has no names."""
+    return tuple(torchvision.models.ResNet18_Weights.DEFAULT.meta["categories"]) if count == 1000 else ()
 
 
 def classes_of(config) -> int:
@@ -61,18 +143,40 @@ def classes_of(config) -> int:
     return len(known[config.weights].meta["categories"])
 
 
-def create(library: str, name: str, weights: str = "", **arguments):
-    """A network of torchvision or timm; ``arguments`` (num_classes among them) go to the library's own builder."""
+def create(library: str, name: str, description, weights: str = "", **arguments) -> nn.Module:
+    """A network of torchvision or timm for a description's images; with ``weights`` for the classes that these know, else for
+    the description's. ``arguments`` go to the library's own builder.
+    """
+    channels, *size = description.image_shape
+    if not weights:
+        arguments["num_classes"] = description.num_classes
     if library == "timm":
-        return _timm(name).create_model(name, pretrained=bool(weights), **arguments)
-    return torchvision.models.get_model(_torchvision(name), weights=weights or None, **arguments)
+        timm = _timm(name)
+        if getattr(timm.get_pretrained_cfg(name), "fixed_input_size", False):
+            arguments["img_size"] = tuple(size)
+        return timm.create_model(name, pretrained=bool(weights), in_chans=channels, **arguments)
+    if name.startswith("vit_") and size[0] == size[1] and not weights:
+        arguments["image_size"] = size[0]
+    net = torchvision.models.get_model(_torchvision(name), weights=weights or None, **arguments)
+    return net if channels == 3 or weights else _with_channels(net, channels)
+
+
+def _with_channels(net: nn.Module, channels: int) -> nn.Module:
+    """torchvision's networks take colour images: the first convolution anew for others."""
+    name, old = next((name, one) for name, one in net.named_modules() if isinstance(one, nn.Conv2d))
+    made = nn.Conv2d(
+        channels, old.out_channels, old.kernel_size, old.stride, old.padding, old.dilation, bias=old.bias is not None
+    )  # fmt: skip
+    parent, _, own = name.rpartition(".")
+    setattr(net.get_submodule(parent), own, made)
+    return net
 
 
 def _torchvision(name) -> str:
     """``name``, if torchvision has such a classification model."""
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
-        raise UserError(f"teacher: name: torchvision has no classification model {name!r}; known: {similar(name, known)}")
+        raise UserError(f"name: torchvision has no classification model {name!r}; known: {similar(name, known)}")
     return name
 
 
@@ -81,11 +185,11 @@ def _timm(name):
     try:
         import timm
     except ImportError:
-        raise UserError("teacher: library: timm is not installed; run pip install 'dfkd[timm]'") from None
+        raise UserError("library: timm is not installed; run pip install 'dfkd[timm]'") from None
     base, _, tag = name.partition(".")
     if not timm.is_model(base):
-        raise UserError(f"teacher: name: timm has no model {name!r}; known: {similar(base, timm.list_models())}")
+        raise UserError(f"name: timm has no model {name!r}; known: {similar(base, timm.list_models())}")
     tags = [one.partition(".")[2] for one in timm.list_pretrained(f"{base}.*")]
     if tag and tag not in tags:
-        raise UserError(f"teacher: name: timm's {base} has no weights {tag!r}; known: {similar(tag, tags)}")
+        raise UserError(f"name: timm's {base} has no weights {tag!r}; known: {similar(tag, tags)}")
     return timm

@@ -1,48 +1,54 @@
-"""Networks that were not trained here: checkpoints for our architectures or for a factory, torchvision, timm."""
+"""Networks that were not trained here: checkpoints for an architecture or a factory, ONNX files, torchvision, timm."""
 
 import dataclasses
-import hashlib
-import pickle
-import re
-import zipfile
+import importlib
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
-from ..runtime.errors import UserError, one_line, reading
+from ..runtime import progress
+from ..runtime.errors import UserError, one_line
+from . import names
+from .checkpoint_file import read_weights
 from .classifier import Description, build_network
-from .library import build, classes_of, create
+from .library import build, classes_of, create, require_fit, told
 
-WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
-PREFIXES = ("module.", "_orig_mod.")  # of nn.DataParallel and torch.compile
+PREFIXES = ("model.", "net.", "network.", "module.", "_orig_mod.")  # of Lightning modules, nn.DataParallel and torch.compile
 NAMED = 8  # keys that an error line names before it counts
 
 
 def import_checkpoint(config, dataset):
     """The network and description of a ``groups.ImportTeacher``; raises UserError where anything does not fit."""
     path = Path(config.checkpoint)
+    if names.is_onnx(config.checkpoint):
+        onnx_import = importlib.import_module("dfkd_steps.models.onnx_import")
+        return onnx_import.read(path, config.sha256, describe(config, dataset, "onnx", path.name), dataset.keep)
     weights = read_weights(path, config.sha256)
-    builder, name = ("arch", config.arch) if config.arch else ("factory", config.factory)
-    description = _describe(config, dataset, builder, name)
+    builder, name = names.split(config.arch) if config.arch else (names.FACTORY, config.factory)
+    known = told(builder, name) if builder in names.LIBRARIES else None
+    description = describe(config, dataset, builder, name, known)
     net = build_network(description)
+    weights = _unprefixed(weights, net.state_dict(), path)
+    if dataset.keep:
+        weights = cut(weights, description, dataset.keep, str(path))
     _load(net, weights, path, description)
-    return _checked(net, description)
+    return require_fit(net, description, "teacher"), description
 
 
 def import_library(config, dataset):
     """The network and description of a ``groups.LibraryTeacher``, with the weights of that library."""
-    description = _describe(config, dataset, config.library, config.name)
     if not config.weights:
-        return _checked(build(description), description)
-    known = classes_of(config)
-    if known != description.num_classes:
+        description = describe(config, dataset, config.library, config.name)
+        return require_fit(build(description), description, "teacher"), description
+    count = classes_of(config)
+    description = describe(config, dataset, config.library, config.name, told(config.library, config.name, config.weights))
+    if not dataset.keep and count != description.num_classes:
         raise UserError(
-            f"teacher: weights {config.weights} of {config.name} know {known} classes, {dataset.path} has "
-            f"{description.num_classes}; choose other weights"
+            f"teacher: weights {config.weights} of {config.name} know {count} classes, {dataset.path} has "
+            f"{description.num_classes}; choose other weights, or a card that says which of them to keep"
         )
     try:
-        net = create(config.library, config.name, weights=config.weights)
+        net = create(config.library, config.name, description, weights=config.weights)
     except (OSError, RuntimeError) as error:  # no network; a broken download
         raise UserError(
             f"teacher: weights of {config.library} model {config.name} cannot be fetched ({one_line(error, 140)}); connect, or "
@@ -52,54 +58,84 @@ def import_library(config, dataset):
         # GoogLeNet and Inception are built otherwise where weights are given, and their weights do not tell.
         arguments = {"aux_logits": net.aux_logits, "transform_input": net.transform_input, "init_weights": False}
         description = dataclasses.replace(description, arguments=arguments)
-    return _checked(net, description)
+    if dataset.keep:
+        weights = cut(net.state_dict(), description, dataset.keep, f"{config.library}'s {config.name}")
+        net = build(description)
+        net.load_state_dict(weights)
+    return require_fit(net, description, "teacher"), description
 
 
-def read_weights(path: Path, sha256: str = "") -> dict[str, torch.Tensor]:
-    """The weights in a .safetensors file, or in a PyTorch checkpoint read without running any code of it.
+def describe(config, dataset, builder: str, name: str, known=None) -> Description:
+    """The description of an imported network. ``known``: a ``library.Told``, what its library says of it.
 
-    They may lie under ``state_dict`` or the like, and their names may start with ``module.``.
+    The normalisation is the config's, else the card's, else the library's, else that of the data set's images.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint; set checkpoint: to a file (relative to the working directory)")
-    if sha256 and (found := _sha256(path)) != sha256.lower():
-        raise UserError(f"{path}: its sha256 is {found}, expected {sha256}; fetch the right file or change sha256:")
-    with reading(path, "is no readable checkpoint", "fetch it again"):
-        content = load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
-    for _ in WRAPPERS:  # no deeper: a dictionary can hold itself
-        inner = next((key for key in WRAPPERS if isinstance(content, dict) and isinstance(content.get(key), dict)), None)
-        content = content[inner] if inner else content
-    if not isinstance(content, dict) or not content or not all(isinstance(value, torch.Tensor) for value in content.values()):
+    given = dataset.mean and not dataset.has_images
+    mean, std = (
+        (tuple(config.mean), tuple(config.std)) if config.mean
+        else (dataset.mean, dataset.std) if given or not known
+        else (known.mean, known.std)
+    )  # fmt: skip
+    channels = dataset.image_shape[0]
+    if not mean:
         raise UserError(
-            f"{path}: holds no weights (a dictionary of tensors, perhaps under {', '.join(WRAPPERS)}); save net.state_dict()"
+            f"teacher: neither it nor {dataset.path} says mean and std; give those that it was trained with, in the teacher's "
+            "file or the card's (mean: [0.0] and std: [1.0], one per channel, if it takes images in [0,1] as they are)"
         )
-    content = {str(key): value for key, value in content.items()}
-    for key, value in content.items():
-        if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
-            raise UserError(f"{path}: {key[:60]!r} is sparse, quantised or without values; save it as a plain tensor")
-    while prefix := next((one for one in PREFIXES if all(key.startswith(one) for key in content)), ""):
-        content = {key.removeprefix(prefix): value for key, value in content.items()}
-    return content
+    if len(mean) != channels:
+        raise UserError(
+            f"teacher: mean and std have {len(mean)} values, but images of {dataset.path} have {channels} channels; give "
+            f"{channels}"
+        )
+    classes = dataset.classes
+    if known and known.names and not dataset.has_names and (dataset.keep or len(known.names) == len(classes)):
+        kept = dataset.keep or range(len(classes))
+        classes = tuple(known.names[number] for number in kept) if max(kept) < len(known.names) else classes
+    progress.say(f"teacher: normalises with mean {mean} and std {std}")
+    return Description(builder, name, classes, dataset.image_shape, mean, std)
 
 
-def _unpickled(path):
-    """A PyTorch checkpoint; no code of it runs, and it takes no more memory than its own size."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if sum(one.file_size for one in archive.infolist()) > path.stat().st_size:
-                raise UserError(f"{path}: is compressed, as torch.save leaves no checkpoint; unpack it and save it again")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        fault = f"holds pickled code ({named[1]}), refused" if named else "is damaged, or holds pickled code, which is refused"
-        raise UserError(f"{path}: {fault}; save the weights alone: torch.save(net.state_dict(), FILE)") from None
+def cut(weights, description, keep, where: str) -> dict[str, torch.Tensor]:
+    """The weights with the rows of the classes ``keep`` alone in whatever depends on the number of classes, in that order.
+
+    Found by building the network for one class more. Raises UserError where a class is none of the network's.
+    """
+    more = dataclasses.replace(description, classes=(*description.classes, "one more"))
+    wanted, other = build_network(description).state_dict(), build_network(more).state_dict()
+    heads = [key for key, value in wanted.items() if value.shape != other[key].shape and key in weights]
+    for key in heads:
+        if weights[key].ndim != wanted[key].ndim or weights[key].shape[1:] != wanted[key].shape[1:]:
+            raise UserError(f"{where}: {key} has shape {tuple(weights[key].shape)}: its classes cannot be told; leave out keep")
+        if max(keep) >= len(weights[key]):
+            raise UserError(f"{where}: knows {len(weights[key])} classes, 0 to {len(weights[key]) - 1}, but keep has {max(keep)}")
+    return {**weights, **{key: weights[key][list(keep)] for key in heads}}
+
+
+def _unprefixed(weights, wanted, path):
+    """The weights by the names that the network has for them, where wrappers put something before these."""
+    forms = [weights]
+    for _ in range(3):
+        for form in forms:
+            if not _missing(form, wanted):
+                if left := len(weights) - len(form):
+                    progress.say(f"{path}: {left} tensors beside the network's own (of a loss or a metric?) are left out")
+                return form
+        forms = [_below(prefix, form) for form in forms for prefix in PREFIXES if _below(prefix, form)]
+    return weights
+
+
+def _below(prefix: str, weights) -> dict[str, torch.Tensor]:
+    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+
+
+def _missing(weights, wanted) -> list[str]:
+    """Checkpoints from before PyTorch 0.4.1 do not count batches; nothing here reads that count."""
+    return [key for key in wanted if key not in weights and not key.endswith("num_batches_tracked")]
 
 
 def _load(net, weights, path, description):
     wanted = net.state_dict()
-    # Checkpoints from before PyTorch 0.4.1 do not count batches; nothing here reads that count.
-    missing = [key for key in wanted if key not in weights and not key.endswith("num_batches_tracked")]
+    missing = _missing(weights, wanted)
     unexpected = [key for key in weights if key not in wanted]
     other = {key: (tuple(weights[key].shape), tuple(wanted[key].shape)) for key in wanted if key in weights}
     other = {key: (found, needed) for key, (found, needed) in other.items() if found != needed}
@@ -107,7 +143,7 @@ def _load(net, weights, path, description):
     if not missing and not unexpected and len(heads) == 1 and None not in heads:
         raise UserError(
             f"{path}: knows {heads.pop()} classes, the data set has {description.num_classes}; choose the data set it was "
-            "trained on"
+            "trained on, or a card that says which of them to keep"
         )
     shapes = [f"{key} {found} instead of {needed}" for key, (found, needed) in other.items()]
     faults = [
@@ -116,48 +152,20 @@ def _load(net, weights, path, description):
         if keys
     ]
     if faults:
+        if same := _of_a_library(weights, description):
+            raise UserError(f"{path}: is {same}, not our {description.name}, which is another network; write arch: {same}")
         raise UserError(
             f"{path}: does not fit {description.name}; {'; '.join(faults)}; choose the architecture it was trained as"
         )
     net.load_state_dict(weights, strict=False)  # strict but for the count of batches: checked above
 
 
-def _describe(config, dataset, builder, name):
-    channels = dataset.image_shape[0]
-    mean, std = tuple(config.mean) or dataset.mean, tuple(config.std) or dataset.std
-    if len(mean) != channels:
-        raise UserError(
-            f"teacher: mean and std have {len(mean)} values, but images of {dataset.path} have {channels} channels; give "
-            f"{channels}"
-        )
-    return Description(builder, name, dataset.classes, dataset.image_shape, mean, std)
-
-
-def _checked(net, description):
-    """Does the network take the images and give as many logits as there are classes? Then it and its description."""
-    net.eval()
-    try:
-        with torch.no_grad():
-            logits = net(torch.zeros(1, *description.image_shape))
-    except Exception as error:  # the network is not ours: libraries assert, index and raise what they like
-        shape = "x".join(map(str, description.image_shape))
-        raise UserError(
-            f"teacher: {description.name} does not take images of {shape} ({one_line(error, 140)}); "
-            "choose another data set or network"
-        ) from None
-    if not isinstance(logits, torch.Tensor) or logits.shape != (1, description.num_classes):
-        found = tuple(logits.shape)[1:] if isinstance(logits, torch.Tensor) else type(logits).__name__
-        raise UserError(
-            f"teacher: {description.name} gives logits {found}, but the data set has {description.num_classes} classes; "
-            "choose the data set it was trained on"
-        )
-    if not torch.isfinite(logits).all():
-        raise UserError(
-            f"teacher: {description.name} gives logits that are not finite; its weights are damaged, fetch them again"
-        )
-    return net, description
-
-
-def _sha256(path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _of_a_library(weights, description) -> str | None:
+    """The network of a library that the weights fit, of the same name as the one of ours that they do not fit."""
+    for library in names.LIBRARIES if description.builder == "arch" else ():
+        if description.name in names.in_library(library):
+            with torch.device("meta"):
+                wanted = create(library, description.name, description).state_dict()
+            if not _missing(weights, wanted) and wanted["conv1.weight"].shape == weights["conv1.weight"].shape:
+                return names.spelled(library, description.name)
+    return None

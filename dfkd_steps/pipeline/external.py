@@ -16,6 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from ..models import names as network_names
 from . import fingerprint
 
 MISSING = "missing"
@@ -64,7 +65,19 @@ def _source(root, name) -> Path | None:
     return next((one for one in (path / "__init__.py", path.with_suffix(".py")) if one.is_file()), None) if name else None
 
 
-KINDS = {"file": lambda value: [Path(value)], "folder": lambda value: [Path(value)], "idx": _idx_files, "factory": _factory_files}
+def _network_files(value) -> list[Path]:
+    """Of a network's name the source of its factory; what a library builds goes by the library's version."""
+    builder, name = network_names.split(value)
+    return _factory_files(name) if builder == network_names.FACTORY else []
+
+
+KINDS = {
+    "network": _network_files,
+    "file": lambda value: [Path(value)],
+    "folder": lambda value: [Path(value)],
+    "idx": _idx_files,
+    "factory": _factory_files,
+}
 
 
 # ---------------------------------------------------------------------------------------------- hashes

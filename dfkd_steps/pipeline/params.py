@@ -264,15 +264,16 @@ def _acceptable(kind, value) -> bool:
 
 def _named(kind) -> str:
     if typing.get_origin(kind) is list:
-        return f"a list of {'integers' if typing.get_args(kind)[0] is int else 'numbers'}"
+        return f"a list of {({int: 'integers', str: 'texts'}).get(typing.get_args(kind)[0], 'numbers')}"
     return {int: "an integer", float: "a number", bool: "a boolean", str: "text"}[kind]
 
 
 def _remedy(item, value):
-    if choices := fields.choices(item):
-        return suggest(str(value), [str(choice) or "''" for choice in choices])
+    if (known := fields.known(item, value)) is not None:
+        return suggest(str(value), known)
     if typing.get_origin(item.type) is list:
-        remedy = f"give {_named(item.type)}, like [1.0, 0.5]"
+        example = {int: "[0, 5]", str: "[cat, dog]"}.get(typing.get_args(item.type)[0], "[1.0, 0.5]")
+        remedy = f"give {_named(item.type)}, like {example}"
     else:
         remedy = {bool: "give true or false", str: "put it in quotes"}.get(item.type) or f"give {_named(item.type)}"
     limits = fields.span(item)

@@ -7,7 +7,7 @@ import jsonschema
 import yaml
 
 from ..runtime.errors import UserError, one_line
-from . import audit, fingerprint, graph, params, shards, spec
+from . import audit, fingerprint, graph, params, shards, spec, together
 
 EXPERIMENT = "params/experiment.yaml"
 MAX_FILE_BYTES = 1 << 20
@@ -45,6 +45,8 @@ def check(experiment: dict, where: str):
             if "seeds" in experiment and "seed" in dict(spec.parse("transfer", text).overrides):
                 faults.append(f"{where}: transfer {text!r} gives a seed, and seeds gives it others; take out one of them")
     _refuse(faults)
+    grid = itertools.product(*(experiment[group] for group in spec.GROUPS[2:]))
+    _refuse([fault for specs in grid for fault in together.faults(dict(zip(spec.GROUPS[2:], specs)))])
     expanded(experiment)
 
 
@@ -105,6 +107,7 @@ def check_paths(paths):
         faults += _fault(graph.step_of, path) or [
             line for group, text in spec.of_path(path).items() for line in _fault(params.load, group, text)
         ]
+        faults += [] if faults else together.faults(spec.of_path(path))
     _refuse(faults)
 
 

@@ -107,7 +107,12 @@ def _network(path):
     if unseen := network_file.compare(path, description, weights):
         told["not compared"] = unseen
     others = {name: value for name, value in content.items() if name not in ("kind", "key", "description", "provenance")}
-    return [*_pairs({**told, **others})], content.get("provenance", {})
+    return [*_pairs({**told, "arguments": _short(told.get("arguments", {})), **others})], content.get("provenance", {})
+
+
+def _short(arguments: dict) -> dict:
+    """The graph of a network from ONNX would fill the screen."""
+    return {name: value if len(str(value)) < 200 else f"{len(value):,} characters" for name, value in arguments.items()}
 
 
 def _metrics(path):

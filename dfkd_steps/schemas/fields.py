@@ -17,7 +17,8 @@ def opt(
     checked). ``reads="dataset"`` says that the value is the spec of a data set that the step reads as an input.
     ``code``: value -> the module (below dfkd_steps) that the step runs because of it, and perhaps what it is called with.
     ``external``: the value names what lies outside this package, and its content counts: of a 'file', of all in a 'folder',
-    of the 'idx' files in a folder, of the source of a 'factory' package.module:function (pipeline.external).
+    of the 'idx' files in a folder, of the source of a 'factory' package.module:function, or of the factory that a 'network'
+    names, if it does (pipeline.external).
     """
     metadata = {"doc": doc, "lo": lo, "hi": hi, "above": above, "choices": choices, "reads": reads, "code": code,
                 "external": external}  # fmt: skip
@@ -32,15 +33,26 @@ def required(doc: str, **limits) -> Any:
 
 
 def choices(item: dataclasses.Field) -> Any:
-    """The closed set of allowed values, or None."""
+    """The closed set of allowed values, or None. It may hold more than it lists, and then says by ``like(value)`` what to
+    list for a wrong one.
+    """
     found = item.metadata["choices"]
     return found() if callable(found) else found
+
+
+def known(item: dataclasses.Field, value) -> list[str] | None:
+    """The allowed values to list for a wrong one, as they are spelled; None where any value is allowed."""
+    allowed = choices(item)
+    listed = allowed.like(str(value)) if hasattr(allowed, "like") else allowed
+    return None if listed is None else [str(one) or "''" for one in listed]
 
 
 def fault(item: dataclasses.Field, value) -> str | None:
     """Why a value of the right type is not allowed, or None."""
     limits, allowed = item.metadata, choices(item)
     for one in value if isinstance(value, list) else [value]:
+        if isinstance(one, str) and not one.isprintable():
+            return "is not printable text"
         if allowed is not None and one not in allowed:
             return "is unknown"
         if isinstance(one, float) and not abs(one) < float("inf"):

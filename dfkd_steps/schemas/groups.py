@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..models import registry as model_registry
+from ..models import names
 from .fields import opt, required
 
 PRECISION = ("fp32", "bf16")
@@ -70,12 +70,46 @@ class Images(Dataset):
     test_share: float = opt(0.2, "share of each class that becomes the test set, where there is no folder test/", above=0, hi=0.9)
 
 
+@dataclass
+class Card(Dataset):
+    """A task without any image: its classes, the shape of its images, and what the teacher expects of them."""
+
+    source: str = opt("card", "where the images come from")
+    classes: int = opt(0, "number of classes (0 = as many as there are names, or as keep has)", lo=0, hi=100_000)
+    names: list[str] = opt([], "names of the classes, in the order of the teacher's outputs; with keep: of those kept, or of all")
+    names_file: str = opt("", "a text file with a name in each line, in place of names", external="file")
+    height: int = required("of an image, pixels", lo=1, hi=4096)
+    width: int = opt(0, "of an image, pixels (0 = height)", lo=0, hi=4096)
+    channels: int = opt(3, "1 = grey, 3 = colour", choices=(1, 3))
+    mean: list[float] = opt([], "per channel, of images in [0,1], as the teacher expects (empty = its library's)", lo=0, hi=1)
+    std: list[float] = opt([], "per channel, of images in [0,1]", above=0, hi=10)
+    keep: list[int] = opt([], "the teacher's classes that count, by number from 0: its head is cut to these (empty = all)", lo=0)
+
+    def check(self):
+        if self.train or self.test or self.val or self.sha256:
+            return "a card has no images, so train, test, val and sha256 say nothing; leave them out"
+        if len(self.mean) != len(self.std) or len(self.mean) not in (0, self.channels):
+            return (
+                f"mean has {len(self.mean)} values and std {len(self.std)}; give {self.channels} each, one per channel, or none"
+            )
+        if len(set(self.keep)) < len(self.keep):
+            return "keep has a class twice; give each once"
+        if self.names and self.names_file:
+            return "give either names or names_file, not both"
+        if not (self.classes or self.names or self.names_file or self.keep):
+            return "says nothing of the classes; give their number (classes), their names, a names_file or keep"
+        return None
+
+
 # ---------------------------------------------------------------------------------------------- teacher
+ARCH = "architecture: one of ours, torchvision.NAME, timm.NAME"
+
+
 @dataclass
 class Training:
     """How a network is trained: what a teacher and a student have in common."""
 
-    arch: str = required("architecture", choices=model_registry.names, code=model_registry.code_of)
+    arch: str = required(f"{ARCH} or factory.MODULE.FUNCTION", choices=names.Networks, code=names.code_of, external="network")
     epochs: int = opt(20, "passes over the set", lo=1)
     batch: int = opt(128, "images per step", lo=1)
     optimizer: str = opt("sgd", OPTIMIZER, choices=OPTIMIZERS)
@@ -100,7 +134,9 @@ class TrainTeacher(Training):
 
 @dataclass
 class Import:
-    """A given network, nothing trained. Its inputs are normalised with mean and std (empty = the data set's)."""
+    """A given network, nothing trained. Its inputs are normalised with mean and std; where these are empty, with the card's,
+    the library's own, or those of the data set's images, the first that there is.
+    """
 
     kind: str = opt("import", "train | import | library", code=lambda kind: "models.pretrained")
     mean: list[float] = opt([], "per channel, of images in [0,1]", lo=0, hi=1)
@@ -114,17 +150,22 @@ class Import:
 
 @dataclass
 class ImportTeacher(Import):
-    """A checkpoint (.pth, .pt or .safetensors) for one of our architectures or for a factory of yours."""
+    """A checkpoint (.pth, .pt or .safetensors) for an architecture or for a factory of yours; or an ONNX file, which needs
+    neither.
+    """
 
-    checkpoint: str = required("the file of weights", external="file")
-    arch: str = opt("", "architecture ('' = factory)", choices=lambda: ("", *model_registry.names()), code=model_registry.code_of)
+    checkpoint: str = required("the file of weights, or .onnx", external="file", code=names.code_of_checkpoint)
+    arch: str = opt("", f"{ARCH} ('' = factory or ONNX)", choices=names.NetworksOrNone, code=names.code_of)
     factory: str = opt(
         "", "package.module:function that is called with num_classes and returns the network ('' = arch)", external="factory"
     )
     sha256: str = opt("", "sha256 of the checkpoint, checked where given")
 
     def check(self):
-        if bool(self.arch) == bool(self.factory):
+        if names.is_onnx(self.checkpoint):
+            if self.arch or self.factory:
+                return "an ONNX file says itself what the network is; leave out arch and factory"
+        elif bool(self.arch) == bool(self.factory):
             return "give either arch or factory, not both and not none"
         return super().check()
 
@@ -223,7 +264,15 @@ class Student(Training):
 
 
 KINDS = {
-    "dataset": {"mnist-5k": Mnist5k, "auto": Auto, "torchvision": Torchvision, "npz": Npz, "idx": Idx, "images": Images},
+    "dataset": {
+        "mnist-5k": Mnist5k,
+        "auto": Auto,
+        "torchvision": Torchvision,
+        "npz": Npz,
+        "idx": Idx,
+        "images": Images,
+        "card": Card,
+    },
     "teacher": {"train": TrainTeacher, "import": ImportTeacher, "library": LibraryTeacher},
     "balance": {"none": NoBalance, "equal": EqualBalance, "confidence": ConfidenceBalance, "weight": WeightBalance},
     "student": {"": Student},

@@ -1,7 +1,9 @@
 """dataset.h5: uint8 images of a task, its labels, its class names, its mean and std.
 
 /x_train /x_test (N,C,H,W) uint8    /y_train /y_test (N) int64, contiguous
-attributes: kind, key, provenance, classes (JSON), mean, std
+attributes: kind, key, provenance, classes (JSON), mean, std, keep (JSON: the teacher's classes that count; [] = all)
+
+A card says what a task is without any image: N is 0, and mean and std may be empty (the teacher's own count).
 """
 
 import json
@@ -30,15 +32,49 @@ class Dataset:
     std: tuple[float, ...]
     sizes: dict[str, int]
     arrays: dict[str, np.ndarray] = field(repr=False, compare=False)
+    keep: tuple[int, ...] = ()
+
+    @property
+    def has_images(self) -> bool:
+        """False for a card, which describes a task without its images."""
+        return any(self.sizes.values())
+
+    @property
+    def has_names(self) -> bool:
+        """Do its classes have names, or numbers only?"""
+        return self.classes != tuple(map(str, self.keep or range(len(self.classes))))
+
+    def require_images(self):
+        """Raise UserError for a card."""
+        if not self.has_images:
+            raise UserError(f"{self.path}: is a card and has no images, which are needed here; take a data set with images")
 
     def read(self, split: str, rows=slice(None)) -> tuple[np.ndarray, np.ndarray]:
-        """Copies of images (N,C,H,W) uint8 and labels (N) int64 of 'train' or 'test'; ``rows``: a slice, or integers."""
+        """Copies of images (N,C,H,W) uint8 and labels (N) int64 of 'train' or 'test'; ``rows``: a slice, or integers.
+
+        Raises UserError for a card.
+        """
+        self.require_images()
         return np.array(self.arrays[f"x_{split}"][rows]), np.array(self.arrays[f"y_{split}"][rows])
 
 
-def write(path, key: str, provenance: dict, classes, arrays: dict[str, np.ndarray]):
-    """Write x_train, y_train, x_test, y_test; mean and std per channel of the training images in [0,1]."""
-    images = arrays["x_train"]
+def write(path, key: str, provenance: dict, classes, arrays: dict[str, np.ndarray], card: dict | None = None):
+    """Write x_train, y_train, x_test, y_test, and mean and std per channel: of the training images in [0,1], or a card's.
+
+    ``card``: mean, std and keep of a data set without images.
+    """
+    card = card or {}
+    mean, std = (card["mean"], card["std"]) if card else statistics(arrays["x_train"])
+    made = hdf5.Rows(path, {name: (arrays[name].shape, arrays[name].dtype) for name in sorted(arrays)})
+    for name, values in arrays.items():
+        made.write(name, 0, values)
+    attributes = {"kind": KIND, "key": key, "provenance": json.dumps(provenance, sort_keys=True)}
+    attributes |= {"classes": json.dumps(list(classes)), "keep": json.dumps(list(card.get("keep", ())))}
+    made.finish(attributes | {"mean": np.asarray(mean, float), "std": np.asarray(std, float)}, {})
+
+
+def statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation per channel of images (N,C,H,W) uint8, in units of [0,1]."""
     # By rows of a histogram and not by a float copy: exact, and no memory beyond the images.
     counts = np.zeros((images.shape[1], 256), np.int64)
     for start in range(0, len(images), 1024):  # in pieces, because bincount widens what it counts
@@ -46,12 +82,7 @@ def write(path, key: str, provenance: dict, classes, arrays: dict[str, np.ndarra
             counts[channel] += np.bincount(pixels.ravel(), minlength=256)
     values = np.arange(256) / 255
     mean = counts @ values / counts.sum(1)
-    std = np.sqrt(np.maximum(counts @ values**2 / counts.sum(1) - mean**2, 1e-12))
-    made = hdf5.Rows(path, {name: (arrays[name].shape, arrays[name].dtype) for name in sorted(arrays)})
-    for name, values in arrays.items():
-        made.write(name, 0, values)
-    attributes = {"kind": KIND, "key": key, "provenance": json.dumps(provenance, sort_keys=True)}
-    made.finish(attributes | {"classes": json.dumps(list(classes)), "mean": mean, "std": std}, {})
+    return mean, np.sqrt(np.maximum(counts @ values**2 / counts.sum(1) - mean**2, 1e-12))
 
 
 def open_dataset(path) -> Dataset:
@@ -71,7 +102,10 @@ def open_dataset(path) -> Dataset:
         mean, std = (tuple(map(float, hdf5.numbers(file, name))) for name in ("mean", "std"))
         if (key := hdf5.text(file, "key")) is None:
             raise ValueError("attribute key is missing")
-        return Dataset(path, key, classes, arrays["x_train"].shape[1:], mean, std, sizes, arrays)
+        keep = tuple(json.loads(hdf5.text(file, "keep") or "[]"))
+        if keep and (len(keep) != len(classes) or not all(isinstance(one, int) and one >= 0 for one in keep)):
+            raise ValueError("attribute keep is no class of the teacher for each class")
+        return Dataset(path, key, classes, arrays["x_train"].shape[1:], mean, std, sizes, arrays, keep)
 
 
 def _shapes(file, classes: int) -> list[str]:
@@ -85,7 +119,8 @@ def _shapes(file, classes: int) -> list[str]:
             problems.append(f"y_{split} is {labels.dtype} of shape {labels.shape}, expected int64 ({len(images)},)")
     channels = shape[0] if shape else 0
     for name in ("mean", "std"):
-        if np.shape(values := hdf5.numbers(file, name)) != (channels,):
+        allowed = ((channels,), (0,)) if not len(file["x_train"]) else ((channels,),)
+        if np.shape(values := hdf5.numbers(file, name)) not in allowed:
             problems.append(f"attribute {name} has shape {np.shape(values)}, expected one value for each of {channels} channels")
     if classes < 2:
         problems.append(f"attribute classes names {classes} classes, expected two or more")
@@ -99,6 +134,6 @@ def _values(file, arrays, classes: int) -> list[str]:
         if not hdf5.labels_fit(arrays[f"y_{split}"], classes)
     ]
     mean, std = (hdf5.numbers(file, name) for name in ("mean", "std"))
-    if not np.isfinite([*mean, *std]).all() or min(std) <= 0:
+    if not np.isfinite([*mean, *std]).all() or min(std, default=1) <= 0:
         problems.append(f"mean {mean} and std {std} are no normalisation")
     return problems

@@ -19,6 +19,7 @@ from torch import nn
 
 from ..models.classifier import Classifier, Description, build_network
 from ..models.generator import Generator, GeneratorDescription
+from ..models.names import LIBRARIES
 from ..runtime.errors import UserError, reading
 from . import atomic
 from .network_metadata import KIND, METADATA, read_metadata
@@ -138,10 +139,11 @@ def to_bytes(network) -> bytes:
     return save_bytes({name: value.detach().cpu().contiguous() for name, value in inner.state_dict().items()}, metadata)
 
 
-def from_bytes(content: bytes, where, device="cpu"):
+def from_bytes(content: bytes, where, device="cpu", trusted: str = ""):
     """The network of ``to_bytes``, in eval mode and without gradients; ``where`` it lies, for the error.
 
-    A generator or one of our architectures: a set is passed on, and must not name code that is then called.
+    A generator, one of our architectures or of a library's: a set is passed on, and must not name code that is then called.
+    But the factory of ``trusted``, the name of a network, as a config has it.
     """
     with reading(where, "is no network of dfkd"):
         (length,) = struct.unpack_from("<Q", content)
@@ -151,8 +153,8 @@ def from_bytes(content: bytes, where, device="cpu"):
             build = functools.partial(Generator, form)
         else:
             form = _sound(told["description"])
-            if told["kind"] != KIND or form.builder != "arch":
-                raise ValueError("neither a generator nor one of our architectures")
+            if told["kind"] != KIND or (form.builder not in ("arch", *LIBRARIES) and form.spelled != trusted):
+                raise ValueError("neither a generator, nor one of our architectures, nor the network that the config names")
             build = functools.partial(build_network, form)
         if misfit := _misfit(build, weights):
             raise ValueError(misfit)

@@ -224,7 +224,6 @@ def test_libraries(tmp_path, name):
     (("timm", "resnet18.nope"), "timm's resnet18 has no weights 'nope'; known: .*tv_in1k"),
     (("timm", "resnet18", "NOPE"), "'NOPE' is unknown for timm; write DEFAULT"),
     (("timm", "resnet18", "DEFAULT"), "know 1000 classes, .* has 4"),
-    (("timm", "vit_tiny_patch16_224"), "does not take images of 3x64x64"),
 ])  # fmt: skip
 def test_library_models_that_do_not_fit(tmp_path, wrong, said):
     with pytest.raises(UserError, match=said) as error:

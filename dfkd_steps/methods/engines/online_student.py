@@ -7,14 +7,13 @@ from types import SimpleNamespace
 import torch
 from torch.nn.modules.dropout import _DropoutNd
 
-from ...models import frozen, hooks
-from ...models import registry as model_registry
+from ...models import frozen, hooks, names
 from ...models.classifier import new_classifier
 from ...runtime.device import autocast, compiled
 from ...runtime.errors import UserError
 from ...runtime.seeds import seed_of
 from ...schemas.fields import opt
-from ...schemas.groups import OPTIMIZERS
+from ...schemas.groups import ARCH, OPTIMIZERS
 from ...storage import checkpoint
 from ...training import loop, losses, views
 from .schedules import rate
@@ -54,8 +53,9 @@ class StudentOptions:
     """The field of a student whose default no method changes."""
 
     student: str = opt(
-        "lenet5-half", "architecture of the online student", choices=model_registry.names, code=model_registry.code_of
-    )
+        "lenet5-half", f"the online student, {ARCH} or factory.MODULE.FUNCTION", choices=names.Networks, code=names.code_of,
+        external="network",
+    )  # fmt: skip
 
 
 @dataclass

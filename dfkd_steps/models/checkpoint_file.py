@@ -1,0 +1,93 @@
+"""The weights in a file, read without running any code of it; what is none is told apart and named."""
+
+import hashlib
+import pickle
+import re
+import zipfile
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from ..runtime.errors import CORRUPT_FILE_ERRORS, UserError, reading
+
+WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+PREFIXES = ("module.", "_orig_mod.")  # of nn.DataParallel and torch.compile
+SAVE = "torch.save(net.state_dict(), FILE)"
+
+
+def read_weights(path: Path, sha256: str = "") -> dict[str, torch.Tensor]:
+    """The weights in a .safetensors file, or in a PyTorch checkpoint read without running any code of it.
+
+    They may lie under ``state_dict`` or the like, and their names may start with ``module.``.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint; set checkpoint: to a file (relative to the working directory)")
+    if fault := _foreign(path):
+        raise UserError(f"{path}: {fault}")
+    require_sha256(path, sha256)
+    with reading(path, "is no readable checkpoint", "fetch it again"):
+        content = load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
+    for _ in WRAPPERS:  # no deeper: a dictionary can hold itself
+        inner = next((key for key in WRAPPERS if isinstance(content, dict) and isinstance(content.get(key), dict)), None)
+        content = content[inner] if inner else content
+    if not isinstance(content, dict) or not content or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        raise UserError(
+            f"{path}: holds no weights (a dictionary of tensors, perhaps under {', '.join(WRAPPERS)}); save net.state_dict()"
+        )
+    content = {str(key): value for key, value in content.items()}
+    for key, value in content.items():
+        if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
+            raise UserError(f"{path}: {key[:60]!r} is sparse, quantised or without values; save it as a plain tensor")
+    while prefix := next((one for one in PREFIXES if all(key.startswith(one) for key in content)), ""):
+        content = {key.removeprefix(prefix): value for key, value in content.items()}
+    return content
+
+
+def _unpickled(path):
+    """A PyTorch checkpoint; no code of it runs, and it takes no more memory than its own size."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if sum(one.file_size for one in archive.infolist()) > path.stat().st_size:
+                raise UserError(f"{path}: is compressed, as torch.save leaves no checkpoint; unpack it and save it again")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        fault = f"holds pickled code ({named[1]}), refused" if named else "is damaged, or holds pickled code, which is refused"
+        raise UserError(f"{path}: {fault}; save the weights alone: {SAVE}, or ONNX") from None
+
+
+def _foreign(path) -> str | None:
+    """What a file is that holds a network in another form, and how to save it for here; None for what may be a checkpoint."""
+    with open(path, "rb") as file:
+        start = file.read(64)
+    if path.suffix == ".onnx" or (start[:1] == b"\x08" and start[1:2] < b"\x20" and path.suffix not in (".pth", ".pt")):
+        return "is an ONNX file; give it the ending .onnx, and leave out arch and factory"
+    if start[:8] == b"\x89HDF\r\n\x1a\n":
+        return "is HDF5 (of Keras?), which is not read; convert it to ONNX with tf2onnx and give that file"
+    if start[4:8] == b"TFL3":
+        return "is a TFLite file, which is not read; convert it to ONNX with tf2onnx and give that file"
+    if not zipfile.is_zipfile(path):
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.partition("/")[2] for name in archive.namelist()[:10_000]}
+    except (zipfile.BadZipFile, *CORRUPT_FILE_ERRORS):
+        return None  # torch says what is wrong with it
+    if "constants.pkl" in names:
+        weights = SAVE.replace("net", "torch.jit.load(FILE)", 1)
+        return f"is TorchScript, which is code and not run; save its weights ({weights}) and give arch or factory, or export ONNX"
+    if names & {"archive_format", "serialized_exported_program.json"}:
+        return f"is an exported program, which is not read; save the weights ({SAVE}) and give arch or factory, or export ONNX"
+    return None
+
+
+def require_sha256(path, sha256: str):
+    """Raise UserError where a file's sha256 is not the given one, if one is given."""
+    if not sha256:
+        return
+    with open(path, "rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != sha256.lower():
+        raise UserError(f"{path}: its sha256 is {found}, expected {sha256}; fetch the right file or change sha256:")

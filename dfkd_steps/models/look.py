@@ -1,0 +1,109 @@
+"""What can be said of a teacher without data: on noise and on images drawn here, how sure it is, what it predicts, and
+whether its BatchNorm statistics go with the normalisation that it was given.
+
+Changes nothing of a network, so no result depends on this module.
+"""
+
+import dataclasses
+from collections import Counter
+
+import torch
+
+from ..procedural import registry
+from ..runtime.errors import UserError
+from . import hooks
+from .classifier import Classifier
+
+SAMPLES = 32  # of each kind
+NATURAL = ("leaves", "scenes")  # the kinds whose statistics are most like those of photographs
+KINDS = {1: ("uniform", "smooth", "strokes", *NATURAL), 3: ("uniform", "smooth", "objects", *NATURAL)}
+# Normalisations in use, per number of channels: (mean, std).
+COMMON = {
+    1: [((0.5,), (0.5,)), ((0.0,), (1.0,)), ((0.1307,), (0.3081,)), ((0.0,), (1 / 255,))],
+    3: [
+        ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        ((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)),
+        ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
+        ((0.0, 0.0, 0.0), (1 / 255, 1 / 255, 1 / 255)),
+    ],
+}
+# How much worse than the best one a normalisation must fit to be doubted, and how badly, in nats. A public ResNet-20 and an
+# EfficientNet-lite0 fit theirs to 0.08 and 0.06 or better, and wrong ones to 0.38 or worse.
+TIMES, LEAST = 4.0, 0.25
+
+
+def draw(description) -> dict[str, torch.Tensor]:
+    """Images (N,C,H,W) in [0,1] of each kind, always the same ones."""
+    kinds = KINDS[description.image_shape[0]]
+    return {kind: registry.load(kind)(SAMPLES, description, torch.Generator().manual_seed(0)).float() for kind in kinds}
+
+
+def look(classifier: Classifier) -> list[str]:
+    """Lines for a log: confidence and predictions by kind of image, BatchNorm, and a doubted normalisation.
+
+    Raises UserError where the network gives probabilities in place of logits.
+    """
+    images, lines, logits = draw(classifier.description), [], {}
+    with torch.no_grad():
+        for kind, drawn in images.items():
+            logits[kind] = classifier(drawn).float()
+    everything = torch.cat(list(logits.values()))
+    if everything.min() >= 0 and (everything.sum(1) - 1).abs().max() < 1e-3:
+        raise UserError(
+            f"teacher: {classifier.description.name} gives probabilities, so it ends in a softmax; let it return its logits"
+        )
+    for kind, found in logits.items():
+        sure, counts = found.softmax(1).max(1).values.mean().item(), Counter(found.argmax(1).tolist())
+        first, number = counts.most_common(1)[0]
+        lines.append(
+            f"on {kind} images: mean confidence {sure:.2f}, {len(counts)} of {found.shape[1]} classes predicted, "
+            f"{classifier.description.classes[first]} for {number} of {len(found)}"
+        )
+    norms = batchnorm_layers(classifier)
+    said = f"{norms} BatchNorm layers with statistics" if norms else "no BatchNorm statistics, which some methods match"
+    return [*lines, said, *filter(None, [doubt(classifier, images)])]
+
+
+def batchnorm_layers(net) -> int:
+    """How many BatchNorm layers keep running statistics."""
+    norms = (one for one in net.modules() if isinstance(one, torch.nn.modules.batchnorm._BatchNorm))
+    return sum(one.running_mean is not None for one in norms)
+
+
+def doubt(classifier: Classifier, images=None) -> str | None:
+    """A line where another normalisation in use fits the first BatchNorm's statistics far better than the given one, on every
+    kind of image that is like photographs; else None.
+    """
+    images = images or draw(classifier.description)
+    if not batchnorm_layers(classifier):
+        return None
+    given = (classifier.description.mean, classifier.description.std)
+    others = [one for one in COMMON[classifier.description.image_shape[0]] if not _alike(one, given)]
+    misfits = {one: [_misfit(classifier, one, images[kind]) for kind in NATURAL] for one in (given, *others)}
+    best = min(misfits, key=lambda one: sum(misfits[one]))
+    if any(mine < max(LEAST, TIMES * other) for mine, other in zip(misfits[given], misfits[best])):
+        return None
+    mean, std = ([round(value, 4) for value in part] for part in best)
+    return (
+        f"WARNING: mean and std are doubtful: BatchNorm statistics of the first layer fit mean {mean} and std {std} better "
+        f"({sum(misfits[best]) / 2:.2f} against {sum(misfits[given]) / 2:.2f} nats); compare with how it was trained"
+    )
+
+
+def _alike(one, other) -> bool:
+    return all(abs(a - b) < 0.02 for part, rest in zip(one, other) for a, b in zip(part, rest))
+
+
+def _misfit(classifier, normalisation, images) -> float:
+    """Median over channels of KL(batch || running statistics), both as Gaussians, of what enters the first BatchNorm; nats."""
+    described = dataclasses.replace(classifier.description, mean=normalisation[0], std=normalisation[1])
+    with torch.no_grad(), hooks.batchnorm_inputs(classifier.net) as seen:
+        Classifier(classifier.net, described).eval()(images)
+        layer, inputs = seen[0]
+    axes = [axis for axis in range(inputs.ndim) if axis != 1]
+    variance, mean = torch.var_mean(inputs.float(), axes)
+    live = layer.running_var > 1e-3 * layer.running_var.max()  # channels that training left dead say nothing
+    running, variance = layer.running_var[live].clamp_min(1e-12), variance[live].clamp_min(1e-12)
+    shift = (mean - layer.running_mean)[live] ** 2 / running
+    return (0.5 * (variance / running + shift - 1 - torch.log(variance / running))).median().item()

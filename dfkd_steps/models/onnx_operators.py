@@ -1,0 +1,257 @@
+"""What ONNX operators compute, as functions of tensors: operator -> function(inputs, attributes).
+
+Closed: a graph can name nothing else. Layers with weights are modules and stand in ``onnx_graph``. Shapes are tensors of
+integers on the CPU, whatever device the images are on. As the standard has them (onnx.ai/onnx/operators), opset 7 to 21: what
+later opsets take as inputs, earlier ones took as attributes.
+"""
+
+import torch
+import torch.nn.functional as F
+
+from ..runtime.errors import UserError
+
+TYPES = {1: torch.float32, 6: torch.int64, 7: torch.int64, 9: torch.bool, 10: torch.float32, 11: torch.float32}
+
+
+def _argument(inputs, attributes, place: int, name: str, default=None):
+    """What is the input number ``place`` in later opsets and an attribute in earlier ones; a list, a number or None."""
+    if len(inputs) > place and inputs[place] is not None:
+        return inputs[place].tolist()
+    return attributes.get(name, default)
+
+
+def _listed(value) -> list[int]:
+    return value if isinstance(value, list) else [value]
+
+
+def _both(function):
+    """An operator of two tensors, or of more from the left; a shape on the CPU and an image do not meet otherwise."""
+
+    def apply(inputs, attributes):
+        result = inputs[0]
+        for other in inputs[1:]:
+            if result.device != other.device:
+                device = result.device if result.device.type != "cpu" else other.device
+                result, other = result.to(device), other.to(device)
+            result = function(result, other)
+        return result
+
+    return apply
+
+
+def _divide(one, other):
+    return one / other if one.is_floating_point() else torch.div(one, other, rounding_mode="trunc")
+
+
+def _reshape(inputs, attributes):
+    images, shape = inputs[0], _argument(inputs, attributes, 1, "shape")
+    if not attributes.get("allowzero", 0):
+        shape = [images.shape[place] if size == 0 else size for place, size in enumerate(shape)]
+    return images.reshape(tuple(shape))
+
+
+def _flatten(inputs, attributes):
+    axis = attributes.get("axis", 1) % (inputs[0].ndim + 1)
+    return inputs[0].flatten(axis).reshape(*inputs[0].shape[:axis], -1).flatten(0, axis - 1) if axis else inputs[0].reshape(1, -1)
+
+
+def _squeeze(inputs, attributes):
+    axes = _argument(inputs, attributes, 1, "axes")
+    return inputs[0].squeeze() if axes is None else inputs[0].squeeze(tuple(_listed(axes)))
+
+
+def _unsqueeze(inputs, attributes):
+    result, axes = inputs[0], _listed(_argument(inputs, attributes, 1, "axes"))
+    rank = result.ndim + len(axes)
+    for axis in sorted(axis % rank for axis in axes):
+        result = result.unsqueeze(axis)
+    return result
+
+
+def _slice(inputs, attributes):
+    starts, ends = (_listed(_argument(inputs, attributes, place, name)) for place, name in ((1, "starts"), (2, "ends")))
+    axes = _argument(inputs, attributes, 3, "axes", list(range(len(starts))))
+    steps = _argument(inputs, attributes, 4, "steps", [1] * len(starts))
+    result = inputs[0]
+    for start, end, axis, step in zip(starts, ends, _listed(axes), _listed(steps)):
+        size = result.shape[axis]
+        if step > 0:
+            start, end = (max(0, min(size, one + size if one < 0 else one)) for one in (start, end))
+            rows = torch.arange(start, max(start, end), step, device=result.device)
+        else:
+            start = min(size - 1, start + size if start < 0 else start)
+            end = max(-1, end + size if -size <= end < 0 else end)
+            rows = torch.arange(start, min(start, end), step, device=result.device)
+        plain = step == 1
+        result = result.narrow(axis, start, len(rows)) if plain else result.index_select(axis, rows)
+    return result
+
+
+def _split(inputs, attributes):
+    axis, size = attributes.get("axis", 0), inputs[0].shape[attributes.get("axis", 0)]
+    sizes = _argument(inputs, attributes, 1, "split")
+    if sizes is None:
+        number = attributes.get("num_outputs", attributes["outputs"])
+        each = -(-size // number)
+        sizes = [each] * (number - 1) + [size - each * (number - 1)]
+    return inputs[0].split(sizes, axis)
+
+
+def _gather(inputs, attributes):
+    source, axis = inputs[0], attributes.get("axis", 0)
+    places = inputs[1].to(source.device)
+    places = torch.where(places < 0, places + source.shape[axis], places)
+    found = source.index_select(axis, places.flatten())
+    axis %= source.ndim
+    return found.reshape((*source.shape[:axis], *places.shape, *source.shape[axis + 1 :]))
+
+
+def _pad(inputs, attributes):
+    mode = attributes.get("mode", "constant")
+    pads = _argument(inputs, attributes, 1, "pads")
+    value = _argument(inputs, attributes, 2, "value", 0.0)
+    rank = inputs[0].ndim
+    axes = [axis % rank for axis in _listed(_argument(inputs, attributes, 3, "axes", list(range(rank))))]
+    before, after = dict(zip(axes, pads[: len(axes)])), dict(zip(axes, pads[len(axes) :]))
+    turned = [size for axis in reversed(range(rank)) for size in (before.get(axis, 0), after.get(axis, 0))]
+    while mode != "constant" and turned[-2:] == [0, 0]:
+        turned = turned[:-2]
+    return F.pad(inputs[0], turned, {"edge": "replicate"}.get(mode, mode), *([value or 0.0] if mode == "constant" else []))
+
+
+def _reduce(function):
+    def apply(inputs, attributes):
+        axes = _argument(inputs, attributes, 1, "axes")
+        if axes is None:
+            axes = [] if attributes.get("noop_with_empty_axes") else list(range(inputs[0].ndim))
+        return function(inputs[0], _listed(axes), bool(attributes.get("keepdims", 1))) if axes else inputs[0]
+
+    return apply
+
+
+def _softmax(function):
+    def apply(inputs, attributes):
+        if attributes["opset"] >= 13:
+            return function(inputs[0], attributes.get("axis", -1))
+        axis = attributes.get("axis", 1) % inputs[0].ndim  # before opset 13: over all axes from this one on
+        return function(inputs[0].flatten(axis), axis).reshape(inputs[0].shape)
+
+    return apply
+
+
+def _pool(function):
+    def apply(inputs, attributes):
+        kernel = attributes["kernel_shape"]
+        strides = attributes.get("strides", [1] * len(kernel))
+        dilations = attributes.get("dilations", [1] * len(kernel))
+        pads = padding(attributes, inputs[0].shape[2:], kernel, strides, dilations)
+        up = bool(attributes.get("ceil_mode", 0))
+        return function(inputs[0], kernel, strides, pads, dilations, up, bool(attributes.get("count_include_pad", 0)))
+
+    return apply
+
+
+def padding(attributes, sizes, kernel, strides, dilations) -> list[int]:
+    """Padding as F.pad takes it, (left, right, top, bottom) for two dimensions; ONNX has all beginnings and then all ends."""
+    mode = attributes.get("auto_pad", "NOTSET")
+    if mode in ("NOTSET", "VALID"):
+        pads = attributes.get("pads", [0] * 2 * len(kernel)) if mode == "NOTSET" else [0] * 2 * len(kernel)
+    else:
+        whole = [
+            max(0, (-(-size // s) - 1) * s + (k - 1) * d + 1 - size) for size, k, s, d in zip(sizes, kernel, strides, dilations)
+        ]
+        small = [one // 2 for one in whole]
+        large = [one - half for one, half in zip(whole, small)]
+        pads = small + large if mode == "SAME_UPPER" else large + small
+    half = len(kernel)
+    return [pads[axis + part * half] for axis in reversed(range(half)) for part in (0, 1)]
+
+
+def _max_pool(images, kernel, strides, pads, dilations, up, _):
+    if pads[::2] == pads[1::2] and all(2 * pad <= size for pad, size in zip(pads[::2], reversed(kernel))):
+        return F.max_pool2d(images, kernel, strides, pads[::2][::-1], dilations, up)
+    return F.max_pool2d(F.pad(images, pads, value=float("-inf")), kernel, strides, 0, dilations, up)
+
+
+def _average_pool(images, kernel, strides, pads, dilations, up, counted):
+    if pads[::2] == pads[1::2]:
+        return F.avg_pool2d(images, kernel, strides, pads[::2][::-1], up, counted)
+    total = F.avg_pool2d(F.pad(images, pads), kernel, strides, 0, up)
+    return total if counted else total / F.avg_pool2d(F.pad(torch.ones_like(images), pads), kernel, strides, 0, up)
+
+
+def _clip(inputs, attributes):
+    low, high = (_argument(inputs, attributes, place, name) for place, name in ((1, "min"), (2, "max")))
+    return inputs[0] if low is None and high is None else inputs[0].clamp(low, high)
+
+
+def _constant_of_shape(inputs, attributes):
+    value = attributes.get("value", [0.0])
+    return torch.full(inputs[0].tolist(), value[0], dtype=torch.float32 if isinstance(value[0], float) else torch.int64)
+
+
+def _matmul_into(inputs, attributes):
+    """Gemm whose factors are both computed; one with a constant factor is a linear layer."""
+    one, other = (part.T if attributes.get(name, 0) else part for part, name in zip(inputs, ("transA", "transB")))
+    product = attributes.get("alpha", 1.0) * (one @ other)
+    return product + attributes.get("beta", 1.0) * inputs[2] if len(inputs) > 2 else product
+
+
+def _layer_norm(inputs, attributes):
+    shape = inputs[0].shape[attributes.get("axis", -1) % inputs[0].ndim :]
+    return F.layer_norm(inputs[0], shape, *[*inputs[1:], None][:2], attributes.get("epsilon", 1e-5))
+
+
+def _expand(inputs, attributes):
+    shape = torch.broadcast_shapes(inputs[0].shape, inputs[1].tolist())
+    return inputs[0].expand(shape)
+
+
+def _where(inputs, attributes):
+    device = next((one.device for one in inputs if one.device.type != "cpu"), inputs[0].device)
+    return torch.where(*(one.to(device) for one in inputs))
+
+
+def _cast(inputs, attributes):
+    if attributes["to"] not in TYPES:
+        raise UserError(
+            f"casts to the ONNX type {attributes['to']}, which no classifier of floating point needs; give it in fp32"
+        )
+    return inputs[0].to(TYPES[attributes["to"]])
+
+
+def _one(function):
+    return lambda inputs, attributes: function(inputs[0])
+
+
+OPERATORS = {
+    "Add": _both(torch.add), "Sub": _both(torch.sub), "Mul": _both(torch.mul), "Div": _both(_divide), "Pow": _both(torch.pow),
+    "Max": _both(torch.maximum), "Min": _both(torch.minimum), "Sum": _both(torch.add), "MatMul": _both(torch.matmul),
+    "Equal": _both(torch.eq), "Less": _both(torch.lt), "Greater": _both(torch.gt), "And": _both(torch.logical_and),
+    "CastLike": lambda inputs, attributes: inputs[0].to(inputs[1].dtype), "Cast": _cast, "Where": _where,
+    "Sqrt": _one(torch.sqrt), "Exp": _one(torch.exp), "Log": _one(torch.log), "Abs": _one(torch.abs), "Neg": _one(torch.neg),
+    "Erf": _one(torch.erf), "Floor": _one(torch.floor), "Ceil": _one(torch.ceil), "Reciprocal": _one(torch.reciprocal),
+    "Not": _one(torch.logical_not), "Relu": _one(F.relu), "Sigmoid": _one(torch.sigmoid), "Tanh": _one(torch.tanh),
+    "Softplus": _one(F.softplus), "Mish": _one(F.mish), "HardSwish": _one(F.hardswish),
+    "Identity": _one(lambda one: one), "Dropout": _one(lambda one: one),
+    "LeakyRelu": lambda inputs, attributes: F.leaky_relu(inputs[0], attributes.get("alpha", 0.01)),
+    "Elu": lambda inputs, attributes: F.elu(inputs[0], attributes.get("alpha", 1.0)),
+    "PRelu": lambda inputs, attributes: torch.where(inputs[0] > 0, inputs[0], inputs[0] * inputs[1]),
+    "HardSigmoid": lambda inputs, attributes: F.hardtanh(
+        attributes.get("alpha", 0.2) * inputs[0] + attributes.get("beta", 0.5), 0.0, 1.0
+    ),
+    "Gelu": lambda inputs, attributes: F.gelu(inputs[0], approximate=attributes.get("approximate", "none")),
+    "Clip": _clip, "Softmax": _softmax(torch.softmax), "LogSoftmax": _softmax(torch.log_softmax),
+    "Gemm": _matmul_into, "LayerNormalization": _layer_norm,
+    "Shape": lambda inputs, attributes: torch.tensor(inputs[0].shape[attributes.get("start", 0) : attributes.get("end")]),
+    "Reshape": _reshape, "Flatten": _flatten, "Squeeze": _squeeze, "Unsqueeze": _unsqueeze, "Slice": _slice, "Split": _split,
+    "Gather": _gather, "Pad": _pad, "Expand": _expand, "ConstantOfShape": _constant_of_shape,
+    "Concat": lambda inputs, attributes: torch.cat(inputs, attributes["axis"]),
+    "Transpose": lambda inputs, attributes: inputs[0].permute(attributes.get("perm", list(range(inputs[0].ndim))[::-1])),
+    "Range": lambda inputs, attributes: torch.arange(*(one.item() for one in inputs)),
+    "ReduceMean": _reduce(torch.mean), "ReduceSum": _reduce(torch.sum), "ReduceMax": _reduce(torch.amax),
+    "ReduceMin": _reduce(torch.amin), "ReduceL2": _reduce(lambda one, axes, kept: one.square().sum(axes, kept).sqrt()),
+    "GlobalAveragePool": _one(lambda one: one.mean(tuple(range(2, one.ndim)), True)),
+    "GlobalMaxPool": _one(lambda one: one.amax(tuple(range(2, one.ndim)), True)),
+    "MaxPool": _pool(_max_pool), "AveragePool": _pool(_average_pool),
+}  # fmt: skip

@@ -1,0 +1,132 @@
+"""A teacher and nothing else, by the steps' own commands: no image lies anywhere, and a student comes out."""
+
+import contextlib
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dfkd_steps.pipeline import graph, spec
+from dfkd_steps.storage import dataset_file, network_file
+
+from . import steps
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+NETS = """
+from torch import nn
+def teacher(num_classes):
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, num_classes)
+    )
+def student(num_classes):
+    return nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))
+"""
+DAFL = "method: dafl\nn: 32\nrounds: 2\nturns: 1\nsteps_s: 1\nwidth: 8\ntrain_batch: 8\nbatch: 16\n"
+PARAMS = {
+    "dataset/card": "source: card\nnames: [a, b, c]\nheight: 32\nwidth: 40\nmean: [0.5, 0.5, 0.5]\nstd: [0.5, 0.5, 0.5]\n",
+    "dataset/cut": "source: card\nkeep: [0, 217, 482, 491, 497, 566, 569, 571, 574, 701]\nheight: 64\n",
+    "teacher/made": "kind: import\ncheckpoint: a.pth\nfactory: alone_nets:teacher\n",
+    "teacher/onnx": "kind: import\ncheckpoint: a.onnx\n",
+    "teacher/thousand": "kind: import\ncheckpoint: b.pth\narch: timm.test_resnet\n",
+    "student/small": "arch: torchvision.mobilenet_v3_small\nepochs: 1\nbatch: 16\n",
+    "student/own": "arch: factory.alone_nets.student\nepochs: 1\nbatch: 16\n",
+    "student/inside": "arch: torchvision.squeezenet1_1\nepochs: 0\ninit: transfer\n",
+    "student/own-inside": "arch: factory.alone_nets.student\nepochs: 0\ninit: transfer\n",
+    "transfer/drawn": "method: procedural\nkind: scenes\nn: 32\nbatch: 16\n",
+    "transfer/dafl-small": f"{DAFL}student: torchvision.squeezenet1_1\n",
+    "transfer/dafl-own": f"{DAFL}student: factory.alone_nets.student\n",
+    "balance/none": "mode: none\n",
+}
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("alone_nets.py").write_text(NETS)
+    for name, content in PARAMS.items():
+        path = Path("params", f"{name}.yaml")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"# A test.\n{content}")
+    return tmp_path
+
+
+def weights():
+    """A teacher as somebody has it, with BatchNorm statistics of its own."""
+    torch.manual_seed(0)
+    space = {}
+    exec(NETS, space)
+    net = space["teacher"](3)
+    net[1].running_mean.normal_(), net[1].running_var.uniform_(0.5, 2)
+    return net.eval()
+
+
+def run(*specs) -> tuple[Path, str]:
+    """All steps up to the student; its path, and what the steps said."""
+    parts, said = dict(zip(spec.GROUPS, specs)), io.StringIO()
+    for step in ("dataset", "teacher", "synthesize", "balance", "distill"):
+        out = graph.path_of(step, parts)
+        with contextlib.redirect_stderr(said):
+            assert steps.command(step, out, *graph.inputs_of(out)) == (0, []), step
+    return out, said.getvalue()
+
+
+@pytest.mark.parametrize(("transfer", "student", "builder"), [
+    ("drawn", "small", "torchvision"), ("drawn", "own", "factory"),
+    ("dafl-small", "inside", "torchvision"), ("dafl-own", "own-inside", "factory"),
+])  # fmt: skip
+def test_a_factory_teacher_and_a_student_of_any_kind(workplace, transfer, student, builder):
+    torch.save(weights().state_dict(), "a.pth")
+    out, _ = run("card", "made", transfer, "none", student)
+    made = network_file.load(out)
+    assert (made.description.builder, made.description.classes) == (builder, ("a", "b", "c"))
+    assert made(torch.rand(2, 3, 32, 40)).shape == (2, 3)
+    assert not dataset_file.open_dataset("results/card/dataset.h5").has_images
+
+
+def test_an_onnx_teacher(workplace):
+    pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
+    net = weights()
+    torch.onnx.export(nn.Sequential(net, nn.Softmax(1)).eval(), (torch.zeros(1, 3, 32, 40),), "a.onnx", dynamo=False)
+    out, _ = run("card", "onnx", "drawn", "none", "small")
+    Path("a.onnx").unlink()
+    teacher, images = network_file.load("results/card/onnx/teacher.safetensors"), torch.rand(3, 3, 32, 40)
+    with torch.no_grad():
+        assert torch.allclose(teacher(images), net((images - 0.5) / 0.5), atol=1e-4)
+    assert network_file.load(out).description.name == "mobilenet_v3_small"
+
+
+def test_ten_of_a_thousand_classes(workplace):
+    import timm
+
+    torch.manual_seed(0)
+    net = timm.create_model("test_resnet", num_classes=1000).eval()
+    torch.save(net.state_dict(), "b.pth")
+    out, _ = run("cut", "thousand", "drawn", "none", "small")
+    teacher, student = network_file.load("results/cut/thousand/teacher.safetensors"), network_file.load(out)
+    images = torch.rand(2, 3, 64, 64)
+    mean, std = (np.float32(value) for value in (teacher.description.mean, teacher.description.std))
+    shown = (images - torch.from_numpy(mean).view(-1, 1, 1)) / torch.from_numpy(std).view(-1, 1, 1)
+    with torch.no_grad():
+        expected = net(shown)[:, [0, 217, 482, 491, 497, 566, 569, 571, 574, 701]]
+        assert torch.allclose(teacher(images), expected, atol=1e-4)
+        assert student(images).shape == (2, 10)
+    assert student.description.classes[:2] == ("tench", "English springer")
+
+
+@pytest.mark.parametrize("step", ["teacher", "synthesize"])
+def test_steps_that_need_images_say_so(workplace, step):
+    Path("params/teacher/trained.yaml").write_text("# A test.\nkind: train\narch: lenet5\nepochs: 1\n")
+    Path("params/transfer/real.yaml").write_text("# A test.\nmethod: dataset\nsource: card\n")
+    torch.save(weights().state_dict(), "a.pth")
+    parts = {"dataset": "card", "teacher": "trained" if step == "teacher" else "made", "transfer": "real"}
+    for one in ("dataset", "teacher", "synthesize"):
+        out = graph.path_of(one, parts)
+        code, errors = steps.command(one, out, *graph.inputs_of(out))
+        if one == step:
+            break
+        assert (code, errors) == (0, [])
+    assert code == 2
+    assert len(errors) == 1 and "is a card and has no images" in errors[0]

@@ -1,0 +1,486 @@
+"""A teacher and nothing else: cards, networks by name, teachers cut to some classes, and what is said of wrong ones."""
+
+import importlib.util
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import small_net
+import timm
+import torch
+import torchvision
+from torch import nn
+
+from dfkd_steps import dataset as dataset_step
+from dfkd_steps import new, teacher
+from dfkd_steps.datasets import readers
+from dfkd_steps.models import library, look, names, pretrained
+from dfkd_steps.models.checkpoint_file import read_weights
+from dfkd_steps.models.classifier import Classifier, Description, build_architecture, new_classifier
+from dfkd_steps.pipeline import params, together
+from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.schemas import fields, groups
+from dfkd_steps.storage import dataset_file, network_file, verify
+
+
+def card(folder, **content):
+    """The opened data set of a card."""
+    config = groups.Card(**{"source": "card", "height": 8, **content})
+    assert config.check() is None
+    source = readers.read(config)
+    dataset_file.write(folder / "dataset.h5", "k", {}, source.classes, dataset_step.prepare(config, source), source.card)
+    return dataset_file.open_dataset(folder / "dataset.h5")
+
+
+# ---------------------------------------------------------------------------------------------- cards
+def test_a_card_has_all_but_images(tmp_path):
+    made = card(tmp_path, names=["cat", "dog"], width=6, channels=1, mean=[0.5], std=[0.25])
+    assert (made.classes, made.image_shape, made.mean, made.std) == (("cat", "dog"), (1, 8, 6), (0.5,), (0.25,))
+    assert (made.has_images, made.sizes, made.has_names, made.keep) == (False, {"train": 0, "test": 0}, True, ())
+    assert verify.verify(made.path) == []
+    with pytest.raises(UserError, match="is a card and has no images"):
+        made.read("test")
+    with pytest.raises(UserError, match="is a card and has no images"):
+        teacher.train(SimpleNamespace(), made, None, "k", torch.device("cpu"))
+
+
+def test_classes_of_a_card(tmp_path):
+    (tmp_path / "names").write_text("a\nb\n\nc \n")
+    assert card(tmp_path, classes=3).classes == ("0", "1", "2")
+    assert not card(tmp_path, classes=3).has_names
+    assert card(tmp_path, names_file=str(tmp_path / "names")).classes == ("a", "b", "c")
+    assert card(tmp_path, names_file=str(tmp_path / "names"), keep=[2, 0]).classes == ("c", "a")
+    assert card(tmp_path, names=["x", "y"], keep=[7, 5]).classes == ("x", "y")
+    numbered = card(tmp_path, keep=[7, 5], classes=10)
+    assert (numbered.classes, numbered.keep, numbered.has_names) == (("7", "5"), (7, 5), False)
+    with pytest.raises(UserError, match="has 3 names and 2 classes in keep"):
+        card(tmp_path, names=["x", "y", "z"], keep=[7, 5])
+    with pytest.raises(UserError, match="has classes: 4 and 3 classes"):
+        readers.read(groups.Card(source="card", height=8, keep=[7, 5, 6], classes=4))
+    with pytest.raises(UserError, match="'x' names two classes"):
+        card(tmp_path, names=["x", "y", "x"])
+    with pytest.raises(UserError, match="one class only"):
+        card(tmp_path, names=["x"])
+
+
+@pytest.mark.parametrize(("content", "said"), [
+    ({}, "says nothing of the classes"),
+    ({"classes": 3, "train": 5}, "a card has no images, so train"),
+    ({"classes": 3, "mean": [0.5] * 3}, "mean has 3 values and std 0; give 3 each"),
+    ({"classes": 3, "keep": [1, 1]}, "keep has a class twice"),
+    ({"names": ["a", "b"], "names_file": "x"}, "give either names or names_file"),
+])  # fmt: skip
+def test_wrong_cards(content, said):
+    assert said in groups.Card(source="card", height=8, **content).check()
+
+
+# ---------------------------------------------------------------------------------------------- networks by name
+def test_a_name_is_one_network():
+    for spelled, parts in {
+        "resnet8": ("arch", "resnet8"),
+        "lenet5-half": ("arch", "lenet5-half"),
+        "torchvision.resnet18": ("torchvision", "resnet18"),
+        "timm.mobilenetv3_small_050": ("timm", "mobilenetv3_small_050"),
+        "factory.nets.small.build": ("factory", "nets.small:build"),
+    }.items():
+        assert names.split(spelled) == parts
+        assert names.spelled(*parts) == spelled
+        assert spelled in names.Networks()
+    for wrong in (
+        "resnet9",
+        "torchvision.resnet19",
+        "timm.nothing",
+        "factory.build",
+        "factory.",
+        "torchvision.",
+        "",
+        "tensorflow.x",
+    ):
+        assert wrong not in names.Networks()
+    assert "" in names.NetworksOrNone()
+
+
+def test_what_libraries_have_is_read_without_them():
+    assert set(names.in_library("torchvision")) == set(torchvision.models.list_models(module=torchvision.models))
+    assert set(timm.list_models()) <= set(names.in_library("timm"))
+    program = "import sys; from dfkd_steps.models import names; names.in_library('torchvision'), names.in_library('timm'); "
+    done = subprocess.run([sys.executable, "-c", f"{program} print('torch' in sys.modules)"], capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stderr
+
+
+def test_a_wrong_name_is_answered_with_names_of_its_library():
+    item = groups.Student.__dataclass_fields__["arch"]
+    assert "torchvision.mobilenet_v3_small" in fields.known(item, "torchvision.mobilenet_v3_smal")
+    assert "resnet8" in fields.known(item, "resnet9") and "timm.NAME" in fields.known(item, "resnet9")
+
+
+@pytest.mark.parametrize(("name", "shape"), [
+    ("torchvision.mobilenet_v3_small", (3, 40, 56)),
+    ("torchvision.squeezenet1_1", (1, 48, 48)),
+    ("torchvision.googlenet", (3, 64, 64)),
+    ("timm.mobilenetv3_small_050", (1, 32, 48)),
+    ("timm.vit_tiny_patch16_224", (3, 64, 64)),
+])  # fmt: skip
+@pytest.mark.filterwarnings("ignore")
+def test_students_of_libraries(tmp_path, name, shape):
+    like = Description("arch", "x", tuple("abcd"), shape, (0.4,) * shape[0], (0.3,) * shape[0])
+    made, again, other = (new_classifier(name, like, seed) for seed in (1, 1, 2))
+    assert all(torch.equal(one, two) for one, two in zip(made.state_dict().values(), again.state_dict().values()))
+    assert any(not torch.equal(one, two) for one, two in zip(made.state_dict().values(), other.state_dict().values()))
+    assert made.description.spelled == name
+    images = torch.rand(3, *shape)
+    made.train()(images).sum().backward()
+    made.eval()
+    network_file.save(tmp_path / "s.safetensors", made.net, made.description, "k", {})
+    with torch.no_grad():
+        assert torch.allclose(network_file.load(tmp_path / "s.safetensors")(images), made(images), atol=1e-5)
+        kept = network_file.from_bytes(network_file.to_bytes(made), "set")
+        assert torch.allclose(kept(images), made(images), atol=1e-5)
+
+
+def test_a_student_that_does_not_take_the_size():
+    like = Description("arch", "x", tuple("abcd"), (3, 32, 32), (0.4,) * 3, (0.3,) * 3)
+    with pytest.raises(UserError, match="network: alexnet does not take images of 3x32x32") as error:
+        new_classifier("torchvision.alexnet", like, 0)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_factory_kept_in_a_set_is_run_only_where_the_config_names_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "kept_nets.py").write_text(
+        "from torch import nn\ndef build(num_classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(12, num_classes))\n"
+    )
+    like = Description("arch", "x", tuple("abcd"), (3, 2, 2), (0.4,) * 3, (0.3,) * 3)
+    content = network_file.to_bytes(new_classifier("factory.kept_nets.build", like, 0))
+    with pytest.raises(UserError, match="neither a generator"):
+        network_file.from_bytes(content, "set")
+    with pytest.raises(UserError, match="neither a generator"):
+        network_file.from_bytes(content, "set", trusted="factory.kept_nets.other")
+    assert network_file.from_bytes(content, "set", trusted="factory.kept_nets.build").description.num_classes == 4
+
+
+# ---------------------------------------------------------------------------------------------- teachers
+def from_library(name, **more):
+    return groups.LibraryTeacher(library="torchvision", name=name, **more)
+
+
+def checkpoint(path, net, **more):
+    torch.save(net.state_dict(), path)
+    return groups.ImportTeacher(checkpoint=str(path), **more)
+
+
+@pytest.mark.parametrize("keep", [[9, 2, 5], list(range(12))[::-1]])
+def test_a_head_is_cut_to_the_classes_that_count(tmp_path, keep):
+    """Also where all are kept in another order, so that no shape tells the head from the rest."""
+    torch.manual_seed(0)
+    net = timm.create_model("test_efficientnet", num_classes=12).eval()
+    config = checkpoint(tmp_path / "a.pth", net, arch="timm.test_efficientnet")
+    made, description = pretrained.import_checkpoint(config, card(tmp_path, keep=keep, height=32))
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.allclose(made(images), net(images)[:, keep], atol=1e-5)
+    assert description.mean == tuple(timm.get_pretrained_cfg("test_efficientnet").mean)
+    with pytest.raises(UserError, match="knows 12 classes, 0 to 11, but keep has 12"):
+        pretrained.import_checkpoint(config, card(tmp_path, keep=[1, 12], height=32))
+
+
+def test_a_thousand_classes_of_a_library_and_what_it_says_of_them(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    whole = torchvision.models.squeezenet1_1()
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: whole.state_dict())
+    dataset = card(tmp_path, keep=[0, 217], height=64)
+    made, description = pretrained.import_library(from_library("squeezenet1_1"), dataset)
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(made(images), whole.eval()(images)[:, [0, 217]], atol=1e-5)
+    assert description.classes == ("tench", "English springer")
+    assert (description.mean, description.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    named = card(tmp_path, keep=[0, 217], height=64, names=["fish", "dog"], mean=[0.5] * 3, std=[0.5] * 3)
+    _, description = pretrained.import_library(from_library("squeezenet1_1"), named)
+    assert (description.classes, description.mean) == (("fish", "dog"), (0.5,) * 3)
+    _, description = pretrained.import_library(from_library("squeezenet1_1", mean=[0.1] * 3, std=[0.2] * 3), named)
+    assert (description.mean, description.std) == ((0.1,) * 3, (0.2,) * 3)
+
+
+@pytest.mark.parametrize("prefix", ["model.", "net.", "module.model.", "network.", "model._orig_mod."])
+def test_prefixes_of_wrappers(tmp_path, prefix, capsys):
+    net = build_architecture("resnet8", 4, (3, 8, 8)).eval()
+    state = {f"{prefix}{key}": value for key, value in net.state_dict().items()} | {"loss.weight": torch.ones(4)}
+    torch.save({"state_dict": state, "pytorch-lightning_version": "2"}, tmp_path / "a.ckpt")
+    config = groups.ImportTeacher(checkpoint=str(tmp_path / "a.ckpt"), arch="resnet8")
+    made, _ = pretrained.import_checkpoint(config, card(tmp_path, classes=4, mean=[0.5] * 3, std=[0.5] * 3))
+    images = torch.rand(2, 3, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(made(images), net(images))
+    assert "1 tensors beside the network's own" in capsys.readouterr().err
+
+
+def test_a_network_whose_own_names_begin_so_keeps_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own_nets.py").write_text(
+        "from torch import nn\nclass Net(nn.Module):\n    def __init__(self, num_classes):\n        super().__init__()\n"
+        "        self.model = nn.Sequential(nn.Flatten(), nn.Linear(192, num_classes))\n"
+        "    def forward(self, x):\n        return self.model(x)\n"
+    )
+    torch.save({"model.1.weight": torch.zeros(4, 192), "model.1.bias": torch.arange(4.0)}, "a.pth")
+    config = groups.ImportTeacher(checkpoint="a.pth", factory="own_nets:Net")
+    made, _ = pretrained.import_checkpoint(config, card(tmp_path, classes=4, mean=[0.5] * 3, std=[0.5] * 3))
+    assert made(torch.rand(1, 3, 8, 8)).argmax() == 3
+
+
+# ---------------------------------------------------------------------------------------------- wrong uses
+def scripted(path):
+    torch.jit.save(torch.jit.trace(nn.Linear(2, 2), torch.zeros(1, 2)), path)
+
+
+def exported_program(path):
+    torch.export.save(torch.export.export(nn.Linear(2, 2), (torch.zeros(1, 2),)), path)
+
+
+FOREIGN = {
+    "a.pt": (scripted, "is TorchScript, which is code and not run; save its weights"),
+    "a.pt2": (exported_program, "is an exported program, which is not read; save the weights"),
+    "a.h5": (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100)), r"is HDF5 \(of Keras\?\).*tf2onnx"),
+    "a.tflite": (lambda path: path.write_bytes(b"\x20\0\0\0TFL3" + bytes(100)), "is a TFLite file.*tf2onnx"),
+    "a.bin": (
+        lambda path: path.write_bytes(b"\x08\x08\x12\x07pytorch" + bytes(100)),
+        "is an ONNX file; give it the ending .onnx",
+    ),
+    "b.pth": (
+        lambda path: torch.save(nn.Linear(2, 2), path),
+        r"pickled code \(torch.nn.modules.linear.Linear\).*save the weights",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+@pytest.mark.filterwarnings("ignore")
+def test_files_that_are_no_checkpoint_are_told_apart(tmp_path, name):
+    make, said = FOREIGN[name]
+    make(tmp_path / name)
+    with pytest.raises(UserError, match=said) as error:
+        read_weights(tmp_path / name)
+    assert len(str(error.value).splitlines()) == 1
+
+
+FACTORIES = """
+import torch
+from torch import nn
+class Pair(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.a = nn.Linear(192, num_classes)
+    def forward(self, x):
+        return self.a(x.flatten(1)), x
+class Map(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.a = nn.Conv2d(3, num_classes, 1)
+    def forward(self, x):
+        return self.a(x)
+def soft(num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(192, num_classes), nn.Softmax(1))
+def large(num_classes):
+    return nn.Sequential(nn.Conv2d(3, 4, 11), nn.Flatten(), nn.Linear(4, num_classes))
+def no_argument():
+    return soft(4)
+"""
+NORM = {"mean": [0.5] * 3, "std": [0.5] * 3}
+WRONG = {
+    "another number of classes": ({"arch": "resnet8"}, {"classes": 7}, "knows 4 classes, the data set has 7; choose .*keep"),
+    "no normalisation": ({"arch": "resnet8"}, {"mean": [], "std": []}, "says mean and std; give those that it was trained with"),
+    "grey for colour": ({"arch": "resnet8"}, {"channels": 1, "mean": [], "std": []} | {"own": NORM}, "have 3 values, but images"),
+    "a class too many to keep": ({"arch": "resnet8"}, {"keep": [0, 4]}, "knows 4 classes, 0 to 3, but keep has 4"),
+    "our name for torchvision's": (
+        {"arch": "resnet18", "of": "torchvision"}, {}, "is torchvision.resnet18, not our resnet18.*write arch",
+    ),
+    "another architecture": ({"arch": "resnet20"}, {}, "does not fit resnet20; missing: .* choose the architecture"),
+    "a size that is too small": ({"factory": "large"}, {}, "large does not take images of 3x8x8"),
+    "two outputs": ({"factory": "Pair"}, {}, "gives a tuple for one image, .* it is no image classifier"),
+    "a map of labels": ({"factory": "Map"}, {}, "gives outputs of shape .* it is no image classifier"),
+    "a factory without classes": ({"factory": "no_argument"}, {}, "no_argument' failed: TypeError"),
+    "a factory that is not there": ({"factory": "nothing"}, {}, "nothing' failed: AttributeError"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_teachers_that_do_not_fit_are_one_line(tmp_path, monkeypatch, case):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wrong_nets.py").write_text(FACTORIES)
+    given, content, said = WRONG[case]
+    given, content = dict(given), {"classes": 4, **NORM, **content}
+    if "keep" in content:
+        del content["classes"]
+    own = content.pop("own", {})
+    if "factory" in given:
+        given["factory"] = f"wrong_nets:{given['factory']}"
+    nets = {"Map": "a.weight", "Pair": "a.weight"}
+    net = torchvision.models.resnet18(num_classes=4) if given.pop("of", "") else build_architecture("resnet8", 4, (3, 8, 8))
+    if (name := given.get("factory", "").partition(":")[2]) in (*nets, "large"):
+        module = importlib.util.spec_from_file_location("w", "wrong_nets.py")
+        loaded = importlib.util.module_from_spec(module)
+        module.loader.exec_module(loaded)
+        net = getattr(loaded, name)(4)
+    config = checkpoint(tmp_path / "a.pth", net, **given, **own)
+    with pytest.raises(UserError, match=said) as error:
+        pretrained.import_checkpoint(config, card(tmp_path, **content))
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_a_softmax_at_the_end_of_a_factory_is_found(tmp_path, monkeypatch):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.Softmax(1))
+    with pytest.raises(UserError, match="gives probabilities, so it ends in a softmax; let it return its logits"):
+        look.look(small_net.wrap(net, (3, 8, 8), 4))
+    assert look.look(small_net.wrap(net[:2], (3, 8, 8), 4))
+
+
+# ---------------------------------------------------------------------------------------------- a look at a teacher
+def normalised(mean, std, seed=0):
+    """A network with BatchNorm statistics of images of scenes and leaves, normalised in one way, described in that way."""
+    torch.manual_seed(seed)
+    made = small_net.wrap(build_architecture("resnet8", 4, (3, 32, 32)), (3, 32, 32), 4, mean=mean, std=std)
+    drawn = look.draw(made.description)
+    made.net.train()
+    with torch.no_grad():
+        for _ in range(60):
+            made(torch.cat([drawn[kind] for kind in look.NATURAL]))
+    return made.eval()
+
+
+@pytest.mark.parametrize("right", range(4))
+def test_a_wrong_normalisation_is_doubted(right):
+    (mean, std), (other, deviation) = look.COMMON[3][right], look.COMMON[3][(right + 1) % 4]
+    made = normalised(mean, std)
+    assert look.doubt(made) is None
+    described = Description("arch", "resnet8", tuple("abcd"), (3, 32, 32), other, deviation)
+    said = look.doubt(Classifier(made.net, described).eval())
+    near = max(abs(a - b) for a, b in zip((*mean, *std), (*other, *deviation))) < 0.1
+    assert (said is None) == near
+    assert near or f"mean {[round(one, 4) for one in mean]}" in said
+
+
+def test_a_look_says_what_a_teacher_does(tmp_path):
+    made = normalised(*look.COMMON[3][1])
+    lines = look.look(made)
+    assert [line.split()[1] for line in lines[:5]] == list(look.KINDS[3])
+    assert lines[5] == "7 BatchNorm layers with statistics"
+    constant = small_net.wrap(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), (1, 8, 8), 3)
+    constant.net[1].weight.zero_(), constant.net[1].bias.copy_(torch.tensor([0.0, 9.0, 0.0]))
+    lines = look.look(constant)
+    assert all("mean confidence 1.00, 1 of 3 classes predicted, 1 for 32 of 32" in line for line in lines[:5])
+    assert lines[5] == "no BatchNorm statistics, which some methods match"
+
+
+def test_a_teacher_is_measured_where_there_are_test_images(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 128, (40, 1, 8, 8), np.uint8)
+    labels = np.arange(40) % 2
+    images[labels == 1] += 100
+    arrays = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
+    dataset_file.write(tmp_path / "d.h5", "k", {}, ["dark", "light"], arrays)
+    dataset = dataset_file.open_dataset(tmp_path / "d.h5")
+    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    with torch.no_grad():
+        net[1].weight[0], net[1].weight[1], net[1].bias = -1, 1, nn.Parameter(torch.tensor([28.5, -28.5]))
+    right = small_net.wrap(net, (1, 8, 8), 2, mean=(0.0,), std=(1.0,))
+    teacher.inspect(right, dataset, torch.device("cpu"))
+    assert "predicts 100.00 % of 40 test images right" in (said := capsys.readouterr().err) and "chance" not in said
+    turned = nn.Sequential(net[0], nn.Linear(64, 2))
+    with torch.no_grad():
+        turned[1].weight.copy_(-net[1].weight), turned[1].bias.copy_(-net[1].bias)
+    teacher.inspect(small_net.wrap(turned, (1, 8, 8), 2, mean=(0.0,), std=(1.0,)), dataset, torch.device("cpu"))
+    assert "hardly better than chance" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------------------------- before anything runs
+@pytest.mark.parametrize(("transfer", "balance", "student", "said"), [
+    ("fast", "none", "resnet8-inside", "starts from a resnet8, but this set trains a wrn16-1; write fast+student=resnet8"),
+    ("noise", "none", "resnet8-inside", "but this set trains no student; set init: random, or take a method"),
+    ("noise", "none", "resnet8+sampling=given", "sampling: given reads weights, which balance 'none' does not give"),
+    ("noise", "weight", "resnet8+sampling=given", None),
+    ("fast+student=resnet8", "none", "resnet8-inside", None),
+])  # fmt: skip
+def test_what_cannot_go_together_is_known_before(repository, monkeypatch, transfer, balance, student, said):
+    monkeypatch.chdir(repository)
+    found = together.faults({"transfer": transfer, "balance": balance, "student": student})
+    assert (found == []) if said is None else (len(found) == 1 and said in found[0])
+
+
+# ---------------------------------------------------------------------------------------------- dfkd new
+def make_new(folder, *more, size="32x32"):
+    given = ["mine", "--student", "torchvision:mobilenet_v3_small", "--size", size, *more]
+    return new.run(given)
+
+
+@pytest.fixture
+def workplace(tmp_path, repository, monkeypatch):
+    (tmp_path / "params").mkdir()
+    for group in ("transfer", "balance"):
+        (tmp_path / "params" / group).symlink_to(repository / "params" / group)
+    monkeypatch.chdir(tmp_path)
+    net = timm.create_model("test_efficientnet", num_classes=6)
+    torch.save(net.state_dict(), "a.pth")
+    return tmp_path
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_new_writes_params_that_fit(workplace, capsys):
+    how = ["--teacher", "timm:test_efficientnet", "--checkpoint", "a.pth"]
+    make_new(workplace, *how, "--classes", "a,b,c,d,e,f", "--keep", "5,1", "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5")
+    said = capsys.readouterr().out
+    student, taught = params.load("student", "mine"), params.load("teacher", "mine")
+    assert (student.arch, taught.arch, taught.checkpoint) == ("torchvision.mobilenet_v3_small", "timm.test_efficientnet", "a.pth")
+    assert (params.load("dataset", "mine").keep, params.load("dataset", "mine").mean) == ([5, 1], [0.5] * 3)
+    assert "2 classes, images 3x32x32" in said and "f for" in said
+    assert "  fast            fits" in said and " of training on one core" in said
+    assert "snakemake results/mine/mine/procedural+batch=50+kind=scenes+n=20000/none/mine/metrics.json" in said
+    with pytest.raises(UserError, match=r"params/dataset/mine.yaml: is there already"):
+        make_new(workplace, *how)
+
+
+WRONG_NEW = {
+    "no weights": (["--teacher", "resnet20"], "--teacher: resnet20 has no weights of its own; give --checkpoint FILE"),
+    "a factory without weights": (["--teacher", "nets:build"], "has no weights of its own; give --checkpoint FILE"),
+    "a size that is none": (
+        ["--teacher", "timm:test_efficientnet", "--checkpoint", "a.pth", "--size", "big"], "'big' is no size",
+    ),
+    "numbers that are none": (
+        ["--teacher", "timm:test_efficientnet", "--checkpoint", "a.pth", "--keep", "cat"], "--keep: 'cat' is no list of numbers",
+    ),
+    "a checkpoint that is not there": (
+        ["--teacher", "timm:test_efficientnet", "--checkpoint", "b.pth"], "b.pth: no such checkpoint",
+    ),
+    "a library that is not known": (
+        ["--teacher", "torchvision:resnet19", "--checkpoint", "a.pth"], "did you mean torchvision.resnet",
+    ),
+    "test images that are not there": (
+        ["--teacher", "timm:test_efficientnet", "--checkpoint", "a.pth", "--test", "nowhere"], "--test: nowhere: no such folder",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG_NEW)
+@pytest.mark.filterwarnings("ignore")
+def test_new_writes_nothing_where_something_is_wrong(workplace, case):
+    given, said = WRONG_NEW[case]
+    with pytest.raises(UserError, match=said) as error:
+        make_new(workplace, "--classes", "6", *given)
+    assert len(str(error.value).splitlines()) == 1
+    assert not list(workplace.glob("params/*/mine.yaml"))
+
+
+def test_methods_that_need_batchnorm_say_so(workplace):
+    plain = small_net.wrap(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)), (3, 32, 32), 3
+    )
+    found = dict(new.fitting(plain, "resnet8"))
+    assert "bn=0" in found["fast"] and "bn" in found["deepinversion"]
+    assert (found["zskd"], found["dafl"], found["procedural"]) == ("", "", "")
+
+
+def test_an_absent_library_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(UserError, match=r"pip install 'dfkd\[timm\]'"):
+        library.build(Description("timm", "resnet18", ("a", "b"), (3, 32, 32), (0.5,) * 3, (0.5,) * 3))

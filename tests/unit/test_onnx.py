@@ -1,0 +1,290 @@
+"""ONNX classifiers become networks of torch: every operator as onnxruntime has it, and nothing else goes in."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dfkd_steps.models import hooks, onnx_graph, onnx_import, onnx_operators
+from dfkd_steps.models.classifier import Description, build_architecture
+from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.storage import network_file
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+helper, numpy_helper, FLOAT = onnx.helper, onnx.numpy_helper, 1
+
+
+def described(shape=(3, 16, 16), classes=5, mean=0.4, std=0.3):
+    channels = shape[0]
+    return Description("onnx", "x.onnx", tuple(map(str, range(classes))), shape, (mean,) * channels, (std,) * channels)
+
+
+def exported(path, net, shape=(3, 16, 16), *, dynamic=True, keep_norms=False):
+    """A file as PyTorch writes it; it folds BatchNorm into convolutions unless told not to."""
+    how = {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False} if keep_norms else {}
+    axes = {"input_names": ["x"], "dynamic_axes": {"x": {0: "n"}}} if dynamic else {}
+    torch.onnx.export(net.eval(), (torch.zeros(1, *shape),), path, dynamo=False, **axes, **how)
+    return path
+
+
+def small(*end):
+    torch.manual_seed(0)
+    norm = nn.BatchNorm2d(8)
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(0.5, 2)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, stride=2, padding=1), norm, nn.ReLU6(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5), *end
+    )
+
+
+def comes_back(folder, net, description):
+    """A teacher as later steps load it, without the ONNX file."""
+    network_file.save(folder / "t.safetensors", net, description, "k", {})
+    return network_file.load_frozen(folder / "t.safetensors")
+
+
+@pytest.mark.parametrize("keep_norms", [True, False])
+@pytest.mark.parametrize("dynamic", [True, False])
+@pytest.mark.filterwarnings("ignore")
+def test_a_network_goes_in_and_comes_back(tmp_path, dynamic, keep_norms, capsys):
+    torch.manual_seed(1)
+    net = build_architecture("resnet8", 5, (3, 16, 16))
+    with torch.no_grad():
+        net.train()(torch.rand(16, 3, 16, 16))
+    path = exported(tmp_path / "x.onnx", net, dynamic=dynamic, keep_norms=keep_norms)
+    made, description = onnx_import.read(path, "", described())
+    path.unlink()
+    teacher, images = comes_back(tmp_path, made, description), torch.rand(6, 3, 16, 16)
+    with torch.no_grad():
+        assert torch.allclose(teacher(images), net((images - 0.4) / 0.3), atol=1e-4)
+    assert isinstance(hooks.last_linear(teacher, (3, 16, 16)), nn.Linear)
+    norms = sum(isinstance(one, onnx_graph.Norm) for one in teacher.modules())
+    assert norms == (sum(isinstance(one, nn.BatchNorm2d) for one in net.modules()) if keep_norms else 0)
+    said = capsys.readouterr().err
+    assert f"{norms} BatchNorm layers" in said and "outputs differ from onnxruntime's by at most" in said
+    assert ("was exported for batches of 1" in said) == (not dynamic)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_softmax_at_the_end_is_left_out(tmp_path, capsys):
+    net = small()
+    path = exported(tmp_path / "x.onnx", nn.Sequential(net, nn.Softmax(1)))
+    made, _ = onnx_import.read(path, "", described())
+    images = torch.rand(3, 3, 16, 16)
+    with torch.no_grad():
+        assert torch.allclose(made(images), net(images), atol=1e-5)
+    assert "ends in a softmax, which is left out" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_its_head_is_cut_to_the_classes_that_count(tmp_path):
+    net, images = small(), torch.rand(3, 3, 16, 16)
+    path = exported(tmp_path / "x.onnx", net)
+    made, description = onnx_import.read(path, "", described(classes=2), (4, 1))
+    with torch.no_grad():
+        assert torch.allclose(made(images), net(images)[:, [4, 1]], atol=1e-5)
+        assert torch.allclose(comes_back(tmp_path, made, description)(images), net((images - 0.4) / 0.3)[:, [4, 1]], atol=1e-4)
+    with pytest.raises(UserError, match="knows 5 classes, 0 to 4, but keep has 7"):
+        onnx_import.read(path, "", described(classes=2), (0, 7))
+
+
+def written(path, nodes, constants=(), sizes=("n", 3, 8, 8), outputs=("y",), kind=FLOAT, opset=17):
+    """A graph by hand."""
+    tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in dict(constants).items()]
+    given = [helper.make_tensor_value_info("x", kind, sizes)]
+    graph = helper.make_graph(nodes, "g", given, [helper.make_tensor_value_info(one, FLOAT, None) for one in outputs], tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+POOLED = [
+    helper.make_node("GlobalAveragePool", ["h"], ["p"]),
+    helper.make_node("Flatten", ["p"], ["y"]),
+]
+WEIGHT = np.random.default_rng(0).normal(size=(5, 3, 3, 3)).astype(np.float32)
+CASES = {
+    "pads that differ": (
+        [helper.make_node("Conv", ["x", "w"], ["h"], pads=[0, 1, 2, 1], strides=[2, 2]), *POOLED], {"w": WEIGHT},
+    ),
+    "pads by size": (
+        [helper.make_node("Conv", ["x", "w"], ["h"], auto_pad="SAME_UPPER", strides=[2, 2]), *POOLED], {"w": WEIGHT},
+    ),
+    "pads by size, below": (
+        [helper.make_node("Conv", ["x", "w"], ["h"], auto_pad="SAME_LOWER", strides=[2, 2]), *POOLED], {"w": WEIGHT},
+    ),
+    "pools": (
+        [
+            helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
+            helper.make_node("MaxPool", ["c"], ["m"], kernel_shape=[3, 3], strides=[2, 2], pads=[0, 0, 1, 1]),
+            helper.make_node("AveragePool", ["m"], ["h"], kernel_shape=[2, 2], pads=[0, 0, 1, 1]), *POOLED,
+        ], {"w": WEIGHT},
+    ),
+    "average with counted pads": (
+        [
+            helper.make_node("Conv", ["x", "w"], ["c"]),
+            helper.make_node("AveragePool", ["c"], ["h"], kernel_shape=[3, 3], pads=[1, 1, 1, 1], count_include_pad=1), *POOLED,
+        ], {"w": WEIGHT},
+    ),
+    "weights by Constant and Identity": (
+        [
+            helper.make_node("Constant", [], ["k"], value=numpy_helper.from_array(WEIGHT)),
+            helper.make_node("Identity", ["k"], ["w"]), helper.make_node("Conv", ["x", "w"], ["h"]), *POOLED,
+        ], {},
+    ),
+    "sums, slices, activations": (
+        [
+            helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("HardSigmoid", ["c"], ["s"], alpha=0.3, beta=0.4),
+            helper.make_node("Mul", ["c", "s"], ["a"]), helper.make_node("Slice", ["a", "from", "to", "axes", "by"], ["b"]),
+            helper.make_node("LeakyRelu", ["b"], ["d"], alpha=0.2), helper.make_node("Clip", ["d", "low"], ["e"]),
+            helper.make_node("Split", ["e"], ["f", "g"], axis=3), helper.make_node("Concat", ["g", "f"], ["i"], axis=3),
+            helper.make_node("Softplus", ["i"], ["h"]), *POOLED,
+        ],
+        {"w": WEIGHT, "from": [-1, 0], "to": [-9, 4], "axes": [2, 3], "by": [-1, 1], "low": np.float32(-0.3)},
+    ),
+    "shapes that are computed": (
+        [
+            helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Shape", ["c"], ["s"]),
+            helper.make_node("Gather", ["s", "first"], ["n"]), helper.make_node("Unsqueeze", ["n", "zero"], ["m"]),
+            helper.make_node("Concat", ["m", "rest"], ["t"], axis=0), helper.make_node("Reshape", ["c", "t"], ["r"]),
+            helper.make_node("ReduceMean", ["r"], ["y"], axes=[2], keepdims=0),
+        ],
+        {"w": WEIGHT, "first": np.int64(0), "zero": [0], "rest": [5, -1]},
+    ),
+    "a matrix and its bias": (
+        [
+            helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("MatMul", ["f", "w"], ["m"]),
+            helper.make_node("Add", ["b", "m"], ["y"]),
+        ],
+        {"w": np.random.default_rng(1).normal(size=(192, 5)).astype(np.float32), "b": np.arange(5, dtype=np.float32)},
+    ),
+    "Gemm with factors": (
+        [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("Gemm", ["f", "w", "b"], ["y"], alpha=0.5, beta=2.0)],
+        {"w": np.random.default_rng(1).normal(size=(192, 5)).astype(np.float32), "b": np.arange(5, dtype=np.float32)},
+    ),
+    "half precision": (
+        [
+            helper.make_node("Cast", ["x"], ["z"], to=10), helper.make_node("Conv", ["z", "w"], ["c"]),
+            helper.make_node("Cast", ["c"], ["h"], to=1), *POOLED,
+        ], {"w": WEIGHT.astype(np.float16)},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_operators_are_as_onnxruntime_has_them(tmp_path, case, monkeypatch):
+    if case == "half precision":  # computed in fp32 here
+        monkeypatch.setattr(onnx_import, "TOLERANCE", 1e-2)
+    else:
+        monkeypatch.setattr(onnx_import, "TOLERANCE", 1e-5)
+    nodes, constants = CASES[case]
+    path = written(tmp_path / "x.onnx", nodes, constants)
+    made, description = onnx_import.read(path, "", described((3, 8, 8)))
+    teacher, images = comes_back(tmp_path, made, description), torch.rand(7, 3, 8, 8)
+    parts = torch.cat([teacher(one[None]) for one in images])
+    assert torch.allclose(teacher(images), parts, atol=1e-5)
+    if "matrix" in case or "Gemm" in case:
+        assert isinstance(hooks.last_linear(teacher, (3, 8, 8)), nn.Linear)
+
+
+def test_a_softmax_of_early_opsets_goes_over_all_axes_behind():
+    images = torch.rand(2, 3, 4)
+    made = onnx_operators.OPERATORS["Softmax"]([images], {"axis": 1, "opset": 11})
+    assert torch.allclose(made.sum((1, 2)), torch.ones(2))
+    assert torch.allclose(onnx_operators.OPERATORS["Softmax"]([images], {"axis": 1, "opset": 13}).sum(1), torch.ones(2, 4))
+
+
+def test_images_whose_channels_come_last_are_turned(tmp_path, capsys):
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["c"], perm=[0, 3, 1, 2]), helper.make_node("Conv", ["c", "w"], ["h"]), *POOLED
+    ]  # fmt: skip
+    path = written(tmp_path / "x.onnx", nodes, {"w": WEIGHT}, sizes=("n", 8, 8, 3))
+    made, _ = onnx_import.read(path, "", described((3, 8, 8)))
+    images = torch.rand(2, 3, 8, 8)
+    expected = nn.functional.conv2d(images, torch.from_numpy(WEIGHT)).mean((2, 3))
+    assert torch.allclose(made(images), expected, atol=1e-5)
+    assert "as N,H,W,C" in capsys.readouterr().err
+
+
+def flat(*more):
+    return [helper.make_node("Conv", ["x", "w"], ["h"]), *POOLED, *more]
+
+
+WRONG = {
+    "no file": (None, "no such checkpoint"),
+    "no ONNX": (b"nothing of the kind", "is no readable ONNX file|holds no graph"),
+    "empty": (b"", "holds no graph"),
+    "another size": ({"nodes": flat(), "sizes": ("n", 3, 9, 8)}, "takes images of 3x9x8, not 3x8x8; set the data set's"),
+    "grey": ({"nodes": flat(), "sizes": ("n", 1, 8, 8)}, "takes images of 1x8x8, not 3x8x8"),
+    "two dimensions": ({"nodes": flat(), "sizes": ("n", 192)}, "takes inputs of 2 dimensions"),
+    "bytes": ({"nodes": flat(), "kind": 2}, "does not take floating point; export it with float32"),
+    "a detector": ({"nodes": flat(), "outputs": ("y", "p")}, r"has 2 outputs \(y, p\), a classifier one"),
+    "no classifier": ({"nodes": [helper.make_node("Conv", ["x", "w"], ["y"])]}, "it is no image classifier; take"),
+    "several labels": (
+        {"nodes": [*flat()[:-1], helper.make_node("Flatten", ["p"], ["f"]), helper.make_node("Sigmoid", ["f"], ["y"])]},
+        "ends in a sigmoid",
+    ),
+    "another number of classes": ({"nodes": flat(), "classes": 7}, "gives 5 logits, but the data set has 7 classes; choose"),
+    "an operator that is not known": (
+        {"nodes": [helper.make_node("Det", ["x"], ["h"]), *POOLED]}, "has the operator Det, which is not known here",
+    ),
+    "quantised": (
+        {"nodes": [helper.make_node("QuantizeLinear", ["x", "s"], ["h"]), *POOLED], "constants": {"s": np.float32(1)}},
+        "is quantised",
+    ),
+    "another's operators": (
+        {"nodes": [helper.make_node("Mine", ["x"], ["h"], domain="my.company"), *POOLED]}, "not ONNX's own \\(my.company\\)",
+    ),
+    "weights that are computed": ({"nodes": [helper.make_node("Conv", ["x", "x"], ["h"]), *POOLED]}, "weights are computed"),
+    "nothing of the images": (
+        {"nodes": [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Identity", ["k"], ["y"])],
+         "constants": {"w": WEIGHT, "k": np.zeros((1, 5), np.float32)}}, "does not depend on its input",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_does_not_go_in_is_one_line(tmp_path, case):
+    given, said = WRONG[case]
+    path = tmp_path / "x.onnx"
+    if isinstance(given, bytes):
+        path.write_bytes(given)
+    elif given:
+        how = {"constants": {"w": WEIGHT}, **{key: value for key, value in given.items() if key not in ("classes",)}}
+        written(path, **how)
+    with pytest.raises(UserError, match=said) as error:
+        onnx_import.read(path, "", described((3, 8, 8), given.get("classes", 5) if isinstance(given, dict) else 5))
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_weights_in_another_file_are_refused(tmp_path):
+    path = written(tmp_path / "x.onnx", flat(), {"w": WEIGHT})
+    model = onnx.load(path)
+    onnx.save_model(model, path, save_as_external_data=True, location="beside", size_threshold=0)
+    with pytest.raises(UserError, match="keeps weights in another file"):
+        onnx_import.read(path, "", described((3, 8, 8)))
+
+
+def test_a_stored_graph_names_nothing_but_known_operators(tmp_path):
+    for graph in ('{"nodes": [["__import__", [], [], {}]]}', "{", "[]", '{"nodes": [["Linear", ["x"], ["y"], {}]]}'):
+        with pytest.raises(UserError, match="its ONNX graph is damaged"):
+            onnx_graph.build(Description("onnx", "x", ("a", "b"), (1, 2, 2), (0.0,), (1.0,), {"graph": graph}))
+    huge = '{"input": "x", "output": "y", "tensors": {"t": [1000000, 1000000]}, "integers": {}, "nodes": []}'
+    with pytest.raises(UserError, match="is larger than any classifier"):
+        onnx_graph.build(Description("onnx", "x", ("a", "b"), (1, 2, 2), (0.0,), (1.0,), {"graph": huge}))
+
+
+def test_outputs_that_differ_are_refused(tmp_path, monkeypatch):
+    """Whatever is wrong with an operator here, nobody distils from it."""
+    monkeypatch.setitem(onnx_operators.OPERATORS, "Flatten", lambda inputs, attributes: inputs[0].flatten(1) * 1.01)
+    with pytest.raises(UserError, match="gives other outputs here than by onnxruntime"):
+        onnx_import.read(written(tmp_path / "x.onnx", flat(), {"w": WEIGHT}), "", described((3, 8, 8)))
+
+
+@pytest.mark.parametrize("missing", ["onnx", "onnxruntime"])
+def test_packages_may_be_absent(tmp_path, monkeypatch, missing):
+    path = written(tmp_path / "x.onnx", flat(), {"w": WEIGHT})
+    monkeypatch.setitem(__import__("sys").modules, missing, None)
+    with pytest.raises(UserError, match=r"pip install 'dfkd\[onnx\]'"):
+        onnx_import.read(path, "", described((3, 8, 8)))
