@@ -43,9 +43,11 @@ def parser() -> argparse.ArgumentParser:
     one.set_defaults(run=verify)
 
     told = "Print the finished, current runs of sweeps as a table, with wall-clock seconds from logs/. Runs nothing."
-    one = commands.add_parser("table", help="the runs of sweeps so far, as Markdown or CSV", description=told)
+    one = commands.add_parser("table", help="the runs of sweeps so far, as Markdown, CSV or LaTeX", description=told)
     one.add_argument("sweeps", metavar="SWEEP", nargs="*", help="params/sweeps/NAME.yaml; without it params/experiment.yaml")
-    one.add_argument("--csv", action="store_true", help="a line per run, with the commit of this checkout and the run's key")
+    form = one.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true", help="a line per run, with the commit of this checkout and the run's key")
+    form.add_argument("--latex", action="store_true", help="one table for LaTeX over all the sweeps (package booktabs)")
     one.set_defaults(run=show_table)
 
     told = "Print a sweep with its seeds multiplied out: literal lists, which is what DVC needs in params/experiment.yaml."
@@ -219,15 +221,16 @@ def show_spec(given):
 
 
 def show_table(given):
-    """dfkd table [--csv] [SWEEP...]"""
+    """dfkd table [--csv | --latex] [SWEEP...]"""
     from .pipeline import sweep
     from .reporting import tables
 
     sweeps = {path: sweep.finals(sweep.read(path)) for path in given.sweeps or [sweep.EXPERIMENT]}
     current = {path: tables.current(finals) for path, finals in sweeps.items()}
     missing = [tables.missing(path, sweeps[path], current[path]) for path in sweeps]
-    if given.csv:
-        print(tables.to_csv(list({run.path: run for runs in current.values() for run in runs}.values())), end="")
+    if given.csv or given.latex:
+        runs = list({run.path: run for runs in current.values() for run in runs}.values())
+        print(tables.to_csv(runs) if given.csv else tables.latex(runs), end="" if given.csv else "\n")
         print("".join(f"{line}\n" for line in missing if line), end="", file=sys.stderr)
         return
     for (path, runs), line in zip(current.items(), missing):

@@ -33,6 +33,7 @@ def mark_outdated():
 THREADS = os.environ.get("DFKD_THREADS") or "1"
 SWEEP = or_end(read_sweep)
 FINALS = sweep.finals(SWEEP)
+EXPORTS = sweep.exports(SWEEP)
 # What the profiles reserve for a step is what runtime.device.thread_count() lets it compute with.
 os.environ.update(DFKD_THREADS=THREADS)
 # Files are current or stale by the keys they carry, not by Snakemake's records or their dates: records are missing in a
@@ -81,6 +82,6 @@ def shards_of(wildcards):
 
 
 def versioned_finals(wildcards):
-    """The metrics of the sweep, if it is the one that DVC versions."""
+    """The metrics and exports of the sweep, if it is the one that DVC versions."""
     or_end(sweep.check_versioned, SWEEP)
-    return FINALS
+    return FINALS + EXPORTS
