@@ -69,6 +69,8 @@ def _file(source: Path):
             if not names:
                 raise UserError(f"{source}: has no array x_test or images; add one")
             return file[names[0]], file[labels[0]].astype(np.int64).ravel() if labels else None
+    except UserError:
+        raise
     except (OSError, ValueError, EOFError) as error:
         raise UserError(
             f"{source}: is no .npz that can be read ({one_line(error)}); give one, a dataset.h5 or a folder"

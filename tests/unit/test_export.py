@@ -247,7 +247,7 @@ def test_a_transfer_set_is_a_data_set_of_torch(root):
         batches = list(loader)
         assert [len(images) for images, _ in batches] == [40, 40, 10]
         images, logits = batches[0]
-        assert images.dtype == torch.float32 and 0 <= images.min() and 0.99 < images.max() <= 1
+        assert images.dtype == torch.float32 and images.min() >= 0 and 0.99 < images.max() <= 1
         np.testing.assert_array_equal((images.numpy() * 255).round(), transfer.read("images", slice(0, 40)))
         np.testing.assert_array_equal(logits.numpy(), transfer.read("logits", slice(0, 40)))
         assert len(list(transfer)) == 90  # ends where the set ends

@@ -135,9 +135,18 @@ def test_path_that_is_none(path, fault):
 @pytest.mark.parametrize(
     ("here", "asked", "fault"),
     [
-        ({**SOUND, "source": []}, SOUND, None),
+        ({**SOUND, "source": [], "export": []}, SOUND, None),
         (SOUND, SOUND, "params/experiment.yaml: has no list source, which DVC asks for; add the line 'source: []'"),
-        ({**SOUND, "source": []}, {**SOUND, "balance": ["equal"]}, "version: DVC versions the sweep of params/experiment.yaml"),
+        (
+            {**SOUND, "source": []},
+            SOUND,
+            "params/experiment.yaml: has no list export, which DVC asks for; add the line 'export: []'",
+        ),
+        (
+            {**SOUND, "source": [], "export": []},
+            {**SOUND, "balance": ["equal"]},
+            "version: DVC versions the sweep of params/experiment.yaml",
+        ),
         ({**SOUND, "balance": "none"}, SOUND, "balance: 'none' is not of type 'array'"),
     ],
 )

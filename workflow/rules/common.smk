@@ -2,9 +2,6 @@
 
 FILE = {name: step.template for name, step in graph.STEPS.items()}
 LOG = {name: step.log for name, step in graph.STEPS.items()}
-REPORT = ["report/index.html", "report/results.csv", "report/summary.json"]
-# The paths of the sweep's metrics: one argument of a command is limited to 128 KiB, which 700 of them fill.
-LISTING = "logs/report/metrics"
 
 
 def or_end(function, *arguments):
@@ -15,12 +12,16 @@ def or_end(function, *arguments):
         sys.exit(print_errors(error))
 
 
+def sweep_file():
+    """The file of the sweep: params/experiment.yaml, or what --config sweep=FILE or --configfile name."""
+    return config.get("sweep") or next(map(os.path.relpath, reversed(workflow.configfiles)), sweep.EXPERIMENT)
+
+
 def read_sweep():
     """The sweep of params/experiment.yaml, of --config sweep=FILE or of --configfile, with what --config says in place."""
     if not re.fullmatch("0*[1-9][0-9]*", THREADS):
         raise UserError(f"DFKD_THREADS: {THREADS!r} is no number of threads; set a whole number above 0, or unset it")
-    path = config.get("sweep") or next(map(os.path.relpath, reversed(workflow.configfiles)), sweep.EXPERIMENT)
-    return sweep.read(path, {key: value for key, value in config.items() if key != "sweep"})
+    return sweep.read(sweep_file(), {key: value for key, value in config.items() if key != "sweep"})
 
 
 def mark_outdated():
@@ -32,6 +33,11 @@ def mark_outdated():
 
 THREADS = os.environ.get("DFKD_THREADS") or "1"
 SWEEP = or_end(read_sweep)
+# A report a sweep, so that none is overwritten; that of params/experiment.yaml, which DVC makes too, right in report/.
+PLACE = "report" if sweep_file() == sweep.EXPERIMENT else f"report/{Path(sweep_file()).stem}"
+REPORT = [f"{PLACE}/index.html", f"{PLACE}/results.csv", f"{PLACE}/summary.json"]
+# The paths of the sweep's metrics: one argument of a command is limited to 128 KiB, which 700 of them fill.
+LISTING = f"logs/{PLACE}/metrics"
 FINALS = sweep.finals(SWEEP)
 EXPORTS = sweep.exports(SWEEP)
 # What the profiles reserve for a step is what runtime.device.thread_count() lets it compute with.
