@@ -1,6 +1,7 @@
 """The step export, `dfkd evaluate` on what it wrote, and transfer sets for other programs."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -267,3 +268,19 @@ def test_a_set_as_png_files(root, tmp_path, capsys):
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "set" / file)), images[number, 0])
     code, _, err = printed(capsys, "export-set", job(root).inputs[2], "--png", tmp_path / "set")
     assert code == 2 and "holds files already" in err
+
+
+def test_the_example_calibrates_a_network_with_a_set(root, tmp_path):
+    command = [
+        sys.executable,
+        ROOT / "examples/calibrate_onnx.py",
+        job(root).out.parent / "export/student.onnx",
+        job(root).inputs[2],
+    ]
+    subprocess.run(
+        [*command, tmp_path / "int8.onnx"], capture_output=True, check=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    images = torch.rand(4, 1, 28, 28)
+    assert onnx_file.OnnxClassifier(tmp_path / "int8.onnx")(images).shape == (4, 3)
+    kinds = {node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node}
+    assert "QuantizeLinear" in kinds
