@@ -43,10 +43,26 @@ def parser() -> argparse.ArgumentParser:
     one.set_defaults(run=verify)
 
     told = "Print the finished, current runs of sweeps as a table, with wall-clock seconds from logs/. Runs nothing."
-    one = commands.add_parser("table", help="the runs of sweeps so far, as Markdown or CSV", description=told)
+    one = commands.add_parser("table", help="the runs of sweeps so far, as Markdown, CSV or LaTeX", description=told)
     one.add_argument("sweeps", metavar="SWEEP", nargs="*", help="params/sweeps/NAME.yaml; without it params/experiment.yaml")
-    one.add_argument("--csv", action="store_true", help="a line per run, with the commit of this checkout and the run's key")
+    form = one.add_mutually_exclusive_group()
+    form.add_argument("--csv", action="store_true", help="a line per run, with the commit of this checkout and the run's key")
+    form.add_argument("--latex", action="store_true", help="one table for LaTeX over all the sweeps (package booktabs)")
     one.set_defaults(run=show_table)
+
+    told = "Measure a finished student, or its exported files, on other images, beside its teacher. Makes and writes nothing."
+    one = commands.add_parser("evaluate", help="a finished student on other images, labelled or not", description=told)
+    one.add_argument("student", metavar="STUDENT", type=Path, help="student.safetensors, an .onnx file or a folder export/")
+    told = "a folder of images (or of a folder for each class), an .npz or a dataset.h5; without it the test images of its path"
+    one.add_argument("--images", metavar="IMAGES", type=Path, help=told)
+    one.add_argument("--teacher", metavar="FILE", type=Path, help="teacher.safetensors; without it the one of its path")
+    one.set_defaults(run=evaluate)
+
+    told = "Write the images of a transfer set as PNG files, in a folder for each class, with labels.csv beside them."
+    one = commands.add_parser("export-set", help="a transfer set as PNG files, for other programs", description=told)
+    one.add_argument("file", metavar="FILE", help="transfer_set.h5")
+    one.add_argument("--png", metavar="DIR", type=Path, required=True, help="a folder that is empty or does not exist")
+    one.set_defaults(run=export_set)
 
     told = "Print a sweep with its seeds multiplied out: literal lists, which is what DVC needs in params/experiment.yaml."
     one = commands.add_parser("sweep", help="a sweep as literal lists, for params/experiment.yaml", description=told)
@@ -196,6 +212,23 @@ def verify(given) -> int:
     return 1 if problems else 0
 
 
+def evaluate(given):
+    """dfkd evaluate STUDENT [--images IMAGES] [--teacher FILE]"""
+    from .reporting import other_images
+    from .runtime import device
+
+    device.setup_process()
+    head, *rows = other_images.rows(other_images.measure(given.student, given.images, given.teacher))
+    table(rows, head)
+
+
+def export_set(given):
+    """dfkd export-set FILE --png DIR"""
+    from .reporting import export_set
+
+    print(f"wrote {export_set.write_png(given.file, given.png)} images to {given.png}")
+
+
 def audit(given) -> int:
     """dfkd audit [-v] [PATH...]"""
     from .pipeline import audit
@@ -229,15 +262,16 @@ def show_spec(given):
 
 
 def show_table(given):
-    """dfkd table [--csv] [SWEEP...]"""
+    """dfkd table [--csv | --latex] [SWEEP...]"""
     from .pipeline import sweep
     from .reporting import tables
 
     sweeps = {path: sweep.finals(sweep.read(path)) for path in given.sweeps or [sweep.EXPERIMENT]}
     current = {path: tables.current(finals) for path, finals in sweeps.items()}
     missing = [tables.missing(path, sweeps[path], current[path]) for path in sweeps]
-    if given.csv:
-        print(tables.to_csv(list({run.path: run for runs in current.values() for run in runs}.values())), end="")
+    if given.csv or given.latex:
+        runs = list({run.path: run for runs in current.values() for run in runs}.values())
+        print(tables.to_csv(runs) if given.csv else tables.latex(runs), end="" if given.csv else "\n")
         print("".join(f"{line}\n" for line in missing if line), end="", file=sys.stderr)
         return
     for (path, runs), line in zip(current.items(), missing):

@@ -1,4 +1,5 @@
-"""Step evaluate: how good a student is, beside its teacher, on the test images. The only place that reads them.
+"""Step evaluate: how good a student is, beside its teacher: on the test images, if there are any, and on probe images, which
+need no data (``training.probes``). The only place that reads the test images.
 
 python -m dfkd_steps.evaluate results/.../metrics.json STUDENT TEACHER DATASET
 """
@@ -6,19 +7,18 @@ python -m dfkd_steps.evaluate results/.../metrics.json STUDENT TEACHER DATASET
 import time
 
 import torch
-import torch.nn.functional as F
 
 from .models import hooks
-from .pipeline import spec
+from .pipeline import keys, params, spec
 from .pipeline.job import run_step
 from .runtime import progress
 from .runtime.device import select_device
 from .runtime.errors import UserError
 from .storage import atomic, dataset_file, network_file
+from .training import metrics, probes
 from .training.predict import to_float
 
-BATCH = 1000
-ECE_BINS = 15
+BATCH_VALUES = 1000 * 3 * 32 * 32  # pixel values of a forward pass: large images go in smaller batches
 
 
 def run(job):
@@ -33,11 +33,12 @@ def run(job):
         student, teacher = (network_file.load_frozen(path, device) for path in (student_path, teacher_path))
         for network, path in ((student, student_path), (teacher, teacher_path)):
             check(network.description, path, dataset)
-        logits_student, logits_teacher, labels = outputs(student, teacher, dataset, device)
-        for logits, path in ((logits_student, student_path), (logits_teacher, teacher_path)):
-            if not logits.isfinite().all():
-                raise UserError(f"{path}: its logits on the test images are not finite; train it again with a smaller lr")
-        metrics = measure(logits_student, logits_teacher, labels) | size(student.net, teacher.net, dataset.image_shape)
+        made = on_probes(student, teacher, job, device)
+        if dataset.sizes["test"]:
+            logits_student, logits_teacher, labels = outputs(student, teacher, dataset, device)
+            refuse_infinite(job, "test", logits_student, logits_teacher)
+            made |= metrics.measure(logits_student, logits_teacher, labels)
+        made |= size(student.net, teacher.net, dataset.image_shape)
         # DVC shows every number and every string it finds as a column, and passes over lists.
         about = {
             "key": job.key,
@@ -45,11 +46,41 @@ def run(job):
             "provenance": [job.provenance(device)],
             "classes": list(dataset.classes),
         }
-        atomic.write_json(job.out, metrics | about)
-    progress.say(
-        f"{job.out}: top-1 {metrics['top1']:.2f} %, teacher {metrics['teacher_top1']:.2f} %, "
-        f"{metrics['n_test']} images, in {time.monotonic() - started:.1f} s"
+        atomic.write_json(job.out, made | about)
+    progress.say(f"{job.out}: {sentence(made)}, in {time.monotonic() - started:.1f} s")
+
+
+def sentence(made: dict) -> str:
+    """The figures in a line for the log; without test images none of them is an accuracy."""
+    if "top1" in made:
+        return f"top-1 {made['top1']:.2f} %, teacher {made['teacher_top1']:.2f} %, {made['n_test']} images"
+    kinds = ", ".join(one["kind"] for one in made["probe_kinds"])
+    return (
+        f"no test images, so no accuracy; agreement with the teacher {made['probe_agreement']:.2f} %, KL {made['probe_kl']:.3f} "
+        f"nats, on {made['n_probe']} probe images ({kinds})"
     )
+
+
+def on_probes(student, teacher, job, device) -> dict:
+    """Student beside teacher on images of other kinds than the student learnt from."""
+    transfer = params.load("transfer", spec.of_path(job.out)["transfer"])
+    drawn = probes.draw(teacher.description, keys.chosen_code(transfer)[0])
+    found = {kind: logits(student, teacher, images.split(batch_of(images.shape[1:])), device) for kind, images in drawn.items()}
+    students, teachers = ({kind: pair[place] for kind, pair in found.items()} for place in (0, 1))
+    refuse_infinite(job, "probe", torch.cat(list(students.values())), torch.cat(list(teachers.values())))
+    return metrics.compare(students, teachers)
+
+
+def refuse_infinite(job, images: str, logits_student, logits_teacher):
+    """Raise UserError where a network's logits are not finite."""
+    for found, path in ((logits_student, job.inputs[0]), (logits_teacher, job.inputs[1])):
+        if not found.isfinite().all():
+            raise UserError(f"{path}: its logits on the {images} images are not finite; train it again with a smaller lr")
+
+
+def batch_of(image_shape) -> int:
+    """Images of a forward pass."""
+    return max(1, BATCH_VALUES // torch.Size(image_shape).numel())
 
 
 def check(description, path, dataset):
@@ -64,55 +95,26 @@ def check(description, path, dataset):
 
 
 @torch.inference_mode()
-def outputs(student, teacher, dataset, device):
-    """Logits (N,K) of both networks on all test images, and labels (N); on the CPU."""
+def logits(student, teacher, batches, device):
+    """Logits (N,K) of both networks on batches of images (n,C,H,W), uint8 or in [0,1]; on the CPU."""
     parts = []
-    starts = range(0, dataset.sizes["test"], BATCH)
-    for start in progress.bar(starts, desc="evaluate", unit="batch"):
-        images, labels = dataset.read("test", slice(start, start + BATCH))
-        images = to_float(torch.from_numpy(images).to(device))
-        parts.append((student(images).float().cpu(), teacher(images).float().cpu(), torch.from_numpy(labels)))
+    for images in batches:
+        images = to_float(images.to(device))
+        parts.append((student(images).float().cpu(), teacher(images).float().cpu()))
     return tuple(torch.cat(part) for part in zip(*parts))
 
 
-def measure(logits_student, logits_teacher, labels) -> dict:
-    """Metrics from logits (N,K) and labels (N).
+def outputs(student, teacher, dataset, device):
+    """Logits (N,K) of both networks on all test images, and labels (N); on the CPU."""
+    labels, rows = [], batch_of(dataset.image_shape)
 
-    Accuracies and agreement in percent; kl_to_teacher = mean KL(teacher || student) and nll in nats, temperature 1;
-    ece in [0,1]; per_class (K) percent, None for a class without test images; confusion_matrix (K,K), rows true.
-    """
-    classes = logits_student.shape[1]
-    confusion = torch.bincount(labels * classes + logits_student.argmax(1), minlength=classes**2).view(classes, classes)
-    log_p, log_q = F.log_softmax(logits_teacher.double(), 1), F.log_softmax(logits_student.double(), 1)
-    totals = confusion.sum(1).tolist()
-    return {
-        "top1": _accuracy(logits_student, labels, 1),
-        "top5": _accuracy(logits_student, labels, min(5, classes)),
-        "teacher_top1": _accuracy(logits_teacher, labels, 1),
-        "agreement": _accuracy(logits_student, logits_teacher.argmax(1), 1),
-        "kl_to_teacher": round(F.kl_div(log_q, log_p, reduction="batchmean", log_target=True).item(), 6),
-        "nll": round(F.nll_loss(log_q, labels).item(), 6),
-        "ece": round(calibration_error(log_q.exp(), labels), 6),
-        "n_test": len(labels),
-        "per_class": [round(100 * right / n, 4) if n else None for right, n in zip(confusion.diag().tolist(), totals)],
-        "confusion_matrix": confusion.tolist(),
-    }
+    def batches():
+        for start in progress.bar(range(0, dataset.sizes["test"], rows), desc="evaluate", unit="batch"):
+            images, own = dataset.read("test", slice(start, start + rows))
+            labels.append(torch.from_numpy(own))
+            yield torch.from_numpy(images)
 
-
-def _accuracy(logits, labels, top_k):
-    right = (logits.topk(top_k).indices == labels[:, None]).sum().item()
-    return round(100 * right / len(labels), 4)
-
-
-def calibration_error(probabilities, labels) -> float:
-    """Expected calibration error over 15 equal bins of confidence (Guo et al. 2017, arXiv 1706.04599, eq. 3), in [0,1].
-
-    Probabilities (N,K), labels (N). By hand like the other metrics: torchmetrics takes two thirds of a job to import.
-    """
-    confidence, said = probabilities.max(1)
-    place = (confidence * ECE_BINS).long().clamp_max(ECE_BINS - 1)
-    excess = torch.bincount(place, weights=confidence - (said == labels).double(), minlength=ECE_BINS)
-    return excess.abs().sum().item() / len(labels)
+    return *logits(student, teacher, batches(), device), torch.cat(labels)
 
 
 def size(student, teacher, image_shape) -> dict:

@@ -4,6 +4,7 @@ python docs/make_figures.py            all of them; the strip trains a teacher a
 python docs/make_figures.py diagrams   the diagrams only
 """
 
+import csv
 import os
 import subprocess
 import sys
@@ -116,6 +117,27 @@ def layers() -> str:
     return svg(804, 24 + len(rows) * 52, "The layers of the package", parts)
 
 
+def without_labels() -> str:
+    """Accuracy of students over two figures that need no label, from docs/assets/without-labels-runs.csv."""
+    with open(ASSETS / "without-labels-runs.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    panels = (("probe_balanced", "balanced agreement on probe images, %"), ("probe_agreement", "agreement on probe images, %"))
+    left, top, side, gap, parts = 70, 30, 300, 90, []
+    for place, (name, label) in enumerate(panels):
+        x0 = left + place * (side + gap)
+        parts.append(f'<rect x="{x0}" y="{top}" width="{side}" height="{side}" fill="none" stroke="{LINE}"/>')
+        for tick in range(0, 101, 20):
+            parts.append(text(x0 + side * tick / 100, top + side + 18, tick, 12, MUTED))
+            parts.append(text(x0 - 8, top + side * (1 - tick / 100) + 4, tick, 12, MUTED, anchor="end"))
+        for row in rows:
+            x, y = x0 + side * float(row[name]) / 100, top + side * (1 - float(row["top1"]) / 100)
+            colour = GREEN[1] if row["origin"] == "real" else BLUE[1]
+            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}" fill-opacity="0.75"/>')
+        parts.append(text(x0 + side / 2, top + side + 42, label, 14))
+    parts.append(text(left, 18, "top-1 on the test images, %; green: learnt from real data", 14, anchor="start"))
+    return svg(left + 2 * side + gap + 30, top + side + 60, "Accuracy over figures without labels", parts)
+
+
 def step(name: str, *paths):
     """Run one step of the pipeline, as its rule does."""
     command = [sys.executable, "-m", f"dfkd_steps.{name}", *map(str, paths)]
@@ -168,6 +190,7 @@ def main(which: str):
     ASSETS.mkdir(exist_ok=True)
     (ASSETS / "pipeline.svg").write_text(pipeline(), "utf-8")
     (ASSETS / "layers.svg").write_text(layers(), "utf-8")
+    (ASSETS / "without-labels.svg").write_text(without_labels(), "utf-8")
     if which != "diagrams":
         strip().save(ASSETS / "samples.png", optimize=True)
 

@@ -20,7 +20,7 @@ import h5py
 
 from ..runtime.commands import expanded
 from ..runtime.errors import UserError, reading, require_file
-from ..storage import atomic, hdf5, network_metadata
+from ..storage import atomic, exported, hdf5, network_metadata
 from . import external, graph, keys, spec
 
 HISTORY = "history.csv"
@@ -31,22 +31,28 @@ OUTPUTS = {step.output for step in graph.STEPS.values()}
 
 
 def outputs(path) -> list[Path]:
-    """The files that appear with the artefact at ``path``: itself, and a network's history."""
+    """The files that appear with the artefact at ``path``: itself, and a network's history or what an export vouches for."""
     path = Path(path)
-    return [path, path.with_name(HISTORY)] if graph.step_of(path) in NETWORKS else [path]
+    step = graph.step_of(path)
+    return [path, *([path.with_name(HISTORY)] if step in NETWORKS else exported.paths(path) if step == "export" else [])]
 
 
 def fault(path) -> str | None:
     """Why an existing artefact is not current, or None where it is."""
     try:
-        expected, network = keys.expected_key(str(path)), graph.step_of(path) in NETWORKS
-        content = network_metadata.read_metadata(path) if network else {"key": atomic.key_of(path)}
+        expected, step = keys.expected_key(str(path)), graph.step_of(path)
+        if step in NETWORKS:
+            content = network_metadata.read_metadata(path)
+        else:
+            content = atomic.read_json(path) if step == "export" else {"key": atomic.key_of(path)}
     except UserError as error:
         return str(error).splitlines()[0].removeprefix(f"{path}: ")
     if content.get("key") != expected:
         files = keys.recipe(graph.step_of(path), spec.of_path(path))["files"]
         gone = [f"; {name} is missing" for name, digest in files.items() if digest == external.MISSING]
         return f"was made under another config, code or input{''.join(gone)}; make it again"
+    if step == "export":
+        return next(exported.faults(path, content), None)
     history = outputs(path)[1:]
     if history and not history[0].is_file():
         return f"its {HISTORY} is missing; make it again"

@@ -37,6 +37,7 @@ STEPS = {
     "balance": Step("transfer_set.h5", 4, "balance", ("teacher", "synthesize")),
     "distill": Step("student.safetensors", 5, "student", ("teacher", "balance")),
     "evaluate": Step("metrics.json", 5, None, ("distill", "teacher", "dataset")),
+    "export": Step("export.json", 5, None, ("distill", "teacher", "balance")),
 }
 
 

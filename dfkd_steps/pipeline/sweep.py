@@ -7,10 +7,12 @@ import jsonschema
 import yaml
 
 from ..runtime.errors import UserError, one_line
+from ..storage import exported
 from . import audit, fingerprint, graph, params, shards, spec, together
 
 EXPERIMENT = "params/experiment.yaml"
 MAX_FILE_BYTES = 1 << 20
+OPTIONAL = ("source", "export")  # lists that only DVC needs where they are empty
 SCHEMA = fingerprint.HERE / "schemas/experiment.yaml"
 
 
@@ -37,6 +39,9 @@ def check(experiment: dict, where: str):
         faults += _fault(params.load, "dataset", text)
         if text in datasets:
             faults.append(f"{where}: source: {text!r} is in the list dataset too; take it out of source")
+    for text in experiment.get("export") or []:
+        if text not in experiment["student"]:
+            faults.append(f"{where}: export: {text!r} is not in the list student; add it there")
     if not faults:
         for text in experiment["transfer"]:
             for source in graph.sources(text):
@@ -68,14 +73,14 @@ def _with_seed(text: str, seed: int) -> str:
 
 def to_yaml(experiment: dict, title: str) -> str:
     """An expanded sweep as plain YAML: what params/experiment.yaml has to be, as DVC reads literal lists."""
-    content = {**experiment, "source": experiment.get("source") or []}
+    content = {**experiment, **{name: experiment.get(name) or [] for name in OPTIONAL}}
     return f"# {title}\n" + yaml.safe_dump(content, sort_keys=False, width=130)
 
 
 def check_versioned(experiment: dict):
     """Is the sweep the one of params/experiment.yaml, which is what DVC versions? UserError if not."""
     lists = literal()
-    if lists != {**expanded(experiment), "source": experiment.get("source") or []}:
+    if lists != {**expanded(experiment), **{name: experiment.get(name) or [] for name in OPTIONAL}}:
         remedy = f"run `dfkd sweep FILE > {EXPERIMENT}` and `snakemake version`"
         raise UserError(f"version: DVC versions the sweep of {EXPERIMENT}, and this is another; {remedy}")
 
@@ -85,8 +90,9 @@ def literal(path=EXPERIMENT) -> dict[str, list[str]]:
     lists, content = read(path), params.read_mapping(path, MAX_FILE_BYTES)
     if "seeds" in content:
         raise UserError(f"{path}: has seeds, which DVC does not multiply out; run `dfkd sweep {path}` and put its output there")
-    if "source" not in content:
-        raise UserError(f"{path}: has no list source, which DVC asks for; add the line 'source: []'")
+    for name in OPTIONAL:
+        if name not in content:
+            raise UserError(f"{path}: has no list {name}, which DVC asks for; add the line '{name}: []'")
     return lists
 
 
@@ -112,9 +118,12 @@ def check_paths(paths):
 
 
 def _artefact(path: Path) -> Path:
-    """The artefact that a file is made with: of a history the network beside it, of a shard the whole set."""
+    """The artefact that a file is made with: of a history the network beside it, of a shard the whole set, of what lies in
+    export/ the export.json beside it."""
     if path.parent.name == shards.FOLDER:
         return path.parents[1] / graph.STEPS["synthesize"].output
+    if path.parent.name == exported.FOLDER and path.name in exported.NAMES:
+        return path.parents[1] / graph.STEPS["export"].output
     networks = {graph.STEPS[name].depth: graph.STEPS[name].output for name in audit.NETWORKS}
     depth = len(path.parts) - 2
     return path.with_name(networks[depth]) if path.name == audit.HISTORY and depth in networks else path
@@ -136,6 +145,14 @@ def _fault(function, *arguments) -> list[str]:
 
 def finals(experiment: dict) -> list[str]:
     """The metrics of every combination of the sweep, in order."""
-    lists = expanded(experiment)
+    return _paths("evaluate", expanded(experiment))
+
+
+def exports(experiment: dict) -> list[str]:
+    """The export.json of every combination whose student is in the list export."""
+    return _paths("export", expanded(experiment) | {"student": experiment.get("export") or []})
+
+
+def _paths(step, lists) -> list[str]:
     grid = itertools.product(*(lists[group] for group in spec.GROUPS))
-    return [str(graph.path_of("evaluate", dict(zip(spec.GROUPS, specs)))) for specs in grid]
+    return [str(graph.path_of(step, dict(zip(spec.GROUPS, specs)))) for specs in grid]

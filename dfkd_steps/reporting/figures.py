@@ -5,6 +5,7 @@ pixels as PNG in data URIs. The same numbers give the same bytes.
 import base64
 import io
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from markupsafe import Markup
@@ -64,43 +65,78 @@ def number(value: float) -> str:
     return f"{value:.3g}"
 
 
-def line_chart(name: str, x: list[float], y: list[float]) -> Markup:
-    """One curve, 300 x 130; logarithmic where the values span more than a factor 50. Axes are labelled at their ends."""
-    step = -(-len(x) // 200)
-    last = y[-1]
-    x, y = x[::step] + ([x[-1]] if (len(x) - 1) % step else []), y[::step] + ([y[-1]] if (len(y) - 1) % step else [])
-    low, high = min(y), max(y)
-    log = low > 0 and high / low > 50
-    scale = math.log10 if log else float
+@dataclass(frozen=True)
+class Scale:
+    """What an axis covers. ``log``: logarithmic, where positive values span more than a factor 50."""
+
+    low: float
+    high: float
+    log: bool
+
+    @classmethod
+    def over(cls, values) -> "Scale":
+        """The scale of values that are drawn together or side by side."""
+        low, high = min(values), max(values)
+        return cls(low, high, low > 0 and high / low > 50)
+
+    def share(self, value: float) -> float:
+        """Where a value lies between the ends, 0 to 1; in the middle where the ends are one."""
+        scale = math.log10 if self.log else float
+        return (scale(value) - scale(self.low)) / (scale(self.high) - scale(self.low)) if self.high > self.low else 0.5
+
+
+def thinned(values: list) -> list:
+    """At most some 200 of the values, evenly, and the last one."""
+    step = -(-len(values) // 200)
+    return values[::step] + ([values[-1]] if (len(values) - 1) % step else [])
+
+
+def line_chart(title: str, curves: list[tuple[list, list]], scale: Scale | None = None, unit: str = "epoch") -> Markup:
+    """Curves (x, y) in one chart, 300 x 130, each in its colour (CSS class c0, c1, ...); axes are labelled at their ends.
+
+    scale: of y; without one that of these curves, so that a chart may be compared with others.
+    """
+    curves = [(thinned(x), thinned(y)) for x, y in curves]
+    scale = scale or Scale.over([value for _, y in curves for value in y])
+    across = Scale(min(x[0] for x, _ in curves), max(x[-1] for x, _ in curves), False)
     left, right, top, bottom = 62, 290, 26, 108
-
-    def across(value):
-        return left + (right - left) * ((value - x[0]) / (x[-1] - x[0]) if x[-1] != x[0] else 0.5)
-
-    def down(value):
-        share = (scale(value) - scale(low)) / (scale(high) - scale(low)) if high > low else 0.5
-        return bottom - (bottom - top) * share
-
-    points = " ".join(f"{across(a):.1f},{down(b):.1f}" for a, b in zip(x, y))
-    mark = Markup('<polyline class="curve" points="{}"/>').format(points) if len(x) > 1 else Markup("")
+    marks = []
+    for place, (x, y) in enumerate(curves):
+        points = [(left + (right - left) * across.share(a), bottom - (bottom - top) * scale.share(b)) for a, b in zip(x, y)]
+        line = Markup('<polyline class="curve c{}" points="{}"/>').format(place, " ".join(f"{a:.1f},{b:.1f}" for a, b in points))
+        dot = Markup('<circle class="dot c{}" cx="{:.1f}" cy="{:.1f}" r="2.5"/>').format(place, *points[-1])
+        marks += [line, dot] if len(points) > 1 else [dot]
     ends = Markup('<text x="56" y="{:.0f}" class="end">{}</text>')
-    levels = Markup("").join(ends.format(down(value) + 4, number(value)) for value in sorted({low, high}))
-    return Markup(
-        '<svg viewBox="0 0 300 130" width="300" height="130" role="img" aria-label="{name} by epoch, last {last}">'
-        '<text x="4" y="13"><tspan class="strong">{name}</tspan>{log}, last {last}</text>'
-        '<path class="axis" d="M62 26V108H290"/>{mark}<circle class="dot" cx="{cx:.1f}" cy="{cy:.1f}" r="2.5"/>{levels}'
-        '<text x="62" y="124">{first}</text><text x="290" y="124" class="end">epoch {end}</text></svg>'
-    ).format(
-        name=name,
-        log=" (log)" if log else "",
-        last=number(last),
-        mark=mark,
-        cx=across(x[-1]),
-        cy=down(y[-1]),
-        levels=levels,
-        first=number(x[0]) if len(x) > 1 else "",
-        end=number(x[-1]),
+    levels = Markup("").join(
+        ends.format(bottom - (bottom - top) * scale.share(value) + 4, number(value)) for value in sorted({scale.low, scale.high})
     )
+    last = f", last {number(curves[0][1][-1])}" if len(curves) == 1 else ""
+    return Markup(
+        '<svg viewBox="0 0 300 130" width="300" height="130" role="img" aria-label="{title} by {unit}{last}">'
+        '<text x="4" y="13"><tspan class="strong">{title}</tspan>{log}{last}</text>'
+        '<path class="axis" d="M62 26V108H290"/>{marks}{levels}'
+        '<text x="62" y="124">{first}</text><text x="290" y="124" class="end">{unit} {end}</text></svg>'
+    ).format(
+        title=title,
+        log=" (log)" if scale.log else "",
+        last=last,
+        marks=Markup("").join(marks),
+        levels=levels,
+        first=number(across.low) if across.high > across.low else "",
+        unit=unit,
+        end=number(across.high),
+    )
+
+
+def dot_axis(values: list[float]) -> tuple[float, float, list[float]]:
+    """Ends and ticks of an axis that shows these percentages large: a round step, 3 to 7 ticks, nothing below 0 or above 100."""
+    low, high = min(values), max(values)
+    width = max(high - low, 0.5)
+    step = next(step for step in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if width / step <= 5)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    first, last = max(0, first - (first * step > low - 0.1 * width)), min(math.floor(100 / step), last + (last * step < high))
+    ticks = [round(place * step, 6) for place in range(first, last + 1)]
+    return ticks[0], max(ticks[-1], high), ticks
 
 
 def class_bars(title: str, names, series: dict[str, list], most: float | None = None) -> Markup:

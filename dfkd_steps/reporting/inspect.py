@@ -18,7 +18,8 @@ GRID_CLASSES, GRID_SAMPLES, CELL = 20, 10, 64
 def summary(path) -> list[str]:
     """What an artefact holds and how it was made, as lines for a person."""
     kind = kind_of(path)
-    read = {"transfer_set": _transfer_set, "dataset": _dataset, "network": _network, "metrics": _metrics}[kind]
+    reads = {"transfer_set": _transfer_set, "dataset": _dataset, "network": _network, "metrics": _metrics, "export": _metrics}
+    read = reads[kind]
     with reading(path):
         told, provenance = read(path)
     lines = [*_pairs({"file": str(path), "kind": kind, "key": atomic.key_of(path)}), *told]

@@ -11,12 +11,13 @@ from ..runtime.commands import version
 from ..runtime.errors import UserError, reading, require_file
 from ..storage.transfer_set import TransferSet, class_counts
 from . import figures
-from .runs import COLUMNS, Group, Run, baseline, constant, grouped, without_seed
+from .runs import ACCURACY, WITHOUT_LABELS, Group, Run, baseline, constant, grouped, shown_columns, without_seed
 
 # A page of some 25 MB still opens on a phone. Characters of figures, as they stand in the page.
 SAMPLES_LIMIT = 12_000_000
 DETAILS_LIMIT = 12_000_000
 OPEN_SETS = 6
+MOST_OVERLAID = 8  # curves in a chart: as many colours can be told apart
 
 
 class Budget:
@@ -43,17 +44,20 @@ def render(runs: list[Run], samples_limit=SAMPLES_LIMIT, details_limit=DETAILS_L
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     # In this order: where the budget of details runs out, it is runs far down the page that lose their figures.
-    teachers, sets, detailed = _teachers(runs, details), _sets(runs, samples), [_detail(run, details) for run in runs]
+    scales = _scales(runs)
+    teachers, sets = _teachers(runs, details, scales), _sets(runs, samples)
+    overlaid, detailed = _overlays(groups, details), [_detail(run, details, scales) for run in runs]
     refused = samples.refused + details.refused
     return environment.get_template("page.html.j2").render(
         teachers=teachers,
+        overlays=overlaid,
         sets=sets,
         details=detailed,
         version=version(),
         key=key,
         runs=runs,
         groups=groups,
-        columns=COLUMNS,
+        columns=shown_columns(groups),
         constant=constant(groups) if len(groups) > 1 else [],
         panels=_panels(groups),
         datasets=sorted({run.specs["dataset"] for run in runs}),
@@ -72,34 +76,62 @@ def _first_by(runs, depth):
     return found.values()
 
 
-def _teachers(runs, budget):
+def _teachers(runs, budget, scales):
     return [
         {
             "dataset": run.specs["dataset"],
             "name": run.specs["teacher"],
-            "top1": run.metrics["teacher_top1"],
-            "curves": budget.draw("training curves of teachers", _curves, run.file(2, "history.csv")),
+            "top1": run.metrics.get("teacher_top1"),
+            "curves": budget.draw("training curves of teachers", _curves, run.file(2, "history.csv"), scales["teacher"]),
         }
         for run in _first_by(runs, 2)
     ]
 
 
 def _panels(groups: list[Group]):
-    """Bars of each data set, teacher and student, best first, with the teacher and the real-data baseline."""
+    """Each data set, teacher and student with its runs, best first, on an axis that shows their differences."""
     panels = {}
     for group in groups:
         panels.setdefault(tuple(group.specs[key] for key in ("dataset", "teacher", "student")), []).append(group)
-    return [
-        {
-            "dataset": dataset,
-            "teacher": teacher,
-            "student": student,
-            "teacher_top1": _mean_teacher(members),
-            "baseline": baseline(members),
-            "groups": sorted(members, key=lambda group: (-group.mean("top1"), *group.specs.values())),
-        }
-        for (dataset, teacher, student), members in sorted(panels.items())
+    return [_panel(specs, members) for specs, members in sorted(panels.items())]
+
+
+def _panel(specs, members):
+    """Dots and intervals of the accuracy; without test images, of the agreement on probe images."""
+    metric = ACCURACY if all(run.has_labels for group in members for run in group.runs) else WITHOUT_LABELS
+    members = [group for group in members if group.mean(metric) is not None]
+    real, teacher = baseline(members), _mean_teacher(members) if metric == ACCURACY else None
+    spans = {id(group): _interval(group, metric) for group in members}
+    values = [value for span in spans.values() for value in span]
+    values += [teacher] if teacher is not None else []
+    low, high, ticks = figures.dot_axis(values) if values else (0.0, 100.0, [0, 50, 100])
+
+    def place(value):
+        return round(100 * (value - low) / (high - low), 2)
+
+    rows = [
+        {"group": group, "at": place(group.mean(metric)), "from": place(spans[id(group)][0]), "to": place(spans[id(group)][1])}
+        for group in sorted(members, key=lambda group: (-group.mean(metric), *group.specs.values()))
     ]
+    return {
+        **dict(zip(("dataset", "teacher", "student"), specs)),
+        "metric": metric,
+        "teacher_top1": teacher,
+        "teacher_at": None if teacher is None else place(teacher),
+        "baseline": real,
+        "baseline_at": None if real is None else place(real.mean(metric)),
+        "rows": rows,
+        "ticks": [(f"{tick:g}", place(tick)) for tick in ticks],
+    }
+
+
+def _interval(group: Group, metric: str) -> tuple[float, float]:
+    """What the line through a dot covers: mean ± deviation over seeds, or of a single run the 95 % interval, if it has one."""
+    mean, std = group.mean(metric), group.std(metric)
+    if std is not None:
+        return max(0.0, mean - std), min(100.0, mean + std)
+    low, high = (group.runs[0].metrics.get(f"{metric}_interval") or (mean, mean))[:2]
+    return low, high
 
 
 def _mean_teacher(groups):
@@ -107,14 +139,14 @@ def _mean_teacher(groups):
     return math.fsum(distinct.values()) / len(distinct)
 
 
-def _curves(path):
-    """A chart per column of a history.csv; none where there is no file, or no epoch in it (a teacher that was imported)."""
+def _history(path) -> dict[str, tuple[list, list]]:
+    """Column -> (epochs, values) of a history.csv; empty where there is no file, or no epoch in it (an imported teacher)."""
     if not path.exists():
-        return []
+        return {}
     require_file(path)
     with reading(path, "cannot be read"), open(path, newline="") as file:
         rows = list(csv.DictReader(file))
-    charts = []
+    found = {}
     for name in rows[0] if rows else []:
         try:
             points = [(float(row["epoch"]), float(row[name])) for row in rows if row[name]]
@@ -122,8 +154,62 @@ def _curves(path):
             raise UserError(f"{path}: column {name} is not a number for each epoch; delete it and make it again") from None
         points = [point for point in points if all(map(math.isfinite, point))]
         if points and name != "epoch":
-            charts.append(figures.line_chart(name, *map(list, zip(*points))))
+            found[name] = tuple(map(list, zip(*points)))
+    return found
+
+
+def _scales(runs) -> dict[str, dict[str, figures.Scale]]:
+    """For teachers and for students: column of history.csv -> the one scale that all its charts have."""
+    found = {}
+    for kind, depth in (("teacher", 2), ("student", 5)):
+        values = {}
+        for run in _first_by(runs, depth):
+            for name, (_, own) in _history(run.file(depth, "history.csv")).items():
+                values.setdefault(name, []).extend(own)
+        found[kind] = {name: figures.Scale.over(own) for name, own in values.items()}
+    return found
+
+
+def _curves(path, scales):
+    """A chart for each column of a history.csv, on the scale of all of them."""
+    return [figures.line_chart(name, [curve], scales[name]) for name, curve in _history(path).items()]
+
+
+def _overlays(groups: list[Group], budget):
+    """Learning curves of the runs of a data set, teacher and student in one chart: of each group its first run, the best first.
+
+    Of the students that distill trained, and of those that a method trained inside, by round.
+    """
+    found = []
+    for panel in _panels(groups):
+        members = [row["group"] for row in panel["rows"]][:MOST_OVERLAID]
+        names = ["/".join((group.specs["transfer"], group.specs["balance"])) for group in members]
+        histories = [_history(group.runs[0].file(5, "history.csv")) for group in members]
+        charts = _overlay(histories, "epoch", names, budget)
+        inside = {group.specs["transfer"]: _inside(group.runs[0]) for group in members}
+        charts += _overlay(list(inside.values()), "round", list(inside), budget, " of the student inside")
+        found.append({**{key: panel[key] for key in ("dataset", "teacher", "student")}, "charts": charts})
+    return found
+
+
+def _overlay(histories, unit, names, budget, what=""):
+    """A chart for each column but the learning rate, with the names of its curves."""
+    charts = []
+    for column in sorted({name for one in histories for name in one} - {"lr"}):
+        curves = [(name, one[column]) for name, one in zip(names, histories) if column in one]
+        svg = budget.draw("learning curves", figures.line_chart, column + what, [curve for _, curve in curves], None, unit)
+        charts += [{"svg": svg, "names": [name for name, _ in curves]}] if svg else []
     return charts
+
+
+def _inside(run: Run) -> dict[str, tuple[list, list]]:
+    """Column -> (rounds, values) of the student that a method trained with its images; empty where there is none."""
+    path = run.file(3, "transfer_set.h5")
+    if not path.exists():
+        return {}
+    with TransferSet(path) as transfer:
+        history = transfer.metadata.get("history") or {}
+    return {name: (history["round"], values) for name, values in history.items() if name != "round" and values}
 
 
 def _sets(runs, budget):
@@ -171,7 +257,13 @@ def _histogram(run, before, budget):
         "same": same,
         "uncovered": about.get("uncovered", [name for name, count in zip(classes, after) if not count]),
         "svg": budget.draw("class histograms", figures.class_bars, title, classes, series),
+        "strips": [] if same else budget.draw("sample grids", _strips, path, classes),
     }
+
+
+def _strips(path, classes):
+    with TransferSet(path) as transfer:
+        return figures.sample_strips(transfer, classes)
 
 
 def _check_classes(path, counts, run):
@@ -180,17 +272,28 @@ def _check_classes(path, counts, run):
         raise UserError(f"{path}: has {have} classes, {run.path} has {wanted}; delete the older and make it again")
 
 
-def _detail(run: Run, budget: Budget):
-    classes, matrix = run.metrics["classes"], run.metrics["confusion_matrix"]
-    named = len(classes) <= figures.MOST_NAMED
-    bars = ("top-1 per class, percent", classes, {"top-1": run.metrics["per_class"]}, 100)
-    return {
+def _detail(run: Run, budget: Budget, scales):
+    classes, metrics = run.metrics["classes"], run.metrics
+    detail = {
         "run": run,
         "numbers": run.numbers(),
-        "curves": budget.draw("training curves of students", _curves, run.file(5, "history.csv")),
-        "per_class": budget.draw("per-class accuracies", figures.class_bars, *bars),
-        "confusion": budget.draw("confusion matrices", _confusion if named else figures.confusion_png, matrix),
+        "curves": budget.draw("training curves of students", _curves, run.file(5, "history.csv"), scales["student"]),
+        "kinds": metrics.get("probe_kinds", []),
+        "per_class": None,
+        "confusion": None,
+        "confusions": [],
     }
+    name, title = ("per_class", "top-1") if run.has_labels else ("probe_per_class", "agreement on probe images")
+    if metrics.get(name):
+        bars = (f"{title} per class, percent", classes, {title: metrics[name]}, 100)
+        detail["per_class"] = budget.draw("per-class accuracies", figures.class_bars, *bars)
+        detail["per_class_title"] = bars[0]
+    if "confusion_matrix" in metrics:
+        draw = _confusion if len(classes) <= figures.MOST_NAMED else figures.confusion_png
+        detail["confusion"] = budget.draw("confusion matrices", draw, metrics["confusion_matrix"])
+    found = metrics.get("confusions", [])[: figures.MOST_NAMED]
+    detail["confusions"] = [(classes[true], classes[said], count) for true, said, count in found]
+    return detail
 
 
 def _confusion(matrix):

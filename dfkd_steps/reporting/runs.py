@@ -20,14 +20,21 @@ REPEATED = ("teacher", "transfer", "balance", "student")
 COLUMNS = (
     ("top1", "top-1 %", 2, "test images the student classifies correctly, percent"),
     ("gap", "gap to teacher", 2, "student's top-1 minus teacher's, percentage points"),
+    ("balanced_accuracy", "balanced %", 2, "mean over the classes of the share of test images classified correctly, percent"),
     ("agreement", "agreement %", 2, "test images on which student and teacher answer the same, percent"),
+    ("probe_agreement", "probe agreement %", 2, "no accuracy: noise and drawings on which student and teacher answer the same"),
+    ("probe_kl", "probe KL", 3, "KL divergence from teacher to student on noise and drawings, nats"),
     ("ece", "ECE", 4, "expected calibration error, 0 to 1"),
     ("nll", "NLL", 4, "negative log-likelihood of the right class, nats"),
     ("kl_to_teacher", "KL", 4, "KL divergence from the teacher's probabilities to the student's, nats"),
+    ("parameters", "parameters", 0, "of the student"),
+    ("macs", "MACs", 0, "multiply-accumulates of the student for one image"),
     ("compression", "compression", 2, "parameters of the teacher / parameters of the student"),
 )
 ORIGINS = ("data-free", "prior-based", "real", "other", "unknown")  # as synthesize says it; unknown where nobody does
-NEEDED = ("top1", "teacher_top1")
+SIZES = ("parameters", "macs", "compression")
+# What says how good a run is: the accuracy, or, without test images, how far the student answers as its teacher.
+ACCURACY, WITHOUT_LABELS = "top1", "probe_agreement"
 
 
 @dataclass(frozen=True)
@@ -43,8 +50,13 @@ class Run:
     def value(self, name: str) -> float | None:
         """A scalar metric, or the gap to the teacher in percentage points; None where it is missing."""
         if name == "gap":
-            return self.metrics["top1"] - self.metrics["teacher_top1"]
+            return self.metrics["top1"] - self.metrics["teacher_top1"] if self.has_labels else None
         return self.metrics.get(name)
+
+    @property
+    def has_labels(self) -> bool:
+        """Was the student measured on labelled test images?"""
+        return ACCURACY in self.metrics
 
     def numbers(self) -> list[tuple[str, str]]:
         """All scalar metrics as plain decimals: those of COLUMNS first, the others by name."""
@@ -81,12 +93,12 @@ class Group:
     def shown(self, name: str, digits: int) -> str:
         """The mean as tables show it; a gap with its sign."""
         mean = self.mean(name)
-        return "–" if mean is None else f"{mean:+.{digits}f}" if name == "gap" else f"{mean:.{digits}f}"
+        return "–" if mean is None else f"{mean:+.{digits}f}" if name == "gap" else f"{mean:,.{digits}f}"
 
     def deviation(self, name: str, digits: int) -> str:
         """The standard deviation as tables show it; empty for a single run."""
         std = self.std(name)
-        return "" if std is None else f"± {std:.{digits}f}"
+        return "" if std is None or name in SIZES else f"± {std:.{digits}f}"
 
     def text(self, name: str, digits: int) -> str:
         """Mean and deviation."""
@@ -125,22 +137,28 @@ def _read(path):
 
 
 def _fault(metrics, specs) -> str | None:
+    needed = (ACCURACY, "teacher_top1") if ACCURACY in metrics else (WITHOUT_LABELS,)
     for name, value in metrics.items():
         if isinstance(value, float) and not math.isfinite(value):
             return f"{name} is {value}, not a finite number"
     known = {name for name in ("n_test", *(name for name, *_ in COLUMNS)) if name in metrics}
-    for name in (*NEEDED, *sorted(known - {*NEEDED})):
+    for name in (*needed, *sorted(known - {*needed})):
         value = metrics.get(name)
-        if not _is_number(value) or value < 0 or (name in NEEDED and value > 100):
+        if not _is_number(value) or value < 0 or (name in needed and value > 100):
             return f"{name} is {one_line(repr(value))}, not a number of its range"
     if metrics.get("specs") != list(specs.values()):
         return f"is about {one_line(repr(metrics.get('specs')))} and not about the run its path spells"
     classes, confusion, per_class = (metrics.get(name) for name in ("classes", "confusion_matrix", "per_class"))
     if not isinstance(classes, list) or not classes:
         return "classes is missing or empty"
+    if ACCURACY not in metrics:
+        return None
     k = len(classes)
     if not _are_numbers(per_class, k, or_none=True):
         return f"per_class is not a list of {k} numbers"
+    if isinstance(errors := metrics.get("confusions"), list) and confusion is None:
+        sound = all(_are_numbers(one, 3) and min(one) >= 0 and max(one[:2]) < k for one in errors)
+        return None if sound else "confusions is not a list of true class, answer and number"
     if not isinstance(confusion, list) or len(confusion) != k or not all(_are_numbers(row, k) for row in confusion):
         return f"confusion_matrix is not a table of {k} x {k} numbers"
     return None
@@ -157,7 +175,7 @@ def _are_numbers(values, count, or_none=False):
 
 def _place(name):
     """Sorting key of metrics: the known ones in their order, the others after them by name."""
-    known = ["top1", "top5", "teacher_top1", *(column for column, *_ in COLUMNS[2:])]
+    known = ["top1", "top5", "teacher_top1", *(column for column, *_ in COLUMNS if column not in ("top1", "gap"))]
     return (known.index(name) if name in known else len(known), name)
 
 
@@ -188,6 +206,18 @@ def grouped(runs: list[Run]) -> list[Group]:
 def constant(groups: list[Group]) -> list[str]:
     """The spec groups in which all rows of a table agree."""
     return [name for name in spec.GROUPS if len({group.specs[name] for group in groups}) == 1]
+
+
+def shown_columns(groups: list[Group], among=None) -> list[tuple]:
+    """The entries of COLUMNS, in their order, that any of the groups has; only those ``among``, if given.
+
+    Agreement on probe images is in a short table only where an accuracy is missing.
+    """
+    found = [one for one in COLUMNS if any(group.mean(one[0]) is not None for group in groups)]
+    if among is None:
+        return found
+    labelled = all(run.has_labels for group in groups for run in group.runs)
+    return [one for one in found if one[0] in among and not (labelled and one[0] == WITHOUT_LABELS)]
 
 
 def baseline(groups: list[Group]) -> Group | None:
@@ -223,9 +253,10 @@ def to_summary(runs: list[Run]) -> str:
 
 def to_text(groups: list[Group]) -> str:
     """The result table for a terminal."""
-    rows = [[*spec.GROUPS, "origin", "runs", "top-1 %", "gap", "agreement %"]]
+    names = shown_columns(groups, ("top1", "gap", "agreement", "probe_agreement"))
+    rows = [[*spec.GROUPS, "origin", "runs", *(heading for _, heading, *_ in names)]]
     for group in groups:
-        shown = [group.text(name, 2) for name in ("top1", "gap", "agreement")]
+        shown = [group.text(name, digits) for name, _, digits, _ in names]
         rows.append([*group.specs.values(), group.runs[0].badge, str(len(group.runs)), *shown])
     widths = [max(map(len, column)) for column in zip(*rows)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)

@@ -12,7 +12,7 @@ from .runs import Group, Run, constant, grouped
 
 HEAD = ("origin", "runs: top-1 %", "mean ± std", "agreement %", "synthesis + distillation, s")
 TIMED = ("synthesize", "distill")
-METRICS = ("top1", "teacher_top1", "agreement")
+METRICS = ("top1", "teacher_top1", "agreement", "probe_agreement")
 CSV_HEAD = (*spec.GROUPS, "label", "origin", *METRICS, *(f"seconds_{step}" for step in TIMED), "n_test", "commit", "key")
 SECONDS = re.compile(r"^(?:synthesize|distill): .*, (\d+(?:\.\d+)?) s$", re.MULTILINE)
 
@@ -42,18 +42,42 @@ def seconds(run: Run, step: str) -> tuple[float | None, bool]:
 
 def markdown(current_runs: list[Run]) -> str:
     """The runs as Markdown, a row for runs that differ in nothing but seeds; what all rows have in common stands above."""
-    groups = grouped(current_runs)
-    common = constant(groups)
-    differ = [name for name in spec.GROUPS if name not in common]
+    groups, common, differ = _arranged(current_runs)
     lines = [", ".join(f"{name} `{groups[0].specs[name]}`" for name in common), ""] if common else []
     lines += [_row([*differ, *HEAD]), "|---" * (len(differ) + len(HEAD)) + "|"]
     return "\n".join([*lines, *(_row(_cells(group, differ)) for group in groups)])
 
 
+def latex(current_runs: list[Run]) -> str:
+    """The runs as a LaTeX tabular of the package booktabs: mean and deviation, and the parameters of the student."""
+    groups, common, differ = _arranged(current_runs)
+    columns = runs.shown_columns(groups, ("top1", "gap", "agreement", "probe_agreement", "parameters"))
+    said = ", ".join(f"{name} {groups[0].specs[name]}" for name in common)
+    head = [*differ, *(heading for _, heading, *_ in columns)]
+    rows = [[*(group.specs[name] for name in differ), *(group.text(name, digits) for name, _, digits, _ in columns)]
+            for group in groups]  # fmt: skip
+    lines = [f"% {said}" if common else "", rf"\begin{{tabular}}{{{'l' * len(differ)}{'r' * len(columns)}}}", r"\toprule"]
+    lines += [_latex_row(head), r"\midrule", *map(_latex_row, rows), r"\bottomrule", r"\end{tabular}"]
+    return "\n".join(filter(None, lines))
+
+
+def _latex_row(cells) -> str:
+    special = {"\\": r"\textbackslash{}", "±": r"$\pm$", "–": "--", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    special |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
+    return " & ".join("".join(special.get(sign, sign) for sign in cell) for cell in cells) + r" \\"
+
+
+def _arranged(current_runs: list[Run]):
+    """Repeats together, the spec groups that all of them have in common, and the others."""
+    groups = grouped(current_runs)
+    common = constant(groups)
+    return groups, common, [name for name in spec.GROUPS if name not in common]
+
+
 def _cells(group: Group, differ):
     yield from (f"`{group.specs[name]}`" for name in differ)
     yield group.runs[0].badge
-    yield " ".join(f"{run.metrics['top1']:.2f}" for run in group.runs)
+    yield " ".join(f"{run.metrics['top1']:.2f}" if run.has_labels else "–" for run in group.runs)
     yield from (group.text(name, 2) for name in ("top1", "agreement"))
     yield ", ".join(" + ".join(_shown(*seconds(run, step)) for step in TIMED) for run in group.runs)
 

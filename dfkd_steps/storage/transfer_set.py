@@ -23,7 +23,7 @@ import numpy as np
 
 from ..runtime.errors import UserError, one_line, reading, require_file
 from . import hdf5
-from .image_format import IMAGE_TYPES
+from .image_format import IMAGE_TYPES, to_unit
 
 SCHEMA_VERSION = 2
 KIND = "transfer_set"
@@ -130,7 +130,10 @@ class Writer:
 
 
 class TransferSet:
-    """A transfer set on disk, read through a memory map. A context manager; raises UserError for a foreign or broken file."""
+    """A transfer set on disk, read through a memory map. A context manager; raises UserError for a foreign or broken file.
+
+    As it has a length and items, a ``torch.utils.data.DataLoader`` takes it for a data set.
+    """
 
     def __init__(self, path):
         self.path = Path(path)
@@ -151,6 +154,10 @@ class TransferSet:
 
     def __len__(self):
         return len(self.fields["images"])
+
+    def __getitem__(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """One sample: image (C,H,W) float32 in [0,1], and the teacher's logits (K) float32."""
+        return to_unit(self.fields["images"][row]), self.read("logits", [row])[0]
 
     def __contains__(self, field):
         return field in self.fields

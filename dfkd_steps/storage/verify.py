@@ -7,20 +7,22 @@ import h5py
 import numpy as np
 
 from ..runtime.errors import UserError, reading
-from . import atomic, dataset_file, hdf5, network_file, transfer_set
+from . import atomic, dataset_file, exported, hdf5, network_file, transfer_set
 from .transfer_set import TransferSet
 
 ROWS = 1024
 
 
 def kind_of(path) -> str:
-    """'transfer_set', 'dataset', 'network' or 'metrics'; raises UserError for a missing, damaged or foreign file."""
+    """'transfer_set', 'dataset', 'network', 'metrics' or 'export'; raises UserError for a missing, damaged or foreign file."""
     path = Path(path)
     if path.suffix not in (".h5", ".safetensors", ".json"):
-        raise UserError(f"{path}: is no artefact; give a transfer_set.h5, dataset.h5, *.safetensors or metrics.json")
+        raise UserError(f"{path}: is no artefact; give a transfer_set.h5, dataset.h5, *.safetensors, metrics.json or export.json")
     atomic.key_of(path)
-    if path.suffix != ".h5":
-        return {".safetensors": "network", ".json": "metrics"}[path.suffix]
+    if path.suffix == ".safetensors":
+        return "network"
+    if path.suffix == ".json":
+        return atomic.read_json(path).get("kind", "metrics")
     with h5py.File(path, "r") as file:
         kind = hdf5.text(file, "kind")
     if kind not in (dataset_file.KIND, transfer_set.KIND):
@@ -36,7 +38,7 @@ def verify(path) -> list[str]:
     if path.suffix not in (".h5", ".safetensors", ".json"):
         kind_of(path)
     try:
-        checks = {"dataset": _verify_dataset, "network": _verify_network, "metrics": _verify_metrics}
+        checks = {"dataset": _verify_dataset, "network": _verify_network, "metrics": _verify_metrics, "export": _verify_export}
         with reading(path):
             problems = {**checks, "transfer_set": verify_transfer_set}[kind_of(path)](path)
         if not problems and path.suffix == ".h5" and (fault := hdf5.broken_seal(path)):
@@ -76,6 +78,10 @@ def _verify_metrics(path):
     content = atomic.read_json(path)
     missing = [f"{name}: is missing" for name in ("top1", "teacher_top1", "n_test") if name not in content]
     return missing + list(numbers(content, ""))
+
+
+def _verify_export(path) -> list[str]:
+    return list(exported.faults(path, atomic.read_json(path)))
 
 
 VERIFY_BYTES = 64 << 20  # of a chunk

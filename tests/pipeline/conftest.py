@@ -21,6 +21,7 @@ transfer: [zskd+batch=20+n=40+steps=5, dataset+n=100+source=mnist-5k]
 balance: [equal]
 student: [lenet5-half+epochs=1]
 source: [mnist-5k]
+export: []
 """
 DATASET = "results/mnist-5k+test=100+train=500"
 TEACHER = f"{DATASET}/lenet5+epochs=1"

@@ -287,7 +287,7 @@ def test_sweep_prints_what_dvc_reads(there, capsys, tmp_path):
     code, out, _ = run(capsys, "sweep", "params/sweeps/mnist-zskd.yaml")
     (tmp_path / "experiment.yaml").write_text("\n".join(out))
     expanded = sweep.read("params/sweeps/mnist-zskd.yaml")
-    assert code == 0 and sweep.literal(tmp_path / "experiment.yaml") == {**expanded, "source": []}
+    assert code == 0 and sweep.literal(tmp_path / "experiment.yaml") == {**expanded, "source": [], "export": []}
     assert "- zskd-lenet5-cpu+seed=2" in out
 
 

@@ -15,6 +15,8 @@ from dfkd_steps.pipeline.job import Job
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import groups
 from dfkd_steps.storage import atomic, dataset_file, network_file
+from dfkd_steps.training import metrics as formulas
+from dfkd_steps.training import probes
 
 SPECS = ["own", "lenet5", "zskd", "none", "half"]
 
@@ -39,7 +41,7 @@ def case():
     # A third of the student's and half of the teacher's answers are right, so that no metric is at its limit.
     student[::3] += 8 * torch.eye(7)[truth[::3]]
     teacher[::2] += 8 * torch.eye(7)[truth[::2]]
-    return student, teacher, truth, evaluate.measure(student, teacher, truth)
+    return student, teacher, truth, formulas.measure(student, teacher, truth)
 
 
 def test_accuracies_by_counting(case):
@@ -88,14 +90,14 @@ def test_ece_by_fifteen_bins(case):
 def test_a_perfect_twin_scores_in_full():
     truth = torch.tensor([0, 1, 2, 1])
     sure = 50 * torch.eye(3)[truth]
-    metrics = evaluate.measure(sure, sure.clone(), truth)
+    metrics = formulas.measure(sure, sure.clone(), truth)
     assert [metrics[name] for name in ("top1", "top5", "teacher_top1", "agreement")] == [100.0] * 4
     assert [metrics[name] for name in ("kl_to_teacher", "nll", "ece")] == [0.0] * 3
     assert metrics["confusion_matrix"] == [[1, 0, 0], [0, 2, 0], [0, 0, 1]]
 
 
 def test_a_class_without_test_images_has_no_accuracy():
-    metrics = evaluate.measure(logits(4, 3), logits(4, 3), torch.tensor([0, 0, 2, 2]))
+    metrics = formulas.measure(logits(4, 3), logits(4, 3), torch.tensor([0, 0, 2, 2]))
     assert metrics["per_class"][1] is None
     assert None not in (metrics["per_class"][0], metrics["per_class"][2])
 
@@ -171,7 +173,8 @@ def test_dvc_shows_the_scalars_and_nothing_of_the_tables(tree):
     shown = _extract_metrics(json.loads(job(tree).out.read_text()), "metrics.json")
     assert set(shown) == {
         "key", "crc32", "top1", "top5", "teacher_top1", "agreement", "kl_to_teacher", "nll", "ece", "n_test",
-        "parameters", "macs", "teacher_parameters", "teacher_macs", "compression",
+        "parameters", "macs", "teacher_parameters", "teacher_macs", "compression", "balanced_accuracy",
+        "probe_agreement", "probe_balanced", "probe_kl", "probe_ece", "probe_classes", "n_probe",
     }  # fmt: skip
 
 
@@ -207,3 +210,91 @@ def test_no_other_module_reads_the_test_images():
     package = Path(evaluate.__file__).parent
     readers = {path.name for path in package.rglob("*.py") if 'read("test"' in path.read_text()}
     assert readers == {"evaluate.py"}
+
+
+# ---------------------------------------------------------------------------------------------- without labels
+def test_wilson_interval_of_a_textbook_and_at_the_ends():
+    assert formulas.wilson(15, 50) == pytest.approx([19.10, 43.75], abs=0.01)
+    low, high = formulas.wilson(100, 100)
+    assert high == 100.0 and low == pytest.approx(100 / (1 + 1.959964**2 / 100), abs=1e-3)
+
+
+def test_balanced_accuracy_gives_each_class_one_voice(case):
+    student, _, truth, metrics = case
+    said = student.argmax(1)
+    each = [(said[truth == k] == k).double().mean().item() for k in range(7)]
+    assert metrics["balanced_accuracy"] == pytest.approx(100 * sum(each) / 7, abs=1e-3)
+    assert metrics["balanced_accuracy"] != pytest.approx(metrics["top1"], abs=1e-3)
+    low, high = metrics["top1_interval"]
+    assert low < metrics["top1"] < high
+
+
+def test_many_classes_keep_their_commonest_confusions_and_no_matrix():
+    truth = torch.arange(3000) % 1000
+    student = torch.zeros(3000, 1000)
+    student[torch.arange(3000), (truth + (truth < 2).long()) % 1000] = 9.0  # classes 0 and 1 are taken for the next one
+    made = formulas.measure(student, student, truth)
+    assert "confusion_matrix" not in made
+    assert made["confusions"] == [[0, 1, 3], [1, 2, 3]]
+    assert len(json.dumps(made, indent=1)) < 40_000
+
+
+def test_probe_figures_by_counting():
+    draw = torch.Generator().manual_seed(5)
+    student = {"a": torch.randn(30, 4, generator=draw), "b": torch.randn(20, 4, generator=draw)}
+    teacher = {"a": torch.randn(30, 4, generator=draw), "b": torch.randn(20, 4, generator=draw)}
+    for one in teacher.values():
+        one[:, 3] = -9  # a class that the teacher never answers
+    made = formulas.compare(student, teacher)
+    said, told = (torch.cat([one["a"], one["b"]]).argmax(1).tolist() for one in (student, teacher))
+    assert made["probe_agreement"] == 100 * sum(map(int.__eq__, said, told)) / 50
+    each = [[s == t for s, t in zip(said, told) if t == k] for k in range(3)]
+    assert made["probe_balanced"] == pytest.approx(100 * sum(sum(one) / len(one) for one in each) / 3, abs=1e-3)
+    assert made["probe_counts"] == [*map(len, each), 0] and made["probe_classes"] == 3
+    assert made["probe_per_class"][3] is None
+    assert [one["kind"] for one in made["probe_kinds"]] == ["a", "b"] and [one["n"] for one in made["probe_kinds"]] == [30, 20]
+    own = [s == t for s, t in zip(student["b"].argmax(1).tolist(), teacher["b"].argmax(1).tolist())]
+    assert made["probe_kinds"][1]["agreement"] == 100 * sum(own) / 20
+    kl = sum(
+        a * math.log(a / b)
+        for one in ("a", "b")
+        for s, t in zip(student[one].tolist(), teacher[one].tolist())
+        for a, b in zip(softmax(t), softmax(s))
+    )
+    assert made["probe_kl"] == pytest.approx(kl / 50, abs=1e-5)
+
+
+def test_probes_leave_out_what_the_student_learnt_from():
+    like = Description("arch", "lenet5", ("a", "b"), (1, 16, 16), (0.1,), (0.3,))
+    every = probes.draw(like, number=9)
+    assert {"glyphs", "uniform", "smooth", "leaves", probes.MOSAIC} <= set(every)
+    assert all(images.shape == (9, 1, 16, 16) and images.dtype == torch.uint8 for images in every.values())
+    left = probes.draw(like, ["procedural.glyphs", "procedural.noise", "methods.noise"], number=9)
+    assert set(every) - set(left) == {"glyphs", "uniform", "gaussian", "smooth"}
+    assert all(torch.equal(left[kind], every[kind]) for kind in left)  # the same for every student
+
+
+def test_a_mosaic_has_four_kinds():
+    parts = [torch.full((9, 1, 6, 6), kind, dtype=torch.uint8) for kind in range(9)]
+    made = probes.mosaic(parts)
+    assert all(len(image.unique()) == 4 for image in made)
+    assert made[0, 0, :3, :3].unique().tolist() == [0] and made[1, 0, 3:, 3:].unique().tolist() == [7]
+
+
+def test_without_test_images_there_is_no_accuracy(tree, capsys):
+    path = tree / "own" / "dataset.h5"
+    opened = dataset_file.open_dataset(path)
+    arrays = {**opened.arrays, "x_test": opened.arrays["x_test"][:0], "y_test": opened.arrays["y_test"][:0]}
+    arrays = {name: np.array(values) for name, values in arrays.items()}
+    dataset_file.write(path, "data", {}, opened.classes, arrays)
+    evaluate.run(job(tree))
+    made = json.loads(job(tree).out.read_text())
+    assert not {"top1", "teacher_top1", "agreement", "n_test", "per_class", "ece", "nll"} & set(made)
+    student, teacher = (network_file.load(path) for path in job(tree).inputs[:2])
+    drawn = probes.draw(teacher.description, ["procedural.noise"])  # params/transfer/zskd/zskd.yaml starts from noise
+    with torch.no_grad():
+        same = [(student(x.float() / 255).argmax(1) == teacher(x.float() / 255).argmax(1)) for x in drawn.values()]
+    assert made["probe_agreement"] == pytest.approx(100 * torch.cat(same).float().mean().item(), abs=0.2)
+    assert [one["kind"] for one in made["probe_kinds"]] == list(drawn)
+    said = capsys.readouterr().err
+    assert "no test images, so no accuracy; agreement with the teacher" in said

@@ -129,14 +129,16 @@ def test_seeds_are_grouped_with_mean_and_sample_deviation(tree):
     metrics = [tree.run(transfer, top1=top1) for transfer, top1 in values.items()]
     metrics += [tree.run("zskd", student="half+seed=1", top1=92.0), tree.run("zskd+steps=9", top1=80.0)]
     text = made(tree, metrics)
-    rows = {row[2]: row for row in Outline(text).rows if row and row[0] == "toy"}
+    rows = {row[0]: row for row in Outline(text).rows if row and row[0].startswith("zskd")}
     assert set(rows) == {"zskd", "zskd+steps=9"}
     four = [90.0, 91.0, 93.5, 92.0]
-    assert rows["zskd"][6] == f"{statistics.mean(four):.2f} ± {statistics.stdev(four):.2f}"
+    # data set, teacher and balance are the same in all rows: said above the table, and no columns
+    assert rows["zskd"][2] == f"{statistics.mean(four):.2f} ± {statistics.stdev(four):.2f}"
     assert rows["zskd"][-1] == "4"
-    assert rows["zskd"][7].startswith(f"{statistics.mean(four) - 95.5:+.2f}")
-    assert rows["zskd+steps=9"][6] == "80.00"
+    assert rows["zskd"][3].startswith(f"{statistics.mean(four) - 95.5:+.2f}")
+    assert rows["zskd+steps=9"][2] == "80.00"
     assert rows["zskd+steps=9"][-1] == "1"
+    assert "The same in all rows: dataset toy, teacher net, balance none, student half." in text
 
 
 def test_another_seed_of_the_data_set_is_no_repeat(tree):
@@ -173,7 +175,8 @@ def test_baseline_is_the_unbalanced_real_data_run_of_the_same_teacher_and_studen
     assert "real data 94.25" in text
     assert "real data 70.00" in text
     assert "94.90</span>" in text
-    assert 'class="r" style="left:94.25%"' in text
+    low, high, _ = figures.dot_axis([90.0, 94.25, 94.9, 95.5])
+    assert f'class="r" style="left:{100 * (94.25 - low) / (high - low):.2f}%"' in text
     assert "no real-data baseline" not in text
 
 
@@ -196,9 +199,10 @@ def test_page_holds_all_its_parts_and_loads_nothing(tree):
     outline = Outline(text)
     assert all(one.startswith(("#", "data:")) for one in outline.loads)
     assert not re.search(r"https?:|@import|url\(", text)
-    # 2 transfer sets with 4 classes; 2 charts for the teacher and each of 3 runs, 3 histograms, 3 times bars per class
-    assert outline.tags.count("img") == 8
-    assert outline.tags.count("svg") == 2 + 3 * 2 + 3 + 3
+    # 2 transfer sets with 4 classes, one of them also after balance; 2 charts for the teacher and each of 3 runs, one with the
+    # curves of all runs, 3 histograms, 3 times bars per class
+    assert outline.tags.count("img") == 12
+    assert outline.tags.count("svg") == 2 + 3 * 2 + 1 + 3 + 3
     assert "before 40" in text
     assert "after 12" in text
     assert "unchanged" in text
@@ -332,7 +336,7 @@ def test_200_runs_are_fast_and_limits_are_stated(tmp_path):
     assert "Left out" not in whole
     small = page.render(read, samples_limit=1, details_limit=1)
     # One figure is drawn before a budget of one character is spent.
-    assert "24 × sample grids" in small
+    assert "49 × sample grids" in small  # 24 of sets, 25 of what balance made of them
     assert "200 × confusion matrices" in small
     assert len(small) < 400_000
     Outline(small)
@@ -340,7 +344,7 @@ def test_200_runs_are_fast_and_limits_are_stated(tmp_path):
 
 def test_line_chart_keeps_its_ends_and_takes_a_logarithm_of_wide_ranges():
     x = list(range(1, 1001))
-    chart = figures.line_chart("loss", x, [1000.0 / i for i in x])
+    chart = figures.line_chart("loss", [(x, [1000.0 / i for i in x])])
     points = re.search(r'points="([^"]*)"', chart)[1].split()
     assert len(points) <= 201
     assert points[0] == "62.0,26.0"
@@ -348,10 +352,91 @@ def test_line_chart_keeps_its_ends_and_takes_a_logarithm_of_wide_ranges():
     assert "(log)" in chart
     middle = float(points[20].split(",")[1])  # epoch 101 of 1,000: two thirds of the way down on a logarithmic axis
     assert middle == pytest.approx(26 + 82 * np.log10(101) / 3, abs=0.1)
-    flat = figures.line_chart("lr", [1.0], [0.1])
+    flat = figures.line_chart("lr", [([1.0], [0.1])])
     assert "polyline" not in flat
     assert 'cy="67.0"' in flat
     assert "(log)" not in flat
+
+
+def test_curves_of_one_chart_and_charts_of_one_scale_can_be_compared():
+    """Half the value lies at half the height, in another curve and in another chart too."""
+    chart = figures.line_chart("loss", [([1, 2], [0.0, 8.0]), ([1, 2, 3], [4.0, 4.0, 4.0])])
+    first, second = (points.split() for points in re.findall(r'points="([^"]*)"', chart))
+    assert first == ["62.0,108.0", "176.0,26.0"] and second[-1] == "290.0,67.0"
+    assert chart.count("polyline") == 2 and 'class="curve c1"' in chart
+    alone = figures.line_chart("loss", [([1, 2], [4.0, 4.0])], figures.Scale(0.0, 8.0, False))
+    assert "62.0,67.0" in alone
+
+
+@pytest.mark.parametrize(
+    ("values", "ends"), [([92.1, 97.6], (90, 98)), ([10.0, 97.6], (0, 100)), ([99.9, 100.0], (99.8, 100)), ([0.0, 0.4], (0, 0.4))]
+)
+def test_the_axis_of_dots_shows_small_differences(values, ends):
+    low, high, ticks = figures.dot_axis(values)
+    assert (low, high) == pytest.approx(ends, abs=1e-6)
+    assert 3 <= len(ticks) <= 8 and ticks == sorted(ticks) and low <= min(values) and max(values) <= high <= 100
+
+
+def without_labels(tree, transfer, agreement):
+    """A run whose data set has no test images."""
+    path = tree.run(transfer)
+    content = atomic.read_json(path)
+    for name in (
+        "top1",
+        "top5",
+        "teacher_top1",
+        "agreement",
+        "ece",
+        "nll",
+        "kl_to_teacher",
+        "n_test",
+        "per_class",
+        "confusion_matrix",
+    ):
+        del content[name]
+    kinds = [{"kind": "glyphs", "n": 200, "agreement": agreement, "kl": 0.5}]
+    atomic.write_json(path, content | {"probe_agreement": agreement, "probe_kl": 0.5, "n_probe": 200, "probe_kinds": kinds,
+                                       "probe_per_class": [50.0, None, 60.0, 70.0]})  # fmt: skip
+    return path
+
+
+def test_without_labels_the_page_orders_by_agreement_and_calls_nothing_an_accuracy(tree, capsys):
+    text = made(tree, [without_labels(tree, "noise", 40.0), without_labels(tree, "zskd", 80.0)])
+    outline = Outline(text)
+    heads = next(row for row in outline.rows if "transfer" in row)
+    assert "probe agreement %" in heads and not {"top-1 %", "gap to teacher", "agreement %"} & set(heads)
+    bars = text[text.index('<section id="bars">') : text.index('<section id="curves">')]
+    assert bars.index('name">zskd<') < bars.index('name">noise<') and "which is no accuracy" in bars and "top-1" not in bars
+    assert "agreement on probe images 80.00 %" in text and "accuracy not known" in text
+    assert "probe agreement %" in capsys.readouterr().out and "nan" not in text
+
+
+def test_runs_with_and_without_labels_stand_in_one_report(tree):
+    text = made(tree, [without_labels(tree, "noise", 40.0), tree.run("zskd", probe_agreement=70.0)])
+    assert "70.00" in text and "90.00" in text
+    latex = tables.latex(runs.read(sorted(tree.root.glob("**/metrics.json"))))
+    assert latex.splitlines()[-4] == r"noise & -- & -- & -- & 40.00 & 15,738 \\"
+
+
+def test_confusions_of_many_classes_are_a_list(tmp_path):
+    tree = Tree(tmp_path, [f"c{i}" for i in range(120)])
+    path = tree.run("zskd", confusions=[[3, 5, 9]])
+    content = atomic.read_json(path)
+    del content["confusion_matrix"]
+    atomic.write_json(path, content)
+    text = made(tree, [path])
+    assert "<th>c3</th><th>c5</th>" in text
+    atomic.write_json(path, content | {"confusions": [[3, 120, 9]]})
+    with pytest.raises(UserError, match="confusions is not a list"):
+        runs.read([path])
+
+
+def test_curves_of_a_student_inside_are_drawn_by_round(tree):
+    history = {"round": [1, 2, 3], "loss": [9.0, 3.0, 1.0], "agreement": [10.0, 50.0, 80.0]}
+    text = made(tree, [tree.run("dafl", about={"label": "dafl", "data_free": True, "history": history}), tree.run("noise")])
+    section = text[text.index('<section id="curves">') : text.index('<section id="teachers">')]
+    assert "loss of the student inside" in section and "agreement of the student inside" in section and "round 3" in section
+    assert section.count("</svg>") == 3
 
 
 def test_bars_are_as_long_as_their_values():
@@ -426,7 +511,8 @@ def test_csv_has_a_line_per_run(tree, monkeypatch):
     logged(second.parents[2] / "transfer_set.h5", "resumes after 3\nsynthesize: 40 samples, 3.5 s\n")
     table = list(csv.DictReader(io.StringIO(tables.to_csv(runs.read(sorted(tree.root.glob("**/metrics.json")))))))
     columns = (
-        "dataset,teacher,transfer,balance,student,label,origin,top1,teacher_top1,agreement,seconds_synthesize,seconds_distill"
+        "dataset,teacher,transfer,balance,student,label,origin,top1,teacher_top1,agreement,probe_agreement,seconds_synthesize,"
+        "seconds_distill"
     )
     assert list(table[0]) == [*columns.split(","), "n_test", "commit", "key"]
     assert [row["top1"] for row in table] == ["91.25", "93.5"]

@@ -10,7 +10,7 @@ from dfkd_steps.runtime.errors import UserError
 
 SOUND = {"dataset": ["mnist-5k"], "teacher": ["lenet5"], "transfer": ["noise"], "balance": ["none"], "student": ["lenet5-half"]}
 LIST = "give a list of specs, each once, like [lenet5]"
-SWEEP = "a sweep has the lists dataset, teacher, transfer, balance and student, and may have seeds, source and shards"
+SWEEP = "a sweep has the lists dataset, teacher, transfer, balance and student, and may have seeds, source, export and shards"
 SHARDS = "give the number of jobs that a transfer set is made by, where its method can be divided (1 or more)"
 
 
@@ -135,9 +135,18 @@ def test_path_that_is_none(path, fault):
 @pytest.mark.parametrize(
     ("here", "asked", "fault"),
     [
-        ({**SOUND, "source": []}, SOUND, None),
+        ({**SOUND, "source": [], "export": []}, SOUND, None),
         (SOUND, SOUND, "params/experiment.yaml: has no list source, which DVC asks for; add the line 'source: []'"),
-        ({**SOUND, "source": []}, {**SOUND, "balance": ["equal"]}, "version: DVC versions the sweep of params/experiment.yaml"),
+        (
+            {**SOUND, "source": []},
+            SOUND,
+            "params/experiment.yaml: has no list export, which DVC asks for; add the line 'export: []'",
+        ),
+        (
+            {**SOUND, "source": [], "export": []},
+            {**SOUND, "balance": ["equal"]},
+            "version: DVC versions the sweep of params/experiment.yaml",
+        ),
         ({**SOUND, "balance": "none"}, SOUND, "balance: 'none' is not of type 'array'"),
     ],
 )

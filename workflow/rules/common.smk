@@ -2,9 +2,6 @@
 
 FILE = {name: step.template for name, step in graph.STEPS.items()}
 LOG = {name: step.log for name, step in graph.STEPS.items()}
-REPORT = ["report/index.html", "report/results.csv", "report/summary.json"]
-# The paths of the sweep's metrics: one argument of a command is limited to 128 KiB, which 700 of them fill.
-LISTING = "logs/report/metrics"
 
 
 def or_end(function, *arguments):
@@ -15,6 +12,11 @@ def or_end(function, *arguments):
         sys.exit(print_errors(explain("snakemake", error)))
 
 
+def sweep_file():
+    """The file of the sweep: params/experiment.yaml, or what --config sweep=FILE names."""
+    return config.get("sweep") or sweep.EXPERIMENT
+
+
 def read_sweep():
     """The sweep of params/experiment.yaml or of --config sweep=FILE, with what else --config says in place."""
     if not re.fullmatch("0*[1-9][0-9]{0,3}", THREADS):
@@ -23,7 +25,7 @@ def read_sweep():
         raise UserError(
             f"--configfile: a sweep is data, not code; give --config sweep={os.path.relpath(workflow.configfiles[-1])}"
         )
-    return sweep.read(config.get("sweep") or sweep.EXPERIMENT, {key: value for key, value in config.items() if key != "sweep"})
+    return sweep.read(sweep_file(), {key: value for key, value in config.items() if key != "sweep"})
 
 
 def check_targets():
@@ -52,7 +54,13 @@ def mark_outdated():
 
 THREADS = os.environ.get("DFKD_THREADS") or "1"
 SWEEP = or_end(read_sweep)
+# A report a sweep, so that none is overwritten; that of params/experiment.yaml, which DVC makes too, right in report/.
+PLACE = "report" if sweep_file() == sweep.EXPERIMENT else f"report/{Path(sweep_file()).stem}"
+REPORT = [f"{PLACE}/index.html", f"{PLACE}/results.csv", f"{PLACE}/summary.json"]
+# The paths of the sweep's metrics: one argument of a command is limited to 128 KiB, which 700 of them fill.
+LISTING = f"logs/{PLACE}/metrics"
 FINALS = sweep.finals(SWEEP)
+EXPORTS = sweep.exports(SWEEP)
 # What the profiles reserve for a step is what runtime.device.thread_count() lets it compute with.
 os.environ.update(DFKD_THREADS=THREADS)
 # Files are current or stale by the keys they carry, not by Snakemake's records or their dates: records are missing in a
@@ -104,6 +112,6 @@ def shards_of(wildcards):
 
 
 def versioned_finals(wildcards):
-    """The metrics of the sweep, if it is the one that DVC versions."""
+    """The metrics and exports of the sweep, if it is the one that DVC versions."""
     or_end(sweep.check_versioned, SWEEP)
-    return FINALS
+    return FINALS + EXPORTS

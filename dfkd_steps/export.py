@@ -1,0 +1,149 @@
+"""Step export: a student as files for other programs, checked against the student, and a model card. Reads nothing of the data.
+
+python -m dfkd_steps.export results/.../export.json STUDENT TEACHER TRANSFER_SET
+
+Into the folder export/ beside export.json, which holds their checksums and what was measured.
+"""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save as save_bytes
+
+from .models import hooks, onnx_file
+from .pipeline import keys, params, spec
+from .pipeline.job import run_step
+from .reporting import model_card
+from .runtime import latency, progress
+from .runtime.errors import UserError
+from .storage import atomic, exported, network_file
+from .storage.image_format import to_unit
+from .storage.transfer_set import TransferSet
+from .training import metrics, probes
+
+CALIBRATION, HELD_OUT = 500, 1000  # images of the transfer set at most, none in both
+TOLERANCE = 1e-3  # of logits, as a share of the largest
+
+
+def run(job):
+    """Make export.json and the files that it vouches for."""
+    started = time.monotonic()
+    student_path, teacher_path, set_path = job.inputs
+    onnx_file.require("onnx", "onnxscript", "onnxruntime")
+    with atomic.exclusive(job.out, job.key) as partial:
+        if partial is None:
+            progress.say(f"{job.out}: is there already")
+            return
+        # On the CPU, where its ONNX file is run too.
+        student, teacher = (network_file.load_frozen(path) for path in (student_path, teacher_path))
+        with TransferSet(set_path) as transfer:
+            transfer.require_fit(teacher.description)
+            images, held_out = divide(transfer)
+            about, number = transfer.metadata, len(transfer)
+        contents = formats(student, images)
+        networks = {
+            "teacher": teacher,
+            "torch": student,
+            "onnx": onnx_file.OnnxClassifier(contents["student.onnx"]),
+            "int8": onnx_file.OnnxClassifier(contents["student-int8.onnx"]),
+        }
+        learnt_from = keys.chosen_code(params.load("transfer", spec.of_path(job.out)["transfer"]))[0]
+        drawn = torch.cat(list(probes.draw(teacher.description, learnt_from).values())).numpy()
+        measured = {"transfer set, held out": compare(networks, held_out), "probe images": compare(networks, to_unit(drawn))}
+        refuse_difference(student_path, measured)
+        card = {
+            "specs": list(spec.of_path(job.out).values()),
+            "classes": list(student.description.classes),
+            "image_shape": list(student.description.image_shape),
+            "opset": onnx_file.OPSET,
+            "calibration_images": len(images),
+            "networks": {"teacher": size(teacher, teacher_path), "student": size(student, student_path)},
+            "transfer_set": {"samples": number, "label": about.get("label", "unknown")},
+            "measured": measured,
+        }
+        contents["README.md"] = model_card.render(card, {name: len(content) for name, content in contents.items()}).encode()
+        files = {name: exported.entry(content) for name, content in contents.items()}
+        for path in exported.paths(job.out):
+            path.parent.mkdir(exist_ok=True)
+            atomic.write(path, contents[path.name])
+        # Last: where it is, what it vouches for is there.
+        about = {"key": job.key, "kind": "export", "provenance": [job.provenance(torch.device("cpu"))]}
+        atomic.write_json(job.out, card | {"files": files} | about)
+    # To the log alone: an artefact holds no durations, or its bytes would differ from run to run.
+    times = {name: latency.milliseconds(net, student.description.image_shape) for name, net in networks.items()}
+    shown = ", ".join(f"{name} {value:.3f}" for name, value in times.items())
+    progress.say(f"export: milliseconds an image, batches of 1: {shown}")
+    progress.say(f"export: {len(files)} files, {time.monotonic() - started:.1f} s")
+
+
+def divide(transfer: TransferSet) -> tuple[np.ndarray, np.ndarray]:
+    """Images to calibrate with and others, to compare networks on; (n,C,H,W) in [0,1], evenly spread over the set.
+
+    Raises UserError for a set of fewer than two samples.
+    """
+    if len(transfer) < 2:
+        raise UserError(f"{transfer.path}: has {len(transfer)} samples, too few to calibrate int8 with; make a larger set")
+    order = np.random.default_rng(0).permutation(len(transfer))
+    number = min(CALIBRATION, len(order) // 2)
+    rows = (np.sort(order[:number]), np.sort(order[number : number + HELD_OUT]))
+    images, held_out = (to_unit(transfer.read("images", chosen)) for chosen in rows)
+    return images, held_out
+
+
+def formats(student, images) -> dict[str, bytes]:
+    """Name -> content of each format; ``images`` (n,C,H,W) in [0,1] calibrate int8."""
+    described = student.description
+    program = onnx_file.program_of(student)
+    onnx = onnx_file.onnx_bytes(program, described)
+    weights = {name: value.contiguous() for name, value in student.net.state_dict().items()}
+    told = {"arch": described.name, "mean": str(list(described.mean)), "std": str(list(described.std))}
+    return {
+        "student.onnx": onnx,
+        "student-int8.onnx": onnx_file.int8_bytes(onnx, images, described),
+        "state_dict.safetensors": save_bytes(weights, {"normalisation": str(told)}),
+        "student.pt2": onnx_file.program_bytes(program),
+    }
+
+
+def compare(networks: dict, images: np.ndarray) -> dict:
+    """The networks' answers on images (n,C,H,W) in [0,1]: agreement in percent, largest difference of ONNX and torch logits."""
+    stored = torch.from_numpy(np.ascontiguousarray(images))
+    with torch.inference_mode():
+        parts = {name: [network(part) for part in stored.split(onnx_file.BATCH)] for name, network in networks.items()}
+    logits = {name: torch.cat(own) for name, own in parts.items()}
+    answers = {name: own.argmax(1) for name, own in logits.items()}
+    return {
+        "images": len(images),
+        "student_teacher": metrics.accuracy(logits["torch"], answers["teacher"], 1),
+        "int8_teacher": metrics.accuracy(logits["int8"], answers["teacher"], 1),
+        "int8_student": metrics.accuracy(logits["int8"], answers["torch"], 1),
+        "onnx_student": metrics.accuracy(logits["onnx"], answers["torch"], 1),
+        "largest_logit": round(logits["torch"].abs().max().item(), 6),
+        "largest_difference": float(f"{(logits['onnx'] - logits['torch']).abs().max().item():.3g}"),
+    }
+
+
+def refuse_difference(path, measured: dict):
+    """Raise UserError where the ONNX file does not compute what the student does."""
+    for images, found in measured.items():
+        if not found["largest_difference"] <= TOLERANCE * max(1.0, found["largest_logit"]):
+            raise UserError(
+                f"{path}: its ONNX form differs by {found['largest_difference']} in a logit ({images}); export another student"
+            )
+
+
+def size(network, path) -> dict:
+    """What a network costs: parameters, multiply-accumulates of one image, bytes of its file."""
+    described = network.description
+    return {
+        "name": described.name,
+        "parameters": hooks.parameters(network.net),
+        "macs": hooks.macs(network.net, described.image_shape),
+        "bytes": Path(path).stat().st_size,
+    }
+
+
+if __name__ == "__main__":
+    run_step("export", run)

@@ -1,0 +1,146 @@
+"""A classifier as an ONNX file with its normalisation inside, quantised to int8, and run again by onnxruntime.
+
+Images ``input`` (N,C,H,W) float32 in [0,1] -> ``logits`` (N,K). Class names, image shape and normalisation stand in the file's
+metadata. Needs the packages of the extra ``export``.
+"""
+
+import importlib
+import io
+import json
+import logging
+import tempfile
+import warnings
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..runtime.device import thread_count
+from ..runtime.errors import UserError, one_line
+
+OPSET = 18
+INPUT, OUTPUT = "input", "logits"
+BATCH = 64  # images of a pass of onnxruntime
+
+
+def require(*packages: str):
+    """Raise UserError unless these packages of the extra are installed; found before any work is done."""
+    for name in packages:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise UserError(f"export: needs the package {name} ({one_line(error, 80)}); pip install -e '.[export]'") from None
+
+
+def program_of(classifier) -> torch.export.ExportedProgram:
+    """The classifier on the CPU as a program of torch.export, any number of images at once.
+
+    Raises UserError for a network that torch.export cannot trace.
+    """
+    images = torch.rand(2, *classifier.description.image_shape, generator=torch.Generator().manual_seed(0))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.export.export(classifier, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    except Exception as error:  # whatever the network's own code raises while it is traced
+        name = classifier.description.name
+        raise UserError(f"export: torch.export cannot trace {name} ({one_line(error, 160)}); take another student") from None
+
+
+def program_bytes(program) -> bytes:
+    """A program as a .pt2 file."""
+    buffer = io.BytesIO()
+    torch.export.save(program, buffer)
+    return buffer.getvalue()
+
+
+def onnx_bytes(program, description) -> bytes:
+    """A program as an ONNX file."""
+    require("onnx", "onnxscript")
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path = Path(folder, "student.onnx")
+        torch.onnx.export(program, (), path, dynamo=True, opset_version=OPSET, input_names=[INPUT], output_names=[OUTPUT],
+                          external_data=False, verbose=False)  # fmt: skip
+        return _described(path, description)
+
+
+def int8_bytes(content: bytes, images: np.ndarray, description) -> bytes:
+    """An ONNX file with weights and activations in int8 (QDQ form), whose ranges are those on ``images`` (N,C,H,W) in [0,1].
+
+    onnxruntime's static quantisation: a scale for each output channel of weights, smallest and largest value of activations.
+    """
+    require("onnx", "onnxruntime")
+    from onnxruntime import quantization
+
+    class Reader(quantization.CalibrationDataReader):
+        def __init__(self):
+            self.batches = iter([{INPUT: part} for part in _batches(images)])
+
+        def get_next(self):
+            return next(self.batches, None)
+
+    level = logging.getLogger().level
+    logging.getLogger().setLevel(logging.ERROR)  # a page of advice otherwise
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            plain, ready, made = (Path(folder, name) for name in ("plain.onnx", "ready.onnx", "int8.onnx"))
+            plain.write_bytes(content)
+            quantization.quant_pre_process(plain, ready, skip_symbolic_shape=True)
+            quantization.quantize_static(
+                ready, made, Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
+                activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
+            )  # fmt: skip
+            return _described(made, description)
+    finally:
+        logging.getLogger().setLevel(level)
+
+
+def _described(path, description) -> bytes:
+    """An ONNX file with what its user has to know in its metadata."""
+    import onnx
+
+    model = onnx.load(path)
+    told = {
+        "classes": json.dumps(list(description.classes), ensure_ascii=False),
+        "image_shape": json.dumps(list(description.image_shape)),
+        "input_range": "[0, 1]",
+        "normalisation": "inside",
+    }
+    onnx.helper.set_model_props(model, told)
+    onnx.checker.check_model(model)
+    return model.SerializeToString(deterministic=True)
+
+
+class OnnxClassifier:
+    """An ONNX file as a function of images, on the CPU; images (N,C,H,W) in [0,1] -> logits (N,K), both torch tensors.
+
+    ``classes`` and ``image_shape`` by its metadata, or None. Raises UserError where the file is missing or not ONNX.
+    """
+
+    def __init__(self, source):
+        require("onnxruntime")
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads, options.log_severity_level = thread_count(), 3
+        try:
+            content = source if isinstance(source, bytes) else Path(source).read_bytes()
+            self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        except OSError as error:
+            raise UserError(f"{source}: {error.strerror}; give a file that can be read") from None
+        except Exception as error:  # onnxruntime's own classes, one for each of its codes
+            raise UserError(f"{source}: onnxruntime cannot load it ({one_line(error, 160)}); give an ONNX file") from None
+        told = self.session.get_modelmeta().custom_metadata_map
+        self.classes = tuple(json.loads(told["classes"])) if "classes" in told else None
+        self.image_shape = tuple(json.loads(told["image_shape"])) if "image_shape" in told else None
+        self.input = self.session.get_inputs()[0].name
+
+    def __call__(self, images) -> torch.Tensor:
+        parts = _batches(images.cpu().numpy())
+        return torch.from_numpy(np.concatenate([self.session.run(None, {self.input: part})[0] for part in parts]))
+
+
+def _batches(images: np.ndarray):
+    return [np.ascontiguousarray(images[start : start + BATCH], np.float32) for start in range(0, len(images), BATCH)]

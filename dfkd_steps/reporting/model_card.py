@@ -1,0 +1,69 @@
+"""The model card of an exported student, as Markdown."""
+
+import jinja2
+
+from ..pipeline import spec
+
+# In this file, so that the fingerprint of the step export covers it.
+# ruff: noqa: E501 (rows of Markdown tables)
+TEMPLATE = """\
+{% set student, teacher = card.networks.student, card.networks.teacher %}
+# {{ student.name }}, distilled from {{ teacher.name }}
+
+An image classifier of {{ card.classes|length }} classes.
+It learnt from the answers of its teacher to {{ "{:,}".format(card.transfer_set.samples) }} images of the transfer set `{{ card.specs[2] }}` ({{ card.transfer_set.label }}).
+
+| | |
+|---|---|
+{% for group, text in pairs %}
+| {{ group }} | `{{ text }}` |
+{% endfor %}
+| input | `input`, float32 (N, {{ card.image_shape|join(", ") }}), values in [0, 1]; the normalisation is inside |
+| output | `logits`, float32 (N, {{ card.classes|length }}) |
+| classes | {{ card.classes[:20]|join(", ") }}{% if card.classes|length > 20 %} and {{ card.classes|length - 20 }} more, in the metadata of the ONNX files{% endif %} |
+
+## Files
+
+| file | bytes | |
+|---|---|---|
+| `student.onnx` | {{ "{:,}".format(sizes["student.onnx"]) }} | ONNX, opset {{ card.opset }}, any number of images at once |
+| `student-int8.onnx` | {{ "{:,}".format(sizes["student-int8.onnx"]) }} | the same in int8 (QDQ), calibrated with {{ card.calibration_images }} images of the transfer set |
+| `state_dict.safetensors` | {{ "{:,}".format(sizes["state_dict.safetensors"]) }} | the weights by their names in PyTorch; mean and std in its metadata, as this network is without normalisation |
+| `student.pt2` | {{ "{:,}".format(sizes["student.pt2"]) }} | a program of torch.export, normalisation inside |
+
+## Load it
+
+```python
+import json, numpy as np, onnxruntime
+session = onnxruntime.InferenceSession("student.onnx")
+images = np.random.rand(1, {{ card.image_shape|join(", ") }}).astype(np.float32)  # yours, divided by 255
+logits = session.run(["logits"], {"input": images})[0]
+print(json.loads(session.get_modelmeta().custom_metadata_map["classes"])[logits[0].argmax()])
+```
+
+## What was measured
+
+| | parameters | multiply-accumulates |
+|---|---|---|
+| teacher | {{ "{:,}".format(teacher.parameters) }} | {{ "{:,}".format(teacher.macs) }} |
+| student | {{ "{:,}".format(student.parameters) }} | {{ "{:,}".format(student.macs) }} |
+
+Agreement is the share of images on which two networks predict the same class, in percent.
+It is not an accuracy: no label was read.
+
+| images | number | student and teacher | int8 and teacher | int8 and student | largest difference of a logit, ONNX and PyTorch |
+|---|---|---|---|---|---|
+{% for name, found in card.measured.items() %}
+| {{ name }} | {{ found.images }} | {{ "%.2f"|format(found.student_teacher) }} | {{ "%.2f"|format(found.int8_teacher) }} | {{ "%.2f"|format(found.int8_student) }} | {{ found.largest_difference }} |
+{% endfor %}
+
+The held-out images of the transfer set did not calibrate int8; the student may have learnt from them.
+Probe images are noise and drawings of kinds that the student did not learn from.
+Accuracy on images of yours, and latency on your machine: `dfkd evaluate FOLDER --images IMAGES`, where FOLDER is this one.
+"""
+
+
+def render(card: dict, sizes: dict[str, int]) -> str:
+    """The card. ``card``: the content of export.json; sizes: name of a file -> its bytes."""
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(TEMPLATE).render(card=card, sizes=sizes, pairs=zip(spec.GROUPS, card["specs"])) + "\n"

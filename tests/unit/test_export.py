@@ -1,0 +1,286 @@
+"""The step export, `dfkd evaluate` on what it wrote, and transfer sets for other programs."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from dfkd_steps import cli, export
+from dfkd_steps.models import onnx_file
+from dfkd_steps.models.classifier import Classifier, Description, build_architecture
+from dfkd_steps.pipeline import audit, graph, keys, spec, sweep
+from dfkd_steps.pipeline.job import Job
+from dfkd_steps.reporting import other_images
+from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.storage import atomic, exported, network_file
+from dfkd_steps.storage.transfer_set import Layout, TransferSet, Writer
+from dfkd_steps.storage.verify import verify
+
+ROOT = Path(__file__).parents[2]
+SPECS = dict(zip(spec.GROUPS, ("mnist-5k", "lenet5", "procedural", "none", "lenet5-half")))
+CLASSES = ("zero", "one", "zwei, größer")
+
+
+def network(arch, seed):
+    torch.manual_seed(seed)
+    return build_architecture(arch, 3, (1, 28, 28)), Description("arch", arch, CLASSES, (1, 28, 28), (0.2,), (0.3,))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A results folder with random networks and a set of noise; the step has run."""
+    root = tmp_path_factory.mktemp("export") / "results"
+    for step, arch, seed in (("teacher", "lenet5", 1), ("distill", "lenet5-half", 2)):
+        path = graph.path_of(step, SPECS, root)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        network_file.save(path, *network(arch, seed), "key", {})
+    images = np.random.default_rng(0).integers(0, 256, (90, 1, 28, 28), np.uint8)
+    with torch.no_grad():
+        teacher = network_file.load(graph.path_of("teacher", SPECS, root))
+        logits = teacher(torch.from_numpy(images).float() / 255).numpy()
+    writer = Writer(graph.path_of("balance", SPECS, root), "key", Layout((1, 28, 28), 3, targets=False), 90)
+    writer.append(images=images, logits=logits, labels=logits.argmax(1), round=np.zeros(90))
+    writer.finish({}, {"label": "noise of a test", "classes": list(CLASSES)})
+    export.run(job(root))
+    return root
+
+
+def job(root, key="a-key"):
+    out = graph.path_of("export", SPECS, root)
+    return Job("export", out, [graph.path_of(step, SPECS, root) for step in ("distill", "teacher", "balance")], None, key, {})
+
+
+def test_the_step_writes_all_its_files_and_no_more(root):
+    out = job(root).out
+    content = atomic.read_json(out)
+    assert sorted(path.name for path in (out.parent / "export").iterdir()) == sorted(exported.NAMES)
+    assert set(content["files"]) == set(exported.NAMES)
+    assert content["key"] == "a-key" and content["classes"] == list(CLASSES)
+    assert audit.outputs(out) == [out, *exported.paths(out)]
+    for found in content["measured"].values():
+        assert found["largest_difference"] < 1e-4 and found["onnx_student"] == 100.0
+        assert 0 < found["int8_student"] <= 100
+    assert content["measured"]["transfer set, held out"]["images"] == 45  # half of so small a set calibrates
+
+
+def test_onnx_computes_what_the_student_does_for_any_number_of_images(root):
+    out = job(root).out
+    student = network_file.load(job(root).inputs[0])
+    running = onnx_file.OnnxClassifier(out.parent / "export/student.onnx")
+    for number in (1, 5, 70):
+        images = torch.rand(number, 1, 28, 28)
+        with torch.no_grad():
+            assert torch.allclose(running(images), student(images), atol=1e-4)
+    assert running.classes == CLASSES and running.image_shape == (1, 28, 28)
+    model = onnx.load(out.parent / "export/student.onnx")
+    assert [one.name for one in (*model.graph.input, *model.graph.output)] == ["input", "logits"]
+    assert [one.version for one in model.opset_import if not one.domain] == [onnx_file.OPSET]
+
+
+def test_int8_has_int8_weights_and_the_ranges_of_the_set(root):
+    model = onnx.load(job(root).out.parent / "export/student-int8.onnx")
+    kinds = [one.data_type for one in model.graph.initializer if len(one.dims) > 1 and np.prod(one.dims) > 1]
+    assert onnx.TensorProto.INT8 in kinds and onnx.TensorProto.FLOAT not in kinds
+    assert {"QuantizeLinear", "DequantizeLinear"} <= {node.op_type for node in model.graph.node}
+    dark = np.zeros((8, 1, 28, 28), np.float32)
+    student = network_file.load(job(root).inputs[0])
+    plain = (job(root).out.parent / "export/student.onnx").read_bytes()
+    ranges = [onnx_file.int8_bytes(plain, images, student.description) for images in (dark, dark + 1)]
+    assert ranges[0] != ranges[1]
+
+
+def test_program_and_state_dict_need_no_dfkd(root):
+    folder = job(root).out.parent / "export"
+    student = network_file.load(job(root).inputs[0])
+    images = torch.rand(3, 1, 28, 28)
+    with torch.no_grad():
+        program = torch.export.load(folder / "student.pt2").module()
+        assert torch.allclose(program(images), student(images), atol=1e-5)
+        net = network("lenet5-half", 9)[0]
+        net.load_state_dict(load_file(folder / "state_dict.safetensors"))
+        assert torch.allclose(Classifier(net.eval(), student.description)(images), student(images), atol=1e-5)
+
+
+def test_the_lines_of_the_card_run(root):
+    folder = job(root).out.parent / "export"
+    text = (folder / "README.md").read_text()
+    (lines,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    assert len(lines.splitlines()) == 5
+    done = subprocess.run([sys.executable, "-c", lines], cwd=folder, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() in CLASSES
+    assert "noise of a test" in text and "It is not an accuracy" in text and f"opset {onnx_file.OPSET}" in text
+
+
+def test_the_same_inputs_give_the_same_bytes(root):
+    out = job(root).out
+    before = {path: path.read_bytes() for path in audit.outputs(out)}
+    export.run(job(root, "other"))
+    assert json.loads(out.read_text())["key"] == "other"
+    export.run(job(root))
+    assert {path: path.read_bytes() for path in audit.outputs(out)} == before
+
+
+def test_audit_and_verify_see_a_changed_and_a_missing_file(root, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    out = job(root).out
+    monkeypatch.setattr(keys, "expected_key", lambda path: "a-key")
+    assert audit.fault(out) is None and verify(out) == []
+    path = out.parent / "export/student.onnx"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + b"x")
+    assert "student.onnx was changed" in audit.fault(out) and "student.onnx was changed" in verify(out)[0]
+    path.unlink()
+    assert "student.onnx is missing" in audit.fault(out) and "student.onnx is missing" in verify(out)[0]
+    path.write_bytes(content)
+
+
+def test_no_data_set_is_read():
+    assert "dataset" not in graph.STEPS["export"].inputs
+
+
+def test_a_student_whose_onnx_form_differs_is_refused(root, monkeypatch):
+    class Wrong(onnx_file.OnnxClassifier):
+        def __call__(self, images):
+            return super().__call__(images) + 1
+
+    monkeypatch.setattr(onnx_file, "OnnxClassifier", Wrong)
+    with pytest.raises(UserError, match=r"student\.safetensors: its ONNX form differs by 1\.0"):
+        export.run(job(root, "third"))
+
+
+def test_a_missing_package_is_one_line_with_the_command(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(UserError, match=r"needs the package onnxscript .*; pip install -e '\.\[export\]'$"):
+        onnx_file.require("onnx", "onnxscript")
+
+
+def test_students_of_the_list_export_are_exported(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    lists = {group: [text] for group, text in SPECS.items()} | {"student": ["lenet5-half", "lenet5-half-hard"]}
+    assert sweep.exports(lists) == []
+    assert sweep.exports(lists | {"export": ["lenet5-half"]}) == [str(graph.path_of("export", SPECS))]
+    with pytest.raises(UserError, match="export: 'resnet8' is not in the list student; add it there"):
+        sweep.check(lists | {"export": ["resnet8"]}, "x.yaml")
+
+
+# ------------------------------------------------------------------------------------- a student on other images
+def printed(capsys, *arguments):
+    code = cli.main(list(map(str, arguments)))
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_evaluate_on_labelled_and_unlabelled_images(root, tmp_path, capsys):
+    student, teacher = (network_file.load(path) for path in job(root).inputs[:2])
+    images = np.random.default_rng(3).integers(0, 256, (30, 28, 28), np.uint8)
+    with torch.no_grad():
+        stored = torch.from_numpy(images)[:, None].float() / 255
+        s, t = (net(stored).argmax(1).numpy() for net in (student, teacher))
+    labels = np.where(np.arange(30) < 12, s, (s + 1) % 3)  # 12 of 30 right
+    np.savez(tmp_path / "some.npz", images=images, labels=labels)
+    found = dict(other_images.measure(job(root).inputs[0], tmp_path / "some.npz", None))
+    assert found["student.safetensors"]["top1"] == 40.0 and found["student.safetensors"]["images"] == 30
+    assert found["student.safetensors"]["agreement"] == pytest.approx(100 * (s == t).mean(), abs=1e-3)
+    assert found["teacher"]["agreement"] == 100.0
+    for number, image in enumerate(images):
+        path = tmp_path / "labelled" / CLASSES[labels[number]] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+        (tmp_path / "plain").mkdir(exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "plain" / f"{number}.png")
+    code, out, _ = printed(capsys, "evaluate", job(root).out.parent / "export", "--images", tmp_path / "labelled")
+    assert code == 0 and [line.split()[0] for line in out.splitlines()] == [
+        "network",
+        "teacher",
+        "student-int8.onnx",
+        "student.onnx",
+    ]
+    assert " 40.00 (24.59 to 57.68) " in out.splitlines()[3]
+    code, out, _ = printed(capsys, "evaluate", job(root).inputs[0], "--images", tmp_path / "plain")
+    assert code == 0 and "top-1" not in out and "agreement %" in out
+    assert not list(root.rglob("metrics.json"))
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda at: None, "no such file or folder"),
+        (lambda at: at.mkdir(), "holds no image"),
+        (lambda at: [at.joinpath(name).mkdir(parents=True) for name in "ab"], "has 2 folders, the student 3 classes"),
+        (lambda at: (at.mkdir(), at.joinpath("a.png").write_text("no")), "is no image that can be read"),
+        (lambda at: at.write_text("no"), "is no .npz that can be read"),
+    ],
+)
+def test_wrong_images_are_one_line(root, tmp_path, capsys, make, words):
+    make(tmp_path / "images")
+    code, _, err = printed(capsys, "evaluate", job(root).inputs[0], "--images", tmp_path / "images")
+    assert code == 2 and words in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"images": np.zeros((4, 32, 32), np.uint8)}, "give uint8 of N x 1x28x28"),
+        ({"images": np.zeros((4, 28, 28), np.float32)}, "images are float32"),
+        ({"images": np.zeros((4, 28, 28), np.uint8), "labels": np.array([0, 1, 2, 3])}, "labels do not fit"),
+        ({"pictures": np.zeros((4, 28, 28), np.uint8)}, "has no array x_test or images"),
+    ],
+)
+def test_wrong_arrays_are_one_line(root, tmp_path, capsys, arrays, words):
+    np.savez(tmp_path / "some.npz", **arrays)
+    code, _, err = printed(capsys, "evaluate", job(root).inputs[0], "--images", tmp_path / "some.npz")
+    assert code == 2 and words in err and err.count("\n") == 1
+
+
+# ------------------------------------------------------------------------------------- a set for other programs
+def test_a_transfer_set_is_a_data_set_of_torch(root):
+    with TransferSet(job(root).inputs[2]) as transfer:
+        loader = torch.utils.data.DataLoader(transfer, batch_size=40, shuffle=False)
+        batches = list(loader)
+        assert [len(images) for images, _ in batches] == [40, 40, 10]
+        images, logits = batches[0]
+        assert images.dtype == torch.float32 and images.min() >= 0 and 0.99 < images.max() <= 1
+        np.testing.assert_array_equal((images.numpy() * 255).round(), transfer.read("images", slice(0, 40)))
+        np.testing.assert_array_equal(logits.numpy(), transfer.read("logits", slice(0, 40)))
+        assert len(list(transfer)) == 90  # ends where the set ends
+
+
+def test_a_set_as_png_files(root, tmp_path, capsys):
+    code, out, _ = printed(capsys, "export-set", job(root).inputs[2], "--png", tmp_path / "set")
+    assert code == 0 and "wrote 90 images" in out
+    lines = (tmp_path / "set/labels.csv").read_text().splitlines()
+    assert lines[0] == "file,class,probability" and len(lines) == 91
+    with TransferSet(job(root).inputs[2]) as transfer:
+        images, labels = transfer.read("images"), transfer.read("labels")
+    for line in lines[1:]:
+        file, label, _ = line.split(",")
+        number = int(Path(file).stem)
+        assert labels[number] == int(label) and file.startswith(f"{label}-")
+        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "set" / file)), images[number, 0])
+    code, _, err = printed(capsys, "export-set", job(root).inputs[2], "--png", tmp_path / "set")
+    assert code == 2 and "holds files already" in err
+
+
+def test_the_example_calibrates_a_network_with_a_set(root, tmp_path):
+    command = [
+        sys.executable,
+        ROOT / "examples/calibrate_onnx.py",
+        job(root).out.parent / "export/student.onnx",
+        job(root).inputs[2],
+    ]
+    subprocess.run(
+        [*command, tmp_path / "int8.onnx"], capture_output=True, check=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    images = torch.rand(4, 1, 28, 28)
+    assert onnx_file.OnnxClassifier(tmp_path / "int8.onnx")(images).shape == (4, 3)
+    kinds = {node.op_type for node in onnx.load(tmp_path / "int8.onnx").graph.node}
+    assert "QuantizeLinear" in kinds

@@ -1,0 +1,16 @@
+rule export:
+    """Write a student as ONNX, int8, state dict and program of torch.export, with a model card."""
+    input:
+        student=made("distill"),
+        teacher=made("teacher"),
+        transfer=made("balance"),
+        outdated=outdated(FILE["export"]),
+    output:
+        FILE["export"],
+        exported.paths(FILE["export"]),
+    log:
+        LOG["export"],
+    message:
+        "export: {wildcards.dataset}/{wildcards.teacher}/{wildcards.transfer}/{wildcards.balance}/{wildcards.student}"
+    shell:
+        "python -m dfkd_steps.export {output[0]:q} {input.student:q} {input.teacher:q} {input.transfer:q} > {log:q} 2>&1"
