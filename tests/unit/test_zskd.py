@@ -132,3 +132,18 @@ def test_a_batch_of_which_all_may_stay(seed):
     config = zskd.ZSKDConfig(method="zskd", n=1, batch=1, steps=2, start="objects", untouched=0.9, view="mild", seed=seed)
     made = zskd.ZSKD(config, teacher, [], CPU).batch(0)
     assert made.images.shape == (1, 1, 28, 28) and made.images.amax() > 0 and made.targets.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_images_meet_their_targets():
+    torch.manual_seed(0)
+    net = build_architecture("lenet5", 10, (1, 28, 28))
+    torch.nn.init.normal_(hooks.last_linear(net, (1, 28, 28)).weight, std=3)
+    teacher = wrap(net, (1, 28, 28))
+
+    def gap(steps):
+        config = zskd.ZSKDConfig(method="zskd", n=20, batch=20, steps=steps, tau=4.0, tolerance=0.0)
+        made = zskd.ZSKD(config, teacher, [], CPU).batch(0)
+        answered = torch.log_softmax(teacher(made.images) / 4, 1)
+        return (made.targets * (made.targets.clamp_min(1e-12).log() - answered)).sum(1).mean().item()
+
+    assert gap(60) < 0.5 * gap(1)
