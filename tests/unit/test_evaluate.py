@@ -229,4 +229,4 @@ def test_the_teacher_and_sources_of_images_read_the_training_images_alone():
         reads[name] = [
             ast.unparse(one.args[0]) for one in calls if isinstance(one.func, ast.Attribute) and one.func.attr == "read"
         ]
-    assert reads == {**dict.fromkeys(reads, ["'train'"]), "evaluate.py": ["'test'"]}
+    assert reads == {name: ["'test'" if name == "evaluate.py" else "'train'"] for name in reads}
