@@ -117,15 +117,25 @@ def gather(job: Job, method, found: list[Path], partial) -> tuple[Writer, dict]:
 
 
 def metadata(job: Job, method) -> dict:
-    """What the report says of the set: whether it is data-free, and the baseline that it is if not."""
+    """What the report says of the set: its origin, as ``origin_of`` says it, and a label for people."""
     own = of_path(job.out)["dataset"]
     names = [one.parent.name for one in job.inputs[1:]]
-    metadata = {"method": job.config.method, "data_free": not names, **method.about()}
+    metadata = {"method": job.config.method, "origin": origin_of(method, own, names), **method.about()}
     if method.all_from_sources:
         metadata["label"] = "real data" if own in names else f"other data ({', '.join(names)})"
     elif own in names:
         metadata["label"] += ", with real data"
+    elif method.drawn and metadata["label"] == job.config.method:
+        metadata["label"] += f" from {', '.join(method.drawn)}"
     return metadata
+
+
+def origin_of(method, own: str, sources: list[str]) -> str:
+    """What a set is made from: ``real`` = the teacher's own data set; ``other`` = another one, or a mixture with any;
+    ``prior-based`` = images drawn by formula, or that start from such; ``data-free`` = the teacher alone, or noise."""
+    if sources:
+        return "real" if method.all_from_sources and own in sources else "other"
+    return "prior-based" if method.drawn else "data-free"
 
 
 def kept_by(method) -> dict[str, bytes]:

@@ -13,7 +13,7 @@ from .engines.samplers import UniformSampler
 class ADIConfig(model_inversion.InversionOptions, pixel_inversion.PixelOptions):
     """DeepInversion whose images also make the student disagree; the student learns between the batches."""
 
-    n: int = model_inversion.pool_samples(20000)
+    n: int = model_inversion.pool_samples(51200)
     jsd: float = objective.weight("jsd", 1.0)
 
 
@@ -21,6 +21,7 @@ class ADI(Method):
     """Pixel inversion, a pool whose oldest images are replaced, and a student that draws from it uniformly."""
 
     Config = ADIConfig
+    betas = (0.5, 0.99)  # of CMI's comparison
 
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)
@@ -42,7 +43,7 @@ class ADI(Method):
             with self.student.frozen() as student:
                 return self.objective(images, targets, student if trains else None)
 
-        self.pool.add(pixel_inversion.invert(config, self.teacher, config.batch, loss_of, rng), index)
+        self.pool.add(pixel_inversion.invert(config, self.teacher, config.batch, loss_of, self.betas, rng), index)
         return model_inversion.train_student(self.student, self.sampler, index, rng) if trains else None
 
     def batch(self, index: int) -> Batch:

@@ -16,7 +16,7 @@ class DeepInversionConfig(pixel_inversion.PixelOptions, TransferConfig):
 
     n: int = samples(24000)
     batch: int = batch_size(256)
-    view: str = opt("flip-crop", "augmentation inside the losses, drawn anew each step", choices=tuple(views.VIEWS))
+    view: str = opt("roll", "augmentation inside the losses, drawn anew each step", choices=tuple(views.VIEWS))
     precision: str = opt("fp32", "bf16 = autocast", choices=("fp32", "bf16"))
 
 
@@ -24,6 +24,7 @@ class DeepInversion(Method):
     """Batch i depends on (seed, i) alone; the samples of a batch share its statistics."""
 
     Config = DeepInversionConfig
+    betas = (0.9, 0.999)
 
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)
@@ -36,4 +37,4 @@ class DeepInversion(Method):
         def loss_of(images):
             return self.objective(images, targets)
 
-        return Batch(pixel_inversion.invert(self.config, self.teacher, len(targets), loss_of, self.rng(index)))
+        return Batch(pixel_inversion.invert(self.config, self.teacher, len(targets), loss_of, self.betas, self.rng(index)))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .engines import alternating, objective, online_student
+from .engines import alternating, generator_options, objective, online_student
 
 
 @dataclass
@@ -12,11 +12,19 @@ class DFADConfig(alternating.AlternatingOptions, online_student.SGDOptions):
     adversarial: float = objective.weight("adversarial", 1.0)
     distance: str = objective.distance("l1")
     mode_s: str = objective.mode("train")
+    arch_g: str = generator_options.arch("dfad")
+    latent: int = generator_options.latent(256)
+    beta_g: float = alternating.field("beta_g", 0.9)
+    schedule_g: str = alternating.field("schedule_g", "drops-20-40")
     clip_g: float = alternating.field("clip_g", 0.0)
     steps_s: int = alternating.field("steps_s", 5)
-    same: bool = alternating.field("same", False)
+    images_s: str = alternating.field("images_s", "new")
+    mode_g: str = alternating.field("mode_g", "train")
     loss_s: str = online_student.field("loss_s", "l1")
+    tau: float = online_student.field("tau", 1.0)
     lr_s: float = online_student.field("lr_s", 0.1)
+    schedule_s: str = alternating.field("schedule_s", "drops-20-40")
+    weight_decay_s: float = online_student.field("weight_decay_s", 5e-4)
     collect: float = alternating.field("collect", 1.0)
 
 

@@ -15,7 +15,7 @@ from .engines.samplers import UniformSampler
 class FastConfig(MetaInverterOptions, model_inversion.InversionOptions):
     """Batches from a generator that is meta-learned to need only a few steps for each."""
 
-    n: int = model_inversion.pool_samples(20000)
+    n: int = model_inversion.pool_samples(56320)
     bn: float = objective.weight("bn", 10.0)
     onehot: float = objective.weight("onehot", 0.4)
     balance: float = objective.weight("balance", 0.0)
@@ -36,7 +36,7 @@ class Fast(Method):
         self.inverter = MetaInverter(config, new_generator(config, teacher, self.seed_of("generator"), device))
         self.pool = ImagePool(config.n, teacher.description.image_shape, device)
         self.sampler = UniformSampler(self.pool)
-        self.student = OnlineStudent(config, teacher, device)
+        self.student = OnlineStudent(config, teacher, device, floor=model_inversion.FAST_FLOOR)
         self.parts = {"student": self.student, "pool": self.pool, "inverter": self.inverter, "objective": self.objective}
 
     def round(self, index: int):
@@ -49,7 +49,7 @@ class Fast(Method):
             with self.student.frozen() as student:
                 return self.objective(views.view(self.config.view, images, rng), targets, student if trains else None)
 
-        self.pool.add(self.inverter.invert(loss_of, rng), index)
+        self.pool.add(self.inverter.invert(loss_of, index, rng), index)
         self.objective.remember()
         return model_inversion.train_student(self.student, self.sampler, index, rng) if trains else None
 

@@ -12,12 +12,11 @@ from ..schemas.fields import opt
 from ..storage import checkpoint
 from ..training import loop, views
 from .base import Batch, Method, TransferConfig, batch_size, samples
-from .engines import objective
-from .engines.generator_options import GeneratorOptions
+from .engines import generator_options, objective
 
 
 @dataclass
-class LSGDFDConfig(GeneratorOptions, TransferConfig):
+class LSGDFDConfig(generator_options.GeneratorOptions, TransferConfig):
     """Class-conditional generators, trained without any student to reproduce the teacher's normalisation statistics."""
 
     n: int = samples(24000)
@@ -26,6 +25,7 @@ class LSGDFDConfig(GeneratorOptions, TransferConfig):
     bn_kl: float = objective.weight("bn_kl", 0.0)
     moments: float = objective.weight("moments", 0.0)
     onehot: float = objective.weight("onehot", 1.0)
+    latent: int = generator_options.latent(100)
     members: int = opt(1, "generators; the classes are dealt out among them in turn", lo=1)
     rounds_each: int = opt(40, "rounds of `steps` steps for each member", lo=1)
     steps: int = opt(50, "generator steps in a round", lo=1)
@@ -45,7 +45,7 @@ class Member:
         classes = range(teacher.description.num_classes)[number :: config.members]
         seed = seed_of(config.method, config.seed, "generator", number)
         net = build_generator(
-            teacher.description, latent=config.latent, width=config.width, head=config.head, classes=classes, seed=seed
+            teacher.description, latent=config.latent, width=config.width, arch="gdfd", classes=classes, seed=seed
         )
         self.net = net.to(device, memory_format=torch.channels_last)
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.lr, betas=(0.5, 0.999), fused=True)

@@ -33,6 +33,10 @@ class Mixture(Method):
 
     Config = MixtureConfig
 
+    def __init__(self, config, teacher, sources, device):
+        super().__init__(config, teacher, sources, device)
+        self.drawn = tuple(kind for kind in config.kinds if kind in registry.PROCEDURAL)
+
     def batch(self, index: int) -> Batch:
         """Images of all parts."""
         rows = torch.tensor(self.rows(index))

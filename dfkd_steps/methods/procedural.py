@@ -24,6 +24,10 @@ class Procedural(Method):
 
     Config = ProceduralConfig
 
+    def __init__(self, config, teacher, sources, device):
+        super().__init__(config, teacher, sources, device)
+        self.drawn = (config.kind,)
+
     def batch(self, index: int) -> Batch:
         """Images, no targets."""
         rng = torch.Generator().manual_seed(self.seed_of(self.config.kind, index))

@@ -40,6 +40,7 @@ class SoftTargeted(Method):
 
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)
+        self.drawn = soft_targets.drawn(config)
         shape = teacher.description.image_shape
         self.last = hooks.last_linear(teacher.net, shape)
         before = hooks.feeding(teacher.net, shape)

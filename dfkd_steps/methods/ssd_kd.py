@@ -56,7 +56,7 @@ class SSDKD(Method):
         self.pool = ImagePool(config.n, teacher.description.image_shape, device)
         self.labels = torch.zeros(config.n, dtype=torch.int64, device=device)  # the teacher's, of the pool's images
         self.sampler = PrioritySampler(self.pool, config.beta, config.priority)
-        self.student = OnlineStudent(config, teacher, device)
+        self.student = OnlineStudent(config, teacher, device, floor=model_inversion.FAST_FLOOR)
         self.parts = {
             "student": self.student, "pool": self.pool, "sampler": self.sampler, "inverter": self.inverter,
             "objective": self.objective,
@@ -69,21 +69,26 @@ class SSDKD(Method):
         rng = self.rng("round", index)
         trains = index >= config.warmup
         targets = model_inversion.random_targets(self, rng)
+        effective = []
 
         def loss_of(images):
             with self.student.frozen() as student:
                 view = views.view(config.view, images, rng)
                 outputs = self.objective.forward(view, targets, student if trains else None)
             phi = self.phi(outputs.teacher_logits.detach(), targets)
+            effective.append(effective_number(phi))
             return objective.total(self.objective.terms(outputs, phi))
 
-        images = self.inverter.invert(loss_of, rng)
+        images = self.inverter.invert(loss_of, index, rng)
         self.objective.remember()
         if trains and len(self.pool) == config.n:
             self.renew(images, index, rng)
         else:
             self.put(self.pool.places(len(images)), images, index)
-        return model_inversion.train_student(self.student, self.sampler, index, rng) if trains else None
+        if not trains:
+            return None
+        message = model_inversion.train_student(self.student, self.sampler, index, rng)
+        return f"{message}, phi on {torch.stack(effective).mean():.0f} of {config.batch}"
 
     def phi(self, teacher_logits, labels):
         """The modulating function: rare in the buffer, and hard. Logits (N,K), labels (N) -> (N), mean 1."""
@@ -134,3 +139,8 @@ class SSDKD(Method):
         """Go on from ``state``."""
         super().restore(state)
         self.labels.copy_(state["labels"])
+
+
+def effective_number(weights):
+    """How many samples a weighted mean rests on: (sum w)^2 / sum w^2 (Kish). Weights (N) -> scalar in [1, N]."""
+    return weights.sum().square() / weights.square().sum()

@@ -57,6 +57,7 @@ class ZSKD(Method):
 
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)
+        self.drawn = soft_targets.drawn(config)
         last = hooks.last_linear(teacher.net, teacher.description.image_shape)
         self.alpha = concentration(similarity(last.weight.detach().cpu())).numpy()
 

@@ -8,24 +8,52 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-HEADS = ("sigmoid", "normal")
 LARGEST = 1 << 16  # side, classes, latent, width: what a file may declare
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What tells the generator of one publication from that of another.
+
+    eps: of BatchNorm, but for the first. head: 'sigmoid', or what the output passes before it is scaled by the data's std and
+    moved by its mean: 'tanh-norm' = tanh and BatchNorm without scale and shift, 'tanh-scale' = tanh and BatchNorm with a
+    learnt scale (and ``eps``), 'norm' = BatchNorm with scale and shift. first: channels of the first maps, in widths.
+    rectify_first: leaky ReLU behind the first BatchNorm too. Biases before a BatchNorm change nothing but the optimiser's
+    work; they are where the public code has them. glorot: its initialisation, in place of PyTorch's.
+    """
+
+    eps: float = 1e-5
+    head: str = "sigmoid"
+    first: int = 1
+    rectify_first: bool = False
+    dense_bias: bool = True
+    conv_bias: bool = True
+    glorot: bool = False
+
+
+# By publication, each as in its public code; the repositories and lines are in tests/unit/published.yaml.
+ARCHITECTURES = {
+    "cmi": Architecture(conv_bias=False),  # of Fast too
+    "cmi-large": Architecture(first=2, conv_bias=False),  # of the games in CMI's comparison
+    "dafl": Architecture(eps=0.8, head="tanh-norm"),
+    "dfad": Architecture(head="tanh-norm"),
+    "gdfd": Architecture(eps=0.8, head="tanh-scale", rectify_first=True, dense_bias=False, conv_bias=False, glorot=True),
+    "zskt": Architecture(head="norm"),
+}
 
 
 @dataclass(frozen=True)
 class GeneratorDescription:
     """What a generator is, beside its weights; raises ValueError where there is no such generator.
 
-    ``classes``: the labels it draws from; () where it takes no class.
-
-    ``head``: 'sigmoid', or 'normal' = batch-normalised without shift and scaled to the data's mean and std.
+    ``arch``: a name in ``ARCHITECTURES``. ``classes``: the labels it draws from; () where it takes no class.
     """
 
     image_shape: tuple[int, int, int]
     num_classes: int
     latent: int
     width: int
-    head: str
+    arch: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
     classes: tuple[int, ...] = ()
@@ -34,13 +62,13 @@ class GeneratorDescription:
         sizes = (*self.image_shape, self.num_classes, self.latent, self.width)
         sound = len(self.image_shape) == 3 and all(isinstance(one, int) and 0 < one <= LARGEST for one in sizes)
         sound = sound and all(isinstance(one, int) and 0 <= one < self.num_classes for one in self.classes)
-        if not sound or self.head not in HEADS or not len(self.mean) == len(self.std) == self.image_shape[0]:
+        if not sound or self.arch not in ARCHITECTURES or not len(self.mean) == len(self.std) == self.image_shape[0]:
             raise ValueError("it has no valid description of a generator")
 
 
 class Generator(nn.Module):
-    """dense -> BN, [nearest x2, conv3, BN, leaky ReLU] as often as the image needs, conv3 -> head
-    (DAFL, CMI, LS-GDFD: the same network but for its size, its head and what it is fed).
+    """dense -> BN, [nearest x2, conv3, BN, leaky ReLU] as often as the image needs, conv3 -> head; all publications have this
+    network but for its ``Architecture``, its size and what it is fed.
 
     Latent vectors (N,latent) and, for a conditional generator, labels (N) -> images (N,C,H,W) in [0,1], fp32.
     Images of any size: up-sampling starts from a side of 4 to 8 and what is too much is cut off.
@@ -49,20 +77,30 @@ class Generator(nn.Module):
     def __init__(self, description: GeneratorDescription):
         super().__init__()
         self.description = description
+        arch = ARCHITECTURES[description.arch]
         channels, *sides = description.image_shape
         doublings = max(1, math.ceil(math.log2(max(sides) / 8)))
         self.start = tuple(math.ceil(side / 2**doublings) for side in sides)
         width = description.width
+        widths = [arch.first * width] + [width] * (doublings - 1) + [max(1, width // 2)]
         entering = description.latent + (description.num_classes if description.classes else 0)
-        self.dense = nn.Linear(entering, width * math.prod(self.start))
-        self.norm = nn.BatchNorm2d(width)
-        widths = [width] * doublings + [max(1, width // 2)]
+        self.dense = nn.Linear(entering, widths[0] * math.prod(self.start), bias=arch.dense_bias)
+        self.norm = nn.BatchNorm2d(widths[0])
+        self.first_activation = nn.LeakyReLU(0.2) if arch.rectify_first else nn.Identity()
         self.stages = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(into, out, 3, padding=1), nn.BatchNorm2d(out, eps=0.8), nn.LeakyReLU(0.2))
+            nn.Sequential(
+                nn.Conv2d(into, out, 3, padding=1, bias=arch.conv_bias), nn.BatchNorm2d(out, eps=arch.eps), nn.LeakyReLU(0.2)
+            )
             for into, out in itertools.pairwise(widths)
         )
         self.last = nn.Conv2d(widths[-1], channels, 3, padding=1)
-        self.head_norm = nn.BatchNorm2d(channels, affine=False) if description.head == "normal" else None
+        self.tanh = arch.head.startswith("tanh")
+        self.head_norm = _head_norm(arch, channels)
+        if arch.glorot:
+            for layer in self.modules():
+                if isinstance(layer, (nn.Linear, nn.Conv2d)):
+                    nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(self.last.bias)
         shape = (1, -1, 1, 1)
         self.register_buffer("mean", torch.tensor(description.mean, dtype=torch.float32).view(shape), persistent=False)
         self.register_buffer("std", torch.tensor(description.std, dtype=torch.float32).view(shape), persistent=False)
@@ -71,7 +109,7 @@ class Generator(nn.Module):
         if self.description.classes:
             latent = torch.cat([latent, F.one_hot(labels, self.description.num_classes).to(latent.dtype)], 1)
         maps = self.dense(latent).view(len(latent), -1, *self.start).contiguous(memory_format=torch.channels_last)
-        maps = self.norm(maps)
+        maps = self.first_activation(self.norm(maps))
         for stage in self.stages:
             maps = stage(F.interpolate(maps, scale_factor=2.0))
         height, width = self.description.image_shape[1:]
@@ -79,7 +117,7 @@ class Generator(nn.Module):
         images = self.last(maps)[..., :height, :width].float().contiguous(memory_format=torch.channels_last)
         if self.head_norm is None:
             return torch.sigmoid(images)
-        images = self.head_norm(torch.tanh(images)) * self.std + self.mean
+        images = self.head_norm(torch.tanh(images) if self.tanh else images) * self.std + self.mean
         return images + (images.clamp(0, 1) - images).detach()  # clipped, with the gradient of what is not
 
     def draw(self, number: int, rng):
@@ -98,11 +136,33 @@ class Generator(nn.Module):
             return self(latent, labels), labels
 
 
-def build_generator(like, *, latent: int, width: int, head: str = "sigmoid", classes=(), seed: int) -> Generator:
+def _head_norm(arch: Architecture, channels: int):
+    """The BatchNorm at the end of a generator; None where it ends in a sigmoid."""
+    if arch.head == "sigmoid":
+        return None
+    if arch.head == "tanh-scale":
+        norm = nn.BatchNorm2d(channels, eps=arch.eps)
+        norm.bias.requires_grad_(False)  # 0 for ever: there is no shift
+        return norm
+    return nn.BatchNorm2d(channels, affine=arch.head == "norm")
+
+
+def build_generator(like, *, latent: int, width: int, arch: str, classes=(), seed: int) -> Generator:
     """A freshly initialised generator for images like those of a network's ``Description``; weights from ``seed``."""
     description = GeneratorDescription(
-        tuple(like.image_shape), like.num_classes, latent, width, head, tuple(like.mean), tuple(like.std), tuple(classes)
+        tuple(like.image_shape), like.num_classes, latent, width, arch, tuple(like.mean), tuple(like.std), tuple(classes)
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Generator(description)
+
+
+def initialize_dcgan(net: nn.Module, rng):
+    """Initialise a network as DCGAN does (arXiv 1511.06434, sec. 3) and CMI anew for each batch: weights N(0, 0.02), those of
+    BatchNorm N(1, 0.02), biases 0. rng: a random generator on the network's device."""
+    for layer in net.modules():
+        norm = isinstance(layer, nn.BatchNorm2d)
+        if norm or isinstance(layer, (nn.Linear, nn.Conv2d)):
+            nn.init.normal_(layer.weight, float(norm), 0.02, generator=rng)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)

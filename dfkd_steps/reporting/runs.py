@@ -26,18 +26,19 @@ COLUMNS = (
     ("kl_to_teacher", "KL", 4, "KL divergence from the teacher's probabilities to the student's, nats"),
     ("compression", "compression", 2, "parameters of the teacher / parameters of the student"),
 )
+ORIGINS = ("data-free", "prior-based", "real", "other", "unknown")  # as synthesize says it; unknown where nobody does
 NEEDED = ("top1", "teacher_top1")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One metrics.json. ``label``: where the transfer set comes from, for people; data_free: None where nobody says."""
+    """One metrics.json. ``origin``: what its transfer set is made from, of ``ORIGINS``; ``label``: the same for people."""
 
     path: Path
     specs: dict[str, str]
     metrics: dict
     label: str
-    data_free: bool | None
+    origin: str
 
     def value(self, name: str) -> float | None:
         """A scalar metric, or the gap to the teacher in percentage points; None where it is missing."""
@@ -51,16 +52,9 @@ class Run:
         return [(name, format(Decimal(repr(self.metrics[name])), "f")) for name in names]
 
     @property
-    def origin(self) -> str:
-        """What kind of transfer set it is: data-free | real | other | unknown."""
-        if self.data_free is None:
-            return "unknown"
-        return "data-free" if self.data_free else "real" if self.label == "real data" else "other"
-
-    @property
     def badge(self) -> str:
         """The origin, for people."""
-        return {"data-free": "data-free", "unknown": "origin unknown"}.get(self.origin, self.label)
+        return {"real": self.label, "other": self.label, "unknown": "origin unknown"}.get(self.origin, self.origin)
 
     def file(self, depth: int, name: str) -> Path:
         """The file of this name below the first ``depth`` specs."""
@@ -126,8 +120,8 @@ def _read(path):
     if problem := _fault(metrics, specs):
         raise UserError(f"{path}: {problem}; delete it and make it again")
     about = _about(path)
-    free = about.get("data_free")
-    return Run(path, specs, metrics, spec.shown(about.get("label", "unknown")), free if isinstance(free, bool) else None)
+    origin = about.get("origin")
+    return Run(path, specs, metrics, spec.shown(about.get("label", "unknown")), origin if origin in ORIGINS else "unknown")
 
 
 def _fault(metrics, specs) -> str | None:
@@ -169,7 +163,7 @@ def _about(path):
     for place in (path.parents[2], path.parents[1]):
         if (place / "transfer_set.h5").exists():
             with TransferSet(place / "transfer_set.h5") as transfer:
-                if "data_free" in transfer.metadata:
+                if "origin" in transfer.metadata:
                     return transfer.metadata
     return {}
 
@@ -205,15 +199,14 @@ def csv_cell(value):
 
 
 def to_csv(runs: list[Run]) -> str:
-    """One line per run: specs, label, data_free, all scalar metrics; plain decimals."""
+    """One line per run: specs, label, origin, all scalar metrics; plain decimals."""
     numbers = [dict(run.numbers()) for run in runs]
     names = sorted({name for one in numbers for name in one}, key=_place)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow([*spec.GROUPS, "label", "data_free", *names])
+    table.writerow([*spec.GROUPS, "label", "origin", *names])
     for run, own in zip(runs, numbers):
-        free = "" if run.data_free is None else str(run.data_free).lower()
-        table.writerow([*run.specs.values(), csv_cell(run.label), free, *(own.get(name, "") for name in names)])
+        table.writerow([*run.specs.values(), csv_cell(run.label), run.origin, *(own.get(name, "") for name in names)])
     return text.getvalue()
 
 

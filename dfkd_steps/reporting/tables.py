@@ -10,7 +10,7 @@ from ..pipeline import audit, graph, spec
 from . import runs
 from .runs import Group, Run, constant, grouped
 
-HEAD = ("runs: top-1 %", "mean ± std", "agreement %", "synthesis + distillation, s")
+HEAD = ("origin", "runs: top-1 %", "mean ± std", "agreement %", "synthesis + distillation, s")
 TIMED = ("synthesize", "distill")
 METRICS = ("top1", "teacher_top1", "agreement")
 CSV_HEAD = (*spec.GROUPS, "label", "origin", *METRICS, *(f"seconds_{step}" for step in TIMED), "n_test", "commit", "key")
@@ -52,6 +52,7 @@ def markdown(current_runs: list[Run]) -> str:
 
 def _cells(group: Group, differ):
     yield from (f"`{group.specs[name]}`" for name in differ)
+    yield group.runs[0].badge
     yield " ".join(f"{run.metrics['top1']:.2f}" for run in group.runs)
     yield from (group.text(name, 2) for name in ("top1", "agreement"))
     yield ", ".join(" + ".join(_shown(*seconds(run, step)) for step in TIMED) for run in group.runs)

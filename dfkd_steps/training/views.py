@@ -1,5 +1,7 @@
 """The named augmentations of a batch (``VIEWS``) and the ways to mix its images (``MIXES``), composed of ``augment``."""
 
+import torch
+
 from .augment import affine, cutmix, flip, mixup, noise, random_threshold, random_window_mask, salt_and_pepper, shift
 
 MIXES = {"none": lambda images, rng: images, "mixup": mixup, "cutmix": cutmix}
@@ -12,6 +14,23 @@ def mix(name: str, images, rng):
 
 def _flip_crop(images, rng):
     return flip(shift(images, images.shape[-1] // 8, rng), rng)
+
+
+def roll(images, rng, most: int):
+    """All images moved by one random number of pixels, up to ``most`` each way; what leaves comes in on the other side."""
+    for axis in (2, 3):
+        side = images.shape[axis]
+        offset = torch.randint(-most, most + 1, (), generator=rng, device=images.device)
+        # By an index and not by torch.roll, which would wait for a GPU to say the offset.
+        images = images.index_select(axis, (torch.arange(side, device=images.device) + offset) % side)
+    return images
+
+
+def _roll_flip(images, rng):
+    """The view of ADI in CMI's comparison: rolled by up to an eighth, and all images mirrored or none."""
+    images = roll(images, rng, images.shape[-1] // 8)
+    mirrored = torch.rand((), generator=rng, device=images.device) < 0.5
+    return torch.where(mirrored, images.flip(3), images)
 
 
 def _mild(images, rng):
@@ -44,6 +63,8 @@ VIEWS = {
     "none": lambda images, rng: images,
     "shift": lambda images, rng: shift(images, images.shape[-1] // 8, rng),
     "flip-crop": _flip_crop,
+    "roll": lambda images, rng: roll(images, rng, 2),  # DeepInversion's CIFAR-10 script
+    "roll-flip": _roll_flip,
     "mild": _mild,
     "zskd": _zskd,
     "strong": _strong,

@@ -65,6 +65,7 @@ OTHER = {
     "tv": 0.5,
     "bank": 2,
     "collect": 1.0,
+    "reset": 0.0,
 }
 # Fields that are only read where another one says so.
 WITH = {"tau": {"loss_s": "kd"}, "window": {"tolerance": 0.05}}

@@ -47,7 +47,7 @@ def files(tmp_path):
     logits = np.eye(3, dtype=np.float32)[labels % 2] * 10  # no cow
     targets = np.full((60, 3), 1 / 3, np.float32)
     writer.append(images=images, logits=logits, labels=logits.argmax(1), targets=targets, round=np.zeros(60))
-    writer.finish(PROVENANCE, {"label": "test", "data_free": True, "classes": ["ant", "bee", "cow"]})
+    writer.finish(PROVENANCE, {"label": "test", "origin": "data-free", "classes": ["ant", "bee", "cow"]})
     metrics = {
         "key": "key-m",
         "top1": 98.5,

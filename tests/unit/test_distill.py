@@ -31,7 +31,7 @@ def student_of(**how):
 
 def rng(seed):
     described = classifier().description
-    return build_generator(described, latent=4, width=4, head="normal", classes=(seed, seed + 3), seed=seed)
+    return build_generator(described, latent=4, width=4, arch="dfad", classes=(seed, seed + 3), seed=seed)
 
 
 @pytest.fixture(scope="module")

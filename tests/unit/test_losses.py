@@ -195,16 +195,17 @@ def test_a_probability_that_underflows_to_zero_has_a_finite_gradient(loss):
 @pytest.mark.parametrize("banked", [0, 3])
 def test_contrastive_by_pairs(banked):
     torch.manual_seed(0)
-    one, other = (F.normalize(torch.randn(4, 6, dtype=torch.float64), dim=1).requires_grad_() for _ in range(2))
-    bank, tau, expected = F.normalize(torch.randn(banked, 6, dtype=torch.float64), dim=1), 0.2, 0.0
-    for i in range(4):
-        among = [torch.exp(one[i] @ view / tau) for view in (*other, *bank)]
-        expected -= torch.log(among[i] / sum(among)) / 4
-    found = image_losses.contrastive(one, other, bank, tau)
+    both = (F.normalize(torch.randn(4 + banked, 6, dtype=torch.float64), dim=1).requires_grad_() for _ in range(2))
+    anchors, keys = both
+    tau, expected = 0.2, 0.0
+    for i in range(4 + banked):
+        among = [torch.exp(anchors[i] @ key / tau) for key in keys]
+        expected -= torch.log(among[i] / sum(among)) / (4 if i < 4 else banked)
+    found = image_losses.contrastive(anchors, keys, 4, tau)
     assert torch.allclose(found, expected)
     found.backward()
-    assert one.grad.abs().sum() > 0 and other.grad.abs().sum() > 0
-    assert image_losses.contrastive(one[:1], other[:1], bank[:0], tau).abs() < 1e-12  # nothing to be told from
+    assert anchors.grad.abs().sum() > 0 and keys.grad.abs().sum() > 0
+    assert image_losses.contrastive(anchors[:1], keys[:1], 1, tau).abs() < 1e-12  # nothing to be told from
 
 
 def test_attention_by_places():

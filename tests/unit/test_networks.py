@@ -22,7 +22,7 @@ from dfkd_steps.storage.transfer_set import TransferSet
 
 def rng(**how):
     described = classifier().description
-    return build_generator(described, **{"latent": 4, "width": 4, "head": "normal", "classes": (0, 3), "seed": 1, **how})
+    return build_generator(described, **{"latent": 4, "width": 4, "arch": "dfad", "classes": (0, 3), "seed": 1, **how})
 
 
 def equal(one, other):
@@ -41,7 +41,7 @@ def test_a_classifier_comes_back():
     assert network_file.to_bytes(again) == content
 
 
-@pytest.mark.parametrize("how", [{}, {"classes": (), "head": "sigmoid"}])
+@pytest.mark.parametrize("how", [{}, {"classes": (), "arch": "cmi"}])
 def test_a_generator_comes_back(how):
     made = rng(**how)
     made(*made.draw(8, None))  # moves its statistics
@@ -104,7 +104,7 @@ SHAPES = ([], [1, 8], 8, [1, 8, "8"], [1, 8, -8], [1, 8.5, 8], [1, 0, 0], [1, 8,
 BOTH = [("image_shape", shape) for shape in SHAPES] + [("mean", None), ("mean", [0.1, 0.2]), ("std", []), ("std", ["a"])]
 BOTH += [("more", 1), ("kind", "other"), ("description", []), ("description", 3)]
 OF_A_CLASSIFIER = [("name", "no-such"), ("name", 3), ("classes", [1, 2]), ("builder", "other")]
-OF_A_GENERATOR = [("width", 0), ("width", 1 << 40), ("latent", -1), ("latent", 1 << 50), ("latent", "4"), ("head", "other")]
+OF_A_GENERATOR = [("width", 0), ("width", 1 << 40), ("latent", -1), ("latent", 1 << 50), ("latent", "4"), ("arch", "other")]
 OF_A_GENERATOR += [("num_classes", 1 << 50), ("classes", [0, 77]), ("classes", [-1]), ("classes", ["0"])]
 
 

@@ -54,7 +54,7 @@ class Tree:
         specs = [dataset, teacher, transfer, balance, student]
         folder, k = self.root.joinpath(*specs), len(self.classes)
         labels = np.sqrt(np.arange(40)).astype(int) % k  # uneven
-        about = {"label": transfer, "data_free": True} if about is None else about
+        about = {"label": transfer, "origin": "data-free"} if about is None else about
         self.set(folder.parents[1] / "transfer_set.h5", about, labels)
         before, even = np.bincount(labels, minlength=k), np.repeat(np.arange(k), 3)
         after = labels if balance == "none" else even
@@ -75,7 +75,7 @@ class Tree:
         return folder / "metrics.json"
 
     def baseline(self, **more):
-        return self.run("dataset+source=toy", about={"label": "real data", "data_free": False}, **{"top1": 94.0} | more)
+        return self.run("dataset+source=toy", about={"label": "real data", "origin": "real"}, **{"top1": 94.0} | more)
 
 
 @pytest.fixture
@@ -144,17 +144,19 @@ def test_another_seed_of_the_data_set_is_no_repeat(tree):
     assert [(g.specs["dataset"], len(g.runs)) for g in runs.grouped(read)] == [("toy", 2), ("toy+seed=1", 1)]
 
 
-def test_badges_tell_data_free_real_other_and_unknown(tree):
+def test_badges_tell_data_free_prior_based_real_other_and_unknown(tree):
     metrics = [
         tree.run("zskd"),
         tree.baseline(),
-        tree.run("letters", about={"label": "other data (letters)", "data_free": False}),
+        tree.run("glyphs", about={"label": "procedural (glyphs)", "origin": "prior-based"}),
+        tree.run("letters", about={"label": "other data (letters)", "origin": "other"}),
     ]
     metrics.append(tree.run("silent", about={}))
     origins = {run.specs["transfer"]: (run.origin, run.badge) for run in runs.read(metrics)}
     assert origins == {
         "zskd": ("data-free", "data-free"),
         "dataset+source=toy": ("real", "real data"),
+        "glyphs": ("prior-based", "prior-based"),
         "letters": ("other", "other data (letters)"),
         "silent": ("unknown", "origin unknown"),
     }
@@ -204,7 +206,7 @@ def test_page_holds_all_its_parts_and_loads_nothing(tree):
 
 def test_names_are_escaped(tmp_path):
     tree = Tree(tmp_path, classes=["<script>alert(1)</script>", '"quoted"', "a&b", "plain"])
-    text = made(tree, [tree.run("zskd", about={"label": "<b>x</b>", "data_free": False})])
+    text = made(tree, [tree.run("zskd", about={"label": "<b>x</b>", "origin": "other"})])
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
     assert "<b>x" not in text
@@ -221,7 +223,7 @@ def test_csv_has_a_line_per_run_and_plain_decimals(tree):
     text = (tree.root.parent / "report/results.csv").read_text()
     rows = list(csv.DictReader(io.StringIO(text)))
     assert [row["transfer"] for row in rows] == ["dataset+source=toy", "zskd", "zskd+seed=1"]
-    assert [row["data_free"] for row in rows] == ["false", "true", "true"]
+    assert [row["origin"] for row in rows] == ["real", "data-free", "data-free"]
     assert rows[0]["label"] == "real data"
     assert rows[2]["top1"] == "91.5"
     assert rows[2]["kl_to_teacher"] == "0.000001"
@@ -293,7 +295,7 @@ def test_set_with_other_classes_than_the_metrics_is_refused(tree):
     path = tree.run("zskd")
     (path.parents[2] / "transfer_set.h5").unlink()
     tree.classes = CLASSES[:3]
-    tree.set(path.parents[2] / "transfer_set.h5", {"data_free": True}, np.zeros(3, int))
+    tree.set(path.parents[2] / "transfer_set.h5", {"origin": "data-free"}, np.zeros(3, int))
     with pytest.raises(UserError, match=r"has 3 classes, .* has 4"):
         page.render(runs.read([path]))
 
@@ -397,7 +399,8 @@ def logged(artefact_path, text):
 def test_markdown_has_each_run_and_what_it_took(tree, monkeypatch):
     monkeypatch.chdir(tree.root.parent)
     tree.root = tree.root.relative_to(tree.root.parent)
-    first, second = (tree.run(transfer, top1=top1) for transfer, top1 in (("zskd+seed=1", 91.0), ("zskd+seed=2", 93.5)))
+    about = {"label": "zskd from glyphs", "origin": "prior-based"}
+    first, second = (tree.run(name, top1=top1, about=about) for name, top1 in (("zskd+seed=1", 91.0), ("zskd+seed=2", 93.5)))
     tree.run("noise", top1=50.0)
     logged(first.parents[2] / "transfer_set.h5", "zskd: 5/40 sample\nsynthesize: 40 samples, 1203.5 s\n")
     logged(first.parent / "student.safetensors", "resumes after epoch 3\ndistill: 20 epochs, 99.6 s\n")
@@ -406,10 +409,10 @@ def test_markdown_has_each_run_and_what_it_took(tree, monkeypatch):
     assert text.splitlines() == [
         "dataset `toy`, teacher `net`, balance `none`, student `half`",
         "",
-        "| transfer | runs: top-1 % | mean ± std | agreement % | synthesis + distillation, s |",
-        "|---|---|---|---|---|",
-        "| `noise` | 50.00 | 50.00 | 93.25 | – + – |",
-        "| `zskd` | 91.00 93.50 | 92.25 ± 1.77 | 93.25 ± 0.00 | 1,204 + 100+, – + – |",
+        "| transfer | origin | runs: top-1 % | mean ± std | agreement % | synthesis + distillation, s |",
+        "|---|---|---|---|---|---|",
+        "| `noise` | data-free | 50.00 | 50.00 | 93.25 | – + – |",
+        "| `zskd` | prior-based | 91.00 93.50 | 92.25 ± 1.77 | 93.25 ± 0.00 | 1,204 + 100+, – + – |",
     ]
 
 
@@ -417,7 +420,7 @@ def test_csv_has_a_line_per_run(tree, monkeypatch):
     """Numbers in full, seconds where the log has all of them, and no cell that a spreadsheet would run."""
     monkeypatch.chdir(tree.root.parent)
     tree.root = tree.root.relative_to(tree.root.parent)
-    first = tree.run("zskd+seed=1", top1=91.25, about={"label": "=cmd|' /C calc'!A0", "data_free": True}, key="k1", n_test=9)
+    first = tree.run("zskd+seed=1", top1=91.25, about={"label": "=cmd|' /C calc'!A0", "origin": "data-free"}, key="k1", n_test=9)
     second = tree.run("zskd+seed=2", top1=93.5)
     logged(first.parents[2] / "transfer_set.h5", "synthesize: 40 samples, 1203.5 s\n")
     logged(second.parents[2] / "transfer_set.h5", "resumes after 3\nsynthesize: 40 samples, 3.5 s\n")
@@ -445,7 +448,7 @@ def test_csv_names_the_commit(tmp_path, monkeypatch):
 
 
 def test_a_label_is_printed_without_what_a_terminal_obeys(tree):
-    tree.run("zskd", about={"label": "a\x1b[2Jb", "data_free": False})
+    tree.run("zskd", about={"label": "a\x1b[2Jb", "origin": "other"})
     (read,) = runs.read(tree.root.glob("**/metrics.json"))
     assert read.label == r"'a\x1b[2Jb'"
 
@@ -463,7 +466,7 @@ def test_table_shows_the_current_runs_of_a_sweep(tmp_path, monkeypatch, capsys):
                          key="of other code" if old else keys.expected_key(path))  # fmt: skip
     assert cli.main(["table", "x.yaml"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line for line in lines if line.startswith("| 6")] == ["| 60.00 | 60.00 | 93.25 | – + – |"]
+    assert [line for line in lines if line.startswith("| data")] == ["| data-free | 60.00 | 60.00 | 93.25 | – + – |"]
     assert lines[-1] == "2 of 3 runs are missing, 1 of them made under another config or code: snakemake --config sweep=x.yaml"
     (tmp_path / "y.yaml").write_text((tmp_path / "x.yaml").read_text().replace("zskd", "procedural"))
     assert cli.main(["table", "--csv", "x.yaml", "y.yaml"]) == 0

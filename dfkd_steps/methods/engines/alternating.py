@@ -1,7 +1,7 @@
 """Alternating training of one generator and a student, step by step (DAFL, ZSKT, DFAD, DFQ).
 
-The methods differ in the losses of the generator, in how many steps each side takes, and in whether the student trains
-on new images each step: their configs say all that, the round below is theirs.
+The methods differ in the losses of the generator, in how many steps each side takes, and in the images that the student
+trains on: their configs say all that, the round below is theirs.
 """
 
 from dataclasses import dataclass
@@ -17,10 +17,22 @@ from ..base import Batch, Method, TransferConfig, batch_size, samples
 from . import objective, online_student
 from .generator_options import GeneratorOptions
 from .image_pool import ImagePool
+from .schedules import MEANING, SCHEDULES, rate
 
 FIELDS = {
     "steps_s": {"doc": "student steps in a turn", "lo": 1},
-    "same": {"doc": "all student steps of a turn on the images of the turn's last generator step"},
+    "images_s": {
+        "doc": "the student's images: new ones in each step; or in all steps of a turn those of the turn's last generator step, "
+        "as they were before it, or as the generator draws them after it",
+        "choices": ("new", "before", "after"),
+    },
+    "mode_g": {
+        "doc": "mode of the generator that draws the student's images; train = BatchNorm by the batch's own statistics",
+        "choices": ("train", "eval"),
+    },
+    "beta_g": {"doc": "Adam's decay of the generator's mean gradient", "lo": 0, "hi": 0.999},
+    "schedule_g": {"doc": f"learning rate of the generator over all rounds: {MEANING}", "choices": tuple(SCHEDULES)},
+    "schedule_s": {"doc": f"learning rate of the student over all rounds: {MEANING}", "choices": tuple(SCHEDULES)},
     "clip_g": {"doc": "largest gradient norm of the generator (0 = no limit)", "lo": 0},
     "collect": {"doc": "images are kept from this share of the rounds, the last ones", "above": 0, "hi": 1},
 }
@@ -41,7 +53,7 @@ class AlternatingOptions(online_student.StudentOptions, GeneratorOptions, Transf
     turns: int = opt(50, "turns in a round: generator steps, then student steps", lo=1)
     steps_g: int = opt(1, "generator steps in a turn", lo=1)
     train_batch: int = opt(256, "images in a step of either side", lo=2)
-    lr_g: float = opt(1e-3, "peak learning rate of the generator (Adam); half a cosine over all rounds", above=0, hi=10)
+    lr_g: float = opt(1e-3, "peak learning rate of the generator (Adam)", above=0, hi=10)
     view_s: str = online_student.field("view_s", "none")
     precision: str = opt("fp32", "bf16 = autocast", choices=("fp32", "bf16"))
 
@@ -55,18 +67,28 @@ class GeneratorTraining:
 
     def __init__(self, config, teacher, objective, seed: int, device):
         self.config, self.objective, self.device = config, objective, device
-        net = build_generator(teacher.description, latent=config.latent, width=config.width, head=config.head, seed=seed)
+        net = build_generator(teacher.description, latent=config.latent, width=config.width, arch=config.arch_g, seed=seed)
         self.net = compiled(net.to(device, memory_format=torch.channels_last))
-        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.lr_g, betas=(0.5, 0.999), fused=True)
+        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.lr_g, betas=(config.beta_g, 0.999), fused=True)
 
-    def images(self, rng):
-        """``train_batch`` new images (N,C,H,W) with their graph to the generator's weights."""
-        latent, _ = self.net.draw(self.config.train_batch, rng)
+    def latent(self, rng):
+        """Latent vectors of ``train_batch`` images."""
+        return self.net.draw(self.config.train_batch, rng)[0]
+
+    def images(self, latent):
+        """Images (N,C,H,W) of latent vectors, with their graph to the generator's weights."""
         with autocast(self.device, self.config.precision):
             return self.net(latent)
 
+    def images_for_student(self, latent):
+        """Images (N,C,H,W) of latent vectors, without a graph; the generator in the mode ``mode_g``."""
+        self.net.train(self.config.mode_g == "train")
+        with torch.no_grad():
+            return self.images(latent)
+
     def steps(self, student, progress: float, rng):
-        """``steps_g`` steps down the objective; returns the last loss and the images of that step, detached.
+        """``steps_g`` steps down the objective; returns the last loss, and of that step the latent vectors and the images,
+        detached.
 
         student: an ``OnlineStudent``. progress: the share of the training that is done, in [0,1).
         """
@@ -74,11 +96,12 @@ class GeneratorTraining:
         mode = config.mode_s if self.objective.needs_student else "eval"
         self.net.train()
         for _ in range(config.steps_g):
-            images = self.images(rng)
+            latent = self.latent(rng)
+            images = self.images(latent)
             with student.frozen(mode) as student_net:
                 loss = self.objective(views.view(config.view, images, rng), None, student_net)
-            loop.advance(self.net, self.optimizer, loss, loop.half_cosine(config.lr_g, progress), config.clip_g)
-        return loss.detach(), images.detach()
+            loop.advance(self.net, self.optimizer, loss, rate(config.schedule_g, config.lr_g, progress), config.clip_g)
+        return loss.detach(), latent, images.detach()
 
     def state(self) -> dict:
         """Weights and moments."""
@@ -97,7 +120,7 @@ class AlternatingTraining(Method):
         self.rounds = config.rounds
         self.objective = objective.Objective(config, teacher)
         self.generator = GeneratorTraining(config, teacher, self.objective, self.seed_of("generator"), device)
-        self.student = online_student.OnlineStudent(config, teacher, device)
+        self.student = online_student.OnlineStudent(config, teacher, device, config.schedule_s)
         self.pool = ImagePool(config.n, teacher.description.image_shape, device)
         self.parts = {"generator": self.generator, "student": self.student, "pool": self.pool}
 
@@ -108,12 +131,8 @@ class AlternatingTraining(Method):
         sums = torch.zeros(2, device=self.device)
         for turn in range(config.turns):
             progress = (index * config.turns + turn) / (config.rounds * config.turns)
-            generator_loss, images = self.generator.steps(self.student, progress, rng)
-            for _ in range(config.steps_s):
-                if not config.same:
-                    with torch.no_grad():
-                        images = self.generator.images(rng)
-                student_loss = self.student.step(images, progress, rng).mean()
+            generator_loss, latent, images = self.generator.steps(self.student, progress, rng)
+            student_loss = self.student_steps(latent, images, progress, rng)
             sums += torch.stack([generator_loss, student_loss])
         generator_loss, student_loss = (sums / config.turns).tolist()
         objective.require_finite(
@@ -124,6 +143,20 @@ class AlternatingTraining(Method):
         self.collect(index, rng)
         return f"generator {generator_loss:.4f}, student {student_loss:.4f}"
 
+    def student_steps(self, latent, images, progress: float, rng):
+        """``steps_s`` student steps in a turn, whose last generator step was on ``images`` of ``latent``; returns the last
+        loss."""
+        config, answer = self.config, None
+        if config.images_s == "after":
+            images = self.generator.images_for_student(latent)
+        if config.images_s != "new" and config.view_s == "none":
+            answer = self.student.ask_teacher(images)  # once for all steps, as all are on the same images
+        for _ in range(config.steps_s):
+            if config.images_s == "new":
+                images = self.generator.images_for_student(self.generator.latent(rng))
+            losses = self.student.step(images, progress, rng, answer=answer)
+        return losses.mean()
+
     def collect(self, index: int, rng):
         """Put this round's share of the images that are kept into the pool."""
         kept_rounds = max(1, round(self.config.collect * self.config.rounds))
@@ -132,8 +165,7 @@ class AlternatingTraining(Method):
             return
         missing = (place + 1) * self.config.n // kept_rounds - place * self.config.n // kept_rounds
         while missing > 0:
-            with torch.no_grad():
-                images = self.generator.images(rng)[:missing]
+            images = self.generator.images_for_student(self.generator.latent(rng))[:missing]
             self.pool.add(images, index)
             missing -= len(images)
 

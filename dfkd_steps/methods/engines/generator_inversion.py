@@ -14,18 +14,18 @@ from .objective import require_finite
 
 def new_generator(config, teacher, seed: int, device):
     """A freshly initialised generator in train mode, of ``latent`` and ``width``."""
-    generator = build_generator(teacher.description, latent=config.latent, width=config.width, seed=seed)
+    generator = build_generator(teacher.description, latent=config.latent, width=config.width, arch="cmi", seed=seed)
     return generator.to(device, memory_format=torch.channels_last).train()
 
 
-def refine(generator, latent, loss_of, *, steps: int, lr_g: float, lr_z: float, precision: str, further=(), after=None):
+def refine(generator, latent, loss_of, *, steps: int, lr_g: float, lr_z: float, precision: str, after=None):
     """Optimise generator and latent vectors (N,Z) together for ``steps`` Adam steps; returns the images of the step with the
     least loss, detached.
 
-    loss_of(images) -> scalar. further: parameters that are trained along. after(step): called with gradients in place.
+    loss_of(images) -> scalar. after(step): called with gradients in place.
     """
     latent = latent.clone().requires_grad_()
-    groups = [{"params": [*generator.parameters(), *further], "lr": lr_g}, {"params": [latent], "lr": lr_z}]
+    groups = [{"params": generator.parameters(), "lr": lr_g}, {"params": [latent], "lr": lr_z}]
     adam = torch.optim.Adam(groups, betas=(0.5, 0.999), fused=True)
     best = None
     least = torch.full((), float("inf"), device=latent.device)
@@ -55,6 +55,9 @@ class MetaInverterOptions:
     lr_z: float = opt(0.01, "Adam step of the latent vectors (0.015, 0.01, 0.01)", above=0, hi=10)
     latent: int = opt(256, "length of the latent vector", lo=1)
     width: int = opt(128, "channels of the generator", lo=2)
+    reset: float = opt(
+        0.6, "share of the rounds with a student after which the generator's first layers start anew (0 = never)", lo=0, hi=1
+    )
     ema: float = opt(0.9, "share of the past in the BatchNorm statistics that are matched (0 = this batch alone)", lo=0, hi=0.999)
 
 
@@ -68,9 +71,19 @@ class MetaInverter:
         lr = config.lr_g * config.steps
         self.optimizer = torch.optim.Adam(generator.parameters(), lr=lr, betas=(0.5, 0.999), fused=True)
 
-    def invert(self, loss_of, rng):
-        """A batch (B,C,H,W), detached, by ``steps`` steps of a copy of the generator down ``loss_of(images)``; a meta step."""
+    def reset_first_layers(self, rng):
+        """Draw the dense layer and the first BatchNorm anew, so that later images are unlike the earlier ones. N(0, 0.02) for
+        the weights of both and 0 for their biases, as in the public code."""
+        for layer in (self.generator.dense, self.generator.norm):
+            torch.nn.init.normal_(layer.weight, 0.0, 0.02, generator=rng)
+            torch.nn.init.zeros_(layer.bias)
+
+    def invert(self, loss_of, index: int, rng):
+        """The batch (B,C,H,W) of round ``index``, detached, by ``steps`` steps of a copy of the generator down
+        ``loss_of(images)``; then a meta step."""
         config = self.config
+        if config.reset and index == config.warmup + round(config.reset * (config.rounds - config.warmup)) - 1:
+            self.reset_first_layers(rng)
         copied = copy.deepcopy(self.generator)
         latent, _ = copied.draw(config.batch, rng)
         sums = [torch.zeros_like(parameter) for parameter in copied.parameters()]

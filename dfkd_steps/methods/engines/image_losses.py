@@ -100,10 +100,11 @@ def jensen_shannon(student_logits, teacher_logits, tau: float):
     return (entropy(middle) - 0.5 * (entropy(student) + entropy(teacher))).mean() / math.log(2)
 
 
-def contrastive(one, other, bank, tau: float):
-    """InfoNCE: each embedding is to find its other view among all other views and a bank (CMI, arXiv 2105.08584, eq. 6).
+def contrastive(anchors, keys, number: int, tau: float):
+    """InfoNCE: each anchor is to find the key of the same image among all (CMI, arXiv 2105.08584, eq. 6). The mean over the
+    first ``number`` images, a new batch, plus the mean over the others, which are earlier ones: as in the public code.
 
-    one, other: (N,D) unit vectors; bank: (M,D) unit vectors of earlier images, M may be 0. -> scalar, nats.
+    anchors, keys: (M,D) unit vectors, M >= number. -> scalar, nats.
     """
-    logits = torch.cat([one @ other.T, one @ bank.T], 1) / tau
-    return F.cross_entropy(logits, torch.arange(len(one), device=one.device))
+    each = F.cross_entropy(anchors @ keys.T / tau, torch.arange(len(anchors), device=anchors.device), reduction="none")
+    return each[:number].mean() + each[number:].mean() if len(each) > number else each.mean()

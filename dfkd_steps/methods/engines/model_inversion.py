@@ -14,6 +14,8 @@ from ..base import TransferConfig, batch_size
 from . import online_student
 from .objective import require_finite
 
+FAST_FLOOR = 1e-3  # of the student's peak rate: 2e-4 of 0.2 in the public code of Fast
+
 
 @dataclass
 class InversionOptions(online_student.SGDOptions, TransferConfig):
@@ -25,8 +27,10 @@ class InversionOptions(online_student.SGDOptions, TransferConfig):
     steps_s: int = opt(400, "student steps in a round", lo=1)
     batch_s: int = opt(256, "images in a student step", lo=2)
     loss_s: str = online_student.field("loss_s", "kd")
+    tau: float = online_student.field("tau", 20.0)
     view_s: str = online_student.field("view_s", "flip-crop")
     lr_s: float = online_student.field("lr_s", 0.2)
+    weight_decay_s: float = online_student.field("weight_decay_s", 1e-4)
     view: str = opt("flip-crop", "augmentation of images in the making, drawn anew each step", choices=tuple(views.VIEWS))
     precision: str = opt("fp32", "bf16 = autocast", choices=("fp32", "bf16"))
 

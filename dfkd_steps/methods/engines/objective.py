@@ -40,8 +40,11 @@ def weight(name: str, default: float):
 
 def distance(default: str):
     """A config field for how teacher and student are compared."""
-    meaning = "kl = KL at temperature 1; l1 = of the logits; decision = KL where both name the same class (CMI)"
-    return opt(default, f"the adversarial loss: {meaning}", choices=("kl", "l1", "decision"))
+    meaning = (
+        "kl = KL at temperature 1; kl-mean = by the number of classes (ZSKT); l1 = of the logits; "
+        "decision = KL where both name the same class (CMI)"
+    )
+    return opt(default, f"the adversarial loss: {meaning}", choices=("kl", "kl-mean", "l1", "decision"))
 
 
 def mode(default: str):
@@ -76,6 +79,8 @@ def _adversarial(outputs):
     if outputs.config.distance == "l1":
         return -losses.l1_each(student_logits, teacher_logits)
     each = -losses.kd_each(student_logits, teacher_logits, 1.0)
+    if outputs.config.distance == "kl-mean":
+        return each / teacher_logits.shape[1]
     return each * image_losses.agree(student_logits, teacher_logits) if outputs.config.distance == "decision" else each
 
 

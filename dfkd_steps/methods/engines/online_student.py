@@ -13,19 +13,33 @@ from ...runtime.device import autocast, compiled
 from ...runtime.errors import UserError
 from ...runtime.seeds import seed_of
 from ...schemas.fields import opt
-from ...schemas.groups import OPTIMIZER, OPTIMIZERS
+from ...schemas.groups import OPTIMIZERS
 from ...storage import checkpoint
 from ...training import loop, losses, views
+from .schedules import rate
 
 FIELDS = {
-    "loss_s": {"doc": "loss of the student: kd at temperature tau, or l1 on logits", "choices": ("kd", "l1")},
+    "loss_s": {
+        "doc": "loss of the student: kd at temperature tau; kd-mean = by the number of classes; l1 on logits",
+        "choices": ("kd", "kd-mean", "l1"),
+    },
     "tau": {"doc": "temperature of kd", "above": 0, "hi": 1000},
     "attention_s": {"doc": "weight of attention transfer in the student's loss: maps of equal size (0 = off)", "lo": 0},
     "view_s": {"doc": "augmentation of the student's images, drawn anew each step", "choices": tuple(views.VIEWS)},
-    "optimizer_s": {"doc": OPTIMIZER, "choices": OPTIMIZERS},
-    "lr_s": {"doc": "peak learning rate of the student; half a cosine over all rounds", "above": 0, "hi": 100},
-    "weight_decay_s": {"doc": "of the student, on weights of two or more dimensions", "lo": 0, "hi": 1},
+    "optimizer_s": {
+        "doc": "sgd = momentum 0.9 without Nesterov, decay on all parameters; soap = Adam in Shampoo's eigenbasis, few steps",
+        "choices": OPTIMIZERS,
+    },
+    "lr_s": {"doc": "peak learning rate of the student", "above": 0, "hi": 100},
+    "weight_decay_s": {"doc": "of the student; but for sgd on weights of two or more dimensions only", "lo": 0, "hi": 1},
     "clip_s": {"doc": "largest gradient norm of the student (0 = no limit)", "lo": 0},
+}
+
+
+LOSSES = {
+    "kd": losses.kd_each,
+    "kd-mean": lambda student, teacher, tau: losses.kd_each(student, teacher, tau) / student.shape[1],
+    "l1": lambda student, teacher, tau: losses.l1_each(student, teacher),
 }
 
 
@@ -47,55 +61,70 @@ class StudentOptions:
 class SGDOptions(StudentOptions):
     """A student as most methods train it; without the fields whose default differs among those."""
 
-    tau: float = field("tau", 20.0)
     attention_s: float = field("attention_s", 0.0)
     optimizer_s: str = field("optimizer_s", "sgd")
-    weight_decay_s: float = field("weight_decay_s", 5e-4)
     clip_s: float = field("clip_s", 0.0)
 
 
-class OnlineStudent:
-    """The student of a method: network, optimiser, and a place on the schedule."""
+def optimizer(net, config):
+    """The optimiser of a student."""
+    if config.optimizer_s == "sgd":
+        # Not that of ``training.loop``: no public code of these methods has Nesterov momentum or spares BatchNorm the decay.
+        return torch.optim.SGD(net.parameters(), lr=config.lr_s, momentum=0.9, weight_decay=config.weight_decay_s, fused=True)
+    settings = SimpleNamespace(optimizer=config.optimizer_s, lr=config.lr_s, weight_decay=config.weight_decay_s)
+    return loop.optimizer(net, settings)
 
-    def __init__(self, config, teacher, device):
+
+class OnlineStudent:
+    """The student of a method: network, optimiser, and a place on the schedule.
+
+    schedule: of its learning rate. floor: share of the peak that the learning rate does not go below.
+    """
+
+    def __init__(self, config, teacher, device, schedule: str = "cosine", floor: float = 0.0):
         self.config, self.teacher = config, teacher
+        self.schedule, self.floor = schedule, floor
         net = new_classifier(config.student, teacher.description, seed_of(config.method, config.seed, "student"))
         self.net = net.to(device, memory_format=torch.channels_last).eval()
         if not config.attention_s:  # hooks on its layers do not go with a compiled network
             compiled(self.net)
-        settings = SimpleNamespace(optimizer=config.optimizer_s, lr=config.lr_s, weight_decay=config.weight_decay_s)
-        self.optimizer = loop.optimizer(self.net, settings)
+        self.optimizer = optimizer(self.net, config)
         self.steps = 0
 
-    def step(self, images, progress: float, rng, weights=None):
+    def ask_teacher(self, images):
+        """The teacher's answer to images (N,C,H,W): its logits (N,K), and its feature maps by size for attention transfer."""
+        with torch.no_grad(), autocast(images.device, self.config.precision), self._feature_maps(self.teacher) as maps:
+            return self.teacher(images).float(), maps
+
+    def step(self, images, progress: float, rng, weights=None, answer=None):
         """One step on augmented images (N,C,H,W); ``progress``: the share of the whole training that is done, in [0,1).
 
-        rng: of the augmentation. weights (N): factors of the samples' losses. Returns the losses (N), detached, unweighted,
-        and without attention transfer.
+        rng: of the augmentation. weights (N): factors of the samples' losses. answer: what ``ask_teacher`` gave for these
+        images, where no augmentation changes them. Returns the losses (N), detached, unweighted, and without attention
+        transfer.
         """
+        config = self.config
         self._train("dropout")
         self.steps += 1
-        images = views.view(self.config.view_s, images, rng)
-        with autocast(images.device, self.config.precision), self._feature_maps() as maps:
-            with torch.no_grad():
-                teacher_logits = self.teacher(images).float()
+        images = views.view(config.view_s, images, rng)
+        teacher_logits, teacher_maps = answer or self.ask_teacher(images)
+        with autocast(images.device, config.precision), self._feature_maps(self.net) as student_maps:
             student_logits = self.net(images).float()
-        if self.config.loss_s == "l1":
-            each = losses.l1_each(student_logits, teacher_logits)
-        else:
-            each = losses.kd_each(student_logits, teacher_logits, self.config.tau)
-        whole = each + self.config.attention_s * self._attention(*maps) if maps else each
+        each = LOSSES[config.loss_s](student_logits, teacher_logits, config.tau)
+        whole = each + config.attention_s * self._attention(student_maps, teacher_maps) if config.attention_s else each
         mean = (whole if weights is None else whole * weights).mean()
-        loop.advance(self.net, self.optimizer, mean, loop.half_cosine(self.config.lr_s, progress), self.config.clip_s)
+        loop.advance(self.net, self.optimizer, mean, self.lr(progress), config.clip_s)
         self.net.eval()
         return each.detach()
 
-    @contextlib.contextmanager
-    def _feature_maps(self):
-        """Yields the feature maps of student and teacher, by size, as they are after a pass; none without attention transfer."""
-        with contextlib.ExitStack() as stack:
-            compared = (self.net, self.teacher) if self.config.attention_s else ()
-            yield [stack.enter_context(hooks.feature_maps(net)) for net in compared]
+    def lr(self, progress: float) -> float:
+        """The learning rate at ``progress``."""
+        floor = self.floor * self.config.lr_s
+        return floor + rate(self.schedule, self.config.lr_s - floor, progress)
+
+    def _feature_maps(self, net):
+        """The feature maps of a network, by size, as they are after a pass; None without attention transfer."""
+        return hooks.feature_maps(net) if self.config.attention_s else contextlib.nullcontext()
 
     def _attention(self, student_maps: dict, teacher_maps: dict):
         """The loss of attention transfer (N), summed over the sizes that both have."""

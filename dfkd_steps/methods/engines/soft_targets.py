@@ -36,6 +36,11 @@ class SoftTargetOptions(TransferConfig):
     precision: str = opt("fp32", "bf16 = autocast", choices=("fp32", "bf16"))
 
 
+def drawn(config) -> tuple[str, ...]:
+    """The kind of procedural images that the set starts from; () where it starts from noise."""
+    return (config.start,) if config.start in registry.PROCEDURAL else ()
+
+
 def soft_cross_entropy(logits, targets, tau: float = 1.0):
     """-sum_k y_k log softmax(z/tau)_k for each sample, nats (ZSKD, arXiv 1905.08114, eq. 2). (N,K), (N,K) -> (N)."""
     return -(targets * F.log_softmax(logits / tau, 1)).sum(1)

@@ -1,0 +1,127 @@
+"""CMI's instance discriminator: a loss that keeps an image unlike all earlier ones (arXiv 2105.08584, eq. 6 ff.)."""
+
+import contextlib
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ...models import hooks
+from ...runtime.device import autocast
+from ...runtime.errors import UserError
+from ...runtime.seeds import seed_of
+from ...storage import checkpoint
+from ...training.augment import flip
+from . import image_losses
+
+
+class InstanceDiscriminator:
+    """A head that embeds the teacher's features, with its optimiser, and a bank of the features of earlier images.
+
+    Features are the channels' means in what enters the teacher's BatchNorm layers; of a ResNet-34, in what enters its four
+    stages, as in the public code; of a teacher without BatchNorm, in its last feature maps of each size.
+    """
+
+    EMBEDDED = 256
+    BANK = 40960  # images at most; the oldest are replaced
+
+    def __init__(self, config, teacher, device):
+        self.config, self.teacher, self.device = config, teacher, device
+        self.layers = _layers(teacher)
+        with torch.no_grad():
+            self.width = self.features(torch.zeros(1, *teacher.description.image_shape, device=device)).shape[1]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed_of(config.method, config.seed, "discriminator"))
+            layers = nn.Linear(self.width, self.width), nn.ReLU(), nn.Linear(self.width, self.EMBEDDED)
+            self.net = nn.Sequential(*layers).to(device)
+        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.lr_g, fused=True)
+        self.bank = torch.zeros(min(config.n, self.BANK), 2, self.width, device=device)  # of a part, and of the whole
+        self.written = 0
+
+    @contextlib.contextmanager
+    def watch(self):
+        """Yields a function that gives the features (N,D) of the teacher's last pass inside the block."""
+        if not self.layers:
+            with hooks.feature_maps(self.teacher) as maps:
+                yield lambda: _means_by_size(maps)
+            return
+        means = []
+
+        def keep(module, inputs, output):
+            means.append(inputs[0].float().mean((2, 3)))
+
+        with hooks.hooked([self.teacher.net], lambda *_: means.clear(), before=True), hooks.hooked(self.layers, keep):
+            yield lambda: torch.cat(means, 1)
+
+    def features(self, images):
+        """The teacher's features (N,D) of images."""
+        with self.watch() as features, autocast(self.device, self.config.precision):
+            self.teacher(images)
+            return features()
+
+    def embed(self, features):
+        """Unit vectors (N,256) that tell one image from another."""
+        return F.normalize(self.net(features), dim=1)
+
+    def loss(self, part, whole, rng):
+        """The contrastive loss on features (N,D) of a part of each image, the anchors, and of the whole image, the keys, which
+        take no gradient; ``config.bank`` earlier images are further anchors and keys."""
+        held = min(self.written, len(self.bank))
+        earlier = self.bank[torch.randperm(held, generator=rng, device=self.device)[: self.config.bank]]
+        anchors = self.embed(torch.cat([part, earlier[:, 0]]))
+        keys = self.embed(torch.cat([whole, earlier[:, 1]])).detach()
+        return image_losses.contrastive(anchors, keys, len(part), self.config.tau_c)
+
+    def step(self, _):
+        """A step of the head down the gradients that are in place."""
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+    def remember(self, part, whole):
+        """Put the features of new images into the bank."""
+        places = torch.arange(self.written, self.written + len(part), device=self.device) % len(self.bank)
+        self.bank[places] = torch.stack([part, whole], 1)
+        self.written += len(part)
+
+    def state(self) -> dict:
+        """The head, its moments, and the bank."""
+        return {**checkpoint.state_of(self.net, self.optimizer), "bank": self.bank.clone(), "written": self.written}
+
+    def restore(self, state: dict):
+        """Go on from ``state``."""
+        checkpoint.restore(self.net, self.optimizer, state)
+        self.bank.copy_(state["bank"])
+        self.written = state["written"]
+
+
+def resized_crop(images, rng, *, area=(0.25, 1.0), ratio=(3 / 4, 4 / 3)):
+    """A random part of each image (N,C,H,W), of a share ``area`` and a side ratio ``ratio``, at the size of the whole; half of
+    them mirrored. The local view of CMI."""
+    number, device = len(images), images.device
+
+    def uniform(low, high):
+        return low + (high - low) * torch.rand(number, generator=rng, device=device)
+
+    share, oblong = uniform(*area), uniform(math.log(ratio[0]), math.log(ratio[1])).exp()
+    width, height = (share * oblong).sqrt().clamp(max=1), (share / oblong).sqrt().clamp(max=1)
+    zero = torch.zeros_like(width)
+    rows = [width, zero, uniform(-1, 1) * (1 - width)], [zero, height, uniform(-1, 1) * (1 - height)]
+    theta = torch.stack([torch.stack(row, 1) for row in rows], 1)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return flip(F.grid_sample(images, grid, padding_mode="border", align_corners=False), rng)
+
+
+def _layers(teacher) -> list[nn.Module]:
+    """The layers whose inputs are the features."""
+    net = teacher.net
+    if teacher.description.builder == "arch" and teacher.description.name == "resnet34":
+        return [net.layer1, net.layer2, net.layer3, net.layer4]
+    return [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
+def _means_by_size(maps: dict):
+    """The mean of each channel of feature maps {size: (N,C,H,W)}, all sizes side by side. -> (N,D)."""
+    if not maps:
+        raise UserError("transfer: cmi: the teacher has no feature maps to tell images apart by; use another teacher or method")
+    return torch.cat([maps[size].float().mean((2, 3)) for size in sorted(maps)], 1)

@@ -1,0 +1,21 @@
+"""How a learning rate goes down over a whole training, by name: progress in [0,1) -> share of the peak."""
+
+from ...training import loop
+
+
+def _drops(*places: float):
+    return lambda progress: 0.1 ** sum(progress >= place for place in places)
+
+
+SCHEDULES = {
+    "constant": lambda progress: 1.0,
+    "cosine": lambda progress: loop.half_cosine(1.0, progress),
+    "drops-20-40": _drops(0.2, 0.4),  # a tenth from 20 % on, a hundredth from 40 % on (DFAD)
+    "drops-40-80": _drops(0.4, 0.8),  # DAFL
+}
+MEANING = "cosine = half of one, down to 0; drops-20-40 = a tenth from 20 % on and a hundredth from 40 % on"
+
+
+def rate(schedule: str, peak: float, progress: float) -> float:
+    """The learning rate at ``progress``, the share of the training that is done, in [0,1)."""
+    return peak * SCHEDULES[schedule](progress)

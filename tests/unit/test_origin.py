@@ -1,0 +1,61 @@
+"""What a transfer set says that it is made from: the teacher alone, drawings, or data."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from small_net import CPU, classifier
+
+from dfkd_steps import synthesize
+from dfkd_steps.methods import registry as method_registry
+from dfkd_steps.pipeline import params
+from dfkd_steps.procedural.registry import NOISE, PROCEDURAL
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return classifier()
+
+
+def metadata(teacher, text, own="mnist"):
+    config = params.load("transfer", text, Path(__file__).parents[2] / "params")
+    sources = params.reads(config)
+    inputs = [Path("teacher"), *(Path(f"results/{one}/dataset.h5") for one in sources)]
+    job = SimpleNamespace(config=config, inputs=inputs, out=f"results/{own}/t/x/transfer_set.h5")
+    method = method_registry.load(config.method)(config, teacher, [object()] * len(sources), CPU)
+    return synthesize.metadata(job, method)
+
+
+ORIGINS = {
+    "zskd": ("data-free", "zskd"),
+    "zskd+start=smooth": ("data-free", "zskd"),
+    "noise": ("data-free", "uniform noise"),
+    "fast-5+student=resnet8": ("data-free", "fast"),
+    "zskd-strokes": ("prior-based", "zskd from strokes"),
+    "zskd-objects": ("prior-based", "zskd from objects"),
+    "soft-targeted-glyphs": ("prior-based", "soft-targeted from glyphs"),
+    "soft-targeted-scenes": ("prior-based", "soft-targeted from scenes"),
+    "soft-targeted": ("data-free", "soft-targeted"),
+    "procedural+kind=scenes": ("prior-based", "procedural (scenes)"),
+    "mixture": ("prior-based", "mixture of uniform, smooth, leaves, strokes, fractals"),
+    "dataset+source=mnist": ("real", "real data"),
+    "dataset+source=kmnist": ("other", "other data (kmnist)"),
+    "mixture+source=kmnist": ("other", "mixture of uniform, smooth, leaves, strokes, fractals, kmnist"),
+}
+
+
+@pytest.mark.parametrize("text", ORIGINS)
+def test_the_origin_of_a_set(teacher, text):
+    about = metadata(teacher, text)
+    assert (about["origin"], about["label"]) == ORIGINS[text]
+
+
+@pytest.mark.parametrize("kind", [*NOISE, *PROCEDURAL])
+def test_a_start_is_data_free_if_it_is_noise(teacher, kind):
+    text = "zskd" if kind == "uniform" else f"zskd+start={kind}"
+    assert metadata(teacher, text)["origin"] == ("data-free" if kind in NOISE else "prior-based")
+
+
+def test_a_mixture_of_noise_is_data_free(teacher):
+    config = method_registry.load("mixture").Config(method="mixture", kinds=["uniform", "smooth"])
+    assert method_registry.load("mixture")(config, teacher, [], CPU).drawn == ()
