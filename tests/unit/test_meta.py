@@ -38,7 +38,17 @@ class Maker(nn.Module):
 
 
 def inverter(**changes):
-    values = {"batch": 5, "steps": 3, "lr_g": 0.05, "lr_z": 0.02, "precision": "fp32", **changes}
+    values = {
+        "batch": 5,
+        "steps": 3,
+        "lr_g": 0.05,
+        "lr_z": 0.02,
+        "precision": "fp32",
+        "reset": 0.0,
+        "rounds": 9,
+        "warmup": 2,
+        **changes,
+    }
     return MetaInverter(SimpleNamespace(**values), Maker())
 
 
@@ -71,7 +81,7 @@ def test_the_meta_gradient_is_the_sum_of_the_gradients_of_the_steps(steps):
         weights = [one.detach().clone() for one in made.generator.parameters()]
         gradients, shown = gradients_of_a_copy(made, seed)
         by_hand = [sum(parts) for parts in zip(*gradients)]
-        found = made.invert(loss_of, rng(seed))
+        found = made.invert(loss_of, seed, rng(seed))
         for one, summed in zip(made.generator.parameters(), by_hand):
             close(one.grad, summed, rtol=1e-3, atol=1e-5)
         close(found, shown[-1], rtol=1e-3)  # a convex problem: the last step is the best
@@ -82,10 +92,27 @@ def test_the_meta_gradient_is_the_sum_of_the_gradients_of_the_steps(steps):
 
 def test_the_statistics_of_the_copy_become_those_of_the_generator():
     made = inverter(steps=4)
-    made.invert(loss_of, rng())
+    made.invert(loss_of, 0, rng())
     assert made.generator.passes == 4
-    made.invert(loss_of, rng(1))
+    made.invert(loss_of, 1, rng(1))
     assert made.generator.passes == 8
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_first_layers_start_anew_in_one_round_alone(name, teacher, monkeypatch):
+    method = build(
+        name, teacher, **alone(name, "bn"), rounds=7, warmup=2, reset=0.4, batch=4
+    )  # 0.4 of five rounds, from the third
+    generator, changed = method.inverter.generator, []
+    torch.nn.init.ones_(generator.norm.bias)
+    monkeypatch.setattr(method.inverter.optimizer, "step", lambda: None)  # else each round changes all
+    for index in range(7):
+        before = {key: value.detach().clone() for key, value in generator.named_parameters()}
+        method.round(index)
+        changed.append({key for key, value in generator.named_parameters() if not torch.equal(value, before[key])})
+    assert changed == [set()] * 3 + [{"dense.weight", "dense.bias", "norm.weight", "norm.bias"}] + [set()] * 3
+    assert 0.017 < generator.dense.weight.std() < 0.023 and generator.norm.weight.abs().max() < 0.1
+    assert not generator.dense.bias.any() and not generator.norm.bias.any()
 
 
 @pytest.mark.parametrize("name", METHODS)
