@@ -15,13 +15,14 @@ exactly once in its file is an error, before anything runs; ``tests/unit/test_mu
 import argparse
 import contextlib
 import csv
+import io
 import multiprocessing
+import multiprocessing.connection
 import os
 import shutil
 import sys
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,7 +76,7 @@ def faults(mutants: list[Mutant], root=ROOT) -> list[str]:
 
 
 def copy_tree(folder: Path):
-    """What the tests need, without compiled files: these are trusted by their second and size, which a mutant may keep."""
+    """What the tests need, without compiled files."""
     for name in COPIED:
         if (ROOT / name).is_dir():
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -83,13 +84,14 @@ def copy_tree(folder: Path):
             shutil.copy(ROOT / name, folder / name)
 
 
-def pytest_in(folder: str, tests: tuple[str, ...], log: str):
+def pytest_in(folder: str, tests: tuple[str, ...], as_it_is: bool):
     """Run tests in a copy of the tree; ends the process with pytest's exit status."""
-    with open(log, "w") as file:
+    os.chdir(folder)
+    with open("log", "w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    os.chdir(folder)
-    sys.dont_write_bytecode = True
+    # Compiled files are trusted by the second and the size of their source: none may be of a mutant.
+    sys.dont_write_bytecode = not as_it_is
     sys.path[:] = [folder, *(one for one in sys.path if Path(one or ".").resolve() not in (ROOT, ROOT / "benchmarks"))]
     os.environ["PYTHONPATH"] = folder
     import pytest
@@ -101,32 +103,59 @@ def pytest_in(folder: str, tests: tuple[str, ...], log: str):
     os._exit(int(status) if inside else 70)
 
 
-def outcome(folder: Path, tests: tuple[str, ...], limit: float) -> tuple[str, float]:
-    """How the tests of a copy end, and their seconds."""
-    log, started = folder / "log", time.monotonic()
-    process = multiprocessing.get_context("fork").Process(target=pytest_in, args=(str(folder), tests, str(log)))
-    process.start()
-    process.join(limit)
-    if process.is_alive():
-        process.kill()
-        process.join()
-        return TIMEOUT, limit
-    # 1: a test failed; 2: a module did not import, which no test needs to notice.
-    ended = {0: SURVIVED, 1: KILLED}.get(process.exitcode, BROKEN)
-    return ended, time.monotonic() - started
+class Run:
+    """The tests of a mutant (None: of the code as it is), in a process of their own, in a copy of the tree."""
+
+    def __init__(self, mutant: Mutant | None, folder: Path, tests: tuple[str, ...], limit: float):
+        self.mutant, self.folder, self.limit, self.started = mutant, folder, limit, time.monotonic()
+        if mutant:
+            path = folder / mutant.file
+            self.text, self.stat = path.read_text(), path.stat()
+            path.write_text(self.text.replace(mutant.old, mutant.new))
+        arguments = str(folder), tests, mutant is None
+        self.process = multiprocessing.get_context("fork").Process(target=pytest_in, args=arguments)
+        self.process.start()
+
+    def ended(self) -> tuple[str, float] | None:
+        """The outcome and the seconds, with the copy as before; None while it runs."""
+        seconds = time.monotonic() - self.started
+        over = seconds > self.limit
+        if self.process.is_alive() and not over:
+            return None
+        self.process.kill()
+        self.process.join()
+        if self.mutant:
+            path = self.folder / self.mutant.file
+            path.write_text(self.text)
+            os.utime(path, ns=(self.stat.st_atime_ns, self.stat.st_mtime_ns))
+        # 1: a test failed; 2: a module did not import, which no test needs to notice.
+        told = {0: SURVIVED, 1: KILLED}.get(self.process.exitcode, BROKEN)
+        return TIMEOUT if over else told, seconds
 
 
-def run(mutant: Mutant | None, folder: Path, tests: tuple[str, ...], limit: float) -> tuple[str, float]:
-    """The outcome with a mutant (None: with the code as it is); the copy is as before afterwards."""
-    if mutant is None:
-        return outcome(folder, tests, limit)
-    path = folder / mutant.file
-    text = path.read_text()
-    path.write_text(text.replace(mutant.old, mutant.new))
-    try:
-        return outcome(folder, tests, limit)
-    finally:
-        path.write_text(text)
+def side_by_side(mutants: list[Mutant], folders: list[Path], limit: float):
+    """Run mutants, one in each copy of the tree at a time; yields (mutant, outcome, seconds) as they end.
+
+    All processes are forked from this thread: one that is forked from another may wait for a lock for ever.
+    """
+    waiting, running, free = list(mutants), [], list(folders)
+    while waiting or running:
+        while waiting and free:
+            mutant = waiting.pop(0)
+            running.append(Run(mutant, free.pop(), mutant.tests, limit))
+        multiprocessing.connection.wait([one.process.sentinel for one in running], timeout=1)
+        for one in list(running):
+            if told := one.ended():
+                running.remove(one)
+                free.append(one.folder)
+                yield one.mutant, *told
+
+
+def as_it_is(folder: Path, tests: tuple[str, ...], limit: float) -> str:
+    """The outcome of tests with the code as it is."""
+    running = Run(None, folder, tests, limit)
+    running.process.join(limit)
+    return running.ended()[0]
 
 
 def kept(path: Path) -> dict[tuple[str, ...], dict]:
@@ -154,9 +183,13 @@ def preload():
     """Import what every test imports, but nothing of ours."""
     import h5py  # noqa: F401
     import numpy  # noqa: F401
-    import pytest  # noqa: F401
+    import omegaconf  # noqa: F401
+    import pytest
     import safetensors.torch  # noqa: F401
     import torch
+
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        pytest.main(["-n", "0", "--fixtures", "-p", "no:cacheprovider", os.devnull])  # loads its plugins, which takes seconds
 
     torch.set_num_threads(1)
     torch.optim.Adam([torch.nn.Parameter(torch.zeros(1))])  # its first use imports much
@@ -198,28 +231,21 @@ def main() -> int:
     given.results.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
         folders = [Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mutants-"))).resolve() for _ in range(given.jobs)]
-        for folder in folders:
-            copy_tree(folder)
+        copy_tree(folders[0])
         every = tuple(dict.fromkeys(test for one in todo for test in one.tests))
-        if todo and run(None, folders[0], every, 20 * given.limit)[0] != SURVIVED:
+        if todo and as_it_is(folders[0], every, 20 * given.limit) != SURVIVED:
             print((folders[0] / "log").read_text()[-3000:], "the tests fail with the code as it is", sep="\n")
             return 2
+        for folder in folders[1:]:
+            shutil.copytree(folders[0], folder, dirs_exist_ok=True)
         file = stack.enter_context(open(given.results, "a", newline=""))
         writer = csv.writer(file)
         if not file.tell():
             writer.writerow(["name", "old", "new", "outcome", "seconds"])
-
-        def one(mutant):
-            folder = folders.pop()
-            ended, seconds = run(mutant, folder, mutant.tests, given.limit)
-            folders.append(folder)
-            return mutant, ended, seconds
-
-        with ThreadPoolExecutor(given.jobs) as pool:
-            for mutant, ended, seconds in pool.map(one, todo):
-                writer.writerow([mutant.name, mutant.old, mutant.new, ended, f"{seconds:.1f}"])
-                file.flush()
-                print(f"{ended:8} {seconds:5.1f} s  {mutant.name}", flush=True)
+        for mutant, ended, seconds in side_by_side(todo, folders, given.limit):
+            writer.writerow([mutant.name, mutant.old, mutant.new, ended, f"{seconds:.1f}"])
+            file.flush()
+            print(f"{ended:8} {seconds:5.1f} s  {mutant.name}", flush=True)
     return 0 if report(mutants, kept(given.results)) else 1
 
 
