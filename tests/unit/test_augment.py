@@ -31,6 +31,29 @@ def test_shift_by_nothing_and_of_uint8(images):
     assert augment.shift((images * 255).byte(), 2, rng()).dtype == torch.uint8
 
 
+@pytest.mark.parametrize("name", ["roll", "roll-flip"])
+def test_rolls_move_all_images_alike_and_lose_nothing(images, name):
+    """By up to two pixels, or an eighth of the side; what leaves on one side comes in on the other."""
+    most, places, mirrored = {"roll": 2, "roll-flip": images.shape[-1] // 8}[name], set(), 0
+    for seed in range(200):
+        seen = views.view(name, images, rng(seed))
+        found = [
+            (down, right, flipped)
+            for down in range(-most, most + 1) for right in range(-most, most + 1) for flipped in (False, True)
+            if torch.equal(seen, rolled(images, down, right, flipped))
+        ]  # fmt: skip
+        assert len(found) == 1, seed
+        places.add(found[0][:2])
+        mirrored += found[0][2]
+    assert len(places) == (2 * most + 1) ** 2
+    assert mirrored == 0 if name == "roll" else 70 < mirrored < 130
+
+
+def rolled(images, down, right, flipped):
+    images = images.roll((down, right), (2, 3))
+    return images.flip(3) if flipped else images
+
+
 def test_flip_mirrors_about_half(images):
     flipped = augment.flip(images, rng())
     mirrored = [torch.equal(a, b.flip(2)) for a, b in zip(flipped, images)]

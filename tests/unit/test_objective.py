@@ -112,13 +112,15 @@ def test_without_targets_the_likeliest_classes_are(teacher, images):
 def test_distances(teacher, images):
     logits, student_logits = teacher(images), student(images)
     found = {
-        name: Objective(config(adversarial=1.0, distance=name), teacher)(images, None, student) for name in ("l1", "decision")
+        name: Objective(config(adversarial=1.0, distance=name), teacher)(images, None, student)
+        for name in ("l1", "decision", "kl-mean")
     }
     close(found["l1"], -(logits - student_logits).abs().mean())
     each = F.softmax(logits, 1) * (F.log_softmax(logits, 1) - F.log_softmax(student_logits, 1))
     agreed = logits.argmax(1) == student_logits.argmax(1)
     assert 0 < agreed.sum() < len(images)
     close(found["decision"], -each.sum(1)[agreed].sum() / len(images))
+    close(found["kl-mean"], -each.mean())  # over images and classes
 
 
 @pytest.mark.parametrize("name", NEEDS_STUDENT)
@@ -175,9 +177,7 @@ def test_all_weights_zero_is_one_line(teacher):
         Objective(config(onehot=0.0), teacher)
 
 
-@pytest.mark.parametrize(
-    ("fields", "switch"), [({"bn": 1.0}, "some+bn=0"), ({"bn": 1.0, "bn_kl": 1.0, "tv": 1.0}, "some+bn=0+bn_kl=0")]
-)
+@pytest.mark.parametrize(("fields", "switch"), [({"bn": 1.0}, "+bn=0"), ({"bn": 1.0, "bn_kl": 1.0, "tv": 1.0}, "+bn=0+bn_kl=0")])
 def test_no_batchnorm_is_one_line_that_says_how_to_switch_off(fields, switch):
     plain = wrap(nn.Sequential(nn.Flatten(), nn.Linear(64, CLASSES)), classes=CLASSES)
     with pytest.raises(UserError, match="has no BatchNorm statistics") as caught:

@@ -176,3 +176,20 @@ def test_the_student_draws_by_priority_and_leaves_its_losses(full, teacher, prio
     model_inversion.train_student(made.student, made.sampler, 2, draw())
     changed = torch.nonzero(priorities.delta != before).flatten().tolist()
     assert changed == [5] if priority else len(changed) > 3
+
+
+def test_the_effective_number_of_images():
+    count = ssd_kd.effective_number
+    assert count(torch.ones(8)) == 8 and count(torch.tensor([5.0, 0, 0])) == 1
+    assert count(torch.tensor([1.0, 1, 2])).item() == pytest.approx(16 / 6)
+
+
+def test_a_round_says_on_how_many_images_phi_rests(teacher):
+    even, uneven = (method(teacher, diversity=0, gamma=gamma) for gamma in (0.0, 10.0))
+    told = []
+    for one in (even, uneven):
+        for index in range(one.config.warmup + 1):
+            message = one.round(index)
+        told.append(int(message.split("phi on ")[1].split(" of ")[0]))
+        assert message.endswith(f" of {one.config.batch}") and message.startswith("student ")
+    assert told[0] == even.config.batch > told[1] >= 1

@@ -128,8 +128,8 @@ class Objective:
             try:
                 hooks.require_batchnorm(teacher.net)
             except UserError as error:
-                zero = "+".join(f"{name}=0" for name in ("bn", "bn_kl") if name in self.weights)
-                raise UserError(f"transfer: {config.method}: {error}; or switch that loss off ({config.method}+{zero})") from None
+                zero = "".join(f"+{name}=0" for name in ("bn", "bn_kl") if name in self.weights)
+                raise UserError(f"transfer: {config.method}: {error}; or switch that loss off ({zero})") from None
 
     def forward(self, images, targets=None, student=None) -> Outputs:
         """Run the teacher on images (N,C,H,W), and the student where a loss needs it; keeps what the losses need.
