@@ -170,3 +170,22 @@ def test_the_generator_that_is_kept_is_meta_learnt(name, teacher):
     method.objective.averages = []
     lost = [method.objective(one).item() for one in (before, sampled(method.networks()["generator"]))]
     assert lost[1] < 0.92 * lost[0]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_statistics_are_averaged_over_the_rounds(name, teacher):
+    method = build(name, teacher, **alone(name, "bn"), warmup=3, ema=0.9)
+    method.round(0)
+    first = [mean.clone() for mean, _ in method.objective.averages]
+    method.round(1)
+    second = [mean for mean, _ in method.objective.averages]
+    assert len(first) == len(second) > 0 and not any(torch.equal(one, other) for one, other in zip(first, second))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_losses_see_a_view_that_is_new_in_each_step(name, teacher, monkeypatch):
+    method, seen = build(name, teacher, warmup=3, steps=2, lr_g=1e-9, lr_z=1e-9, view="flip-crop"), []
+    forward = method.objective.forward
+    monkeypatch.setattr(method.objective, "forward", lambda images, *rest: seen.append(images.detach()) or forward(images, *rest))
+    method.round(0)
+    assert len(seen) == 2 and not torch.allclose(seen[0], seen[1], atol=0.01)

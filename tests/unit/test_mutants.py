@@ -1,5 +1,6 @@
 """The list of mutants: each of its lines stands in the code, and the script tells a test that notices from one that does not."""
 
+import argparse
 import os
 import subprocess
 import sys
@@ -42,10 +43,17 @@ def test_faults_of_a_list(mutants, tmp_path):
     ]
 
 
-TESTS = "from dfkd_steps.code import double\n\ndef test_it():\n    assert double(2) == 4\n    while double(1) < 0: pass\n"
+TESTS = """import time
+from dfkd_steps.code import double
+
+def test_it():
+    assert double(2) == 4
+    while double(1) < 0:
+        time.sleep(1)
+"""
 
 
-def test_what_is_killed_survives_or_hangs_is_told_kept_and_not_run_again(repository, tmp_path):
+def test_what_is_killed_survives_or_hangs_is_told_kept_and_not_run_again(mutants, repository, tmp_path, capsys):
     """On a tree of its own, by the script as it is called."""
     for folder in ("benchmarks", "dfkd_steps", "tests", "params"):
         (tmp_path / folder).mkdir()
@@ -59,19 +67,28 @@ def test_what_is_killed_survives_or_hangs_is_told_kept_and_not_run_again(reposit
     part = {"file": "dfkd_steps/code.py", "tests": ["tests/test_it.py"], "mutants": described}
     (tmp_path / "benchmarks" / "mutants.yaml").write_text(yaml.safe_dump([part]))
 
-    def run(*arguments):
-        command = [sys.executable, str(tmp_path / "benchmarks" / "mutants.py"), "--limit", "6", *arguments]
-        environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-        return done.returncode, done.stdout
-
-    status, said = run("--jobs", "2")
-    assert status == 1 and "2 of 4 killed (1 by timeout), 50.0 %, 0 without a result" in said, said
+    command = [sys.executable, str(tmp_path / "benchmarks" / "mutants.py"), "--limit", "15", "--jobs", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 1 and "2 of 4 killed (1 by timeout), 50.0 %, 0 without a result" in done.stdout, done.stdout
     rows = [line.split(",") for line in (tmp_path / "results" / "mutants.csv").read_text().splitlines()[1:]]
     assert {row[0].removeprefix("code: "): row[3] for row in rows} == {name: name for name in listed}
     assert (tmp_path / "dfkd_steps" / "code.py").read_text().count("2 * number") == 1  # the tree itself is never changed
+
     described[1]["reason"], described[3]["reason"] = "it is the same", "it is no Python"
+    described[0]["new"] = "5 * number"  # another line, another mutant
     (tmp_path / "benchmarks" / "mutants.yaml").write_text(yaml.safe_dump([part]))
-    status, said = run()
-    assert status == 0 and "survived: code: survived: '2 * number' -> 'number + number': it is the same" in said
-    assert len((tmp_path / "results" / "mutants.csv").read_text().splitlines()) == 5  # nothing was run again
+    again, results = (
+        mutants.read(tmp_path / "benchmarks" / "mutants.yaml"),
+        mutants.kept(tmp_path / "results" / "mutants.csv"),
+    )
+
+    def names(*words, again_too=()):
+        how = argparse.Namespace(words=list(words), again=list(again_too))
+        return [one.name.removeprefix("code: ") for one in mutants.chosen(again, results, how)]
+
+    assert names() == ["killed"] and names(again_too=["survived"]) == ["killed", "survived"] and names("brok") == ["broken"]
+    assert mutants.report(again, results)  # all that did not fall have a reason
+    said = capsys.readouterr().out
+    assert "survived: code: survived: '2 * number' -> 'number + number': it is the same" in said
+    assert "1 of 3 killed (1 by timeout), 33.3 %, 1 without a result" in said
