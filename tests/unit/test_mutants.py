@@ -32,7 +32,8 @@ def test_faults_of_a_list(mutants, tmp_path):
         return mutants.Mutant(name, "code.py", old, new, tests)
 
     listed = [made("once", "a = 1"), made("twice", "= 1"), made("gone", "c"), made("once", "b"), made("same", "b", "b"),
-              made("no test", "b", tests=("test_other.py",)), mutants.Mutant("no file", "other.py", "a", "b", ("test_it.py",))]  # fmt: skip
+              made("no test", "b", tests=("test_other.py",)),
+              mutants.Mutant("no file", "other.py", "a", "b", ("test_it.py",))]  # fmt: skip
     assert mutants.faults(listed, tmp_path) == [
         "twice: '= 1' stands 2 times in code.py; give text that stands once",
         "gone: 'c' stands 0 times in code.py; give text that stands once",
