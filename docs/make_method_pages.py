@@ -118,7 +118,7 @@ def page(method: str) -> str:
 
 {head["summary"]}
 
-- Name in a path: `{method}`
+- Name in a path: {names(method, known)}
 - Paper: {citation(entry)}
 - Public code: {code}
 - Module: `dfkd_steps/{module_of(method).replace(".", "/")}.py`: {docstring(method).splitlines()[0]}
@@ -141,13 +141,19 @@ def page(method: str) -> str:
 """
 
 
+def names(method: str, known: dict) -> str:
+    """The presets of a method that are a publication: without a teacher, a start or a budget in the name."""
+    found = [name for name, (of, _) in known.items() if of == method and re.fullmatch(rf"{method}(-cmi|-\d+)?", name)]
+    return ", ".join(f"`{name}`" for name in sorted(found, key=lambda name: (len(name), name)))
+
+
 def table(prefix: str) -> str:
     """All methods with what they do, their paper and the link to their page."""
-    entries, rows = bibliography(), []
+    entries, known, rows = bibliography(), presets(), []
     for method in ORDER:
         head, _ = part(method)
         rows.append(
-            [f"[{head['title']}]({prefix}{method}.md)", f"`{method}`", head["summary"], short(entries[head["reference"]])]
+            [f"[{head['title']}]({prefix}{method}.md)", names(method, known), head["summary"], short(entries[head["reference"]])]
         )
     return results.markdown(("method", "name", "what it does", "paper"), rows)
 

@@ -275,6 +275,7 @@ def test_anchors_of_cmi_are_the_parts_and_keys_take_no_gradient(teacher):
     made = cmi_method(teacher, bank=4).discriminator
     part, whole = (torch.randn(8, made.width, requires_grad=True) for _ in range(2))
     made.remember(torch.randn(8, made.width), torch.randn(8, made.width))
+    assert made.bank.dtype == torch.float16
     loss = made.loss(part, whole, torch.Generator().manual_seed(0))
     loss.backward()
     assert part.grad.abs().max() > 0 and whole.grad is None

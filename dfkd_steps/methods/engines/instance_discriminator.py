@@ -36,8 +36,14 @@ class InstanceDiscriminator:
             layers = nn.Linear(self.width, self.width), nn.ReLU(), nn.Linear(self.width, self.EMBEDDED)
             self.net = nn.Sequential(*layers).to(device)
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.lr_g, fused=True)
-        self.bank = torch.zeros(min(config.n, self.BANK), 2, self.width, device=device)  # of a part, and of the whole
+        # Of a part, and of the whole. In half precision: for a WRN-40-2 these are half a gigabyte.
+        self.bank = torch.zeros(min(config.n, self.BANK), 2, self.width, dtype=torch.float16, device=device)
         self.written = 0
+
+    @property
+    def held(self) -> int:
+        """Images in the bank."""
+        return min(self.written, len(self.bank))
 
     @contextlib.contextmanager
     def watch(self):
@@ -67,8 +73,7 @@ class InstanceDiscriminator:
     def loss(self, part, whole, rng):
         """The contrastive loss on features (N,D) of a part of each image, the anchors, and of the whole image, the keys, which
         take no gradient; ``config.bank`` earlier images are further anchors and keys."""
-        held = min(self.written, len(self.bank))
-        earlier = self.bank[torch.randperm(held, generator=rng, device=self.device)[: self.config.bank]]
+        earlier = self.bank[torch.randperm(self.held, generator=rng, device=self.device)[: self.config.bank]]
         anchors = self.embed(torch.cat([part, earlier[:, 0]]))
         keys = self.embed(torch.cat([whole, earlier[:, 1]])).detach()
         return image_losses.contrastive(anchors, keys, len(part), self.config.tau_c)
@@ -81,18 +86,18 @@ class InstanceDiscriminator:
     def remember(self, part, whole):
         """Put the features of new images into the bank."""
         places = torch.arange(self.written, self.written + len(part), device=self.device) % len(self.bank)
-        self.bank[places] = torch.stack([part, whole], 1)
+        self.bank[places] = torch.stack([part, whole], 1).half()
         self.written += len(part)
 
     def state(self) -> dict:
         """The head, its moments, and the bank."""
-        return {**checkpoint.state_of(self.net, self.optimizer), "bank": self.bank.clone(), "written": self.written}
+        return {**checkpoint.state_of(self.net, self.optimizer), "bank": self.bank[: self.held].clone(), "written": self.written}
 
     def restore(self, state: dict):
         """Go on from ``state``."""
         checkpoint.restore(self.net, self.optimizer, state)
-        self.bank.copy_(state["bank"])
         self.written = state["written"]
+        self.bank[: self.held] = state["bank"].to(self.device)
 
 
 def resized_crop(images, rng, *, area=(0.25, 1.0), ratio=(3 / 4, 4 / 3)):
