@@ -137,7 +137,7 @@ def test_a_data_set_is_given_row_by_row_each_once_in_random_order(n, expected, t
     method = build("dataset", teacher, [data], n=n, batch=8, source="some")
     levels = (everything(method)[:, 0, 0, 0] * 255).round().int().tolist()
     assert len(levels) == len({*levels}) == expected and {*levels} <= {*data.levels.tolist()}
-    assert levels != sorted(levels) and {split for split, _ in data.reads} == {"train"}
+    assert levels[:8] != sorted(levels[:8]) and {split for split, _ in data.reads} == {"train"}
     other = build("dataset", teacher, [data], n=n, batch=8, source="some", seed=1)
     assert (everything(other)[:, 0, 0, 0] * 255).round().int().tolist() != levels
 
@@ -151,7 +151,7 @@ def test_colour_becomes_grey_by_luma_and_grey_colour_by_repetition():
 
 
 def test_images_are_resized_without_aliasing():
-    stripes = (torch.arange(32) % 2).float().expand(1, 1, 32, 32)
+    stripes = torch.tensor([0.0, 1, 1, 0]).repeat(8).expand(1, 1, 32, 32)  # where a pixel is looked up they are 1
     small = fit(stripes, (1, 8, 8))
     assert small.shape == (1, 1, 8, 8) and (small - 0.5).abs().max() < 0.1
     ramp = torch.linspace(0, 1, 8).expand(1, 1, 8, 8)

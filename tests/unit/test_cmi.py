@@ -189,3 +189,16 @@ def test_a_part_is_a_quarter_to_all_of_an_image_inside_it_and_mirrored_half_of_t
     assert middle.std(0).min() > 0.05 and (middle - 0.5).abs().max() < 0.32  # somewhere, and never beyond an edge
     oblong = (rows / columns).log()[share < 0.6]
     assert oblong.abs().max() < math.log(4 / 3) + 0.08 and oblong.abs().max() > 0.15
+
+
+def test_the_head_compares_a_part_of_each_image_with_the_whole(teacher, monkeypatch):
+    method, seen = build("cmi", teacher, warmup=3, steps=2), []
+    loss = method.discriminator.loss
+    monkeypatch.setattr(
+        method.discriminator, "loss", lambda part, whole, rng: seen.append((part, whole)) or loss(part, whole, rng)
+    )
+    method.round(0)
+    assert len(seen) == 2 and all(
+        part.shape == whole.shape and not torch.allclose(part, whole, atol=0.01) for part, whole in seen
+    )
+    assert all(part.requires_grad for part, _ in seen)

@@ -147,3 +147,49 @@ def test_images_meet_their_targets():
         return (made.targets * (made.targets.clamp_min(1e-12).log() - answered)).sum(1).mean().item()
 
     assert gap(60) < 0.5 * gap(1)
+
+
+def test_the_loss_of_an_image_is_its_cross_entropy_at_the_temperature():
+    teacher = wrap(build_architecture("lenet5", 10, (1, 28, 28)), (1, 28, 28))
+    method = zskd.ZSKD(zskd.ZSKDConfig(method="zskd", tau=7.0), teacher, [], CPU)
+    images, targets = torch.rand(3, 1, 28, 28), torch.softmax(torch.randn(3, 10), 1)
+    by_hand = -(targets * torch.log_softmax(teacher(images) / 7, 1)).sum(1)
+    assert torch.allclose(method.losses_of(images, targets), by_hand)
+
+
+def test_each_image_has_its_own_target_also_when_others_have_stopped(monkeypatch):
+    teacher, seen = wrap(build_architecture("lenet5", 10, (1, 28, 28)), (1, 28, 28)), []
+
+    def optimize(images, losses_of, **how):
+        seen.append(losses_of(images[[2, 4]], torch.tensor([2, 4])))
+        return images
+
+    monkeypatch.setattr(soft_targets, "optimize_per_sample", optimize)
+    method = zskd.ZSKD(zskd.ZSKDConfig(method="zskd", n=6, batch=6), teacher, [], CPU)
+    made = method.batch(0)
+    assert torch.allclose(seen[0], method.losses_of(made.images[[2, 4]], made.targets[[2, 4]]))
+
+
+@pytest.mark.parametrize(("tolerance", "steps"), [(0.14, 20), (0.18, 10)])
+def test_a_sample_stops_where_its_mean_loss_falls_by_less_than_the_tolerance(tolerance, steps):
+    """Adam's steps down a slope are of one size, here 0.002 for each of 16 pixels: a window of five steps brings 0.16."""
+    taken, start = [], torch.full((2, 1, 4, 4), 0.5)
+
+    def losses_of(images, rows):
+        taken.append(len(rows))
+        return (images * torch.ones_like(images)).sum((1, 2, 3))
+
+    pixel_optimization.optimize_per_sample(start, losses_of, steps=20, lr=0.002, check=5, tolerance=tolerance)
+    assert taken == [2] * steps
+
+
+def test_samples_that_go_on_keep_their_own_moments():
+    whole, *_ = run(tolerance=1e-3, check=5)
+    torch.manual_seed(1)
+    start, targets = torch.rand(6, 1, 4, 4), torch.softmax(torch.randn(6, 3) / 2, 1)
+    for row in range(6):
+        alone = pixel_optimization.optimize_per_sample(
+            start[[row]], lambda images, rows, row=row: soft_targets.soft_cross_entropy(Linear()(images), targets[[row]][rows]),
+            steps=300, lr=0.05, check=5, tolerance=1e-3,
+        )  # fmt: skip
+        assert torch.allclose(alone, whole[[row]], atol=1e-4), row
