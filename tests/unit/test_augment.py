@@ -185,3 +185,14 @@ def test_contrast_makes_blobs_of_its_share(images):
 
 def test_contrast_of_one_colour_is_finite():
     assert torch.isfinite(augment.random_threshold(torch.full((9, 1, 8, 8), 0.7), rng(), share=1.0)).all()
+
+
+def test_affine_turns_and_does_not_shear():
+    """A small square keeps its area and its distance from the middle."""
+    square = torch.zeros(200, 1, 20, 20)
+    square[:, :, 4:8, 8:12] = 1
+    turned = augment.affine(square, rng(), degrees=90, scale=(1, 1), move=0)
+    assert (turned.sum((1, 2, 3)) / 16 - 1).abs().max() < 0.1
+    line = torch.arange(20) - 9.5
+    rows, columns = ((turned * one).sum((1, 2, 3)) / turned.sum((1, 2, 3)) for one in (line.view(-1, 1), line))
+    assert (torch.hypot(rows, columns) - 4).abs().max() < 0.3 and rows.std() > 1 and columns.std() > 1

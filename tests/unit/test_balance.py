@@ -126,3 +126,15 @@ def test_weight_gives_each_class_the_same_mass(tmp_path, transfer, teacher):
 
 def test_softmax_does_not_overflow():
     assert balance.softmax(np.array([[1e4, 0.0], [-1e4, -1e4]])).tolist() == [[1.0, 0.0], [0.5, 0.5]]
+
+
+def test_what_was_not_pushed_far_enough_is_no_sample_of_the_class(tmp_path, transfer, teacher):
+    config = groups.EqualBalance(mode="equal", push_steps=1, push_lr=1e-4)
+    _, counts, told = run(tmp_path, transfer, teacher, config)
+    assert told["uncovered"] == ["d"] and told["pushed"] == 0 and counts[3] == 0
+
+
+def test_the_likeliest_samples_of_a_class(transfer):
+    probability = balance.softmax(transfer.read("logits"))[:, 2]
+    found = balance.likeliest(transfer, 2, 15)
+    assert len(set(found.tolist())) == 15 and np.allclose(probability[found], np.sort(probability)[::-1][:15])

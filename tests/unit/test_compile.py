@@ -1,6 +1,8 @@
 """DFKD_COMPILE: networks in loops are compiled, and come out as without."""
 
+import copy
 import functools
+import shutil
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ from dfkd_steps.runtime.errors import UserError
 ALTERNATING = {"rounds": 1, "turns": 2, "steps_s": 2, "train_batch": 8, "latent": 6, "width": 4, "n": 8, "student": "resnet8"}
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def tracing(monkeypatch):
     """Graphs are captured as ever; what they are compiled to is PyTorch's own operations, which needs no C++ compiler."""
     monkeypatch.setattr(nn.Module, "compile", functools.partialmethod(nn.Module.compile, backend="eager"))
@@ -30,7 +32,7 @@ def trained():
     return {f"{name}.{key}": value for name, net in method.networks().items() for key, value in net.state_dict().items()}
 
 
-def test_alternating_training_ends_with_the_same_networks(monkeypatch):
+def test_alternating_training_ends_with_the_same_networks(tracing, monkeypatch):
     usual = trained()
     assert not counters["stats"]
     monkeypatch.setenv("DFKD_COMPILE", "1")
@@ -45,3 +47,16 @@ def test_another_value_is_one_line(monkeypatch):
     monkeypatch.setenv("DFKD_COMPILE", "yes")
     with pytest.raises(UserError, match="DFKD_COMPILE: 'yes' must be 0 or 1; unset it for its default, 0"):
         compiled(nn.Linear(1, 1))
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="needs a C++ compiler")
+def test_a_network_that_is_compiled_for_this_machine_answers_as_without(monkeypatch):
+    """One small kernel, since a compiler takes many seconds for each."""
+    usual = nn.Sequential(nn.Linear(6, 5), nn.LeakyReLU(0.2))
+    fast, inputs = copy.deepcopy(usual), torch.randn(8, 6)
+    monkeypatch.setenv("DFKD_COMPILE", "1")
+    torch.compiler.reset()
+    counters.clear()
+    with torch.no_grad():
+        close(compiled(fast)(inputs), usual(inputs), rtol=1e-3, atol=1e-5)
+    assert counters["inductor"] and counters["stats"]["unique_graphs"] == 1

@@ -395,3 +395,28 @@ def test_the_holdout_depends_on_the_seed_alone(teacher, transfer):
     student, images = distill.begin(CONFIG, teacher, transfer, CPU), distill.Images(transfer, CPU)
     rows = [distill.Held(student_of(seed=seed), images, student).rows.tolist() for seed in (0, 0, 1)]
     assert rows[0] == rows[1] != rows[2]
+
+
+def test_stored_logits_are_those_of_the_images_also_beside_held_out_ones(tmp_path, teacher, transfer, monkeypatch):
+    read, call, field = [], distill.Images.__call__, distill.Images.field
+
+    def images(self, rows):
+        read.append(("images", rows.tolist())) if torch.is_grad_enabled() else None
+        return call(self, rows)
+
+    def fields(self, name, rows):
+        read.append((name, rows.tolist())) if name == "logits" else None
+        return field(self, name, rows)
+
+    monkeypatch.setattr(distill.Images, "__call__", images)
+    monkeypatch.setattr(distill.Images, "field", fields)
+    learn(student_of(select="agreement", holdout=0.3, epochs=1), teacher, transfer, tmp_path)
+    assert len(read) == 6 and all(one == ("images", two[1]) for one, two in zip(read[::2], read[1::2]))
+
+
+def test_the_student_sees_the_view_and_the_mixture_that_it_is_told(tmp_path, teacher, transfer, monkeypatch):
+    named, view, mix = [], distill.views.view, distill.views.mix
+    monkeypatch.setattr(distill.views, "view", lambda name, *rest: named.append(name) or view(name, *rest))
+    monkeypatch.setattr(distill.views, "mix", lambda name, *rest: named.append(name) or mix(name, *rest))
+    learn(student_of(augment="shift", mix="cutmix", epochs=1), teacher, transfer, tmp_path)
+    assert named == ["shift", "cutmix"] * 5

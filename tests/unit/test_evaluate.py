@@ -1,7 +1,9 @@
 """The step evaluate: each metric against a formula of its own, and the step on two small networks."""
 
+import ast
 import json
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -206,10 +208,31 @@ def test_a_network_that_does_not_fit_is_one_line_and_no_file(tree, which, change
     assert not job(tree).out.exists()
 
 
+SPLIT = re.compile(r"test|[xy]_(test)?")  # what a name of the test images is, or begins with
+READERS = {"dataset.py", "evaluate.py", "reporting/inspect.py"}  # the maker; the reader; and one that tells how many there are
+
+
 def test_no_other_module_reads_the_test_images():
+    """By any text that names them, in quotes of whatever kind or in an f-string; docstrings are none."""
+    package, named = Path(evaluate.__file__).parent, set()
+    for path in package.rglob("*.py"):
+        name, tree = path.relative_to(package).as_posix(), ast.parse(path.read_text())
+        if name.startswith(("datasets/", "storage/")):  # that the images are read and written with
+            continue
+        texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+        named |= {name for text in texts if SPLIT.fullmatch(text)}
+    assert named == READERS
+
+
+def test_the_teacher_and_sources_of_images_read_the_training_images_alone():
     package = Path(evaluate.__file__).parent
-    readers = {path.name for path in package.rglob("*.py") if 'read("test"' in path.read_text()}
-    assert readers == {"evaluate.py"}
+    reads = {}
+    for name in ("teacher.py", "methods/dataset.py", "methods/mixture.py", "evaluate.py"):
+        calls = [node for node in ast.walk(ast.parse((package / name).read_text())) if isinstance(node, ast.Call)]
+        reads[name] = [
+            ast.unparse(one.args[0]) for one in calls if isinstance(one.func, ast.Attribute) and one.func.attr == "read"
+        ]
+    assert reads == {name: ["'test'" if name == "evaluate.py" else "'train'"] for name in reads}
 
 
 # ---------------------------------------------------------------------------------------------- without labels

@@ -32,6 +32,8 @@ DEALT = {1: [range(10)], 3: [(0, 3, 6, 9), (1, 4, 7), (2, 5, 8)], 10: [(label,) 
 @pytest.mark.parametrize("members", DEALT)
 def test_classes_are_dealt_out(teacher, members):
     made = method(teacher, members=members)
+    weights = {one.net.dense.weight.sum().item() for one in made.members}
+    assert len(weights) == members  # each starts from its own
     assert [one.net.description.classes for one in made.members] == [tuple(classes) for classes in DEALT[members]]
     assert made.rounds == members * 2 and made.networks() == {}
     for index in (0, made.rounds - 1):

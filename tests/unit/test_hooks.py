@@ -1,5 +1,7 @@
 """Looking into networks: which layer feeds the classifier, how, and that looking changes nothing."""
 
+import threading
+
 import pytest
 import torch
 from small_net import classifier
@@ -167,3 +169,17 @@ def test_maps_of_one_place_say_nothing():
     with hooks.feature_maps(net) as maps:
         net(torch.rand(2, 1, 5, 5))
     assert list(maps) == [(3, 3)]
+
+
+def test_hooks_see_the_passes_of_their_own_thread_only():
+    net, images = classifier("resnet8", (1, 8, 8)), torch.rand(2, 1, 8, 8)
+    with hooks.batchnorm_inputs(net) as seen:
+        other = threading.Thread(target=net, args=(images,))
+        other.start()
+        other.join()
+        assert seen == []
+        net(images)
+        first = [values for _, values in seen]
+        assert len(first) == sum(isinstance(one, nn.BatchNorm2d) for one in net.modules())
+        net(images + 1)
+        assert len(seen) == len(first) and not torch.equal(seen[0][1], first[0])  # those of the last pass

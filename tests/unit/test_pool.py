@@ -72,3 +72,11 @@ def test_a_restored_pool_goes_on_where_the_other_was():
         other.add(flat(50, 51), 9)
         assert levels(other) == levels(pool) and torch.equal(other.rounds, pool.rounds)
         assert len(other) == len(pool) and torch.equal(other.places(3), pool.places(3))
+
+
+def test_a_state_is_a_copy():
+    pool = ImagePool(3, SHAPE, "cpu")
+    pool.add(flat(1, 2, 3), 0)
+    state = pool.state()
+    pool.add(flat(9, 8), 1)
+    assert state["images"][:, 0, 0, 0].tolist() == [1, 2, 3] and state["rounds"].tolist() == [0, 0, 0]

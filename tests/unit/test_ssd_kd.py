@@ -193,3 +193,36 @@ def test_a_round_says_on_how_many_images_phi_rests(teacher):
         told.append(int(message.split("phi on ")[1].split(" of ")[0]))
         assert message.endswith(f" of {one.config.batch}") and message.startswith("student ")
     assert told[0] == even.config.batch > told[1] >= 1
+
+
+def test_the_student_is_given_the_weights_of_what_was_drawn(full, monkeypatch):
+    """And its losses times these weights are the priorities afterwards, those of the last visit."""
+    priorities, given = full.sampler.priorities, []
+    priorities.visited(torch.arange(12), 1.0, torch.arange(1.0, 13))
+    drawn, draw_rows, step = [], priorities.draw, full.student.step
+
+    def draws(*arguments):
+        drawn.append(draw_rows(*arguments))
+        return drawn[-1]
+
+    def steps(images, progress, rng, weights=None, **how):
+        given.append((weights, step(images, progress, rng, weights, **how)))
+        return given[-1][1]
+
+    monkeypatch.setattr(priorities, "draw", draws)
+    monkeypatch.setattr(full.student, "step", steps)
+    full.config.steps_s = 3
+    model_inversion.train_student(full.student, full.sampler, 2, draw())
+    expected = torch.arange(1.0, 13)
+    for (rows, weights), (used, losses) in zip(drawn, given, strict=True):
+        assert torch.equal(weights, used) and weights.std() > 0.01
+        expected[rows] = weights * losses
+    close(priorities.delta, expected)
+
+
+def test_the_student_draws_from_the_filled_places_only(teacher):
+    made = method(teacher, n=40)
+    made.put(made.pool.places(5), images(5), 0)
+    made.sampler.priorities.visited(torch.arange(5), 1.0, torch.ones(5))
+    rows, _ = made.sampler.draw(100, draw())
+    assert set(rows.tolist()) == set(range(5))

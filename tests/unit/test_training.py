@@ -88,7 +88,7 @@ def test_schedules():
 def test_order():
     draw = torch.Generator().manual_seed(0)
     rows = torch.cat(list(loop.order(50, 8, draw)))
-    assert len(rows) == 48 and len(set(rows.tolist())) == 48
+    assert len(rows) == 48 and len(set(rows.tolist())) == 48 and rows.tolist() != sorted(rows.tolist())
     assert [len(part) for part in loop.order(5, 8, draw)] == [5]
     rows = torch.cat(list(loop.order(10, 4, draw, steps=6)))
     assert len(rows) == 24 and rows.bincount(minlength=10).min() >= 2

@@ -132,3 +132,64 @@ def test_a_batch_of_which_all_may_stay(seed):
     config = zskd.ZSKDConfig(method="zskd", n=1, batch=1, steps=2, start="objects", untouched=0.9, view="mild", seed=seed)
     made = zskd.ZSKD(config, teacher, [], CPU).batch(0)
     assert made.images.shape == (1, 1, 28, 28) and made.images.amax() > 0 and made.targets.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_images_meet_their_targets():
+    torch.manual_seed(0)
+    net = build_architecture("lenet5", 10, (1, 28, 28))
+    torch.nn.init.normal_(hooks.last_linear(net, (1, 28, 28)).weight, std=3)
+    teacher = wrap(net, (1, 28, 28))
+
+    def gap(steps):
+        config = zskd.ZSKDConfig(method="zskd", n=20, batch=20, steps=steps, tau=4.0, tolerance=0.0)
+        made = zskd.ZSKD(config, teacher, [], CPU).batch(0)
+        answered = torch.log_softmax(teacher(made.images) / 4, 1)
+        return (made.targets * (made.targets.clamp_min(1e-12).log() - answered)).sum(1).mean().item()
+
+    assert gap(60) < 0.5 * gap(1)
+
+
+def test_the_loss_of_an_image_is_its_cross_entropy_at_the_temperature():
+    teacher = wrap(build_architecture("lenet5", 10, (1, 28, 28)), (1, 28, 28))
+    method = zskd.ZSKD(zskd.ZSKDConfig(method="zskd", tau=7.0), teacher, [], CPU)
+    images, targets = torch.rand(3, 1, 28, 28), torch.softmax(torch.randn(3, 10), 1)
+    by_hand = -(targets * torch.log_softmax(teacher(images) / 7, 1)).sum(1)
+    assert torch.allclose(method.losses_of(images, targets), by_hand)
+
+
+def test_each_image_has_its_own_target_also_when_others_have_stopped(monkeypatch):
+    teacher, seen = wrap(build_architecture("lenet5", 10, (1, 28, 28)), (1, 28, 28)), []
+
+    def optimize(images, losses_of, **how):
+        seen.append(losses_of(images[[2, 4]], torch.tensor([2, 4])))
+        return images
+
+    monkeypatch.setattr(soft_targets, "optimize_per_sample", optimize)
+    method = zskd.ZSKD(zskd.ZSKDConfig(method="zskd", n=6, batch=6), teacher, [], CPU)
+    made = method.batch(0)
+    assert torch.allclose(seen[0], method.losses_of(made.images[[2, 4]], made.targets[[2, 4]]))
+
+
+@pytest.mark.parametrize(("tolerance", "steps"), [(0.14, 20), (0.18, 10)])
+def test_a_sample_stops_where_its_mean_loss_falls_by_less_than_the_tolerance(tolerance, steps):
+    """Adam's steps down a slope are of one size, here 0.002 for each of 16 pixels: a window of five steps brings 0.16."""
+    taken, start = [], torch.full((2, 1, 4, 4), 0.5)
+
+    def losses_of(images, rows):
+        taken.append(len(rows))
+        return (images * torch.ones_like(images)).sum((1, 2, 3))
+
+    pixel_optimization.optimize_per_sample(start, losses_of, steps=20, lr=0.002, check=5, tolerance=tolerance)
+    assert taken == [2] * steps
+
+
+def test_samples_that_go_on_keep_their_own_moments():
+    pixels = torch.rand(5, 1, 4, 4).requires_grad_()
+    adam = torch.optim.Adam([pixels], lr=0.1)
+    (pixels.square() * torch.arange(1.0, 6).view(-1, 1, 1, 1)).sum().backward()
+    adam.step()
+    going = torch.tensor([False, True, False, True, True])
+    kept, fresh, rows = pixel_optimization._keep(going, pixels, adam, torch.arange(10, 15), 0.1)
+    assert torch.equal(kept, pixels[going]) and rows.tolist() == [11, 13, 14] and fresh.state[kept]["step"] == 1
+    for name in ("exp_avg", "exp_avg_sq"):
+        assert torch.equal(fresh.state[kept][name], adam.state[pixels][name][going])

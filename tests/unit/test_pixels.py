@@ -1,0 +1,78 @@
+"""Inversion of pixels: where it starts, its rates, its view; and batches that are made one by one differ."""
+
+import pytest
+import torch
+from small_method import build
+from small_net import classifier, close, convolutions, wrap
+
+from dfkd_steps.methods.engines import pixel_inversion
+from dfkd_steps.methods.engines.objective import Objective
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return wrap(convolutions(10), classes=10)
+
+
+def test_it_starts_from_normal_noise_in_the_scale_of_the_teacher_and_in_range(teacher, monkeypatch):
+    seen, forward = [], Objective.forward
+    monkeypatch.setattr(
+        Objective, "forward", lambda self, images, *rest: seen.append(images.detach().clone()) or forward(self, images, *rest)
+    )
+    build("deepinversion", teacher, n=200, batch=200, steps=1).batch(0)
+    (start,) = seen
+    assert start.min() == 0 and start.max() == 1
+    # N(0.3, 0.4) clipped to [0,1]: 22.7 % are below, 4.0 % above.
+    assert (start == 0).float().mean().item() == pytest.approx(0.2266, abs=0.015)
+    assert (start == 1).float().mean().item() == pytest.approx(0.0401, abs=0.01)
+
+
+@pytest.mark.parametrize(("schedule", "way"), [("constant", 4.0), ("cosine", 1 + 0.853553 + 0.5 + 0.146447)])
+def test_the_rate_goes_by_its_schedule(schedule, way):
+    start = torch.full((2, 1, 2, 2), 0.5)
+    slope = torch.rand(start.shape) + 0.5
+    found = pixel_inversion.optimize_batch(
+        start, lambda images: (images * slope).sum(), steps=4, lr=0.01, schedule=schedule, betas=(0.9, 0.999)
+    )
+    close(found, start - 0.01 * way, rtol=1e-3)  # Adam's steps along a constant gradient are of the size of its rate
+
+
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.5, 0.9)])
+def test_its_steps_are_adams_kept_in_range(betas):
+    def loss_of(images):
+        return (images.square() * torch.linspace(-1, 2, 8).view(2, 1, 2, 2)).sum()
+
+    start = torch.full((2, 1, 2, 2), 0.4)
+    by_hand = start.clone().requires_grad_()
+    adam = torch.optim.Adam([by_hand], lr=0.1, betas=betas)
+    for _ in range(9):
+        adam.zero_grad()
+        loss_of(by_hand).backward()
+        adam.step()
+        by_hand.data.clamp_(0, 1)
+    found = pixel_inversion.optimize_batch(start, loss_of, steps=9, lr=0.1, schedule="constant", betas=betas)
+    close(found, by_hand, rtol=1e-3, atol=1e-5)
+    assert found.max() == 1 and torch.equal(start, torch.full((2, 1, 2, 2), 0.4))
+
+
+@pytest.mark.parametrize("name", ["deepinversion", "adi"])
+def test_the_losses_see_a_view_that_is_new_in_each_step(name, teacher, monkeypatch):
+    named, plain = [], pixel_inversion.views.view
+    monkeypatch.setattr(pixel_inversion.views, "view", lambda view, *rest: named.append(view) or plain(view, *rest))
+    seen, forward = [], Objective.forward
+    monkeypatch.setattr(
+        Objective, "forward", lambda self, images, *rest: seen.append(images.detach().clone()) or forward(self, images, *rest)
+    )
+    method = build(name, teacher, steps=3, lr=1e-9, view="flip-crop")  # in ADI's first round no student learns
+    method.round(0) if method.rounds else method.batch(0)
+    assert named == ["flip-crop"] * 3 and not torch.equal(seen[0], seen[1]) and not torch.equal(seen[1], seen[2])
+
+
+@pytest.mark.parametrize("name", ["deepinversion", "noise", "procedural", "mixture", "zskd", "soft-targeted", "generative"])
+def test_two_batches_are_never_the_same_images(name):
+    teacher = classifier()
+    steps = {"steps": 1} if name in ("deepinversion", "zskd", "soft-targeted") else {}
+    sizes = {"n": 20, "batch": 10, **steps}  # ten: the same labels in both
+    method = build(name, teacher, **sizes)
+    images = torch.cat([method.batch(index).images for index in (0, 1)])
+    assert len(images.flatten(1).unique(dim=0)) == 20

@@ -1,0 +1,108 @@
+"""The rounds of model inversion (ADI, CMI, Fast, SSD-KD): what enters the pool, what the student sees of it and when."""
+
+import pytest
+import torch
+from small_method import build
+from small_net import classifier, convolutions, wrap
+
+from dfkd_steps.methods import cmi
+from dfkd_steps.methods.engines.image_pool import ImagePool
+
+METHODS = ("adi", "cmi", "fast", "ssd-kd")
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return wrap(convolutions(10), classes=10)
+
+
+def stored(images):
+    return (images * 255).round()
+
+
+def spy_on_the_pool(monkeypatch):
+    """A list that collects the images that are put into a pool, by round."""
+    made, put = [], ImagePool.put
+
+    def spied(self, places, images, index):
+        made.append(images.detach().clone())
+        put(self, places, images, index)
+
+    monkeypatch.setattr(ImagePool, "put", spied)
+    return made
+
+
+@pytest.mark.parametrize("name", ["adi", "cmi", "fast"])
+def test_the_newest_images_are_the_set_and_the_oldest_are_replaced(name, teacher, monkeypatch):
+    made = spy_on_the_pool(monkeypatch)
+    method = build(name, teacher, n=20, batch=8, steps=2)
+    for index in range(4):
+        method.round(index)
+    # 32 images into 20 places: the fourth batch ends at place 12.
+    assert method.pool.rounds.tolist() == [2] * 4 + [3] * 8 + [1] * 4 + [2] * 4
+    expected = torch.zeros(20, 1, 8, 8)
+    for place, image in enumerate(torch.cat(made)):
+        expected[place % 20] = image
+    found = torch.cat([method.batch(index).images for index in range(method.count())])
+    assert torch.equal(stored(found), stored(expected)) and len(found) == 20
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_images_of_each_round_are_others(name, teacher, monkeypatch):
+    made = spy_on_the_pool(monkeypatch)
+    method = build(name, teacher, warmup=3)
+    for index in range(3):
+        method.round(index)
+    assert len(torch.cat(made).flatten(1).unique(dim=0)) == 3 * method.config.batch
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_student_learns_after_the_warm_up_from_images_of_the_pool(name, teacher, monkeypatch):
+    method, seen = build(name, teacher, warmup=2, steps_s=6, steps=2), []
+    step = method.student.step
+
+    def spied(images, *arguments, **how):
+        seen.append(images)
+        return step(images, *arguments, **how)
+
+    monkeypatch.setattr(method.student, "step", spied)
+    before = [one.detach().clone() for one in method.student.net.parameters()]
+    for index in range(2):
+        method.round(index)
+        assert not seen and all(torch.equal(one, other) for one, other in zip(before, method.student.net.parameters()))
+    method.round(2)
+    assert [len(one) for one in seen] == [8] * 6
+    assert not all(torch.equal(one, other) for one, other in zip(before, method.student.net.parameters()))
+    shown = stored(torch.cat(seen)).flatten(1).unique(dim=0).tolist()
+    held = stored(method.pool.read(torch.arange(16))).flatten(1).unique(dim=0).tolist()
+    assert len(shown) > 8 and all(one in held for one in shown)
+
+
+def test_cmi_starts_each_round_from_another_generator_and_the_seed_decides(teacher, monkeypatch):
+    starts, refine = [], cmi.refine
+
+    def spied(generator, latent, *arguments, **how):
+        starts.append((generator.dense.weight.detach().clone(), latent.clone()))
+        return refine(generator, latent, *arguments, **how)
+
+    monkeypatch.setattr(cmi, "refine", spied)
+    for _ in range(2):
+        method = build("cmi", teacher, warmup=3)
+        method.round(0)
+        method.round(1)
+    assert all(torch.equal(one, other) for one, other in zip(starts[0] + starts[1], starts[2] + starts[3]))
+    assert not torch.equal(starts[0][0], starts[1][0]) and not torch.equal(starts[0][1], starts[1][1])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_loss_that_needs_the_student_moves_images_after_the_warm_up_only(name, monkeypatch):
+    asked = classifier(seed=1)
+    images = []
+    for weight in (0.0, 5.0):
+        changes = {"jsd": weight} if name == "adi" else {"adversarial": weight, "distance": "kl"}
+        made = spy_on_the_pool(monkeypatch)
+        method = build(name, asked, **changes, steps=3)
+        for index in range(2):
+            method.round(index)
+        images.append(made)
+    assert torch.equal(images[0][0], images[1][0]) and not torch.equal(images[0][1], images[1][1])

@@ -1,0 +1,96 @@
+"""The named augmentations, each by what it does to images that show it."""
+
+import pytest
+import torch
+
+from dfkd_steps.training import views
+
+SIDE, NUMBER = 16, 400
+
+
+def seen(name, images):
+    return views.view(name, images, torch.Generator().manual_seed(0))
+
+
+def point(row, column):
+    """Images with one bright pixel."""
+    images = torch.zeros(NUMBER, 1, SIDE, SIDE)
+    images[:, 0, row, column] = 1
+    return images
+
+
+def places(images):
+    """Where images are brightest, if anywhere: a set of (row, column), with how often."""
+    flat = images.amax(1).flatten(1)
+    found = flat.argmax(1)[flat.amax(1) > 0.5]
+    counts = found.bincount(minlength=SIDE * SIDE).view(SIDE, SIDE)
+    return {(row, column): int(counts[row, column]) for row, column in counts.nonzero().tolist()}
+
+
+def test_shift_moves_by_up_to_an_eighth_each_way():
+    assert {*places(seen("shift", point(5, 4)))} == {(row, column) for row in range(3, 8) for column in range(2, 7)}
+
+
+def test_flip_crop_moves_and_mirrors_left_to_right():
+    found = places(seen("flip-crop", point(5, 4)))
+    whole = {(row, column) for row in range(3, 8) for column in (*range(2, 7), *range(9, 14))}
+    assert {*found} <= whole and len(found) > 0.95 * len(whole)
+    mirrored = sum(times for (_, column), times in found.items() if column > 7)
+    assert 0.4 < mirrored / NUMBER < 0.6
+
+
+def angles(images):
+    """How far the long axis of what is bright is turned from upright, degrees."""
+    mass = images[:, 0] / images[:, 0].sum((1, 2), keepdim=True)
+    line = torch.arange(SIDE, dtype=torch.float32)
+    rows, columns = (mass.sum(2) * line).sum(1), (mass.sum(1) * line).sum(1)
+    down, right = line[None, :, None] - rows[:, None, None], line[None, None, :] - columns[:, None, None]
+    moments = [(mass * one).sum((1, 2)) for one in (down * down, right * right, down * right)]
+    return torch.rad2deg(0.5 * torch.atan2(2 * moments[2], moments[0] - moments[1])).abs()
+
+
+def test_mild_turns_a_little_and_adds_noise_to_half():
+    bar = torch.zeros(NUMBER, 1, SIDE, SIDE)
+    bar[:, :, 4:12, 7:9] = 1
+    turned = angles(seen("mild", bar).masked_fill(seen("mild", bar) < 0.3, 0))
+    assert turned.max() < 25 and (turned > 8).float().mean() > 0.2
+    grey = seen("mild", torch.full((NUMBER, 1, SIDE, SIDE), 0.5))[:, 0, 6:10, 6:10].flatten(1).std(1)
+    assert 0.4 < (grey > 0.02).float().mean() < 0.6 and 0.035 < grey[grey > 0.02].mean() < 0.065
+
+
+def test_zskd_mirrors_both_ways_and_sprinkles_salt_and_pepper():
+    found = places(seen("zskd", point(5, 4)))
+    for place in ((5, 4), (5, 11), (10, 4), (10, 11)):  # half of the images are turned, moved and smaller too
+        assert found[place] > 0.05 * NUMBER, place
+    grey = seen("zskd", torch.full((NUMBER, 1, SIDE, SIDE), 0.5))
+    assert 0.008 < (grey == 1).float().mean() < 0.018  # half of a twentieth of the pixels of half of the images
+    inside = grey[:, 0, 6:10, 6:10].flatten(1)
+    assert 0.3 < ((inside - 0.5).abs() > 0.01).float().mean() < 0.7
+
+
+def test_strong_masks_half_of_the_images_but_for_a_window():
+    white = torch.ones(NUMBER, 1, SIDE, SIDE)
+    black = [(seen(name, white) < 0.3).flatten(1).float().mean(1) for name in ("zskd", "strong")]
+    assert black[1].mean() > black[0].mean() + 0.15
+
+
+def test_shapes_makes_most_of_half_of_the_images_black_or_white():
+    grey = 0.4 + 0.2 * torch.rand(NUMBER, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    found = seen("shapes", grey)
+    assert (found > 0.85).float().mean() > 0.03
+
+
+@pytest.mark.parametrize("name", ["roll", "roll-flip"])
+def test_roll_moves_the_whole_batch_at_once_and_loses_nothing(name):
+    images = torch.rand(6, 2, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    moved = [views.view(name, images, torch.Generator().manual_seed(seed)) for seed in range(40)]
+    found = set()
+    for one in moved:
+        fits = [
+            (down, right, mirrored)
+            for down in range(-2, 3) for right in range(-2, 3) for mirrored in (False, True)
+            if torch.equal(one, (images.roll((down, right), (2, 3)).flip(3) if mirrored else images.roll((down, right), (2, 3))))
+        ]  # fmt: skip
+        assert len(fits) == 1
+        found.add(fits[0])
+    assert len(found) > 10 and {mirrored for *_, mirrored in found} == ({False, True} if name == "roll-flip" else {False})
