@@ -17,7 +17,7 @@ from dfkd_steps.methods import registry as method_registry
 from dfkd_steps.methods.engines import objective
 from dfkd_steps.models.classifier import Classifier, Description, build_architecture
 from dfkd_steps.pipeline import params
-from dfkd_steps.runtime import device
+from dfkd_steps.runtime import device as runtime_device
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import fields
 from dfkd_steps.storage import checkpoint, dataset_file, network_file
@@ -306,7 +306,7 @@ class TestContract:
 
     def test_every_field_changes_images_or_weights(self, name, make, exact, monkeypatch):
         """Not only what is said about them; and not by seeds that the value itself is part of."""
-        monkeypatch.setattr(device, "has_bf16", lambda kind: True)  # slow where it is emulated, and not the same
+        monkeypatch.setattr(runtime_device, "has_bf16", lambda kind: True)  # slow where it is emulated, and not the same
         declared = dataclasses.fields(method_registry.load(name).Config)
         known, seed_of = {one.name for one in declared}, base.Method.seed_of
         named = {choice for one in declared for choice in fields.choices(one) or ()}
