@@ -233,7 +233,7 @@ def run(argv=None):
     cost, kind = costs(teacher, student, config), KIND[described.image_shape[0]]
     transfer = f"procedural+batch={DRAWN_AT_ONCE}+kind={kind}+n={NUMBER}"
     print(
-        f"\nto try first: {transfer}, images drawn without any knowledge of the teacher's data, for about "
+        f"\nto try first: {transfer}, images drawn by formula (prior-based), for about "
         f"{_duration(cost['drawing'])} of drawing and {_duration(cost['training'])} of training on one core of this machine, "
         f"{max(cost['disk'] / 1e9, 0.1):.1f} GB on disk and {cost['memory'] / 1e9 + 0.3:.1f} GB of memory"
     )
