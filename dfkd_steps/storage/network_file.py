@@ -148,19 +148,19 @@ def from_bytes(content: bytes, where, device="cpu", trusted: str = ""):
     with reading(where, "is no network of dfkd"):
         (length,) = struct.unpack_from("<Q", content)
         told, weights = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][METADATA]), load_bytes(content)
+        description = None
         if told["kind"] == GENERATOR:
-            form = GeneratorDescription(**_tuples(told["description"]))
-            build = functools.partial(Generator, form)
+            build = functools.partial(Generator, GeneratorDescription(**_tuples(told["description"])))
         else:
-            form = _sound(told["description"])
-            if told["kind"] != KIND or (form.builder not in ("arch", *LIBRARIES) and form.spelled != trusted):
+            description = _sound(told["description"])
+            if told["kind"] != KIND or (description.builder not in ("arch", *LIBRARIES) and description.spelled != trusted):
                 raise ValueError("neither a generator, nor one of our architectures, nor the network that the config names")
-            build = functools.partial(build_network, form)
+            build = functools.partial(build_network, description)
         if misfit := _misfit(build, weights):
             raise ValueError(misfit)
         inner = build()
         inner.load_state_dict(weights)
-        made = inner if told["kind"] == GENERATOR else Classifier(inner, form)
+        made = Classifier(inner, description) if description else inner
     return made.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)  # pyright: ignore[reportCallIssue]
 
 

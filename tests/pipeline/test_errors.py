@@ -48,13 +48,13 @@ def test_bad_paths(fresh):
     assert first.startswith("balance: no file params/balance/equals.yaml; did you mean equal?")
     assert second.startswith("student: no file params/student/lenet5-halb.yaml; did you mean lenet5-half?")
     assert "No rule to produce results/mnist-5k/data.h5" in fresh.snakemake(right, "results/mnist-5k/data.h5", fails=True)
-    every = refused(fresh, right, "./results/nope/dataset.h5", "report/../results/nix/dataset.h5", "results/results/dataset.h5")
+    every = refused(fresh, right, "./results/nope/dataset.h5", "report/../results/nix/dataset.h5")
     assert [line.split(";")[0] for line in every] == [
         "dataset: no file params/dataset/nope.yaml",
         "dataset: no file params/dataset/nix.yaml",
-        "dataset: 'results' is a folder of this program",
     ]
-    (absurd,) = refused(fresh, "--config", "transfer=[noise+n=1000000000000]")
+    code, absurd = fresh.ended("snakemake", "-n", "--config", "transfer=[noise+n=1000000000000]")
+    assert code == 2
     assert "noise+n=1000000000000/transfer_set.h5: takes " in absurd and "of the disk, which has" in absurd
     assert not fresh.made()
 
@@ -81,8 +81,8 @@ def test_sweep_of_a_stranger(fresh, tmp_path):
     code, said = copy.ended("snakemake", "-n", "--config", "sweep=evil.yaml")
     assert code == 2 and "error: evil.yaml: " in said
     assert not (copy.folder / "RAN").exists()
-    (line,) = refused(copy, "-n", "--configfile", "own.yaml")
-    assert line == "--configfile: a sweep is data, not code; give --config sweep=own.yaml"
+    code, said = copy.ended("snakemake", "-n", "--configfile", "own.yaml")
+    assert code == 2 and "error: --configfile: a sweep is data, not code; give --config sweep=own.yaml" in said
 
 
 def test_line_of_a_step_that_fails(by_dvc, tmp_path):

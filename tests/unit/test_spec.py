@@ -84,3 +84,9 @@ def test_any_text_parses_or_is_one_line_of_complaint(text):
         assert str(parsed) == text and "/" not in text and ".." not in text
     else:
         assert told.startswith("student: ") and len(told.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["results", "_resolved", "results+seed=1"])
+def test_names_of_folders_of_this_program(name):
+    with pytest.raises(UserError, match="is a folder of this program; give the file .* another name"):
+        spec.parse("dataset", name)

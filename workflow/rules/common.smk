@@ -30,8 +30,8 @@ def read_sweep():
 
 def check_targets():
     """Are the paths below results/ on the command line such as a rule makes, whichever way they are written?"""
-    paths = map(os.path.normpath, sys.argv[1:])
-    sweep.check_paths(path for path in paths if path.startswith("results/"))
+    paths = [Path(os.path.normpath(one)) for one in sys.argv[1:]]
+    sweep.check_paths(path for path in paths if path.parts[0] == "results" and path.name in {*audit.OUTPUTS, audit.HISTORY})
 
 
 def check_room():
