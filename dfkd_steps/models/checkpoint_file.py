@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from ..runtime.errors import CORRUPT_FILE_ERRORS, UserError, reading
+from ..runtime.errors import UserError, reading
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 PREFIXES = ("module.", "_orig_mod.")  # of nn.DataParallel and torch.compile
@@ -73,7 +73,7 @@ def _foreign(path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = {name.partition("/")[2] for name in archive.namelist()[:10_000]}
-    except (zipfile.BadZipFile, *CORRUPT_FILE_ERRORS):
+    except Exception:
         return None  # torch says what is wrong with it
     if "constants.pkl" in names:
         weights = SAVE.replace("net", "torch.jit.load(FILE)", 1)

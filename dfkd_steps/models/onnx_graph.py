@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..runtime.errors import CORRUPT_FILE_ERRORS, UserError, one_line
+from ..runtime.errors import UserError, one_line
 from .onnx_operators import OPERATORS, padding
 
 MAX_NODES, MAX_NUMBERS = 20_000, 1 << 31  # of a graph; of all its weights
@@ -90,7 +90,7 @@ def build(description) -> Graph:
         if len(graph["nodes"]) > MAX_NODES or sum(sizes) + sum(map(math.prod, graph["tensors"].values())) > MAX_NUMBERS:
             raise ValueError("is larger than any classifier")
         return Graph(graph)
-    except CORRUPT_FILE_ERRORS as error:
+    except Exception as error:  # whatever a forged graph makes raise
         raise UserError(
             f"network {description.name[:40]}: its ONNX graph is damaged ({one_line(error)}); import it again"
         ) from None

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..runtime import progress
-from ..runtime.errors import CORRUPT_FILE_ERRORS, UserError, one_line
+from ..runtime.errors import UserError, one_line, reading
 from . import onnx_graph
 from .checkpoint_file import require_sha256
 from .library import require_fit
@@ -52,7 +52,6 @@ def _built(reader, description):
 def _load(path, sha256):
     try:
         import onnx
-        from google.protobuf.message import DecodeError
     except ImportError:
         raise UserError(f"{path}: onnx is not installed, which reads it; run pip install 'dfkd[onnx]'") from None
     if not path.is_file():
@@ -60,10 +59,8 @@ def _load(path, sha256):
     require_sha256(path, sha256)
     if path.stat().st_size > MAX_BYTES:
         raise UserError(f"{path}: is larger than an ONNX file without external data can be; give a smaller network")
-    try:
+    with reading(path, "is no readable ONNX file", "export it again"):
         model = onnx.load_model_from_string(path.read_bytes())
-    except (DecodeError, *CORRUPT_FILE_ERRORS) as error:
-        raise UserError(f"{path}: is no readable ONNX file ({one_line(error, 140)}); export it again") from None
     tensors = [*model.graph.initializer, *(one.t for node in model.graph.node for one in node.attribute if one.HasField("t"))]
     if any(one.data_location == onnx.TensorProto.EXTERNAL or one.external_data for one in tensors):
         raise UserError(f"{path}: keeps weights in another file, which is not read; save it whole: onnx.save_model(model, FILE)")
@@ -93,9 +90,9 @@ class _Reader:
         for node in model.graph.node:
             try:
                 self._read(node)
-            except (*CORRUPT_FILE_ERRORS, IndexError, TypeError) as error:
-                if isinstance(error, UserError):
-                    raise
+            except UserError:
+                raise
+            except Exception as error:  # whatever a malformed node makes its reader raise
                 raise self.error(f"node {node.op_type} {one_line(node.name, 40)}: {one_line(error)}; export it again") from None
         self.output = self._without_softmax(model.graph.output[0].name)
         if self.channels_last:
@@ -304,7 +301,7 @@ class _Reader:
         try:
             with torch.no_grad():
                 mine = net(images)
-        except CORRUPT_FILE_ERRORS as error:
+        except Exception as error:  # whatever an operator raises for a shape that it does not take
             fixed = f" (it was exported for batches of {self.batch})" if self.batch else ""
             raise self.error(
                 f"does not take {number} images{fixed}; export it with a dynamic batch ({one_line(error)})"
