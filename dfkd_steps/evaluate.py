@@ -56,7 +56,8 @@ def sentence(made: dict) -> str:
         return f"top-1 {made['top1']:.2f} %, teacher {made['teacher_top1']:.2f} %, {made['n_test']} images"
     kinds = ", ".join(one["kind"] for one in made["probe_kinds"])
     return (
-        f"no test images, so no accuracy; agreement with the teacher {made['probe_agreement']:.2f} %, KL {made['probe_kl']:.3f} "
+        f"no test images, so no accuracy; agreement with the teacher {made['probe_agreement']:.2f} %, mean over its classes "
+        f"{made['probe_balanced']:.2f} %, KL {made['probe_kl']:.3f} "
         f"nats, on {made['n_probe']} probe images ({kinds})"
     )
 

@@ -11,7 +11,19 @@ from ..runtime.commands import version
 from ..runtime.errors import UserError, reading, require_file
 from ..storage.transfer_set import TransferSet, class_counts
 from . import figures
-from .runs import ACCURACY, WITHOUT_LABELS, Group, Run, baseline, constant, grouped, shown_columns, without_seed
+from .runs import (
+    ACCURACY,
+    COLUMNS,
+    WITHOUT_LABELS,
+    Group,
+    Run,
+    baseline,
+    constant,
+    equal_sizes,
+    grouped,
+    shown_columns,
+    without_seed,
+)
 
 # A page of some 25 MB still opens on a phone. Characters of figures, as they stand in the page.
 SAMPLES_LIMIT = 12_000_000
@@ -58,6 +70,9 @@ def render(runs: list[Run], samples_limit=SAMPLES_LIMIT, details_limit=DETAILS_L
         runs=runs,
         groups=groups,
         columns=shown_columns(groups),
+        equal_sizes=[
+            (heading, groups[0].shown(name, digits)) for name, heading, digits, _ in COLUMNS if name in equal_sizes(groups)
+        ],
         constant=constant(groups) if len(groups) > 1 else [],
         panels=_panels(groups),
         datasets=sorted({run.specs["dataset"] for run in runs}),

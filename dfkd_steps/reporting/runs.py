@@ -22,8 +22,13 @@ COLUMNS = (
     ("gap", "gap to teacher", 2, "student's top-1 minus teacher's, percentage points"),
     ("balanced_accuracy", "balanced %", 2, "mean over the classes of the share of test images classified correctly, percent"),
     ("agreement", "agreement %", 2, "test images on which student and teacher answer the same, percent"),
-    ("probe_agreement", "probe agreement %", 2, "no accuracy: noise and drawings on which student and teacher answer the same"),
-    ("probe_kl", "probe KL", 3, "KL divergence from teacher to student on noise and drawings, nats"),
+    (
+        "probe_balanced",
+        "probe agreement %",
+        2,
+        "no accuracy: noise and drawings on which student and teacher answer the same, "
+        "percent, mean over the classes of the teacher",
+    ),
     ("ece", "ECE", 4, "expected calibration error, 0 to 1"),
     ("nll", "NLL", 4, "negative log-likelihood of the right class, nats"),
     ("kl_to_teacher", "KL", 4, "KL divergence from the teacher's probabilities to the student's, nats"),
@@ -34,7 +39,7 @@ COLUMNS = (
 ORIGINS = ("data-free", "prior-based", "real", "other", "unknown")  # as synthesize says it; unknown where nobody does
 SIZES = ("parameters", "macs", "compression")
 # What says how good a run is: the accuracy, or, without test images, how far the student answers as its teacher.
-ACCURACY, WITHOUT_LABELS = "top1", "probe_agreement"
+ACCURACY, WITHOUT_LABELS = "top1", "probe_balanced"
 
 
 @dataclass(frozen=True)
@@ -208,14 +213,20 @@ def constant(groups: list[Group]) -> list[str]:
     return [name for name in spec.GROUPS if len({group.specs[name] for group in groups}) == 1]
 
 
+def equal_sizes(groups: list[Group]) -> list[str]:
+    """The sizes in which all rows of a table agree; none of a table of one row."""
+    return [name for name in SIZES if len(groups) > 1 and len({group.mean(name) for group in groups}) == 1]
+
+
 def shown_columns(groups: list[Group], among=None) -> list[tuple]:
-    """The entries of COLUMNS, in their order, that any of the groups has; only those ``among``, if given.
+    """The entries of COLUMNS, in their order, that any of the groups has; only those ``among``, if given, else without sizes that
+    are the same in all rows.
 
     Agreement on probe images is in a short table only where an accuracy is missing.
     """
     found = [one for one in COLUMNS if any(group.mean(one[0]) is not None for group in groups)]
     if among is None:
-        return found
+        return [one for one in found if one[0] not in equal_sizes(groups)]
     labelled = all(run.has_labels for group in groups for run in group.runs)
     return [one for one in found if one[0] in among and not (labelled and one[0] == WITHOUT_LABELS)]
 
@@ -253,7 +264,7 @@ def to_summary(runs: list[Run]) -> str:
 
 def to_text(groups: list[Group]) -> str:
     """The result table for a terminal."""
-    names = shown_columns(groups, ("top1", "gap", "agreement", "probe_agreement"))
+    names = shown_columns(groups, ("top1", "gap", "agreement", "probe_balanced"))
     rows = [[*spec.GROUPS, "origin", "runs", *(heading for _, heading, *_ in names)]]
     for group in groups:
         shown = [group.text(name, digits) for name, _, digits, _ in names]

@@ -12,7 +12,7 @@ from .runs import Group, Run, constant, grouped
 
 HEAD = ("origin", "runs: top-1 %", "mean ± std", "agreement %", "synthesis + distillation, s")
 TIMED = ("synthesize", "distill")
-METRICS = ("top1", "teacher_top1", "agreement", "probe_agreement")
+METRICS = ("top1", "teacher_top1", "agreement", "probe_balanced")
 CSV_HEAD = (*spec.GROUPS, "label", "origin", *METRICS, *(f"seconds_{step}" for step in TIMED), "n_test", "commit", "key")
 SECONDS = re.compile(r"^(?:synthesize|distill): .*, (\d+(?:\.\d+)?) s$", re.MULTILINE)
 
@@ -51,7 +51,7 @@ def markdown(current_runs: list[Run]) -> str:
 def latex(current_runs: list[Run]) -> str:
     """The runs as a LaTeX tabular of the package booktabs: mean and deviation, and the parameters of the student."""
     groups, common, differ = _arranged(current_runs)
-    columns = runs.shown_columns(groups, ("top1", "gap", "agreement", "probe_agreement", "parameters"))
+    columns = runs.shown_columns(groups, ("top1", "gap", "agreement", "probe_balanced", "parameters"))
     said = ", ".join(f"{name} {groups[0].specs[name]}" for name in common)
     head = [*differ, *(heading for _, heading, *_ in columns)]
     rows = [[*(group.specs[name] for name in differ), *(group.text(name, digits) for name, _, digits, _ in columns)]

@@ -157,7 +157,7 @@ class TransferSet:
 
     def __getitem__(self, row: int) -> tuple[np.ndarray, np.ndarray]:
         """One sample: image (C,H,W) float32 in [0,1], and the teacher's logits (K) float32."""
-        return to_unit(self.fields["images"][row]), self.fields["logits"][row].copy()
+        return to_unit(self.fields["images"][row]), np.array(self.fields["logits"][row])
 
     def __contains__(self, field):
         return field in self.fields

@@ -138,7 +138,8 @@ def test_seeds_are_grouped_with_mean_and_sample_deviation(tree):
     assert rows["zskd"][3].startswith(f"{statistics.mean(four) - 95.5:+.2f}")
     assert rows["zskd+steps=9"][2] == "80.00"
     assert rows["zskd+steps=9"][-1] == "1"
-    assert "The same in all rows: dataset toy, teacher net, balance none, student half." in text
+    same = "dataset toy, teacher net, balance none, student half, parameters 15,738, MACs 123,456, compression 3.98"
+    assert f"The same in all rows: {same}." in text
 
 
 def test_another_seed_of_the_data_set_is_no_repeat(tree):
@@ -395,7 +396,7 @@ def without_labels(tree, transfer, agreement):
     ):
         del content[name]
     kinds = [{"kind": "glyphs", "n": 200, "agreement": agreement, "kl": 0.5}]
-    atomic.write_json(path, content | {"probe_agreement": agreement, "probe_kl": 0.5, "n_probe": 200, "probe_kinds": kinds,
+    atomic.write_json(path, content | {"probe_balanced": agreement, "probe_kl": 0.5, "n_probe": 200, "probe_kinds": kinds,
                                        "probe_per_class": [50.0, None, 60.0, 70.0]})  # fmt: skip
     return path
 
@@ -412,7 +413,7 @@ def test_without_labels_the_page_orders_by_agreement_and_calls_nothing_an_accura
 
 
 def test_runs_with_and_without_labels_stand_in_one_report(tree):
-    text = made(tree, [without_labels(tree, "noise", 40.0), tree.run("zskd", probe_agreement=70.0)])
+    text = made(tree, [without_labels(tree, "noise", 40.0), tree.run("zskd", probe_balanced=70.0)])
     assert "70.00" in text and "90.00" in text
     latex = tables.latex(runs.read(sorted(tree.root.glob("**/metrics.json"))))
     assert latex.splitlines()[-4] == r"noise & -- & -- & -- & 40.00 & 15,738 \\"
@@ -511,7 +512,7 @@ def test_csv_has_a_line_per_run(tree, monkeypatch):
     logged(second.parents[2] / "transfer_set.h5", "resumes after 3\nsynthesize: 40 samples, 3.5 s\n")
     table = list(csv.DictReader(io.StringIO(tables.to_csv(runs.read(sorted(tree.root.glob("**/metrics.json")))))))
     columns = (
-        "dataset,teacher,transfer,balance,student,label,origin,top1,teacher_top1,agreement,probe_agreement,seconds_synthesize,"
+        "dataset,teacher,transfer,balance,student,label,origin,top1,teacher_top1,agreement,probe_balanced,seconds_synthesize,"
         "seconds_distill"
     )
     assert list(table[0]) == [*columns.split(","), "n_test", "commit", "key"]
