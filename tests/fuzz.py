@@ -11,6 +11,7 @@ import collections
 import io
 import os
 import random
+import signal
 import struct
 import sys
 import tempfile
@@ -32,6 +33,7 @@ from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import groups
 from dfkd_steps.storage import dataset_file, hdf5, network_file
 
+HANGS = 60  # seconds for one file: then the process is ended, and the file stays in the temporary folder
 EDGES = (0, 1, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, (1 << 63) - 1, (1 << 64) - 1)
 
 
@@ -165,6 +167,7 @@ def main():
     for kind in given.kinds:
         # A process of its own: a file that brings a library down is a finding, too.
         if not (child := os.fork()):
+            signal.alarm(int(given.seconds) + HANGS)  # whatever library it is in
             counts = fuzz(kind, given.seconds, given.seed)
             print(
                 f"{kind}: {counts.total()} mutants: {', '.join(f'{what} {number}' for what, number in counts.most_common())}",
@@ -172,7 +175,8 @@ def main():
             )
             os._exit(0)
         if code := os.waitpid(child, 0)[1]:
-            print(f"{kind}: the process ended with {code}")
+            left = f"; its last file stays below {tempfile.gettempdir()}"
+            print(f"{kind}: the process ended with signal {code & 127}{left}", flush=True)
 
 
 if __name__ == "__main__":

@@ -50,8 +50,8 @@ def reading(path, fault="is damaged", remedy="delete it and make it again"):
 
 def print_errors(error) -> int:
     """Print each fault as one line ``error: ...``; returns the exit code 2."""
-    for line in str(error).splitlines():
-        print(f"error: {line}", file=sys.stderr, flush=True)
+    for line in str(error).split("\n"):
+        print(f"error: {printable(line)}", file=sys.stderr, flush=True)
     return 2
 
 
@@ -70,9 +70,14 @@ def is_out_of_memory(error) -> bool:
     return named or "can't allocate memory" in str(error)
 
 
+def printable(text: str) -> str:
+    """A text with what a terminal would obey written as an escape."""
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
 def one_line(error, limit: int = 100) -> str:
     """What an error says, as a single line of at most ``limit`` characters."""
-    return " ".join(str(error).split())[:limit] or type(error).__name__
+    return printable(" ".join(str(error).split()))[:limit] or type(error).__name__
 
 
 def suggest(name: str, known) -> str:

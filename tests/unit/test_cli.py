@@ -301,7 +301,10 @@ def test_files_that_are_no_artefacts(files, capsys):
 
 
 def test_audit_of_an_empty_folder(tmp_path, capsys):
-    assert run(capsys, "audit", tmp_path)[0] == 0
+    (tmp_path / "results").mkdir()
+    assert run(capsys, "audit", tmp_path / "results")[0] == 0
+    code, _, err = run(capsys, "audit", tmp_path)
+    assert code == 2 and "holds no artefact; give results or what lies in it" in err[0]
     code, _, err = run(capsys, "audit", tmp_path / "nix")
     assert code == 2 and "no such file or folder" in err[0]
 

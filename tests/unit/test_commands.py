@@ -158,3 +158,11 @@ def test_pipes_and_folders_are_no_files(make):
     make("x")
     with pytest.raises(UserError, match=r"^x: is not a regular file"):
         require_file("x")
+
+
+def test_what_a_terminal_would_obey_is_an_escape(capsys):
+    """Names in a stranger's file are part of what readers say."""
+    with pytest.raises(UserError) as caught, reading("f"):
+        raise ValueError("\x1b[2J\u202e x")
+    assert str(caught.value) == "f: is damaged (\\x1b[2J\\u202e x); delete it and make it again"
+    assert ended(capsys, UserError("a\x1b[2J\nb\u2028c\rd")) == ["error: a\\x1b[2J", "error: b\\u2028c\\rd"]
