@@ -64,7 +64,8 @@ def test_dvc_runs_no_text_of_a_sweep(fresh, tmp_path):
     copy = fresh.again(tmp_path / "copy")
     for text in ("x'; touch RAN; '", "$(touch RAN)", "x\\nEOF\\ntouch RAN"):
         (copy.folder / "params/experiment.yaml").write_text(
-            f'dataset: ["{text}"]\nteacher: [lenet5]\ntransfer: [noise]\nbalance: [none]\nstudent: [lenet5-half]\nsource: []\n'
+            f'dataset: ["{text}"]\nteacher: [lenet5]\ntransfer: [noise]\nbalance: [none]\nstudent: [lenet5-half]\n'
+            "source: []\nexport: []\n"
         )
         said = copy.dvc("repro", "-s", "-f", "dataset", fails=True)
         assert "is not NAME or NAME+key=value" in said and "Traceback" not in said

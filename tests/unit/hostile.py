@@ -226,7 +226,7 @@ GENERATOR = {
     "num_classes": 3,
     "latent": 4,
     "width": 2,
-    "head": "sigmoid",
+    "arch": "cmi",
     "mean": [0.5],
     "std": [0.5],
     "classes": [0, 1, 2],

@@ -396,11 +396,11 @@ def test_a_teacher_is_measured_where_there_are_test_images(tmp_path, capsys):
 
 # ---------------------------------------------------------------------------------------------- before anything runs
 @pytest.mark.parametrize(("transfer", "balance", "student", "said"), [
-    ("fast", "none", "resnet8-inside", "starts from a resnet8, but this set trains a wrn16-1; write fast+student=resnet8"),
+    ("fast-5", "none", "resnet8-inside", "starts from a resnet8, but this set trains a wrn16-1; write fast-5+student=resnet8"),
     ("noise", "none", "resnet8-inside", "but this set trains no student; set init: random, or take a method"),
     ("noise", "none", "resnet8+sampling=given", "sampling: given reads weights, which balance 'none' does not give"),
     ("noise", "weight", "resnet8+sampling=given", None),
-    ("fast+student=resnet8", "none", "resnet8-inside", None),
+    ("fast-5+student=resnet8", "none", "resnet8-inside", None),
 ])  # fmt: skip
 def test_what_cannot_go_together_is_known_before(repository, monkeypatch, transfer, balance, student, said):
     monkeypatch.chdir(repository)

@@ -6,11 +6,11 @@ rule export:
         transfer=made("balance"),
         outdated=outdated(FILE["export"]),
     output:
-        FILE["export"],
-        exported.paths(FILE["export"]),
+        manifest=FILE["export"],
+        files=exported.paths(FILE["export"]),
     log:
         LOG["export"],
     message:
         "export: {wildcards.dataset}/{wildcards.teacher}/{wildcards.transfer}/{wildcards.balance}/{wildcards.student}"
     shell:
-        "python -m dfkd_steps.export {output[0]:q} {input.student:q} {input.teacher:q} {input.transfer:q} > {log:q} 2>&1"
+        "python -m dfkd_steps.export {output.manifest:q} {input.student:q} {input.teacher:q} {input.transfer:q} > {log:q} 2>&1"
