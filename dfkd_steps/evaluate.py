@@ -18,8 +18,6 @@ from .storage import atomic, dataset_file, network_file
 from .training import metrics, probes
 from .training.predict import to_float
 
-BATCH_VALUES = 1000 * 3 * 32 * 32  # pixel values of a forward pass: large images go in smaller batches
-
 
 def run(job):
     """Make metrics.json."""
@@ -66,7 +64,8 @@ def on_probes(student, teacher, job, device) -> dict:
     """Student beside teacher on images of other kinds than the student learnt from."""
     transfer = params.load("transfer", spec.of_path(job.out)["transfer"])
     drawn = probes.draw(teacher.description, keys.chosen_code(transfer)[0])
-    found = {kind: logits(student, teacher, images.split(batch_of(images.shape[1:])), device) for kind, images in drawn.items()}
+    rows = metrics.batch_of(teacher.description.image_shape)
+    found = {kind: logits(student, teacher, images.split(rows), device) for kind, images in drawn.items()}
     students, teachers = ({kind: pair[place] for kind, pair in found.items()} for place in (0, 1))
     refuse_infinite(job, "probe", torch.cat(list(students.values())), torch.cat(list(teachers.values())))
     return metrics.compare(students, teachers)
@@ -77,11 +76,6 @@ def refuse_infinite(job, images: str, logits_student, logits_teacher):
     for found, path in ((logits_student, job.inputs[0]), (logits_teacher, job.inputs[1])):
         if not found.isfinite().all():
             raise UserError(f"{path}: its logits on the {images} images are not finite; train it again with a smaller lr")
-
-
-def batch_of(image_shape) -> int:
-    """Images of a forward pass."""
-    return max(1, BATCH_VALUES // torch.Size(image_shape).numel())
 
 
 def check(description, path, dataset):
@@ -107,7 +101,7 @@ def logits(student, teacher, batches, device):
 
 def outputs(student, teacher, dataset, device):
     """Logits (N,K) of both networks on all test images, and labels (N); on the CPU."""
-    labels, rows = [], batch_of(dataset.image_shape)
+    labels, rows = [], metrics.batch_of(dataset.image_shape)
 
     def batches():
         for start in progress.bar(range(0, dataset.sizes["test"], rows), desc="evaluate", unit="batch"):

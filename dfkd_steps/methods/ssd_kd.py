@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from ..runtime.device import autocast
+from ..models import frozen
 from ..schemas.fields import opt
 from ..training import views
 from .base import Batch, Method
@@ -123,8 +123,7 @@ class SSDKD(Method):
 
     def teacher_logits(self, images):
         """The teacher's logits (N,K) on images."""
-        with torch.no_grad(), autocast(self.device, self.config.precision):
-            return self.teacher(images).float()
+        return frozen.logits(self.teacher, images, self.config.precision)
 
     def batch(self, index: int) -> Batch:
         """The next images of the buffer."""

@@ -109,9 +109,14 @@ def entering(layer: nn.Module):
         yield seen
 
 
+def batchnorm_layers(net: nn.Module) -> list[nn.Module]:
+    """The BatchNorm layers that keep running statistics."""
+    return [one for one in net.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm) and one.running_mean is not None]
+
+
 def require_batchnorm(net: nn.Module) -> list[nn.Module]:
-    """The BatchNorm layers that keep running statistics; raises UserError where there is none."""
-    layers = [one for one in net.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm) and one.running_mean is not None]
+    """``batchnorm_layers``; raises UserError where there is none."""
+    layers = batchnorm_layers(net)
     if not layers:
         raise UserError(f"{type(net).__name__}: has no BatchNorm statistics, which this method needs; use another teacher")
     return layers

@@ -60,15 +60,9 @@ def look(classifier: Classifier) -> list[str]:
             f"on {kind} images: mean confidence {sure:.2f}, {len(counts)} of {found.shape[1]} classes predicted, "
             f"{classifier.description.classes[first]} for {number} of {len(found)}"
         )
-    norms = batchnorm_layers(classifier)
+    norms = len(hooks.batchnorm_layers(classifier))
     said = f"{norms} BatchNorm layers with statistics" if norms else "no BatchNorm statistics, which some methods match"
     return [*lines, said, *filter(None, [doubt(classifier, images)])]
-
-
-def batchnorm_layers(net) -> int:
-    """How many BatchNorm layers keep running statistics."""
-    norms = (one for one in net.modules() if isinstance(one, torch.nn.modules.batchnorm._BatchNorm))
-    return sum(one.running_mean is not None for one in norms)
 
 
 def doubt(classifier: Classifier, images=None) -> str | None:
@@ -76,7 +70,7 @@ def doubt(classifier: Classifier, images=None) -> str | None:
     kind of image that is like photographs; else None.
     """
     images = images or draw(classifier.description)
-    if not batchnorm_layers(classifier):
+    if not hooks.batchnorm_layers(classifier):
         return None
     given = (classifier.description.mean, classifier.description.std)
     others = [one for one in COMMON[classifier.description.image_shape[0]] if not _alike(one, given)]

@@ -12,8 +12,6 @@ from ..storage import dataset_file, network_file
 from ..training import metrics
 from ..training.predict import to_float
 
-BATCH_VALUES = 1000 * 3 * 32 * 32  # pixel values of a forward pass
-
 
 def networks_of(path: Path) -> dict:
     """Name -> network (with classes and image_shape): a network's file, an ONNX file, or the ONNX files of a folder export/."""
@@ -128,7 +126,7 @@ def measure(path: Path, source: Path | None, teacher_path: Path | None) -> list[
         raise UserError(f"{teacher_path}: takes images of another shape than {path}; give its own teacher")
     if labels is None and teacher is None:
         raise UserError(f"{source}: has no labels and there is no teacher to compare with; give --teacher FILE")
-    rows = max(1, BATCH_VALUES // int(np.prod(first.image_shape)))
+    rows = metrics.batch_of(first.image_shape)
     batches = [torch.from_numpy(np.array(images[start : start + rows])) for start in range(0, len(images), rows)]
     all_networks = ({"teacher": teacher} if teacher else {}) | networks
     logits = {name: torch.cat([net(to_float(part)) for part in batches]).float() for name, net in all_networks.items()}
