@@ -3,9 +3,11 @@
 import contextlib
 import ctypes
 import functools
+import inspect
 import os
 
 import torch
+from torch.utils import flop_counter
 
 from . import gpu, progress
 from .errors import UserError
@@ -28,6 +30,7 @@ def setup_process():
     torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, and nothing here reads such memory
     torch.backends.cudnn.benchmark = not deterministic
     keep_memory()
+    leave_compiler_out()
 
 
 def keep_memory():
@@ -40,6 +43,21 @@ def keep_memory():
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
         mallopt(M_MMAP_THRESHOLD, 2**30) or mallopt(M_MMAP_THRESHOLD, 2**25)  # the most that older releases take
+
+
+def leave_compiler_out():
+    """Keep torch's compiler out of steps that compile nothing: importing it takes as long as all the rest of torch.
+
+    Optimizers and the counter of operations import it for the sake of calls inside a compiled graph, of which there are none
+    here. Where another release of torch is made otherwise, the compiler is imported and nothing else changes.
+    """
+    for kind in (torch.optim.SGD, torch.optim.Adam):
+        kind.step = torch.no_grad()(inspect.unwrap(kind.step))
+    optimizer, counter = torch.optim.Optimizer, getattr(flop_counter, "_FlopCounterMode", None)
+    marked = [optimizer.add_param_group, optimizer.state_dict, optimizer.load_state_dict, optimizer.zero_grad]
+    for function in [*marked, counter.__torch_dispatch__] if counter else marked:
+        plain = inspect.unwrap(function)
+        plain.__dynamo_disable = plain  # where torch looks for its own answer
 
 
 def thread_count() -> int:

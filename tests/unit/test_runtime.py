@@ -94,3 +94,31 @@ def test_a_switch_that_is_neither_0_nor_1(monkeypatch):
     monkeypatch.setenv("DFKD_DETERMINISTIC", "no")
     with pytest.raises(UserError, match="DFKD_DETERMINISTIC: 'no' must be 0 or 1; unset it for its default, 1"):
         device.setup_process()
+
+
+# What every step with a training loop or a measurement calls.
+TRAIN = """
+import sys, torch
+from dfkd_steps.models.hooks import macs
+from dfkd_steps.runtime import device
+device.setup_process()
+net = torch.nn.Linear(2, 1)
+for kind in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW):
+    optimizer = kind(net.parameters(), lr=0.1, fused=True)
+    optimizer.load_state_dict(optimizer.state_dict())
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 3)
+    net(torch.ones(4, 2)).sum().backward()
+    before = net.weight.clone()
+    optimizer.step()
+    schedule.step()
+    optimizer.zero_grad()
+    assert (before != net.weight).all() and net.weight.requires_grad
+assert macs(net, (2,)) == 2
+print("torch._dynamo" in sys.modules)
+"""
+
+
+def test_the_compiler_is_not_imported():
+    """It would take longer than all other imports of a step; a new release of torch may ask for it in new places."""
+    done = subprocess.run([sys.executable, "-c", TRAIN], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "False"), done.stderr
