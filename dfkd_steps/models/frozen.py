@@ -18,18 +18,28 @@ def fast_copy(network: Classifier, precision: str) -> Classifier:
     For passes inside ``autocast(device, precision)``, which else casts every weight of a frozen network on each pass: it
     keeps casts of weights that take a gradient only.
     """
-    device = network.mean.device
     net = copy.deepcopy(network.net)
     # A network that cannot be traced, as its forward pass depends on its input, keeps its BatchNorm layers; a library's may
     # raise anything then.
     with contextlib.suppress(Exception):
         net = fuse(net, inplace=True)
+    return compiled(_cast(Classifier(net, network.description), network.mean.device, precision))
+
+
+def cast_copy(network: Classifier, precision: str) -> Classifier:
+    """A frozen classifier as ``fast_copy`` makes it, but with all its layers, for passes that hooks look into; itself in fp32."""
+    device = network.mean.device
+    if precision != "bf16" or not has_bf16(device.type):
+        return network
+    return _cast(Classifier(copy.deepcopy(network.net), network.description), device, precision)
+
+
+def _cast(made: Classifier, device, precision: str) -> Classifier:
     if precision == "bf16" and has_bf16(device.type):
-        for module in net.modules():
+        for module in made.net.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 module.to(torch.bfloat16)
-    made = Classifier(net, network.description).to(device, memory_format=torch.channels_last)
-    return compiled(made.eval().requires_grad_(False))
+    return made.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
 def logits(network: Classifier, images, precision: str):

@@ -43,6 +43,20 @@ def test_the_network_itself_stays_as_it_is():
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
+@pytest.mark.skipif(not device.has_bf16("cpu"), reason="no bf16 instructions here")
+def test_weights_cast_once_give_the_gradient_of_weights_cast_in_each_pass():
+    network = with_statistics(classifier("resnet8", (3, 16, 16), seed=1))
+    cast, found = frozen.cast_copy(network, "bf16"), []
+    assert cast is not network and norms(cast) == norms(network)
+    assert {one.weight.dtype for one in cast.net.modules() if isinstance(one, nn.Conv2d)} == {torch.bfloat16}
+    for one in (network, cast):
+        images = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(2)).requires_grad_()
+        with device.autocast("cpu", "bf16"):
+            one(images).float().square().sum().backward()
+        found.append(images.grad)
+    assert torch.equal(*found) and frozen.cast_copy(network, "fp32") is network
+
+
 def test_a_network_that_cannot_be_traced_is_copied():
     class Branching(nn.Module):
         def __init__(self):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from ...models import hooks
+from ...models import frozen, hooks
 from ...runtime.device import autocast
 from ...runtime.errors import UserError
 from ...schemas.fields import opt
@@ -116,13 +116,14 @@ class Objective:
     """
 
     def __init__(self, config, teacher, ema: float = 0.0):
-        self.config, self.teacher, self.ema = config, teacher, ema
+        self.config, self.ema = config, ema
+        self.teacher = frozen.cast_copy(teacher, config.precision)
         self.averages, self.latest = [], []
         self.weights = {name: getattr(config, name) for name in TERMS if getattr(config, name, 0)}
         if not self.weights:
             raise UserError(f"transfer: {config.method}: the weight of every loss is 0; give at least one of {', '.join(TERMS)}")
         self.needs_student = any(name in self.weights for name in NEEDS_STUDENT)
-        self.layer = hooks.last_linear(teacher.net, teacher.description.image_shape) if "activation" in self.weights else None
+        self.layer = hooks.last_linear(self.teacher.net, teacher.description.image_shape) if "activation" in self.weights else None
         self.norms = "bn" in self.weights or "bn_kl" in self.weights
         if self.norms:
             try:
