@@ -229,6 +229,8 @@ def fuzz(kind: str, seconds: float, seed: int) -> collections.Counter:
                 counts["read"] += 1
             except UserError as error:
                 counts["refused"] += 1
+                for ended in ("does not end with it", "breaks down on it"):
+                    counts[f"of these HDF5 {ended}"] += ended in str(error)
                 if not all(line.isprintable() and len(line) < 1000 for line in str(error).splitlines()):
                     counts["BAD LINE"] += 1
             except Exception:
@@ -249,6 +251,7 @@ def main():
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     given = parser.parse_args()
     torch.set_num_threads(1)
+    hdf5.SECONDS = 2
     warnings.simplefilter("ignore")
     progress.say = lambda text: None  # what is said of a file that is read
     for kind in given.kinds:
@@ -257,7 +260,7 @@ def main():
             signal.alarm(int(given.seconds) + HANGS)  # whatever library it is in
             counts = fuzz(kind, given.seconds, given.seed)
             print(
-                f"{kind}: {counts.total()} mutants: {', '.join(f'{what} {number}' for what, number in counts.most_common())}",
+                f"{kind}: {counts['refused'] + counts['read'] + counts['EXCEPTION']} mutants: {', '.join(f'{what} {number}' for what, number in counts.most_common() if number)}",
                 flush=True,
             )
             os._exit(0)

@@ -16,8 +16,6 @@ import sys
 import time
 from pathlib import Path
 
-import h5py
-
 from ..runtime.commands import expanded
 from ..runtime.errors import UserError, reading, require_file
 from ..storage import atomic, exported, hdf5, network_metadata
@@ -81,8 +79,7 @@ def _provenance(path) -> dict:
     path = Path(path)
     with reading(path):
         if path.suffix == ".h5":
-            with h5py.File(path, "r") as file:
-                return dict(json.loads(hdf5.text(file, "provenance")))
+            return dict(json.loads(hdf5.structure(path, lambda file: hdf5.text(file, "provenance"))))
         if path.suffix == ".safetensors":
             return dict(network_metadata.read_metadata(path)["provenance"])
         return dict(atomic.read_json(path)["provenance"][0])

@@ -10,7 +10,6 @@ import os
 import zlib
 from pathlib import Path
 
-import h5py
 from safetensors import safe_open
 
 from ..runtime.errors import UserError, reading, require_file
@@ -26,8 +25,7 @@ def key_of(path) -> str:
         if path.suffix == ".h5":
             if hdf5.stored(path) is None:
                 raise ValueError("no checksum at its end")
-            with h5py.File(path, "r") as file:
-                key = hdf5.text(file, "key")
+            key = hdf5.structure(path, lambda file: hdf5.text(file, "key"))
         elif path.suffix == ".safetensors":
             with safe_open(path, "np") as file:
                 key = json.loads((file.metadata() or {}).get("dfkd", "{}")).get("key")

@@ -3,7 +3,6 @@
 import math
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from ..runtime.errors import UserError, reading
@@ -23,8 +22,8 @@ def kind_of(path) -> str:
         return "network"
     if path.suffix == ".json":
         return atomic.read_json(path).get("kind", "metrics")
-    with h5py.File(path, "r") as file:
-        kind = hdf5.text(file, "kind")
+    with reading(path):
+        kind = hdf5.structure(path, lambda file: hdf5.text(file, "kind"))
     if kind not in (dataset_file.KIND, transfer_set.KIND):
         raise UserError(f"{path}: is neither a data set nor a transfer set of dfkd; delete it and make it again")
     return kind
