@@ -259,10 +259,11 @@ def main():
         if not (child := os.fork()):
             signal.alarm(int(given.seconds) + HANGS)  # whatever library it is in
             counts = fuzz(kind, given.seconds, given.seed)
+            mutants = counts["refused"] + counts["read"] + counts["EXCEPTION"]
             print(
-                f"{kind}: {counts['refused'] + counts['read'] + counts['EXCEPTION']} mutants: {', '.join(f'{what} {number}' for what, number in counts.most_common() if number)}",
-                flush=True,
+                f"{kind}: {mutants} mutants: {', '.join(f'{what} {number}' for what, number in counts.most_common() if number)}"
             )
+            sys.stdout.flush()
             os._exit(0)
         if code := os.waitpid(child, 0)[1]:
             left = f"; its last file stays below {tempfile.gettempdir()}"
