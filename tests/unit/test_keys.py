@@ -1,5 +1,6 @@
 """Keys cover what a config names outside the package; provenance and the audit say what an artefact was made from."""
 
+import dataclasses
 import gzip
 import json
 import os
@@ -12,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
+from dfkd_steps.models import names as network_names
 from dfkd_steps.models.classifier import build_architecture
-from dfkd_steps.pipeline import audit, external, fingerprint, graph, keys, params
+from dfkd_steps.pipeline import audit, external, fingerprint, graph, keys, params, spec
 from dfkd_steps.pipeline.job import parse_job
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.storage import atomic
@@ -402,3 +404,12 @@ def test_every_step_has_a_recipe(monkeypatch):
     for step in graph.STEPS:
         recipe = keys.recipe(step, specs)
         assert recipe == json.loads(json.dumps(recipe)) and step in recipe["code"]
+
+
+def test_every_field_that_may_name_a_factory_has_its_code_in_the_key():
+    """``arch: factory.MODULE.FUNCTION`` of an imported teacher had not."""
+    kinds = [(group, kind) for group in spec.GROUPS for kind in params.kinds(group)]
+    fields = [one for group, kind in kinds for one in dataclasses.fields(params.schema(group, kind))]
+    named = [one for one in fields if isinstance(one.metadata["choices"], network_names.Networks)]
+    assert len({one.name for one in named}) > 1
+    assert [one.name for one in named if one.metadata["external"] != "network"] == []
