@@ -18,6 +18,10 @@ class UserError(ValueError):
     """
 
 
+class Changed(UserError):
+    """What a step reads was changed under way, so that what it has made so far is of nobody knows what."""
+
+
 def require_file(path):
     """Raise UserError where there is no such file, or where it may not be read: that does not make it damaged."""
     try:

@@ -17,7 +17,7 @@ from dfkd_steps.models import names as network_names
 from dfkd_steps.models.classifier import build_architecture
 from dfkd_steps.pipeline import audit, external, fingerprint, graph, keys, params, spec
 from dfkd_steps.pipeline.job import parse_job
-from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.runtime.errors import Changed, UserError
 from dfkd_steps.schemas import fields as schema_fields
 from dfkd_steps.storage import atomic
 
@@ -352,6 +352,32 @@ def test_a_file_that_is_changed_while_it_is_read(imported):
     Path("data/mine.pth").write_bytes(b"other weights")
     with pytest.raises(UserError, match=r"data/mine\.pth: was changed while it was read; run the step again"):
         made.provenance("cpu")
+
+
+def half_made(job):
+    """What a step does that has worked for a while and now wants to store its result."""
+    with atomic.exclusive(job.out, job.key) as partial:
+        partial.write_bytes(b"half a network")
+        job.provenance("cpu")
+
+
+def test_an_input_that_is_changed_under_way_and_changed_back(imported):
+    """While the step waited for its lock, say: then what it has made so far is worth nothing."""
+    Path(TEACHER).unlink()
+    made, content = parse_job("teacher", [TEACHER, DATASET]), Path(DATASET).read_bytes()
+    os.link(DATASET, "backup")  # which changes nothing
+    made.provenance("cpu")
+    Path(DATASET).write_bytes(bytes(len(content)))
+    Path(DATASET).write_bytes(content)
+    with pytest.raises(Changed, match=r"dataset\.h5: was changed while it was read; run the step again"):
+        half_made(made)
+    partial = atomic.partial_of(made.out)
+    assert not partial.exists()
+    again = parse_job("teacher", [TEACHER, DATASET])
+    os.rename(DATASET, "old")
+    shutil.copy2("old", DATASET)
+    with pytest.raises(Changed):
+        again.provenance("cpu")
 
 
 def test_threads_are_in_the_provenance_and_not_in_the_key(imported):
