@@ -394,6 +394,14 @@ def test_threads_are_in_the_provenance_and_not_in_the_key(imported):
     json.dumps(one)
 
 
+def test_a_folder_with_a_name_that_is_no_text_has_a_digest(tmp_path):
+    """So that the step which reads it can say which name that is."""
+    for name in (b"a\xff", b"b"):
+        os.makedirs(os.path.join(os.fsencode(tmp_path), b"images", name))
+        Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), b"images", name, b"x"))).write_bytes(b"x")
+    assert len(external.digest(tmp_path / "images")) == 64
+
+
 def test_the_key_is_that_of_the_recipe():
     recipe = {"code": {"a": "1"}, "chosen": {}, "config": {"n": 1}, "files": {"f": "2"}}
     before = keys.key_from(recipe, ["k"])
