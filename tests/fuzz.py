@@ -1,9 +1,11 @@
 """Mutate sound files and open them as the steps do: each is read or refused with a line, and no other exception comes through.
 
-    python tests/fuzz.py [--seconds 600] [--seed 0] [--kinds hdf5 sets networks kept npz idx images checkpoints metrics]
+    python tests/fuzz.py [--seconds 600] [--seed 0] [--kinds hdf5 sets networks kept npz idx images checkpoints onnx metrics
+                                                             specs params sweeps]
 
-A mutant has bits, bytes or numbers changed, pieces moved, doubled, cut out or taken from another mutant; artefacts get a
-checksum that fits, as whoever means harm would give them. Not part of the suite; docs/faults.md has the last result.
+A mutant has bits, bytes or numbers changed, pieces moved, doubled, cut out or taken from another place, and in texts words
+of their grammar put in; artefacts get a checksum that fits, as whoever means harm would give them. Not part of the suite;
+docs/faults.md has the last result.
 """
 
 import argparse
@@ -11,12 +13,14 @@ import collections
 import io
 import os
 import random
+import shutil
 import signal
 import struct
 import sys
 import tempfile
 import time
 import traceback
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +31,16 @@ sys.path.insert(0, str(Path(__file__).parent / "unit"))
 import hostile
 
 from dfkd_steps.datasets import array_files, readers
-from dfkd_steps.models import pretrained
+from dfkd_steps.models import onnx_import, pretrained
+from dfkd_steps.models.classifier import Description
+from dfkd_steps.pipeline import params, spec, sweep
 from dfkd_steps.reporting import runs
+from dfkd_steps.runtime import progress
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import groups
 from dfkd_steps.storage import dataset_file, hdf5, network_file
 
+ROOT = Path(__file__).parents[1]
 HANGS = 60  # seconds for one file: then the process is ended, and the file stays in the temporary folder
 EDGES = (0, 1, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, (1 << 63) - 1, (1 << 64) - 1)
 
@@ -60,6 +68,22 @@ def mutated(raw: bytes, rng) -> bytes:
             case 5:
                 del content[rng.randrange(len(content)) :]
     return bytes(content)
+
+
+WORDS = rb"+ = , / .. : - [ ] { } & * ! |# \" ' ${ << --- 1e999 nan -1 0 1e-3 .5 true null ~ __use_yte__".split()
+WORDS += [b" ", b"\n", b"\t", b"\0", b"\xff"]
+FIELDS = (b"seed", b"n", b"lr", b"batch", b"arch", b"base", b"method", b"kind", b"seeds", b"export", b"source", b"transfer")
+
+
+def reworded(raw: bytes, rng) -> bytes:
+    """A text with one to four words of the grammar put in, or else ``mutated``."""
+    if rng.random() < 0.3:
+        return mutated(raw, rng)
+    for _ in range(rng.randint(1, 4)):
+        place, gone = rng.randrange(len(raw) + 1), rng.choice((0, 0, 1, 4))
+        word = rng.choice((*WORDS, *FIELDS, b"9" * rng.choice((3, 25, 400))))
+        raw = raw[:place] + word + raw[place + gone :]
+    return raw
 
 
 def sealed(opened):
@@ -105,7 +129,61 @@ def idx_seeds(folder):
     yield struct.pack(">4B3I", 0, 0, 8, 3, 4, 5, 5) + bytes(100)
 
 
+def onnx_seeds(folder):
+    """A small network that leaves its normalisation to this program; needs the package onnx."""
+    net = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(72, 3)
+    )
+    for fold in (True, False):
+        how = {} if fold else {"training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}
+        torch.onnx.export(net.eval(), (torch.zeros(1, 1, 8, 8),), folder / "x.onnx", dynamo=False, **how)
+        yield (folder / "x.onnx").read_bytes()
+
+
+def open_onnx(path):
+    onnx_import.read(path, "", Description("onnx", "x.onnx", tuple("abc"), (1, 8, 8), (0.5,), (0.5,)))
+
+
+def texts_of(pattern):
+    return lambda folder: (path.read_bytes() for path in sorted(ROOT.glob(pattern)))
+
+
+def spec_seeds(folder):
+    for group in spec.GROUPS:
+        for name in params.names(group, ROOT / "params"):
+            yield f"{group} {name}+seed=3".encode()
+
+
+def open_spec(path):
+    group, _, text = path.read_text("utf-8", "surrogateescape").partition(" ")
+    params.load(group if group in spec.GROUPS else "transfer", text)
+
+
+def open_params(path):
+    """As a teacher's, a set's and a student's; each file is another, so what is remembered of the last does not count."""
+    for cached in (params._layers, params._load):
+        cached.cache_clear()
+    for group in spec.GROUPS[1:]:
+        folder = Path("params", group)
+        shutil.copy(path, folder / "x.yaml")
+    faults = []
+    for group in spec.GROUPS[1:]:
+        try:
+            params.load(group, "x")
+        except UserError as error:
+            faults.append(error)
+    if len(faults) == len(spec.GROUPS) - 1:
+        raise faults[0]
+
+
+def open_sweep(path):
+    for cached in (params._layers, params._load):
+        cached.cache_clear()
+    sweep.finals(sweep.read(path))
+
+
 CONFIG = groups.Images(source="images", path="", size=8, channels=3)
+TEXTS = ("specs", "params", "sweeps")
 KINDS = {  # name -> (file name, seeds, how the steps open one)
     "hdf5": ("dataset.h5", lambda folder: bytes_of(hostile.dataset, folder), sealed(dataset_file.open_dataset)),
     "sets": ("transfer_set.h5", lambda folder: bytes_of(hostile.a_set, folder), sealed(hostile.open_set)),
@@ -119,6 +197,10 @@ KINDS = {  # name -> (file name, seeds, how the steps open one)
     "idx": ("train-images-idx3-ubyte", idx_seeds, lambda path: array_files._read_idx(path, 3)),
     "images": ("x.png", image_seeds, lambda path: readers._image(path, CONFIG)),
     "checkpoints": ("x.pth", checkpoint_seeds, pretrained.read_weights),
+    "onnx": ("x.onnx", onnx_seeds, open_onnx),
+    "specs": ("spec", spec_seeds, open_spec),
+    "params": ("x.yaml", texts_of("params/[!se]*/**/*.yaml"), open_params),
+    "sweeps": ("x.yaml", texts_of("params/sweeps/*.yaml"), open_sweep),
     "metrics": (
         "metrics.json",
         lambda folder: bytes_of(hostile.a_metrics(hostile.METRICS), folder),
@@ -136,14 +218,19 @@ def fuzz(kind: str, seconds: float, seed: int) -> collections.Counter:
         seeds = list(seeds_of(Path(folder) / "seeds"))
         path, until = Path(folder, "results/a/b/c/d/e", name), time.monotonic() + seconds
         path.parent.mkdir(parents=True)
+        shutil.copytree(ROOT / "params", Path(folder, "params"))
+        os.chdir(folder)
+        change = reworded if kind in TEXTS else mutated
         while time.monotonic() < until:
-            path.write_bytes(mutated(rng.choice(seeds), rng))
+            path.write_bytes(change(rng.choice(seeds), rng))
             started = time.monotonic()
             try:
                 opened(path)
                 counts["read"] += 1
             except UserError as error:
                 counts["refused"] += 1
+                for ended in ("does not end with it", "breaks down on it"):
+                    counts[f"of these HDF5 {ended}"] += ended in str(error)
                 if not all(line.isprintable() and len(line) < 1000 for line in str(error).splitlines()):
                     counts["BAD LINE"] += 1
             except Exception:
@@ -164,15 +251,19 @@ def main():
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     given = parser.parse_args()
     torch.set_num_threads(1)
+    hdf5.SECONDS = 2
+    warnings.simplefilter("ignore")
+    progress.say = lambda text: None  # what is said of a file that is read
     for kind in given.kinds:
         # A process of its own: a file that brings a library down is a finding, too.
         if not (child := os.fork()):
             signal.alarm(int(given.seconds) + HANGS)  # whatever library it is in
             counts = fuzz(kind, given.seconds, given.seed)
+            mutants = counts["refused"] + counts["read"] + counts["EXCEPTION"]
             print(
-                f"{kind}: {counts.total()} mutants: {', '.join(f'{what} {number}' for what, number in counts.most_common())}",
-                flush=True,
+                f"{kind}: {mutants} mutants: {', '.join(f'{what} {number}' for what, number in counts.most_common() if number)}"
             )
+            sys.stdout.flush()
             os._exit(0)
         if code := os.waitpid(child, 0)[1]:
             left = f"; its last file stays below {tempfile.gettempdir()}"

@@ -19,6 +19,7 @@ from .library import require_fit
 from .onnx_operators import OPERATORS
 
 MAX_BYTES = (1 << 31) - 1  # of a protocol buffer
+UNREADABLE = ("is no readable ONNX file", "export it again")
 TOLERANCE = 1e-3  # of the largest logit
 SAMPLES = 4  # random images that outputs are compared on
 QUANTISED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
@@ -30,8 +31,10 @@ def read(path: Path, sha256: str, description, keep=()):
     keep: the classes that the network is cut to, none for all.
     """
     model = _load(path, sha256)
-    reader = _Reader(path, model, description)
-    reader.compare(_built(reader, description)[0], model)
+    with reading(path, *UNREADABLE):
+        reader = _Reader(path, model, description)
+        whole = _built(reader, description)[0]
+    reader.compare(whole, model)
     if keep:
         reader.cut(keep)
     net, description = _built(reader, description)
@@ -59,7 +62,7 @@ def _load(path, sha256):
     require_sha256(path, sha256)
     if path.stat().st_size > MAX_BYTES:
         raise UserError(f"{path}: is larger than an ONNX file without external data can be; give a smaller network")
-    with reading(path, "is no readable ONNX file", "export it again"):
+    with reading(path, *UNREADABLE):
         model = onnx.load_model_from_string(path.read_bytes())
     tensors = [*model.graph.initializer, *(one.t for node in model.graph.node for one in node.attribute if one.HasField("t"))]
     if any(one.data_location == onnx.TensorProto.EXTERNAL or one.external_data for one in tensors):

@@ -16,8 +16,6 @@ import sys
 import time
 from pathlib import Path
 
-import h5py
-
 from ..runtime.commands import expanded
 from ..runtime.errors import UserError, reading, require_file
 from ..storage import atomic, exported, hdf5, network_metadata
@@ -81,8 +79,7 @@ def _provenance(path) -> dict:
     path = Path(path)
     with reading(path):
         if path.suffix == ".h5":
-            with h5py.File(path, "r") as file:
-                return dict(json.loads(hdf5.text(file, "provenance")))
+            return dict(json.loads(hdf5.structure(path, lambda file: hdf5.text(file, "provenance"))))
         if path.suffix == ".safetensors":
             return dict(network_metadata.read_metadata(path)["provenance"])
         return dict(atomic.read_json(path)["provenance"][0])
@@ -165,11 +162,12 @@ def to_remake(folder, report, metrics) -> tuple[dict[str, str], set[str]]:
 
     Path and reason of each file that is not current or is made from one that is not; and the current files that are newer
     than something current made from them: a driver, a copy or a download makes files in any order. ``report`` are the
-    files of the report over ``metrics``, its page first. Raises UserError where a file is dated in the future: Snakemake
-    would refuse what is made from it, after the hours that it took.
+    files of the report over ``metrics``, its page first. Raises UserError where a file may not be read, since it may be whole,
+    or is dated in the future: Snakemake would refuse what is made from it, after the hours that it took.
     """
     order = list(graph.STEPS)
     paths = sorted(walk(folder), key=lambda path: order.index(graph.step_of(path)))
+    _refuse_unreadable(paths)
     _refuse_future(paths)
     faults, newer = stale(paths), set()
 
@@ -192,6 +190,17 @@ def to_remake(folder, report, metrics) -> tuple[dict[str, str], set[str]]:
 def _times(path) -> list[float]:
     """Modification times of a file and, where it is a symbolic link, of the link."""
     return [os.stat(path).st_mtime, os.lstat(path).st_mtime]
+
+
+def _refuse_unreadable(paths):
+    faults = []
+    for path in filter(os.path.isfile, paths):
+        try:
+            require_file(path)
+        except UserError as error:
+            faults.append(str(error))
+    if faults:
+        raise UserError("\n".join(faults))
 
 
 def _refuse_future(paths):

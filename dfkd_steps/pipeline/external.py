@@ -117,8 +117,9 @@ def _sha256(path) -> str:
 
 
 def _listing(folder, names) -> str:
-    """Names count, and with them the classes of images."""
-    return hashlib.sha256("".join(f"{name}\0{_sha256(folder / name)}\0" for name in names).encode()).hexdigest()
+    """Names count, and with them the classes of images; one that is no text is refused by who reads it."""
+    listing = "".join(f"{name}\0{_sha256(folder / name)}\0" for name in names)
+    return hashlib.sha256(os.fsencode(listing)).hexdigest()
 
 
 # ---------------------------------------------------------------------------------------------- memory

@@ -1,7 +1,9 @@
 """One call of a step: its command line, its config, its key; and the one place where a step's errors become a line."""
 
 import argparse
+import contextlib
 import importlib
+import os
 import platform
 import sys
 from dataclasses import dataclass, field
@@ -9,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from ..runtime.commands import expanded, guarded
-from ..runtime.errors import UserError
+from ..runtime.errors import Changed, UserError
 from ..storage import hdf5
 from ..storage.atomic import key_of
 from . import estimate, external, fingerprint, graph, keys, params, spec
@@ -28,19 +30,30 @@ class Job:
     key: str
     input_keys: dict[str, str]
     recipe: dict = field(default_factory=dict)
+    seen: dict[Path, tuple] = field(default_factory=dict)  # inode, size and time of each input when the job began
 
     def provenance(self, device) -> dict:
         """What made the artefact; no dates, host names or durations, so that bytes repeat.
 
-        Raises UserError where a file that the config names was changed since the job began: which content was read, nobody knows.
+        Raises Changed where an input, or a file that the config names, was changed since the job began, even if it was changed
+        back: which content was read, nobody knows.
         """
         from ..runtime.device import settings  # imports torch, which takes seconds: not where keys are asked for
 
-        for path, digest in self.recipe.get("files", {}).items():
-            if external.digest(Path(path)) != digest:
-                raise UserError(f"{path}: was changed while it was read; run the step again")
+        changed = [path for path, digest in self.recipe.get("files", {}).items() if external.digest(Path(path)) != digest]
+        changed += [path for path, state in self.seen.items() if _state(path) != state]
+        if changed:
+            raise Changed(f"{changed[0]}: was changed while it was read; run the step again")
         versions = {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}}
         return {"step": self.step, **self.recipe, "inputs": self.input_keys, "versions": versions, **settings(device)}
+
+
+def _state(path) -> tuple | None:
+    """What tells that a file was replaced or written to; not the time of its last change, which a new hard link sets too."""
+    with contextlib.suppress(OSError):
+        found = os.stat(path)
+        return found.st_ino, found.st_size, found.st_mtime_ns
+    return None
 
 
 def parse_job(step: str, argv=None) -> Job:
@@ -64,6 +77,7 @@ def parse_job(step: str, argv=None) -> Job:
         raise UserError(f"{out}: inputs are {' '.join(map(spec.shown, given)) or 'none'}; give {wanted}")
     group = graph.STEPS[step].group
     typed = params.load(group, specs[group]) if group else None
+    seen = {one: _state(one) for one in needed}
     for one in needed:
         if one.suffix == ".h5":  # a network's own checksum is compared where its weights are read
             hdf5.check(one)
@@ -74,7 +88,7 @@ def parse_job(step: str, argv=None) -> Job:
     fingerprint.refuse_changed(recipe["code"])
     if not out.exists():
         estimate.refuse([out])
-    return Job(step, out, needed, typed, keys.key_from(recipe, input_keys.values()), input_keys, recipe)
+    return Job(step, out, needed, typed, keys.key_from(recipe, input_keys.values()), input_keys, recipe, seen)
 
 
 def run_step(step: str, run):

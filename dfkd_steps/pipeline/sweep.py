@@ -14,6 +14,10 @@ EXPERIMENT = "params/experiment.yaml"
 MAX_FILE_BYTES = 1 << 20
 OPTIONAL = ("source", "export")  # lists that only DVC needs where they are empty
 SCHEMA = fingerprint.HERE / "schemas/experiment.yaml"
+Schema = jsonschema.validators.extend(  # JSON has one kind of number, so 2.0 is an integer there
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda checker, value: type(value) is int),
+)
 
 
 def read(path=EXPERIMENT, given=None) -> dict[str, list[str]]:
@@ -99,7 +103,7 @@ def literal(path=EXPERIMENT) -> dict[str, list[str]]:
 def _misfits(experiment, where: str) -> list[str]:
     """A line for each way in which a sweep is not as its schema says, which describes what to give instead."""
     schema = yaml.safe_load(SCHEMA.read_text())
-    found = jsonschema.Draft202012Validator(schema).iter_errors(experiment)
+    found = Schema(schema).iter_errors(experiment)
     return sorted(
         f"{': '.join([where, *map(str, error.path), one_line(error.message)])}; {error.schema['description']}" for error in found
     )

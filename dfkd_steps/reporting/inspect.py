@@ -3,7 +3,6 @@
 import json
 import math
 
-import h5py
 import numpy as np
 
 from ..runtime.errors import UserError, reading
@@ -92,8 +91,7 @@ def _dataset(path):
     width = max(map(len, opened.classes))
     lines = [*_pairs(told), "", "class: train, test"]
     lines += [f"  {name:<{width}}  {n:>7}  {m:>7}" for name, n, m in zip(opened.classes, counts["train"], counts["test"])]
-    with h5py.File(path, "r") as file:
-        return lines, json.loads(hdf5.text(file, "provenance"))
+    return lines, json.loads(hdf5.structure(path, lambda file: hdf5.text(file, "provenance")))
 
 
 def _histogram(labels, number):

@@ -18,16 +18,21 @@ class UserError(ValueError):
     """
 
 
+class Changed(UserError):
+    """What a step reads was changed under way, so that what it has made so far is of nobody knows what."""
+
+
 def require_file(path):
     """Raise UserError where there is no such file, or where it may not be read: that does not make it damaged."""
+    name = printable(str(path))  # a line of its own in it would pass for one of ours
     try:
         if not Path(path).is_file():
             if Path(path).exists():  # a folder, or a pipe, which would be waited for
-                raise UserError(f"{path}: is not a regular file; remove it and make the file")
-            raise UserError(f"{path}: no such file; make it first (snakemake {path})")
+                raise UserError(f"{name}: is not a regular file; remove it and make the file")
+            raise UserError(f"{name}: no such file; make it first (snakemake {name})")
         open(path, "rb").close()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); mend its permissions") from None
+        raise UserError(f"{name}: cannot be read ({error.strerror}); mend its permissions") from None
 
 
 @contextlib.contextmanager

@@ -155,7 +155,7 @@ class ImportTeacher(Import):
     """
 
     checkpoint: str = required("the file of weights, or .onnx", external="file", code=names.code_of_checkpoint)
-    arch: str = opt("", f"{ARCH} ('' = factory or ONNX)", choices=names.NetworksOrNone, code=names.code_of)
+    arch: str = opt("", f"{ARCH} ('' = factory or ONNX)", choices=names.NetworksOrNone, code=names.code_of, external="network")
     factory: str = opt(
         "", "package.module:function that is called with num_classes and returns the network ('' = arch)", external="factory"
     )

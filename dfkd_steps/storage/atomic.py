@@ -10,10 +10,9 @@ import os
 import zlib
 from pathlib import Path
 
-import h5py
 from safetensors import safe_open
 
-from ..runtime.errors import UserError, reading, require_file
+from ..runtime.errors import Changed, UserError, reading, require_file
 from ..runtime.locks import locked
 from . import hdf5
 
@@ -26,8 +25,7 @@ def key_of(path) -> str:
         if path.suffix == ".h5":
             if hdf5.stored(path) is None:
                 raise ValueError("no checksum at its end")
-            with h5py.File(path, "r") as file:
-                key = hdf5.text(file, "key")
+            key = hdf5.structure(path, lambda file: hdf5.text(file, "key"))
         elif path.suffix == ".safetensors":
             with safe_open(path, "np") as file:
                 key = json.loads((file.metadata() or {}).get("dfkd", "{}")).get("key")
@@ -49,15 +47,25 @@ def exclusive(out, key: str):
     """Hold the lock on ``out`` and yield the hidden file to work in, or None if ``out`` is there and whole already.
 
     A second copy of the same job (the orphan of a killed scheduler, say) waits here for the first, and then finds the
-    artefact made. The hidden files stay if the step fails: the step itself compares the key stored in them and resumes.
+    artefact made. The hidden files stay if the step fails: the step itself compares the key stored in them and resumes. But
+    not where it fails by ``Changed``.
     """
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     with locked(out.with_name(f".{out.name}.partial.lock"), f"waiting for another process that works on {out.parent}"):
-        yield None if _is_made(out, key) else partial_of(out)
-        for path in out.parent.iterdir():  # checkpoints, counters and what a kill left between writing and renaming
-            if path.name.startswith(f".{out.name}.") and path.suffix != ".lock":
-                path.unlink()
+        try:
+            yield None if _is_made(out, key) else partial_of(out)
+        except Changed:
+            _clear(out)
+            raise
+        _clear(out)
+
+
+def _clear(out):
+    """Delete the hidden files: working file, checkpoints, counters and what a kill left between writing and renaming."""
+    for path in out.parent.iterdir():
+        if path.name.startswith(f".{out.name}.") and path.suffix != ".lock":
+            path.unlink()
 
 
 def _is_made(out, key) -> bool:

@@ -10,7 +10,6 @@ import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from ..runtime.errors import UserError, one_line, reading, require_file
@@ -89,23 +88,34 @@ def open_dataset(path) -> Dataset:
     """Open dataset.h5; raises UserError where it is missing, damaged or another kind of file."""
     path = Path(path)
     require_file(path)
-    with reading(path), h5py.File(path, "r") as file:
-        if (kind := hdf5.text(file, "kind")) != KIND:
-            told = one_line(repr(kind))
-            raise UserError(f"{path}: is no data set of dfkd (attribute kind is {told}); delete it and make it again")
-        classes = tuple(map(str, json.loads(hdf5.text(file, "classes"))))
-        problems = hdf5.faults(file, FIELDS) or _shapes(file, len(classes))
-        arrays = {} if problems else hdf5.mapped(file, FIELDS)
-        if problems := problems or _values(file, arrays, len(classes)):
+    with reading(path):
+        told, places, problems = hdf5.structure(path, _look)
+        if told["kind"] != KIND:
+            kind = one_line(repr(told["kind"]))
+            raise UserError(f"{path}: is no data set of dfkd (attribute kind is {kind}); delete it and make it again")
+        arrays = {} if problems else hdf5.mapped(path, places)
+        if problems := problems or _values(told, arrays):
             raise UserError("\n".join(f"{path}: {problem}; delete it and make it again" for problem in problems))
         sizes = {split: len(arrays[f"x_{split}"]) for split in ("train", "test")}
-        mean, std = (tuple(map(float, hdf5.numbers(file, name))) for name in ("mean", "std"))
-        if (key := hdf5.text(file, "key")) is None:
+        mean, std = (tuple(map(float, told[name])) for name in ("mean", "std"))
+        if told["key"] is None:
             raise ValueError("attribute key is missing")
-        keep = tuple(json.loads(hdf5.text(file, "keep") or "[]"))
-        if keep and (len(keep) != len(classes) or not all(isinstance(one, int) and one >= 0 for one in keep)):
+        keep = told["keep"]
+        if keep and (len(keep) != len(told["classes"]) or not all(isinstance(one, int) and one >= 0 for one in keep)):
             raise ValueError("attribute keep is no class of the teacher for each class")
-        return Dataset(path, key, classes, arrays["x_train"].shape[1:], mean, std, sizes, arrays, keep)
+        return Dataset(path, told["key"], told["classes"], arrays["x_train"].shape[1:], mean, std, sizes, arrays, keep)
+
+
+def _look(file):
+    """Attributes by name, the places of the fields, and what is wrong with them."""
+    told = {name: hdf5.text(file, name) for name in ("kind", "key")}
+    if told["kind"] != KIND:
+        return told, {}, []
+    told["classes"] = tuple(map(str, json.loads(hdf5.text(file, "classes"))))
+    told["keep"] = tuple(json.loads(hdf5.text(file, "keep") or "[]"))
+    told |= {name: hdf5.numbers(file, name) for name in ("mean", "std")}
+    problems = hdf5.faults(file, FIELDS) or _shapes(file, len(told["classes"]))
+    return told, {} if problems else hdf5.places(file, FIELDS), problems
 
 
 def _shapes(file, classes: int) -> list[str]:
@@ -127,13 +137,13 @@ def _shapes(file, classes: int) -> list[str]:
     return problems
 
 
-def _values(file, arrays, classes: int) -> list[str]:
+def _values(told, arrays) -> list[str]:
+    classes, mean, std = len(told["classes"]), told["mean"], told["std"]
     problems = [
         f"y_{split} has labels outside 0 to {classes - 1}"
         for split in ("train", "test")
         if not hdf5.labels_fit(arrays[f"y_{split}"], classes)
     ]
-    mean, std = (hdf5.numbers(file, name) for name in ("mean", "std"))
     if not np.isfinite([*mean, *std]).all() or min(std, default=1) <= 0:
         problems.append(f"mean {mean} and std {std} are no normalisation")
     return problems

@@ -2,14 +2,21 @@
 
 The library writes and reads the structure alone. Rows go past it: a kill never meets an open HDF5 file, and a memory map
 gathers rows many times faster than the library. HDF5 keeps no checksum of contiguous data, and a changed bit in its own
-structures can bring the library down. So a checksum stands behind what the library reads: it passes over that.
+structures can bring the library down, or make it go round for ever. So a checksum stands behind what the library reads, which
+passes over that, and it reads in a process of its own, which the system ends after a time.
 """
 
+import faulthandler
 import io
 import math
 import mmap
 import os
+import pickle
+import resource
+import signal
+import warnings
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +30,7 @@ LENGTH = len(MARK) + DIGITS
 PIECE = 1 << 22
 STRUCTURE = 1 << 16  # bytes that the structure of a file without attributes takes at most
 MAX_NUMBERS = 1 << 13  # of an attribute
+SECONDS = 20  # of a processor that reading a structure may take; that of a set with 1,000 networks takes 2
 
 
 # ------------------------------------------------------------------------------------------------- writing
@@ -195,6 +203,54 @@ def _checksum(file, size) -> int:
 
 
 # ------------------------------------------------------------------------------------------------- reading
+def structure(path, look: Callable[[Any], Any]) -> Any:
+    """What ``look(file)`` finds in an HDF5 file, which has to be plain data; what it raises is raised here.
+
+    Raises ValueError where HDF5 breaks down on the file, or takes more than SECONDS of a processor.
+    """
+    receiving, sending = os.pipe()
+    if not (child := _fork()):
+        with open(sending, "wb") as pipe:
+            _answer(path, look, pipe)
+    os.close(sending)
+    with open(receiving, "rb") as pipe:
+        answer = pipe.read()
+    if code := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+        endless = -code in (signal.SIGXCPU, signal.SIGKILL)
+        raise ValueError(f"HDF5 {f'does not end with it in {SECONDS} s' if endless else 'breaks down on it'}")
+    found, error = pickle.loads(answer)
+    if error:
+        raise error
+    return found
+
+
+def _fork() -> int:
+    # What is forked reads one file with HDF5 and ends: it needs no lock that another thread may hold.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
+
+
+def _answer(path, look, pipe):
+    """The child's part of ``structure``; ends the process."""
+    code = 1
+    try:
+        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        faulthandler.disable()  # the parent says it
+        found, failed = None, None
+        try:
+            with h5py.File(path, "r") as file:
+                found = look(file)
+        except Exception as error:
+            failed = error.with_traceback(None)
+        pipe.write(pickle.dumps((found, failed)))
+        pipe.flush()
+        code = 0
+    finally:
+        os._exit(code)
+
+
 def text(file, name: str) -> Any:
     """A text attribute; None where it is missing or no text. Reads nothing else: a list of texts could fill the memory."""
     if name not in file.attrs:
@@ -243,12 +299,16 @@ def faults(file, names) -> list[str]:
     return found
 
 
-def mapped(file, names) -> dict[str, np.ndarray]:
-    """Fields without ``faults`` as arrays over a memory map of the file; read-only, and they outlive ``file``."""
-    content = mmap.mmap(file.id.get_vfd_handle(), 0, access=mmap.ACCESS_READ)
-    found = {}
-    for name in names:
-        field = file[name]
-        rows = np.frombuffer(content, field.dtype, field.size, field.id.get_offset() if field.size else 0)
-        found[name] = rows.reshape(field.shape)
-    return found
+def places(file, names) -> dict[str, tuple]:
+    """Where fields without ``faults`` lie, for ``mapped``: name -> (element type, shape, offset)."""
+    return {name: (file[name].dtype, file[name].shape, file[name].id.get_offset() if file[name].size else 0) for name in names}
+
+
+def mapped(path, places: dict[str, tuple]) -> dict[str, np.ndarray]:
+    """Fields as read-only arrays over a memory map of the file."""
+    with open(path, "rb") as file:
+        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return {
+        name: np.frombuffer(content, kind, math.prod(shape), offset).reshape(shape)
+        for name, (kind, shape, offset) in places.items()
+    }

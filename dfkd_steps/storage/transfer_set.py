@@ -138,11 +138,12 @@ class TransferSet:
     def __init__(self, path):
         self.path = Path(path)
         require_file(path)
-        with reading(path, "is damaged or no HDF5 file"), h5py.File(path, "r") as file:
-            if problems := _structure(file):
+        with reading(path, "is damaged or no HDF5 file"):
+            told, places, problems = hdf5.structure(path, _look)
+            if problems:
                 raise UserError("\n".join(f"{path}: {problem}; delete it and make it again" for problem in problems))
-            self.provenance, self.metadata = (json.loads(hdf5.text(file, name)) for name in ("provenance", "metadata"))
-            self.key, self.fields = hdf5.text(file, "key"), hdf5.mapped(file, [*_present(file), *_networks(file)])
+            self.provenance, self.metadata = (json.loads(told[name]) for name in ("provenance", "metadata"))
+            self.key, self.fields = told["key"], hdf5.mapped(path, places)
         if not hdf5.labels_fit(self.fields["labels"], classes := self.fields["logits"].shape[1]):
             raise UserError(f"{path}: has labels outside 0 to {classes - 1}; delete it and make it again")
 
@@ -198,6 +199,14 @@ class TransferSet:
         """The set in order, ``rows`` samples at a time: (start, {field: array})."""
         for start in range(0, len(self), rows):
             yield start, {field: self.read(field, slice(start, start + rows)) for field in fields}
+
+
+def _look(file):
+    """Texts by name, the places of the fields, and what is wrong with the file."""
+    if problems := _structure(file):
+        return {}, {}, problems
+    told = {name: hdf5.text(file, name) for name in ("key", "provenance", "metadata")}
+    return told, hdf5.places(file, [*_present(file), *_networks(file)]), []
 
 
 def _present(file):

@@ -3,10 +3,9 @@
 import math
 from pathlib import Path
 
-import h5py
 import numpy as np
 
-from ..runtime.errors import UserError, reading
+from ..runtime.errors import UserError, printable, reading
 from . import atomic, dataset_file, exported, hdf5, network_file, transfer_set
 from .transfer_set import TransferSet
 
@@ -17,14 +16,15 @@ def kind_of(path) -> str:
     """'transfer_set', 'dataset', 'network', 'metrics' or 'export'; raises UserError for a missing, damaged or foreign file."""
     path = Path(path)
     if path.suffix not in (".h5", ".safetensors", ".json"):
-        raise UserError(f"{path}: is no artefact; give a transfer_set.h5, dataset.h5, *.safetensors, metrics.json or export.json")
+        name = printable(str(path))
+        raise UserError(f"{name}: is no artefact; give a transfer_set.h5, dataset.h5, *.safetensors, metrics.json or export.json")
     atomic.key_of(path)
     if path.suffix == ".safetensors":
         return "network"
     if path.suffix == ".json":
         return atomic.read_json(path).get("kind", "metrics")
-    with h5py.File(path, "r") as file:
-        kind = hdf5.text(file, "kind")
+    with reading(path):
+        kind = hdf5.structure(path, lambda file: hdf5.text(file, "kind"))
     if kind not in (dataset_file.KIND, transfer_set.KIND):
         raise UserError(f"{path}: is neither a data set nor a transfer set of dfkd; delete it and make it again")
     return kind
@@ -34,7 +34,7 @@ def verify(path) -> list[str]:
     """What is wrong with an artefact, a line each; empty when nothing is. Raises UserError for what is no artefact at all."""
     path = Path(path)
     if not path.exists():
-        raise UserError(f"{path}: no such file; give an artefact that exists")
+        raise UserError(f"{printable(str(path))}: no such file; give an artefact that exists")
     if path.suffix not in (".h5", ".safetensors", ".json"):
         kind_of(path)
     try:

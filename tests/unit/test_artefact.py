@@ -19,7 +19,7 @@ import small_set
 import torch
 from safetensors.torch import save_file
 
-from dfkd_steps.pipeline import graph, keys, params, spec
+from dfkd_steps.pipeline import audit, graph, keys, params, spec
 from dfkd_steps.pipeline.job import parse_job
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.storage import atomic, checkpoint, dataset_file, hdf5, network_file, verify
@@ -135,6 +135,37 @@ def test_what_may_not_be_read_is_not_called_damaged(name):
         finally:
             os.seteuid(0)
     assert told == f"{path}: cannot be read (Permission denied); mend its permissions"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_what_may_not_be_read_is_not_made_again(monkeypatch):
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        monkeypatch.chdir(folder)
+        path = write(Path(TEACHER))
+        path.chmod(0o600)
+        os.seteuid(65534)
+        try:
+            told = fault(audit.to_remake, "results", ["report/index.html"], [])
+        finally:
+            os.seteuid(0)
+    assert told == f"{TEACHER}: cannot be read (Permission denied); mend its permissions"
+
+
+def test_links_to_folders_are_followed_and_circles_are_not(here):
+    write(TEACHER)
+    os.rename("results/mnist-5k", "elsewhere")
+    Path("results/mnist-5k").symlink_to(here / "elsewhere")
+    Path("elsewhere/loop").symlink_to(here / "results")
+    assert list(audit.walk("results")) == [TEACHER]
+
+
+def test_a_date_in_the_future_is_refused_and_nothing_is_dated(here):
+    write(DATASET)
+    before, later = write(TEACHER).stat().st_mtime, time.time() + 3600
+    os.utime(DATASET, (later, later))
+    assert "dataset.h5: is dated " in fault(audit.to_remake, "results", ["report/index.html"], [])
+    assert Path(TEACHER).stat().st_mtime == before
 
 
 def test_any_changed_number_of_a_json_artefact_is_found(tmp_path):

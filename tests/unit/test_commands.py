@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from dfkd_steps.reporting import inspect
 from dfkd_steps.runtime import commands
 from dfkd_steps.runtime.errors import UserError, reading, require_file
+from dfkd_steps.storage import verify
 
 
 @pytest.fixture(autouse=True)
@@ -158,6 +160,14 @@ def test_pipes_and_folders_are_no_files(make):
     make("x")
     with pytest.raises(UserError, match=r"^x: is not a regular file"):
         require_file("x")
+
+
+@pytest.mark.parametrize("look", [require_file, verify.verify, inspect.summary])
+@pytest.mark.parametrize("name", ["x\nerror: y\x1b[2J.h5", "x\nerror: y"])
+def test_a_name_with_a_line_in_it_is_one_line(look, name):
+    with pytest.raises(UserError) as caught:
+        look(name)
+    assert str(caught.value).isprintable() and "x\\nerror: y" in str(caught.value)
 
 
 def test_what_a_terminal_would_obey_is_an_escape(capsys):

@@ -3,6 +3,8 @@
 import errno
 import os
 import resource
+import signal
+import struct
 
 import h5py
 import numpy as np
@@ -10,8 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dfkd_steps.pipeline import fingerprint
+from dfkd_steps.reporting import inspect
 from dfkd_steps.runtime.errors import UserError, errno_of
-from dfkd_steps.storage import hdf5
+from dfkd_steps.storage import dataset_file, hdf5, verify
 
 VALUES = np.random.default_rng(0).integers(0, 256, (103, 3, 5), np.uint8)
 FIELDS = {"x": (VALUES.shape, "u1"), "n": ((103,), "i8")}
@@ -38,8 +42,8 @@ def test_parts_of_any_size_in_any_order_give_the_same_bytes(tmp_path, sizes):
         np.testing.assert_array_equal(file["x"][:], VALUES)
         np.testing.assert_array_equal(file["n"][:], np.arange(103))
         assert hdf5.faults(file, ["x", "n"]) == [] and dict(file.attrs) == {"key": "k"}
-        found = hdf5.mapped(file, ["x", "n"])
-    np.testing.assert_array_equal(found["x"], VALUES)  # after the file was closed, too
+        found = hdf5.mapped(tmp_path / "a.h5", hdf5.places(file, ["x", "n"]))
+    np.testing.assert_array_equal(found["x"], VALUES)
     np.testing.assert_array_equal(found["n"], np.arange(103))
     assert not found["x"].flags.writeable
     assert (tmp_path / "a.h5").read_bytes() == write(tmp_path / "b.h5").read_bytes()
@@ -55,7 +59,7 @@ def test_rows_that_are_there_stay_whatever_structure_was_written(tmp_path):
     assert path.read_bytes() == expected
     with h5py.File(path, "r") as file:
         assert file.attrs["long"] == "x" * 100_000 and file["kept/a"][:].tobytes() == b"one"
-        assert len(hdf5.mapped(file, ["kept/b"])["kept/b"]) == 3000
+        assert len(hdf5.mapped(path, hdf5.places(file, ["kept/b"]))["kept/b"]) == 3000
 
 
 def test_fewer_rows_than_there_is_room_for(tmp_path):
@@ -74,7 +78,7 @@ def test_a_field_without_rows(tmp_path):
     made.finish({}, {})
     with h5py.File(tmp_path / "x.h5", "r") as file:
         assert hdf5.faults(file, ["x", "n"]) == []
-        found = hdf5.mapped(file, ["x", "n"])
+        found = hdf5.mapped(tmp_path / "x.h5", hdf5.places(file, ["x", "n"]))
     assert found["x"].shape == (0, 4) and found["n"].tolist() == [0, 1, 2]
 
 
@@ -154,6 +158,50 @@ def test_attributes_of_other_kinds_are_not_read(tmp_path):
         assert [hdf5.text(file, name) for name in names] == ["a", None, None, None, None, None, None]
         assert [None if (found := hdf5.numbers(file, name)) is None else found.tolist() for name in names] == [
             None, [1, 2], None, None, None, None, None]  # fmt: skip
+
+
+HEAP, OBJECT = b"GCOL", 24  # of texts of any length; where the size of its first object stands
+
+
+def test_a_file_that_hdf5_never_comes_to_an_end_with(tmp_path, monkeypatch):
+    """The size of a text forged so that the library, reading its heap, comes by the same object again and again."""
+    monkeypatch.setattr(hdf5, "SECONDS", 1)
+    images, labels = np.zeros((6, 1, 4, 4), np.uint8), np.arange(6) % 3
+    arrays = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
+    path = tmp_path / "dataset.h5"
+    dataset_file.write(path, "k", {}, "abc", arrays)
+    raw = bytearray(path.read_bytes())
+    struct.pack_into("<Q", raw, raw.index(HEAP) + OBJECT, 16)
+    path.write_bytes(raw)
+    hdf5.seal(path)
+    for opened in (dataset_file.open_dataset, inspect.summary):
+        with pytest.raises(UserError, match=r"dataset.h5: is damaged.* \(HDF5 does not end with it in 1 s\)"):
+            opened(path)
+    assert "HDF5 does not end" in verify.verify(path)[0]
+
+
+def test_hdf5_that_breaks_down_takes_nothing_with_it(tmp_path, capfd):
+    path = write(tmp_path / "x.h5")
+    with pytest.raises(ValueError, match="HDF5 breaks down on it"):
+        hdf5.structure(path, lambda file: os.kill(os.getpid(), signal.SIGSEGV))
+    assert capfd.readouterr().err == ""
+
+
+def test_what_is_found_or_raised_comes_back(tmp_path):
+    path = write(tmp_path / "x.h5")
+    large = hdf5.structure(path, lambda file: (hdf5.text(file, "key"), bytes(1_000_000)))  # more than a pipe holds
+    assert large == ("k", bytes(1_000_000))
+    with pytest.raises(UserError, match="a: line"):
+        hdf5.structure(path, lambda file: (_ for _ in ()).throw(UserError("a: line")))
+    with pytest.raises(OSError) as caught:  # noqa: PT011
+        hdf5.structure(tmp_path / "missing.h5", lambda file: None)
+    assert errno_of(caught.value) == errno.ENOENT
+
+
+def test_only_this_module_opens_hdf5():
+    """Whatever opens a file in another way can hang."""
+    for path in fingerprint.HERE.rglob("*.py"):
+        assert path.name == "hdf5.py" or "h5py.File" not in path.read_text(), path
 
 
 @pytest.mark.parametrize(

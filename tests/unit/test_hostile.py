@@ -3,7 +3,6 @@
 import io
 import json
 import pickle
-import resource
 import struct
 import time
 import zipfile
@@ -13,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from peak import peak_memory
 from safetensors.torch import save_file
 
 from dfkd_steps.datasets import array_files
@@ -26,10 +26,10 @@ from dfkd_steps.storage import dataset_file, hdf5, network_file
 @pytest.fixture(autouse=True)
 def cheap():
     """No test of this file takes long, or 300 MB more than before."""
-    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started, before = time.monotonic(), peak_memory()
     yield
     assert time.monotonic() - started < 10
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
+    assert peak_memory() - before < 300_000  # kB
 
 
 def refused(function, *arguments) -> str:

@@ -1,5 +1,6 @@
 """Keys cover what a config names outside the package; provenance and the audit say what an artefact was made from."""
 
+import dataclasses
 import gzip
 import json
 import os
@@ -12,10 +13,12 @@ import numpy as np
 import pytest
 import torch
 
+from dfkd_steps.models import names as network_names
 from dfkd_steps.models.classifier import build_architecture
-from dfkd_steps.pipeline import audit, external, fingerprint, graph, keys, params
+from dfkd_steps.pipeline import audit, external, fingerprint, graph, keys, params, spec
 from dfkd_steps.pipeline.job import parse_job
-from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.runtime.errors import Changed, UserError
+from dfkd_steps.schemas import fields as schema_fields
 from dfkd_steps.storage import atomic
 
 ROOT = fingerprint.HERE.parent
@@ -351,6 +354,32 @@ def test_a_file_that_is_changed_while_it_is_read(imported):
         made.provenance("cpu")
 
 
+def half_made(job):
+    """What a step does that has worked for a while and now wants to store its result."""
+    with atomic.exclusive(job.out, job.key) as partial:
+        partial.write_bytes(b"half a network")
+        job.provenance("cpu")
+
+
+def test_an_input_that_is_changed_under_way_and_changed_back(imported):
+    """While the step waited for its lock, say: then what it has made so far is worth nothing."""
+    Path(TEACHER).unlink()
+    made, content = parse_job("teacher", [TEACHER, DATASET]), Path(DATASET).read_bytes()
+    os.link(DATASET, "backup")  # which changes nothing
+    made.provenance("cpu")
+    Path(DATASET).write_bytes(bytes(len(content)))
+    Path(DATASET).write_bytes(content)
+    with pytest.raises(Changed, match=r"dataset\.h5: was changed while it was read; run the step again"):
+        half_made(made)
+    partial = atomic.partial_of(made.out)
+    assert not partial.exists()
+    again = parse_job("teacher", [TEACHER, DATASET])
+    os.rename(DATASET, "old")
+    shutil.copy2("old", DATASET)
+    with pytest.raises(Changed):
+        again.provenance("cpu")
+
+
 def test_threads_are_in_the_provenance_and_not_in_the_key(imported):
     def made(threads):
         Path(DATASET).unlink()
@@ -363,6 +392,14 @@ def test_threads_are_in_the_provenance_and_not_in_the_key(imported):
     assert one["device"] == "cpu" and one["compile"] is False
     assert one["files"] == keys.recipe("dataset", SPECS["dataset"])["files"] and one["code"]["dataset"]
     json.dumps(one)
+
+
+def test_a_folder_with_a_name_that_is_no_text_has_a_digest(tmp_path):
+    """So that the step which reads it can say which name that is."""
+    for name in (b"a\xff", b"b"):
+        os.makedirs(os.path.join(os.fsencode(tmp_path), b"images", name))
+        Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), b"images", name, b"x"))).write_bytes(b"x")
+    assert len(external.digest(tmp_path / "images")) == 64
 
 
 def test_the_key_is_that_of_the_recipe():
@@ -402,3 +439,12 @@ def test_every_step_has_a_recipe(monkeypatch):
     for step in graph.STEPS:
         recipe = keys.recipe(step, specs)
         assert recipe == json.loads(json.dumps(recipe)) and step in recipe["code"]
+
+
+def test_every_field_that_may_name_a_factory_has_its_code_in_the_key():
+    """``arch: factory.MODULE.FUNCTION`` of an imported teacher had not."""
+    kinds = [(group, kind) for group in spec.GROUPS for kind in params.kinds(group)]
+    fields = [one for group, kind in kinds for one in dataclasses.fields(params.schema(group, kind))]
+    named = [one for one in fields if isinstance(schema_fields.choices(one), network_names.Networks)]
+    assert len({one.name for one in named}) > 1
+    assert [one.name for one in named if one.metadata["external"] != "network"] == []

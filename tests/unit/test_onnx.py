@@ -266,6 +266,21 @@ def test_weights_in_another_file_are_refused(tmp_path):
         onnx_import.read(path, "", described((3, 8, 8)))
 
 
+def test_weights_and_attributes_of_another_form_than_they_declare(tmp_path):
+    """What fuzzing found: each ended in a traceback."""
+    path = written(tmp_path / "x.onnx", flat(), {"w": WEIGHT})
+    sound = onnx.load(path)
+    sound.graph.initializer[0].dims[0] += 1
+    onnx.save(sound, path)
+    with pytest.raises(UserError, match=r"x.onnx: is no readable ONNX file"):
+        onnx_import.read(path, "", described((3, 8, 8)))
+    sound.graph.initializer[0].dims[0] -= 1
+    sound.graph.node[-1].attribute.append(helper.make_attribute("texts", ["a", "b"]))
+    onnx.save(sound, path)
+    with pytest.raises(UserError, match=r"x.onnx: is no readable ONNX file"):
+        onnx_import.read(path, "", described((3, 8, 8)))
+
+
 def test_a_stored_graph_names_nothing_but_known_operators(tmp_path):
     for graph in ('{"nodes": [["__import__", [], [], {}]]}', "{", "[]", '{"nodes": [["Linear", ["x"], ["y"], {}]]}'):
         with pytest.raises(UserError, match="its ONNX graph is damaged"):

@@ -21,6 +21,7 @@ SHARDS = "give the number of jobs that a transfer set is made by, where its meth
         ({"teacher": []}, f"teacher: [] should be non-empty; {LIST}"),
         ({"balance": ["none", "none"]}, f"balance: ['none', 'none'] has non-unique elements; {LIST}"),
         ({"techer": ["lenet5"]}, f"Additional properties are not allowed ('techer' was unexpected); {SWEEP}"),
+        ({"shards": 2.0}, f"shards: 2.0 is not of type 'integer'; {SHARDS}"),
         ({"shards": 0}, f"shards: 0 is less than the minimum of 1; {SHARDS}"),
     ],
 )
