@@ -3,6 +3,7 @@
 import csv
 import math
 from collections import Counter
+from types import MappingProxyType
 
 import jinja2
 import numpy as np
@@ -30,6 +31,13 @@ SAMPLES_LIMIT = 12_000_000
 DETAILS_LIMIT = 12_000_000
 OPEN_SETS = 6
 MOST_OVERLAID = 8  # curves in a chart: as many colours can be told apart
+# Titles of learning curves of methods with rounds; figures of other names are a method's own.
+INSIDE = {
+    "loss": "loss of the student inside",
+    "agreement": "agreement of the student inside, percent of its images",
+    "generator": "loss of the generator",
+    "effective": "images of a batch that phi lets count",
+}
 
 
 class Budget:
@@ -202,23 +210,24 @@ def _overlays(groups: list[Group], budget):
         histories = [_history(group.runs[0].file(5, "history.csv")) for group in members]
         charts = _overlay(histories, "epoch", names, budget)
         inside = {group.specs["transfer"]: _inside(group.runs[0]) for group in members}
-        charts += _overlay(list(inside.values()), "round", list(inside), budget, " of the student inside")
+        charts += _overlay(list(inside.values()), "round", list(inside), budget, INSIDE)
         found.append({**{key: panel[key] for key in ("dataset", "teacher", "student")}, "charts": charts})
     return found
 
 
-def _overlay(histories, unit, names, budget, what=""):
+def _overlay(histories, unit, names, budget, titles=MappingProxyType({})):
     """A chart for each column but the learning rate, with the names of its curves."""
     charts = []
     for column in sorted({name for one in histories for name in one} - {"lr"}):
         curves = [(name, one[column]) for name, one in zip(names, histories) if column in one]
-        svg = budget.draw("learning curves", figures.line_chart, column + what, [curve for _, curve in curves], None, unit)
+        lines, title = [curve for _, curve in curves], titles.get(column, column)
+        svg = budget.draw("learning curves", figures.line_chart, title, lines, None, unit)
         charts += [{"svg": svg, "names": [name for name, _ in curves]}] if svg else []
     return charts
 
 
 def _inside(run: Run) -> dict[str, tuple[list, list]]:
-    """Column -> (rounds, values) of the student that a method trained with its images; empty where there is none."""
+    """Column -> (rounds, values) of what a method trained before its images; empty where it trains nothing."""
     path = run.file(3, "transfer_set.h5")
     if not path.exists():
         return {}
