@@ -1,8 +1,12 @@
 """A teacher and nothing else: cards, networks by name, teachers cut to some classes, and what is said of wrong ones."""
 
+import contextlib
 import importlib.util
+import io
+import os
 import subprocess
 import sys
+import zipfile
 from types import SimpleNamespace
 
 import numpy as np
@@ -239,9 +243,42 @@ def exported_program(path):
     torch.export.save(torch.export.export(nn.Linear(2, 2), (torch.zeros(1, 2),)), path)
 
 
+def hostile_program(path):
+    """An exported program whose weight is a pickle that makes the folder ``ran`` beside the file."""
+
+    class Runs:
+        def __reduce__(self):
+            return os.mkdir, (str(path.parent / "ran"),)
+
+    exported_program(path)
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    config = next(name for name in content if name.endswith("model_weights_config.json"))
+    content[config] = content[config].replace(b'"use_pickle": false', b'"use_pickle": true')
+    pickled = io.BytesIO()
+    torch.save(Runs(), pickled)
+    content[next(name for name in content if name.endswith("weight_0"))] = pickled.getvalue()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, value in content.items():
+            archive.writestr(name, value)
+
+
+def test_reading_an_exported_program_could_run_code_so_it_is_refused(tmp_path):
+    """Where the first half fails, torch.export.load has become safe, and such files can be read."""
+    ran = tmp_path / "ran"
+    hostile_program(tmp_path / "a.pt2")
+    with contextlib.suppress(Exception):
+        torch.export.load(tmp_path / "a.pt2")
+    assert ran.is_dir()
+    ran.rmdir()
+    with pytest.raises(UserError, match="is an exported program"):
+        read_weights(tmp_path / "a.pt2")
+    assert not ran.exists()
+
+
 FOREIGN = {
     "a.pt": (scripted, "is TorchScript, which is code and not run; save its weights"),
-    "a.pt2": (exported_program, "is an exported program, which is not read; save the weights"),
+    "a.pt2": (exported_program, "is an exported program, and reading one can run code.*save its weights"),
     "a.h5": (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100)), r"is HDF5 \(of Keras\?\).*tf2onnx"),
     "a.tflite": (lambda path: path.write_bytes(b"\x20\0\0\0TFL3" + bytes(100)), "is a TFLite file.*tf2onnx"),
     "a.bin": (
