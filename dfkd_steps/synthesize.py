@@ -16,7 +16,7 @@ from .methods import registry as method_registry
 from .pipeline import shards
 from .pipeline.job import Job, run_step
 from .pipeline.spec import of_path
-from .runtime import progress
+from .runtime import event_files, progress
 from .runtime.device import select_device, thread_count
 from .storage import atomic, checkpoint, dataset_file, network_file
 from .storage.image_format import to_stored
@@ -73,6 +73,7 @@ def train(method, rounds: range, key: str, path) -> dict[str, list]:
         for number in range(first, len(rounds)):
             if figures := method.round(rounds[number]):
                 record(history, rounds[number] + 1, method.rounds, figures)
+                event_files.add(rounds[number] + 1, figures)
                 bar.set_postfix_str(", ".join(f"{name} {value:.4g}" for name, value in figures.items()), refresh=False)
             bar.update()
             if time.monotonic() - saved > checkpoint.EVERY or number + 1 == len(rounds):
