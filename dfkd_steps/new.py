@@ -7,10 +7,12 @@ import argparse
 import dataclasses
 import importlib
 import resource
+import shlex
 import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import yaml
 
@@ -218,10 +220,14 @@ def run(argv=None):
     for group in made:
         if (path := params.PARAMS / group / f"{given.name}.yaml").exists():
             raise UserError(f"{path}: is there already; choose another NAME, or remove it")
-    if given.test and not Path(given.test).exists():
+    if given.test and not Path(given.test).is_dir():
         raise UserError(f"--test: {given.test}: no such folder; leave it out until there are test images")
     teacher, student, config = examine(given.name, made)
     described = teacher.description
+    if given.test:
+        from .reporting import other_images
+
+        found = other_images.listed(Path(given.test), SimpleNamespace(**vars(described)))
     print(f"\nteacher: {described.spelled}, {described.num_classes} classes, images {'x'.join(map(str, described.image_shape))}")
     for line in importlib.import_module("dfkd_steps.models.look").look(teacher):
         print(f"  {line}")
@@ -242,7 +248,8 @@ def run(argv=None):
     place = f"results/{given.name}/{given.name}/{transfer}/none/{given.name}"
     print(f"wrote {', '.join(f'params/{group}/{given.name}.yaml' for group in made)}\n\n  snakemake {place}/metrics.json")
     if given.test:
-        print(f"  dfkd evaluate {place}/student.safetensors --images {given.test}")
+        print(f"  dfkd evaluate {place}/student.safetensors --images {shlex.quote(given.test)}")
+        print(f"\nthe {len(found)} images of {given.test} are read by the last command alone")
 
 
 def main(argv=None):

@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import io
 import os
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -15,10 +16,11 @@ import small_net
 import timm
 import torch
 import torchvision
+from PIL import Image
 from torch import nn
 
+from dfkd_steps import cli, new, teacher
 from dfkd_steps import dataset as dataset_step
-from dfkd_steps import new, teacher
 from dfkd_steps.datasets import readers
 from dfkd_steps.models import library, look, names, pretrained
 from dfkd_steps.models.checkpoint_file import read_weights
@@ -477,6 +479,26 @@ def test_new_writes_params_that_fit(workplace, capsys):
         make_new(workplace, *how)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_new_prints_the_measurement_on_test_images_and_it_runs(workplace, capsys):
+    for number in range(6):
+        folder = workplace / "te st" / f"c{number}"
+        folder.mkdir(parents=True)
+        Image.fromarray(np.full((40, 50, 3), 40 * number, np.uint8)).save(folder / "a.png")
+    how = ["--teacher", "timm:test_efficientnet", "--checkpoint", "a.pth", "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5"]
+    make_new(workplace, *how, "--classes", "c0,c1,c2,c3,c4,c5", "--test", "te st")
+    said = capsys.readouterr().out
+    command = shlex.split(next(line for line in said.splitlines() if line.startswith("  dfkd evaluate ")))
+    assert "the 6 images of te st are read by the last command alone" in said
+    made = Description("timm", "test_efficientnet", tuple(f"c{n}" for n in range(6)), (3, 32, 32), (0.5,) * 3, (0.5,) * 3)
+    for path in (workplace / command[2], workplace / "results/mine/mine/teacher.safetensors"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        network_file.save(path, library.build(made), made, "k", {})
+    assert cli.main(command[1:]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[1:]] == [["teacher", "6"], ["student.safetensors", "6"]] and "top-1" in lines[0]
+
+
 WRONG_NEW = {
     "no weights": (["--teacher", "resnet20"], "--teacher: resnet20 has no weights of its own; give --checkpoint FILE"),
     "a factory without weights": (["--teacher", "nets:build"], "has no weights of its own; give --checkpoint FILE"),
@@ -491,6 +513,10 @@ WRONG_NEW = {
     ),
     "a library that is not known": (
         ["--teacher", "torchvision:resnet19", "--checkpoint", "a.pth"], "did you mean torchvision.resnet",
+    ),
+    "test images of other classes": (
+        ["--teacher", "timm:test_efficientnet", "--checkpoint", "a.pth", "--mean", "0,0,0", "--std", "1,1,1", "--test", "."],
+        r"\.: has \d folders, the student 6 classes; name each folder as a class",
     ),
     "test images that are not there": (
         ["--teacher", "timm:test_efficientnet", "--checkpoint", "a.pth", "--test", "nowhere"], "--test: nowhere: no such folder",
