@@ -4,16 +4,13 @@ Heavy imports stand in the commands that need them, so that ``dfkd --help`` answ
 """
 
 import argparse
-import ast
-import functools
-import itertools
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+from .reporting.listing import LISTS, table
 from .runtime.commands import guarded, version
-from .runtime.errors import UserError, suggest
 
 HERE = Path(__file__).parent
 
@@ -100,96 +97,6 @@ def other_checkout() -> Path | None:
     return here if own.joinpath("cli.py").is_file() and Path("params").is_dir() and not own.samefile(HERE) else None
 
 
-def table(rows, head=None, gap="  "):
-    """Print rows of text in aligned columns; what a terminal would obey is printed as an escape."""
-    rows = [[cell if cell.isprintable() else repr(cell) for cell in row] for row in ([head] if head else []) + list(rows)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
-    for row in rows:
-        print(gap.join(f"{cell:<{width}}" for cell, width in zip(row, widths)).rstrip())
-
-
-def headline(module: str) -> str:
-    """The first line of a module's docstring, read without importing it (and torch with it)."""
-    path = HERE / f"{module.replace('.', '/')}.py"
-    doc = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
-    return doc.split("\n", 1)[0]
-
-
-def comment(path) -> str:
-    """The first sentence of the comment that a YAML file begins with."""
-    lines = itertools.takewhile(lambda line: line.startswith("#"), Path(path).read_text("utf-8").splitlines())
-    return " ".join(line.lstrip("# ") for line in lines).partition(". ")[0].removesuffix(".")
-
-
-def list_group(group: str):
-    """Each file of a group in params/, its kind, and what it is."""
-    from .pipeline import params
-
-    rows = [(name, params.kind_of(group, name), comment(params.path_of(group, name))) for name in params.names(group)]
-    table(rows, (group.upper(), params.KIND_KEY.get(group, "").upper(), "DESCRIPTION"))
-
-
-def list_methods():
-    """Each method, the params files that use it, and what it is."""
-    from .methods import registry as method_registry
-    from .pipeline import params
-
-    files = {}
-    for name in params.names("transfer"):
-        files.setdefault(params.kind_of("transfer", name), []).append(name)
-    rows = [
-        (name, ", ".join(files.get(name, ["-"])), headline(method_registry.module_of(name)))
-        for name in sorted(method_registry.REGISTRY)
-    ]
-    table(rows, ("METHOD", "PARAMS/TRANSFER", "DESCRIPTION"))
-
-
-def list_models():
-    """Each architecture, its size, and what it is."""
-    import torch
-
-    from .models import registry as model_registry
-    from .models.classifier import build_architecture
-
-    rows = []
-    for name in model_registry.names():
-        with torch.device("meta"):  # shapes without memory
-            net = build_architecture(name, 10, (3, 32, 32))
-        rows.append((name, f"{sum(value.numel() for value in net.parameters()):>14,}", headline(model_registry.module_of(name))))
-    table(rows, ("ARCHITECTURE", "PARAMETERS (1)", "DESCRIPTION"))
-    print("\n(1) for 10 classes and images of 3x32x32")
-
-
-def list_views():
-    """Each augmentation that a student can be taught on, and what it is."""
-    from .schemas import fields, groups
-
-    for key in ("augment", "mix"):
-        item = next(one for one in groups.Student.__dataclass_fields__.values() if one.name == key)
-        table([(f"{key}: {name}",) for name in fields.choices(item)], (f"{key.upper()} ({item.metadata['doc']})",))
-        print()
-
-
-def list_fields():
-    """Every config field, as in docs/config.md."""
-    from .reporting import config_reference
-
-    print(config_reference.tables(), end="")
-
-
-LISTS = {
-    "methods": list_methods,
-    "views": list_views,
-    "models": list_models,
-    "fields": list_fields,
-    "datasets": functools.partial(list_group, "dataset"),
-    "teachers": functools.partial(list_group, "teacher"),
-    "transfers": functools.partial(list_group, "transfer"),
-    "balances": functools.partial(list_group, "balance"),
-    "students": functools.partial(list_group, "student"),
-}
-
-
 def inspect(given):
     """dfkd inspect FILE [--png OUT]"""
     from .reporting import inspect
@@ -245,20 +152,9 @@ def new(given):
 
 def show_spec(given):
     """dfkd spec [GROUP] SPEC, or the path of an artefact."""
-    from .pipeline import estimate, graph, keys, spec
+    from .reporting import spec_view
 
-    if "/" in given.spec:
-        step = graph.step_of(given.spec)
-        key, specs = keys.expected_key(given.spec), spec.of_path(given.spec)
-        print(f"made by the step {step}; its key is {key}")
-        print(f"takes {estimate.of_path(given.spec)}")
-        for group, text in specs.items():
-            print()
-            show_config(group, text)
-        return
-    if given.group is not None and given.group not in spec.GROUPS:
-        raise UserError(f"group: {given.group!r} is unknown; known: {', '.join(spec.GROUPS)}")
-    show_config(given.group or find_group(given.spec), given.spec)
+    spec_view.show(given.group, given.spec)
 
 
 def show_table(given):
@@ -286,44 +182,6 @@ def show_sweep(given):
     print(
         sweep.to_yaml(sweep.read(given.sweep), f"The sweep {given.sweep} with its seeds multiplied out, by `dfkd sweep`."), end=""
     )
-
-
-def find_group(text: str) -> str:
-    """The one group that has a file of this name."""
-    from .pipeline import params, spec
-
-    name = spec.parse("spec", text).name
-    groups = [group for group in spec.GROUPS if name in params.names(group)]
-    if len(groups) == 1:
-        return groups[0]
-    if groups:
-        raise UserError(f"spec: {name!r} is a name in {', '.join(groups)}; write dfkd spec {groups[0]} {text}")
-    known = sorted({known for group in spec.GROUPS for known in params.names(group)})
-    raise UserError(f"spec: no file params/*/{name}.yaml; {suggest(name, known)} (dfkd list)")
-
-
-def show_config(group: str, text: str):
-    """Print the fields of a spec's resolved config."""
-    import dataclasses
-
-    from .pipeline import estimate, params
-    from .reporting import config_reference
-    from .schemas import fields
-
-    made, origins = params.load(group, text), params.origins(group, text)
-    rows = []
-    for item in dataclasses.fields(made):
-        allowed, choices = fields.span(item), fields.choices(item)
-        if choices and len(allowed) > 40:
-            allowed = f"one of {len(choices)}"
-        kind, value = config_reference.type_name(item.type), config_reference.shown(getattr(made, item.name))
-        rows.append((item.name, kind, value, origins[item.name], allowed, item.metadata["doc"]))
-    takes = estimate.of_config(group, made)
-    if fault := estimate.excess(takes):
-        raise UserError(f"{group} {text!r}: {fault}")
-    print(f"{group}: {text}")
-    print(f"takes {takes}, for images of 3x32x32 and 10 classes")
-    table(rows, ("KEY", "TYPE", "VALUE", "FROM", "ALLOWED", "MEANING"))
 
 
 if __name__ == "__main__":

@@ -7,10 +7,12 @@ import argparse
 import dataclasses
 import importlib
 import resource
+import shlex
 import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import yaml
 
@@ -218,10 +220,14 @@ def run(argv=None):
     for group in made:
         if (path := params.PARAMS / group / f"{given.name}.yaml").exists():
             raise UserError(f"{path}: is there already; choose another NAME, or remove it")
-    if given.test and not Path(given.test).exists():
+    if given.test and not Path(given.test).is_dir():
         raise UserError(f"--test: {given.test}: no such folder; leave it out until there are test images")
     teacher, student, config = examine(given.name, made)
     described = teacher.description
+    if given.test:
+        from .reporting import other_images
+
+        found = other_images.listed(Path(given.test), SimpleNamespace(**vars(described)))
     print(f"\nteacher: {described.spelled}, {described.num_classes} classes, images {'x'.join(map(str, described.image_shape))}")
     for line in importlib.import_module("dfkd_steps.models.look").look(teacher):
         print(f"  {line}")
@@ -232,20 +238,18 @@ def run(argv=None):
         print(f"  {method:<15} {'fits' if not why else f'no: {why}'}")
     cost, kind = costs(teacher, student, config), KIND[described.image_shape[0]]
     transfer = f"procedural+batch={DRAWN_AT_ONCE}+kind={kind}+n={NUMBER}"
+    drawing, training = (progress.duration(cost[part]) for part in ("drawing", "training"))
     print(
-        f"\nto try first: {transfer}, images drawn by formula (prior-based), for about "
-        f"{_duration(cost['drawing'])} of drawing and {_duration(cost['training'])} of training on one core of this machine, "
-        f"{max(cost['disk'] / 1e9, 0.1):.1f} GB on disk and {cost['memory'] / 1e9 + 0.3:.1f} GB of memory"
+        f"\nto try first: {transfer}, images drawn by formula (prior-based), for about {drawing} of drawing and {training} of "
+        f"training on one core of this machine, {max(cost['disk'] / 1e9, 0.1):.1f} GB on disk and "
+        f"{cost['memory'] / 1e9 + 0.3:.1f} GB of memory"
     )
     write(given.name, made, params.PARAMS)
     place = f"results/{given.name}/{given.name}/{transfer}/none/{given.name}"
     print(f"wrote {', '.join(f'params/{group}/{given.name}.yaml' for group in made)}\n\n  snakemake {place}/metrics.json")
     if given.test:
-        print(f"  dfkd evaluate {place}/student.safetensors --images {given.test}")
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+        print(f"  dfkd evaluate {place}/student.safetensors --images {shlex.quote(given.test)}")
+        print(f"\nthe {len(found)} images of {given.test} are read by the last command alone")
 
 
 def main(argv=None):

@@ -35,8 +35,8 @@ def run(job: Job, number: int, of: int):
     with atomic.exclusive(out, key) as partial:
         if partial is None:
             return
-        writer = synthesize.fill(job, method, batches, partial, key)
-        samples = synthesize.finish(job, method, writer, synthesize.kept_by(method), partial, out)
+        writer, history = synthesize.fill(job, method, batches, partial, key)
+        samples = synthesize.finish(job, method, writer, synthesize.kept_by(method), history, partial, out)
     progress.say(f"shard {number} of {of}: {samples} samples, {time.monotonic() - started:.1f} s")
 
 

@@ -16,12 +16,14 @@ from .methods import registry as method_registry
 from .pipeline import shards
 from .pipeline.job import Job, run_step
 from .pipeline.spec import of_path
-from .runtime import progress
+from .runtime import event_files, progress
 from .runtime.device import select_device, thread_count
 from .storage import atomic, checkpoint, dataset_file, network_file
 from .storage.image_format import to_stored
 from .storage.transfer_set import Layout, TransferSet, Writer
 from .training.predict import predict
+
+MOST_ROUNDS = 1000  # in learning curves, evenly spread: HDF5 keeps attributes up to 64 KiB
 
 
 def in_order(method, batches: range):
@@ -50,9 +52,18 @@ def state_of(partial) -> Path:
     return Path(f"{partial}.state")
 
 
-def train(method, rounds: range, key: str, path):
-    """The method's own training, round by round, from the last checkpoint on."""
+def record(history: dict[str, list], number: int, total: int, figures: dict[str, float]):
+    """The figures of round ``number`` of ``total`` into learning curves, unless it is left out of more than MOST_ROUNDS."""
+    if number % -(-total // MOST_ROUNDS) == 0 or number == total:
+        for name, value in {"round": number, **figures}.items():
+            history.setdefault(name, []).append(float(f"{value:.5g}") if name != "round" else number)
+
+
+def train(method, rounds: range, key: str, path) -> dict[str, list]:
+    """The method's own training, round by round, from the last checkpoint on; returns its learning curves: "round" -> numbers
+    from 1, and the name of each figure that rounds return -> values."""
     kept = checkpoint.load(path, key)
+    history = kept["history"] if kept else {"round": []}
     first = kept["rounds"] if kept else 0
     if kept:
         method.restore(kept["state"])
@@ -60,13 +71,15 @@ def train(method, rounds: range, key: str, path):
     saved = time.monotonic()
     with progress.bar(total=len(rounds), initial=first, desc=method.config.method, unit="round") as bar:
         for number in range(first, len(rounds)):
-            message = method.round(rounds[number])
-            if message:
-                bar.set_postfix_str(message, refresh=False)
+            if figures := method.round(rounds[number]):
+                record(history, rounds[number] + 1, method.rounds, figures)
+                event_files.add(rounds[number] + 1, figures)
+                bar.set_postfix_str(", ".join(f"{name} {value:.4g}" for name, value in figures.items()), refresh=False)
             bar.update()
             if time.monotonic() - saved > checkpoint.EVERY or number + 1 == len(rounds):
-                checkpoint.save(path, key, rounds=number + 1, state=method.state())
+                checkpoint.save(path, key, rounds=number + 1, state=method.state(), history=history)
                 saved = time.monotonic()
+    return history
 
 
 def make(job: Job, device):
@@ -84,11 +97,12 @@ def layout_of(method) -> Layout:
     return Layout(described.image_shape, described.num_classes, config.image_type, method.has_targets)
 
 
-def fill(job: Job, method, batches: range, partial, key: str) -> Writer:
-    """Some ``batches`` of a method in the working file, after the training that they need; what is there stays."""
-    config = job.config
+def fill(job: Job, method, batches: range, partial, key: str) -> tuple[Writer, dict]:
+    """Some ``batches`` of a method in the working file, after the training that they need; what is there stays. Also returns
+    the learning curves."""
+    config, history = job.config, {}
     if rounds := method.rounds_for(batches):
-        train(method, rounds, key, state_of(partial))
+        history = train(method, rounds, key, state_of(partial))
     total = sum(len(method.rows(index)) for index in batches)
     writer = Writer(partial, key, layout_of(method), total)
     if writer.done:
@@ -102,24 +116,26 @@ def fill(job: Job, method, batches: range, partial, key: str) -> Writer:
                 fields["targets"] = batch.targets.float().cpu().numpy()
             writer.append(**fields, round=np.broadcast_to(np.asarray(batch.round), len(stored)))
             bar.update(len(stored))
-    return writer
+    return writer, history
 
 
-def gather(job: Job, method, found: list[Path], partial) -> tuple[Writer, dict]:
-    """The batches and networks of all shards, in order."""
+def gather(job: Job, method, found: list[Path], partial) -> tuple[Writer, dict, dict]:
+    """The batches, networks and learning curves of all shards, in order."""
     # Copying is quick beside synthesis, and starts afresh.
-    writer, kept = Writer(partial, job.key, layout_of(method), method.total, resume=False), {}
+    writer, kept, history = Writer(partial, job.key, layout_of(method), method.total, resume=False), {}, {}
     for path in found:
         with TransferSet(path) as shard:
             for _, part in shard.chunks(*(name for name, _, _ in shard.layout.fields()), rows=job.config.batch):
                 writer.append(**part)
             kept |= shard.networks()
+            for name, values in shard.metadata.get("history", {}).items():
+                history[name] = [*history.get(name, []), *values]
     progress.say(f"gathered {writer.done} samples of {len(found)} shards")
-    return writer, kept
+    return writer, kept, history
 
 
-def metadata(job: Job, method) -> dict:
-    """What the report says of the set: its origin, as ``origin_of`` says it, and a label for people."""
+def metadata(job: Job, method, history: dict) -> dict:
+    """What the report says of the set: its origin, as ``origin_of`` says it, a label for people, and learning curves."""
     own = of_path(job.out)["dataset"]
     names = [one.parent.name for one in job.inputs[1:]]
     metadata = {"method": job.config.method, "origin": origin_of(method, own, names), **method.about()}
@@ -129,7 +145,7 @@ def metadata(job: Job, method) -> dict:
         metadata["label"] += ", with real data"
     elif method.drawn and metadata["label"] == job.config.method:
         metadata["label"] += f" from {', '.join(method.drawn)}"
-    return metadata
+    return {**metadata, "history": history} if history.get("round") else metadata
 
 
 def origin_of(method, own: str, sources: list[str]) -> str:
@@ -145,9 +161,9 @@ def kept_by(method) -> dict[str, bytes]:
     return {name: network_file.to_bytes(network) for name, network in method.networks().items()}
 
 
-def finish(job: Job, method, writer: Writer, kept: dict, partial, out) -> int:
+def finish(job: Job, method, writer: Writer, kept: dict, history: dict, partial, out) -> int:
     """Make a filled working file appear as ``out``; returns its samples."""
-    writer.finish(job.provenance(method.device), metadata(job, method), kept)
+    writer.finish(job.provenance(method.device), metadata(job, method, history), kept)
     atomic.commit(partial, out)
     return writer.done
 
@@ -161,10 +177,11 @@ def run(job: Job):
             return
         found = shards.whole(job)
         if found:
-            writer, kept = gather(job, method, found, partial)
+            writer, kept, history = gather(job, method, found, partial)
         else:
-            writer, kept = fill(job, method, range(method.count()), partial, job.key), kept_by(method)
-        number = finish(job, method, writer, kept, partial, job.out)
+            writer, history = fill(job, method, range(method.count()), partial, job.key)
+            kept = kept_by(method)
+        number = finish(job, method, writer, kept, history, partial, job.out)
     progress.say(f"synthesize: {number} samples, {time.monotonic() - started:.1f} s")
 
 

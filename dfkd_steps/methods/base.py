@@ -10,7 +10,8 @@ Batch i depends on (seed, i) alone, in any order and in any process. A method th
 student) also has
 
     rounds: int                          # how often ``round`` is called, in order, before the first batch
-    round(self, index)                   # what it draws depends on (seed, index), what it computes on its state too
+    round(self, index) -> dict | None    # what it draws depends on (seed, index), what it computes on its state too;
+                                         # returns figures of the round for the learning curves, by name
     parts: dict                          # name -> what rounds change; each part has state() and restore(state)
     networks(self) -> dict               # name -> Classifier or Generator, kept with the images
 
@@ -87,8 +88,12 @@ class Method(abc.ABC):
     def batch(self, index: int) -> Batch:
         """The batch number ``index`` of the set."""
 
-    def round(self, index: int) -> str | None:
-        """One piece of the training that comes before the first batch; returns what the progress bar shows, or None."""
+    def round(self, index: int) -> dict[str, float] | None:
+        """One piece of the training that comes before the first batch.
+
+        Returns its figures by name, which progress bar, learning curves and report show: "loss" and "agreement" are those of a
+        student inside (``OnlineStudent.figures``). The same names in all rounds; None in those before the student trains.
+        """
         return None
 
     def partitions(self) -> list[range]:

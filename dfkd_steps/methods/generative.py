@@ -85,7 +85,7 @@ class LSGDFD(Method):
         self.trained.add(number)
         mean = summed.item() / config.steps
         objective.require_finite(mean, f"{config.method}: member {number}, round {own_index + 1}", "lower lr")
-        return f"member {number}: {mean:.4f}"
+        return {"generator": mean}
 
     def _place(self, index: int) -> tuple[int, int]:
         """The member that makes a batch, and the batch's number among its own."""

@@ -90,8 +90,8 @@ class SSDKD(Method):
             self.put(self.pool.places(len(images)), images, index)
         if not trains:
             return None
-        message = model_inversion.train_student(self.student, self.sampler, index, rng, self.answers)
-        return f"{message}, phi on {torch.stack(effective).mean():.0f} of {config.batch}"
+        figures = model_inversion.train_student(self.student, self.sampler, index, rng, self.answers)
+        return {**figures, "effective": torch.stack(effective).mean().item()}  # images of a batch that phi lets count
 
     def phi(self, teacher_logits, labels):
         """The modulating function: rare in the buffer, and hard. Logits (N,K), labels (N) -> (N), mean 1."""

@@ -79,7 +79,12 @@ def _foreign(path) -> str | None:
         weights = SAVE.replace("net", "torch.jit.load(FILE)", 1)
         return f"is TorchScript, which is code and not run; save its weights ({weights}) and give arch or factory, or export ONNX"
     if names & {"archive_format", "serialized_exported_program.json"}:
-        return f"is an exported program, which is not read; save the weights ({SAVE}) and give arch or factory, or export ONNX"
+        # torch.export.load unpickles weights, constants and inputs with weights_only=False where the file says so.
+        weights = "torch.save(torch.export.load(FILE).state_dict, OUT)"
+        return (
+            "is an exported program, and reading one can run code that is pickled in it; where you trust it, save its weights "
+            f"({weights}) and give arch or factory, or export ONNX"
+        )
     return None
 
 

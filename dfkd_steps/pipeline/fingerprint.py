@@ -17,6 +17,7 @@ NEUTRAL = {
     "schemas",
     "runtime.commands",
     "runtime.errors",
+    "runtime.event_files",
     "runtime.gpu",
     "runtime.locks",
     "runtime.progress",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
+from ..runtime import event_files, progress
 from ..runtime.commands import expanded, guarded
 from ..runtime.errors import Changed, UserError
 from ..storage import hdf5
@@ -82,6 +83,8 @@ def parse_job(step: str, argv=None) -> Job:
         if one.suffix == ".h5":  # a network's own checksum is compared where its weights are read
             hdf5.check(one)
     input_keys = {graph.name_of(one): key_of(one) for one in needed}
+    progress.begin(f"{step} {'/'.join(specs.values())}")
+    event_files.begin(out)
     recipe = keys.recipe(step, specs)
     for module in keys.chosen_code(typed)[0] if typed else []:  # now, and not when it is first needed: it may be edited meanwhile
         importlib.import_module(f"dfkd_steps.{module}")

@@ -75,7 +75,11 @@ def _file(source: Path):
         ) from None
 
 
-def _folder(source: Path, network):
+def listed(source: Path, network) -> list[tuple[Path, int]]:
+    """The images of a folder, and of each its class by the folder it lies in, -1 where there are no folders; none is opened.
+
+    Raises UserError where the folders are not those of the network's classes, or hold no image.
+    """
     from PIL import Image
 
     folders = sorted(one for one in source.iterdir() if one.is_dir() and not one.name.startswith("."))
@@ -89,23 +93,32 @@ def _folder(source: Path, network):
         )
     else:
         labels = {one: place for place, one in enumerate(folders)}
-    channels, height, width = network.image_shape
-    images, found = [], []
-    for folder in folders or [source]:
-        for path in sorted(
-            one for one in folder.iterdir() if one.is_file() and one.suffix.lower() in Image.registered_extensions()
-        ):
-            try:
-                with Image.open(path) as image:
-                    shown = image.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BILINEAR)
-            except (OSError, ValueError, Image.DecompressionBombError) as error:
-                raise UserError(f"{path}: is no image that can be read ({one_line(error)}); mend it or take it out") from None
-            pixels = np.asarray(shown)
-            images.append(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1))
-            found.append(labels.get(folder, -1))
-    if not images:
+    kinds = Image.registered_extensions()
+    found = [
+        (path, labels.get(folder, -1))
+        for folder in folders or [source]
+        for path in sorted(one for one in folder.iterdir() if one.is_file() and one.suffix.lower() in kinds)
+    ]
+    if not found:
         raise UserError(f"{source}: holds no image; put images, or a folder of images for each class, there")
-    return np.stack(images), np.asarray(found) if folders else None
+    return found
+
+
+def _folder(source: Path, network):
+    from PIL import Image
+
+    channels, height, width = network.image_shape
+    images, found = [], listed(source, network)
+    for path, _ in found:
+        try:
+            with Image.open(path) as image:
+                shown = image.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BILINEAR)
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            raise UserError(f"{path}: is no image that can be read ({one_line(error)}); mend it or take it out") from None
+        pixels = np.asarray(shown)
+        images.append(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1))
+    labels = np.asarray([label for _, label in found])
+    return np.stack(images), labels if labels[0] >= 0 else None
 
 
 @torch.inference_mode()

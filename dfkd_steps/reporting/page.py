@@ -1,6 +1,5 @@
 """The page: what the template is given, and the limits that keep a large sweep readable."""
 
-import csv
 import math
 from collections import Counter
 
@@ -8,9 +7,9 @@ import jinja2
 import numpy as np
 
 from ..runtime.commands import version
-from ..runtime.errors import UserError, reading, require_file
+from ..runtime.errors import UserError
 from ..storage.transfer_set import TransferSet, class_counts
-from . import figures
+from . import curves, figures
 from .runs import (
     ACCURACY,
     COLUMNS,
@@ -20,6 +19,7 @@ from .runs import (
     baseline,
     constant,
     equal_sizes,
+    first_by,
     grouped,
     shown_columns,
     without_seed,
@@ -29,7 +29,6 @@ from .runs import (
 SAMPLES_LIMIT = 12_000_000
 DETAILS_LIMIT = 12_000_000
 OPEN_SETS = 6
-MOST_OVERLAID = 8  # curves in a chart: as many colours can be told apart
 
 
 class Budget:
@@ -56,9 +55,9 @@ def render(runs: list[Run], samples_limit=SAMPLES_LIMIT, details_limit=DETAILS_L
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     # In this order: where the budget of details runs out, it is runs far down the page that lose their figures.
-    scales = _scales(runs)
+    panels, scales = _panels(groups), curves.scales(runs)
     teachers, sets = _teachers(runs, details, scales), _sets(runs, samples)
-    overlaid, detailed = _overlays(groups, details), [_detail(run, details, scales) for run in runs]
+    overlaid, detailed = curves.overlays(panels, details), [_detail(run, details, scales) for run in runs]
     refused = samples.refused + details.refused
     return environment.get_template("page.html.j2").render(
         teachers=teachers,
@@ -74,7 +73,7 @@ def render(runs: list[Run], samples_limit=SAMPLES_LIMIT, details_limit=DETAILS_L
             (heading, groups[0].shown(name, digits)) for name, heading, digits, _ in COLUMNS if name in equal_sizes(groups)
         ],
         constant=constant(groups) if len(groups) > 1 else [],
-        panels=_panels(groups),
+        panels=panels,
         datasets=sorted({run.specs["dataset"] for run in runs}),
         number_of={run.path: index for index, run in enumerate(runs)},
         repeats=any(len(group.runs) > 1 for group in groups),
@@ -83,23 +82,15 @@ def render(runs: list[Run], samples_limit=SAMPLES_LIMIT, details_limit=DETAILS_L
     )
 
 
-def _first_by(runs, depth):
-    """The first run of each distinct path of ``depth`` specs."""
-    found = {}
-    for run in runs:
-        found.setdefault(tuple(run.specs.values())[:depth], run)
-    return found.values()
-
-
 def _teachers(runs, budget, scales):
     return [
         {
             "dataset": run.specs["dataset"],
             "name": run.specs["teacher"],
             "top1": run.metrics.get("teacher_top1"),
-            "curves": budget.draw("training curves of teachers", _curves, run.file(2, "history.csv"), scales["teacher"]),
+            "curves": budget.draw("training curves of teachers", curves.charts, run.file(2, "history.csv"), scales["teacher"]),
         }
-        for run in _first_by(runs, 2)
+        for run in first_by(runs, 2)
     ]
 
 
@@ -154,83 +145,10 @@ def _mean_teacher(groups):
     return math.fsum(distinct.values()) / len(distinct)
 
 
-def _history(path) -> dict[str, tuple[list, list]]:
-    """Column -> (epochs, values) of a history.csv; empty where there is no file, or no epoch in it (an imported teacher)."""
-    if not path.exists():
-        return {}
-    require_file(path)
-    with reading(path, "cannot be read"), open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
-    found = {}
-    for name in rows[0] if rows else []:
-        try:
-            points = [(float(row["epoch"]), float(row[name])) for row in rows if row[name]]
-        except (KeyError, TypeError, ValueError):
-            raise UserError(f"{path}: column {name} is not a number for each epoch; delete it and make it again") from None
-        points = [point for point in points if all(map(math.isfinite, point))]
-        if points and name != "epoch":
-            found[name] = tuple(map(list, zip(*points)))
-    return found
-
-
-def _scales(runs) -> dict[str, dict[str, figures.Scale]]:
-    """For teachers and for students: column of history.csv -> the one scale that all its charts have."""
-    found = {}
-    for kind, depth in (("teacher", 2), ("student", 5)):
-        values = {}
-        for run in _first_by(runs, depth):
-            for name, (_, own) in _history(run.file(depth, "history.csv")).items():
-                values.setdefault(name, []).extend(own)
-        found[kind] = {name: figures.Scale.over(own) for name, own in values.items()}
-    return found
-
-
-def _curves(path, scales):
-    """A chart for each column of a history.csv, on the scale of all of them."""
-    return [figures.line_chart(name, [curve], scales[name]) for name, curve in _history(path).items()]
-
-
-def _overlays(groups: list[Group], budget):
-    """Learning curves of the runs of a data set, teacher and student in one chart: of each group its first run, the best first.
-
-    Of the students that distill trained, and of those that a method trained inside, by round.
-    """
-    found = []
-    for panel in _panels(groups):
-        members = [row["group"] for row in panel["rows"]][:MOST_OVERLAID]
-        names = ["/".join((group.specs["transfer"], group.specs["balance"])) for group in members]
-        histories = [_history(group.runs[0].file(5, "history.csv")) for group in members]
-        charts = _overlay(histories, "epoch", names, budget)
-        inside = {group.specs["transfer"]: _inside(group.runs[0]) for group in members}
-        charts += _overlay(list(inside.values()), "round", list(inside), budget, " of the student inside")
-        found.append({**{key: panel[key] for key in ("dataset", "teacher", "student")}, "charts": charts})
-    return found
-
-
-def _overlay(histories, unit, names, budget, what=""):
-    """A chart for each column but the learning rate, with the names of its curves."""
-    charts = []
-    for column in sorted({name for one in histories for name in one} - {"lr"}):
-        curves = [(name, one[column]) for name, one in zip(names, histories) if column in one]
-        svg = budget.draw("learning curves", figures.line_chart, column + what, [curve for _, curve in curves], None, unit)
-        charts += [{"svg": svg, "names": [name for name, _ in curves]}] if svg else []
-    return charts
-
-
-def _inside(run: Run) -> dict[str, tuple[list, list]]:
-    """Column -> (rounds, values) of the student that a method trained with its images; empty where there is none."""
-    path = run.file(3, "transfer_set.h5")
-    if not path.exists():
-        return {}
-    with TransferSet(path) as transfer:
-        history = transfer.metadata.get("history") or {}
-    return {name: (history["round"], values) for name, values in history.items() if name != "round" and values}
-
-
 def _sets(runs, budget):
     """A card per transfer set. Sets that differ from an earlier one in seed alone are closed, and so are all after a few."""
     cards, seen, balances = [], set(), {}
-    for run in _first_by(runs, 4):
+    for run in first_by(runs, 4):
         balances.setdefault(tuple(run.specs.values())[:3], []).append(run)
     for own, of_set in balances.items():
         family = (own[0], without_seed("teacher", own[1]), without_seed("transfer", own[2]))
@@ -292,7 +210,7 @@ def _detail(run: Run, budget: Budget, scales):
     detail = {
         "run": run,
         "numbers": run.numbers(),
-        "curves": budget.draw("training curves of students", _curves, run.file(5, "history.csv"), scales["student"]),
+        "curves": budget.draw("training curves of students", curves.charts, run.file(5, "history.csv"), scales["student"]),
         "kinds": metrics.get("probe_kinds", []),
         "per_class": None,
         "confusion": None,

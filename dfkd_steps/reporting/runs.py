@@ -194,6 +194,14 @@ def _about(path):
     return {}
 
 
+def first_by(runs: list[Run], depth: int):
+    """The first run of each distinct path of ``depth`` specs."""
+    found = {}
+    for run in runs:
+        found.setdefault(tuple(run.specs.values())[:depth], run)
+    return found.values()
+
+
 def without_seed(group: str, text: str) -> str:
     """A spec without its override of ``seed``."""
     return str(spec.parse(group, text).without("seed"))

@@ -1,10 +1,59 @@
-"""Progress: a bar for a person, a line now and then for a log."""
+"""Progress: a bar for a person, a line now and then for a log, and for the terminal of a workflow whose steps write to logs."""
 
+import contextlib
+import os
 import sys
+import time
 
 from tqdm import tqdm
 
 LOG_INTERVAL = 60.0  # seconds between two lines in a log, at least
+# A line to the terminal of a workflow: after FIRST seconds, and then with each SHARE of the work or every LAST seconds.
+FIRST, SHARE, LAST = 10.0, 0.05, 300.0
+WHERE = "DFKD_PROGRESS"  # "FD:PID": where the terminal is, and the shell that opened it
+told = {"job": "", "fd": None}
+
+
+def begin(job: str):
+    """What the lines to the terminal are about: ``job``, as a person knows it.
+
+    The file descriptor counts for the process that the shell PID started, or became, alone: in others its number is another
+    file's.
+    """
+    fd, _, shell = os.environ.get(WHERE, "").partition(":")
+    mine = fd.isdecimal() and shell in (str(os.getpid()), str(os.getppid()))
+    told.update(job=job, fd=int(fd) if mine else None)
+
+
+class Bar(tqdm):
+    """A bar of tqdm that also tells the terminal of the workflow."""
+
+    def __init__(self, *args, **how):
+        super().__init__(*args, **how)
+        self.began, self.said_at, self.said_n = time.monotonic(), 0.0, 0
+
+    def update(self, n=1):
+        """Some more is done."""
+        shown = super().update(n)
+        if told["fd"] is not None and self.total:
+            self._tell(told["fd"], time.monotonic() - self.began)
+        return shown
+
+    def _tell(self, fd: int, spent: float):
+        soon = spent - self.said_at < FIRST
+        if soon or (self.said_at and self.n - self.said_n < SHARE * self.total and spent - self.said_at < LAST):
+            return
+        self.said_at, self.said_n = spent, self.n
+        left = spent * (self.total - self.n) / max(1, self.n - self.initial)
+        shown = f", {self.postfix}" if self.postfix else ""
+        line = f"  {told['job']}: {self.n:,} of {self.total:,} {self.unit}s{shown}, {duration(left)} left\n"
+        with contextlib.suppress(OSError):  # the terminal may be gone, and the work is to go on
+            os.write(fd, line.encode())
+
+
+def duration(seconds: float) -> str:
+    """A time for people, in seconds, minutes or hours."""
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def bar(items=None, *, total=None, initial=0, desc="", unit="it"):
@@ -13,7 +62,7 @@ def bar(items=None, *, total=None, initial=0, desc="", unit="it"):
         timing = {"delay": 2, "dynamic_ncols": True, "smoothing": 0.1}
     else:
         timing = {"delay": LOG_INTERVAL, "mininterval": LOG_INTERVAL, "maxinterval": LOG_INTERVAL, "ncols": 100, "ascii": True}
-    return tqdm(items, total=total, initial=initial, desc=desc, unit=unit, **timing)
+    return Bar(items, total=total, initial=initial, desc=desc, unit=unit, **timing)
 
 
 def say(text: str):

@@ -5,7 +5,7 @@ import time
 
 import torch
 
-from ..runtime import progress
+from ..runtime import event_files, progress
 from ..runtime.device import compiled
 from ..runtime.errors import UserError
 from ..runtime.seeds import make_rng, seed_of
@@ -72,6 +72,7 @@ def fit(net, config, steps_per_epoch: int, loss_of, partial, key: str, device, n
             extra = ended(epoch) if ended else {}
             row = {"epoch": epoch + 1, "loss": round(mean, 6), "lr": round(optimise.param_groups[0]["lr"], 8)}
             history.append({**row, **extra})
+            event_files.add(epoch + 1, {name: value for name, value in history[-1].items() if name != "epoch"})
             shown.set_postfix_str(f"loss {mean:.4f}", refresh=False)
             shown.update()
             if time.monotonic() - saved > checkpoint.EVERY and epoch + 1 < config.epochs:

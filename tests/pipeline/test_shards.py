@@ -4,6 +4,8 @@ import re
 
 import pytest
 
+from dfkd_steps.storage.transfer_set import TransferSet
+
 from .conftest import TEACHER
 
 PLAIN = f"{TEACHER}/noise+batch=50+n=230/transfer_set.h5"
@@ -47,6 +49,8 @@ def test_same_bytes_and_no_shard_left(copies):
     one, many = (copy.made() for copy in copies)
     assert {PLAIN, MEMBERS, INDIVISIBLE} <= set(one)
     assert one == many
+    with TransferSet(copies[1].folder / MEMBERS) as joined:
+        assert joined.metadata["history"]["round"] == [1, 2, 3, 4]  # two of each of the two shards
 
 
 def test_nothing_is_done_again(copies):

@@ -1,8 +1,13 @@
 """A teacher and nothing else: cards, networks by name, teachers cut to some classes, and what is said of wrong ones."""
 
+import contextlib
 import importlib.util
+import io
+import os
+import shlex
 import subprocess
 import sys
+import zipfile
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,10 +16,11 @@ import small_net
 import timm
 import torch
 import torchvision
+from PIL import Image
 from torch import nn
 
+from dfkd_steps import cli, new, teacher
 from dfkd_steps import dataset as dataset_step
-from dfkd_steps import new, teacher
 from dfkd_steps.datasets import readers
 from dfkd_steps.models import library, look, names, pretrained
 from dfkd_steps.models.checkpoint_file import read_weights
@@ -239,9 +245,42 @@ def exported_program(path):
     torch.export.save(torch.export.export(nn.Linear(2, 2), (torch.zeros(1, 2),)), path)
 
 
+def hostile_program(path):
+    """An exported program whose weight is a pickle that makes the folder ``ran`` beside the file."""
+
+    class Runs:
+        def __reduce__(self):
+            return os.mkdir, (str(path.parent / "ran"),)
+
+    exported_program(path)
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    config = next(name for name in content if name.endswith("model_weights_config.json"))
+    content[config] = content[config].replace(b'"use_pickle": false', b'"use_pickle": true')
+    pickled = io.BytesIO()
+    torch.save(Runs(), pickled)
+    content[next(name for name in content if name.endswith("weight_0"))] = pickled.getvalue()
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, value in content.items():
+            archive.writestr(name, value)
+
+
+def test_reading_an_exported_program_could_run_code_so_it_is_refused(tmp_path):
+    """Where the first half fails, torch.export.load has become safe, and such files can be read."""
+    ran = tmp_path / "ran"
+    hostile_program(tmp_path / "a.pt2")
+    with contextlib.suppress(Exception):
+        torch.export.load(tmp_path / "a.pt2")
+    assert ran.is_dir()
+    ran.rmdir()
+    with pytest.raises(UserError, match="is an exported program"):
+        read_weights(tmp_path / "a.pt2")
+    assert not ran.exists()
+
+
 FOREIGN = {
     "a.pt": (scripted, "is TorchScript, which is code and not run; save its weights"),
-    "a.pt2": (exported_program, "is an exported program, which is not read; save the weights"),
+    "a.pt2": (exported_program, "is an exported program, and reading one can run code.*save its weights"),
     "a.h5": (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100)), r"is HDF5 \(of Keras\?\).*tf2onnx"),
     "a.tflite": (lambda path: path.write_bytes(b"\x20\0\0\0TFL3" + bytes(100)), "is a TFLite file.*tf2onnx"),
     "a.bin": (
@@ -440,6 +479,26 @@ def test_new_writes_params_that_fit(workplace, capsys):
         make_new(workplace, *how)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_new_prints_the_measurement_on_test_images_and_it_runs(workplace, capsys):
+    for number in range(6):
+        folder = workplace / "te st" / f"c{number}"
+        folder.mkdir(parents=True)
+        Image.fromarray(np.full((40, 50, 3), 40 * number, np.uint8)).save(folder / "a.png")
+    how = ["--teacher", "timm:test_efficientnet", "--checkpoint", "a.pth", "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5"]
+    make_new(workplace, *how, "--classes", "c0,c1,c2,c3,c4,c5", "--test", "te st")
+    said = capsys.readouterr().out
+    command = shlex.split(next(line for line in said.splitlines() if line.startswith("  dfkd evaluate ")))
+    assert "the 6 images of te st are read by the last command alone" in said
+    made = Description("timm", "test_efficientnet", tuple(f"c{n}" for n in range(6)), (3, 32, 32), (0.5,) * 3, (0.5,) * 3)
+    for path in (workplace / command[2], workplace / "results/mine/mine/teacher.safetensors"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        network_file.save(path, library.build(made), made, "k", {})
+    assert cli.main(command[1:]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[1:]] == [["teacher", "6"], ["student.safetensors", "6"]] and "top-1" in lines[0]
+
+
 WRONG_NEW = {
     "no weights": (["--teacher", "resnet20"], "--teacher: resnet20 has no weights of its own; give --checkpoint FILE"),
     "a factory without weights": (["--teacher", "nets:build"], "has no weights of its own; give --checkpoint FILE"),
@@ -454,6 +513,10 @@ WRONG_NEW = {
     ),
     "a library that is not known": (
         ["--teacher", "torchvision:resnet19", "--checkpoint", "a.pth"], "did you mean torchvision.resnet",
+    ),
+    "test images of other classes": (
+        ["--teacher", "timm:test_efficientnet", "--checkpoint", "a.pth", "--mean", "0,0,0", "--std", "1,1,1", "--test", "."],
+        r"\.: has \d folders, the student 6 classes; name each folder as a class",
     ),
     "test images that are not there": (
         ["--teacher", "timm:test_efficientnet", "--checkpoint", "a.pth", "--test", "nowhere"], "--test: nowhere: no such folder",

@@ -106,7 +106,7 @@ def test_codes():
 def test_every_entry_is_guarded(module, repository, here):
     """The entry of each kind of command, with a fault in what it calls first."""
     first = {"dataset": "pipeline.graph.step_of", "shard": "runtime.device.setup_process", "resolve": "pipeline.sweep.read",
-             "report": "reporting.runs.read", "cli": "cli.find_group"}[module]  # fmt: skip
+             "report": "reporting.runs.read", "cli": "reporting.spec_view.find_group"}[module]  # fmt: skip
     owner, _, name = f"dfkd_steps.{first}".rpartition(".")
     program = f"import runpy, sys, {owner} as owner\ndef broken(*a, **k): raise LookupError('broken')\nowner.{name} = broken\n"
     start = "from dfkd_steps import cli; sys.exit(cli.main())" if module == "cli" else (

@@ -8,12 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import small_net
+import torch
 import yaml
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docs"))
 import make_method_pages  # noqa: E402
 import make_results  # noqa: E402
+
+from dfkd_steps.storage import network_file  # noqa: E402
 
 PAGES = [
     ROOT / "README.md",
@@ -159,3 +163,33 @@ def test_the_example_runs(tmp_path, capsys):
     example["main"](str(tmp_path / "t.safetensors"), steps=5, drawings=1500)
     found = re.search(r"agreement on 1,000 held-out drawings: ([\d.]+) %", capsys.readouterr().out)
     assert 0 <= float(found[1]) <= 100
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """A folder with a teacher, a student and a transfer set under the names that docs/library.md has."""
+    monkeypatch.chdir(tmp_path)
+    teacher = small_net.classifier(shape=(1, 28, 28))
+    small_net.write(tmp_path, teacher, 80)
+    for name in ("teacher", "student"):
+        network_file.save(tmp_path / f"{name}.safetensors", teacher.net, teacher.description, "k", {})
+    return tmp_path
+
+
+def test_the_page_on_the_library_is_a_program_that_runs(files, capsys):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/library.md").read_text("utf-8"), re.DOTALL)
+    assert len(blocks) == 5
+    exec(compile("\n".join(blocks), "docs/library.md", "exec"), space := {"__name__": "page"})
+    said = capsys.readouterr().out
+    assert "torch.Size([64, 1, 28, 28]) torch.Size([64, 10])" in said and re.search(r"3 \{'loss': .*'generator': ", said)
+    images, again = space["images"], space["again"]
+    assert torch.allclose(again(images), space["own"](images), atol=1e-4) and len(space["labels"]) == 80
+    assert space["inside"].description.spelled == "resnet8"
+
+
+def test_the_example_of_a_loop_of_ones_own_stops_at_the_agreement(files, capsys):
+    example = runpy.run_path(str(ROOT / "examples/own_loop.py"))
+    example["main"]("teacher.safetensors", "out.safetensors", 0.0, 3)
+    assert capsys.readouterr().out.count("round ") == 1
+    student = network_file.from_bytes(Path("out.safetensors").read_bytes(), "out.safetensors")
+    assert student.description.spelled == "lenet5-half"

@@ -64,6 +64,7 @@ STALE = {
     "pipeline.keys": set(),
     "schemas.groups": set(),
     "runtime.errors": set(),
+    "runtime.event_files": set(),
     "runtime.progress": set(),
     "runtime.gpu": set(),
 }

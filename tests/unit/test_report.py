@@ -433,11 +433,11 @@ def test_confusions_of_many_classes_are_a_list(tmp_path):
 
 
 def test_curves_of_a_student_inside_are_drawn_by_round(tree):
-    history = {"round": [1, 2, 3], "loss": [9.0, 3.0, 1.0], "agreement": [10.0, 50.0, 80.0]}
+    history = {"round": [1, 2, 3], "loss": [9.0, 3.0, 1.0], "agreement": [10.0, 50.0, 80.0], "generator": [1.0, 2.0, 3.0]}
     text = made(tree, [tree.run("dafl", about={"label": "dafl", "data_free": True, "history": history}), tree.run("noise")])
     section = text[text.index('<section id="curves">') : text.index('<section id="teachers">')]
     assert "loss of the student inside" in section and "agreement of the student inside" in section and "round 3" in section
-    assert section.count("</svg>") == 3
+    assert "loss of the generator" in section and section.count("</svg>") == 4
 
 
 def test_bars_are_as_long_as_their_values():

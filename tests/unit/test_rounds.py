@@ -5,8 +5,10 @@ import torch
 from small_method import build
 from small_net import classifier, convolutions, wrap
 
+from dfkd_steps import synthesize
 from dfkd_steps.methods import cmi
 from dfkd_steps.methods.engines.image_pool import ImagePool
+from dfkd_steps.storage import checkpoint
 
 METHODS = ("adi", "cmi", "fast", "ssd-kd")
 
@@ -106,3 +108,56 @@ def test_the_loss_that_needs_the_student_moves_images_after_the_warm_up_only(nam
             method.round(index)
         images.append(made)
     assert torch.equal(images[0][0], images[1][0]) and not torch.equal(images[0][1], images[1][1])
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_round_says_how_the_student_did_on_its_images(name, teacher, monkeypatch):
+    method, seen = build(name, teacher, warmup=1, steps_s=3, steps=2), []
+    step = method.student.step
+
+    def spied(images, progress, rng, weights=None, answer=None):
+        method.student.net.train()
+        with torch.no_grad():
+            agrees = method.student.net(images).argmax(1) == method.student.ask_teacher(images)[0].argmax(1)
+        seen.append((step(images, progress, rng, weights, answer).mean(), 100 * agrees.float().mean()))
+
+    monkeypatch.setattr(method.student, "step", spied)
+    monkeypatch.setattr(method.sampler, "update", lambda *seen: None)
+    assert method.round(0) is None
+    for index in (1, 2):
+        seen.clear()
+        figures = method.round(index)
+        loss, agreement = (torch.stack(values).mean().item() for values in zip(*seen))
+        assert figures["loss"] == pytest.approx(loss, rel=1e-5) and figures["agreement"] == pytest.approx(agreement, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "figures"),
+    [("fast", {"loss", "agreement"}), ("dfad", {"loss", "agreement", "generator"}), ("generative", {"generator"})],
+)
+def test_learning_curves_are_whole_after_an_interruption(name, figures, teacher, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "EVERY", 0.0)
+
+    def made():
+        return build(name, teacher, **({"rounds_each": 4, "steps": 2} if name == "generative" else {"rounds": 4}))
+
+    def curves(path, method):
+        return synthesize.train(method, range(method.rounds), "key", path)
+
+    whole = curves(tmp_path / "whole", made())
+    stopped = made()
+    monkeypatch.setattr(stopped, "round", lambda index: {}["stopped"] if index == 3 else type(stopped).round(stopped, index))
+    with pytest.raises(KeyError):
+        curves(tmp_path / "cut", stopped)
+    assert curves(tmp_path / "cut", made()) == whole
+    assert curves(tmp_path / "cut", made()) == whole  # also where all rounds were done, and the images were not
+    assert set(whole) == {"round", *figures}
+    assert whole["round"] == ([2, 3, 4] if name == "fast" else [1, 2, 3, 4])  # fast warms up for a round
+    assert all(len(values) == len(whole["round"]) for values in whole.values())
+
+
+def test_long_learning_curves_are_evenly_thinned_and_keep_the_last_round():
+    history = {}
+    for number in range(1, 2501):
+        synthesize.record(history, number, 2500, {"loss": 1 / number})
+    assert history["round"] == [*range(3, 2500, 3), 2500] and history["loss"][-1] == 0.0004

@@ -1,14 +1,17 @@
 """What a process is set to: memory that stays, the device, bf16 where the device has it."""
 
 import ctypes
+import io
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from dfkd_steps.runtime import device
+from dfkd_steps.runtime import device, event_files, progress
 from dfkd_steps.runtime.device import keep_memory, select_device
 from dfkd_steps.runtime.errors import UserError
 
@@ -16,7 +19,7 @@ from dfkd_steps.runtime.errors import UserError
 # imports left.
 HELD = """
 import sys, torch
-from dfkd_steps.runtime import device
+from dfkd_steps.runtime import device, event_files, progress
 if sys.argv[1] == "kept":
     device.keep_memory()
 def held():
@@ -77,7 +80,7 @@ def test_bf16_only_where_the_processor_computes_in_it(monkeypatch, capsys, instr
 # What a process is set to, and what its artefacts say of it.
 SET = """
 import torch
-from dfkd_steps.runtime import device
+from dfkd_steps.runtime import device, event_files, progress
 device.setup_process()
 print(torch.get_deterministic_debug_mode(), torch.backends.cudnn.benchmark, device.settings("cpu")["deterministic"])
 """
@@ -122,3 +125,84 @@ def test_the_compiler_is_not_imported():
     """It would take longer than all other imports of a step; a new release of torch may ask for it in new places."""
     done = subprocess.run([sys.executable, "-c", TRAIN], capture_output=True, text=True)
     assert (done.returncode, done.stdout.strip()) == (0, "False"), done.stderr
+
+
+# ---------------------------------------------------------------------------------------------- progress
+def by_the_prefix_of_rules(code: str, folder):
+    """What a rule whose program is ``code`` writes to Snakemake's stderr, and to its log."""
+    snakefile = (Path(__file__).parents[2] / "workflow/Snakefile").read_text()
+    prefix = re.search(r'^shell\.prefix\("(.*)"\)$', snakefile, re.MULTILINE)[1]
+    (folder / "program.py").write_text(code)
+    command = f"{prefix}{sys.executable} {folder / 'program.py'} > {folder / 'log'} 2>&1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2],
+                          env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])})  # fmt: skip
+    return done.stderr, (folder / "log").read_text()
+
+
+TELLS = """
+import os, subprocess, sys
+from dfkd_steps.runtime import progress
+progress.FIRST = 0.0
+progress.begin("distill a/b")
+with progress.bar(total=40, desc="student", unit="epoch") as bar:
+    for _ in range(40):
+        bar.set_postfix_str("loss 0.5", refresh=False)
+        bar.update()
+print("done")
+if len(sys.argv) == 1:
+    subprocess.run([sys.executable, sys.argv[0], "child"], pass_fds=[3], check=True)
+"""
+
+
+def test_how_far_a_step_is_stands_on_the_terminal_of_a_workflow_and_not_in_its_log(tmp_path):
+    terminal, log = by_the_prefix_of_rules(TELLS, tmp_path)
+    lines = terminal.splitlines()
+    assert len(lines) == 20, terminal  # one for each twentieth, and none of the process that the step has started
+    assert re.fullmatch(r"  distill a/b: 2\d of 40 epochs, loss 0\.5, \d+ s left", lines[10])
+    assert "of 40 epochs" not in log and log.count("done") == 2
+
+
+def test_time_left_is_that_of_what_was_done_here(monkeypatch, tmp_path):
+    monkeypatch.setenv("DFKD_PROGRESS", f"1:{os.getpid()}")
+    clock, said = [0.0], []
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(progress.os, "write", lambda fd, text: said.append(text.decode()))
+    progress.begin("x")
+    with progress.Bar(total=100, initial=50, unit="round", file=io.StringIO()) as bar:
+        for seconds, number in ((5, 1), (15, 1), (20, 4), (30, 19), (31, 1), (331, 0)):
+            clock[0] = float(seconds)
+            bar.update(number)
+    assert said == [
+        "  x: 52 of 100 rounds, 6 min left\n",
+        "  x: 75 of 100 rounds, 30 s left\n",
+        "  x: 76 of 100 rounds, 5 min left\n",
+    ]
+    monkeypatch.setenv("DFKD_PROGRESS", "1:1")  # of another shell
+    progress.begin("x")
+    assert progress.told["fd"] is None
+
+
+# ---------------------------------------------------------------------------------------------- TensorBoard
+def test_event_files_hold_the_figures_by_number(tmp_path, monkeypatch):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    monkeypatch.setenv("DFKD_TENSORBOARD", str(tmp_path))
+    for numbers in ((1, 2, 3), (3, 4)):  # interrupted after 3 was told, and before it was kept
+        event_files.begin("results/d/t/s/none/student/student.safetensors")
+        for number in numbers:
+            event_files.add(number, {"loss": 1.0 / number})
+    (folder,) = {path.parent for path in tmp_path.rglob("events.*")}
+    assert folder.relative_to(tmp_path) == Path("d/t/s/none/student/student")
+    found = accumulator.EventAccumulator(str(folder)).Reload().Scalars("loss")
+    assert [one.step for one in found] == [1, 2, 3, 4] and found[3].value == 0.25
+
+
+def test_event_files_need_the_package_and_are_off_by_default(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DFKD_TENSORBOARD", raising=False)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    event_files.begin("results/x.h5")
+    event_files.add(1, {"loss": 1.0})
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setenv("DFKD_TENSORBOARD", "runs")
+    with pytest.raises(UserError, match=r"^DFKD_TENSORBOARD: needs the package tensorboard .*pip install 'dfkd\[tensorboard\]'"):
+        event_files.begin("results/x.h5")

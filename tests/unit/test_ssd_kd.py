@@ -189,10 +189,10 @@ def test_a_round_says_on_how_many_images_phi_rests(teacher):
     told = []
     for one in (even, uneven):
         for index in range(one.config.warmup + 1):
-            message = one.round(index)
-        told.append(int(message.split("phi on ")[1].split(" of ")[0]))
-        assert message.endswith(f" of {one.config.batch}") and message.startswith("student ")
-    assert told[0] == even.config.batch > told[1] >= 1
+            figures = one.round(index)
+        told.append(figures["effective"])
+        assert set(figures) == {"loss", "agreement", "effective"}
+    assert told[0] == pytest.approx(even.config.batch) and told[0] > told[1] >= 1
 
 
 def test_the_student_is_given_the_weights_of_what_was_drawn(full, monkeypatch):

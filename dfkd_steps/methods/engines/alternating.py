@@ -128,24 +128,23 @@ class AlternatingTraining(Method):
         """``turns`` times: generator steps, then student steps; then this round's share of the images that are kept."""
         config = self.config
         rng = self.rng("round", index)
-        sums = torch.zeros(2, device=self.device)
+        summed = torch.zeros((), device=self.device)
         for turn in range(config.turns):
             progress = (index * config.turns + turn) / (config.rounds * config.turns)
             generator_loss, latent, images = self.generator.steps(self.student, progress, rng)
-            student_loss = self.student_steps(latent, images, progress, rng)
-            sums += torch.stack([generator_loss, student_loss])
-        generator_loss, student_loss = (sums / config.turns).tolist()
+            self.student_steps(latent, images, progress, rng)
+            summed += generator_loss
+        figures = {**self.student.figures(), "generator": summed.item() / config.turns}
         objective.require_finite(
-            generator_loss + student_loss,
+            figures["loss"] + figures["generator"],
             f"{config.method}: round {index + 1}",
             "lower lr_g or lr_s, or set clip_g and clip_s",
         )
         self.collect(index, rng)
-        return f"generator {generator_loss:.4f}, student {student_loss:.4f}"
+        return figures
 
     def student_steps(self, latent, images, progress: float, rng):
-        """``steps_s`` student steps in a turn, whose last generator step was on ``images`` of ``latent``; returns the last
-        loss."""
+        """``steps_s`` student steps in a turn, whose last generator step was on ``images`` of ``latent``."""
         config, answer = self.config, None
         if config.images_s == "after":
             images = self.generator.images_for_student(latent)
@@ -154,8 +153,7 @@ class AlternatingTraining(Method):
         for _ in range(config.steps_s):
             if config.images_s == "new":
                 images = self.generator.images_for_student(self.generator.latent(rng))
-            losses = self.student.step(images, progress, rng, answer=answer)
-        return losses.mean()
+            self.student.step(images, progress, rng, answer=answer)
 
     def collect(self, index: int, rng):
         """Put this round's share of the images that are kept into the pool."""

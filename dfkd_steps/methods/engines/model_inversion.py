@@ -66,11 +66,10 @@ def random_targets(method, rng):
     return torch.randint(0, classes, (method.config.batch,), generator=rng, device=method.device)
 
 
-def train_student(student, sampler, index: int, rng, answers=None) -> str:
-    """``steps_s`` steps of a student in round ``index`` on images that a sampler draws from its pool; returns its mean loss,
-    for the progress bar. answers: a ``StoredAnswers``, or None to ask the teacher in each step."""
+def train_student(student, sampler, index: int, rng, answers=None) -> dict[str, float]:
+    """``steps_s`` steps of a student in round ``index`` on images that a sampler draws from its pool; returns its figures.
+    answers: a ``StoredAnswers``, or None to ask the teacher in each step."""
     config = student.config
-    summed = torch.zeros((), device=sampler.pool.images.device)
     if answers:
         answers.refresh(rng, config.batch_s)
     for step in range(config.steps_s):
@@ -81,7 +80,6 @@ def train_student(student, sampler, index: int, rng, answers=None) -> str:
         else:
             losses = student.step(sampler.pool.read(rows), config.progress(index, step), rng, weights)
         sampler.update(rows, weights, losses)
-        summed += losses.mean()
-    mean = summed.item() / config.steps_s
-    require_finite(mean, f"{config.method}: round {index + 1}", "lower lr_s, or set clip_s")
-    return f"student {mean:.4f}"
+    figures = student.figures()
+    require_finite(figures["loss"], f"{config.method}: round {index + 1}", "lower lr_s, or set clip_s")
+    return figures

@@ -93,6 +93,8 @@ class OnlineStudent:
             compiled(self.net)
         self.optimizer = optimizer(self.net, config)
         self.steps = 0
+        self.sums = torch.zeros(2, device=device)  # of losses and agreements of the steps since ``figures`` was asked
+        self.summed = 0
         # A library's network may drop by a function, and not by a module that can be found.
         self.drops = self.net.description.builder != "arch" or any(isinstance(one, _DropoutNd) for one in self.net.modules())
 
@@ -117,11 +119,23 @@ class OnlineStudent:
         with autocast(images.device, config.precision), self._feature_maps(self.net) as student_maps:
             student_logits = self.net(images).float()
         each = LOSSES[config.loss_s](student_logits, teacher_logits, config.tau)
+        with torch.no_grad():
+            agrees = (student_logits.argmax(1) == teacher_logits.argmax(1)).float()
+            self.sums += torch.stack([each.mean(), agrees.mean()])
+        self.summed += 1
         whole = each + config.attention_s * self._attention(student_maps, teacher_maps) if config.attention_s else each
         mean = (whole if weights is None else whole * weights).mean()
         loop.advance(self.net, self.optimizer, mean, self.lr(progress), config.clip_s)
         self.net.eval()
         return each.detach()
+
+    def figures(self) -> dict[str, float]:
+        """Means over the steps since the last call: loss, and the percentage of images on which the student, before the step,
+        predicted what the teacher does. For a round's end: checkpoints hold no sums."""
+        loss, agreement = (self.sums / self.summed).tolist()
+        self.sums.zero_()
+        self.summed = 0
+        return {"loss": loss, "agreement": 100 * agreement}
 
     def lr(self, progress: float) -> float:
         """The learning rate at ``progress``."""

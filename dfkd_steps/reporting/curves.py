@@ -1,0 +1,94 @@
+"""Learning curves on the page: of teachers and students by epoch, and of what a method trains before its images by round."""
+
+import csv
+import math
+from types import MappingProxyType
+
+from ..runtime.errors import UserError, reading, require_file
+from ..storage.transfer_set import TransferSet
+from . import figures
+from .runs import Run, first_by
+
+MOST_OVERLAID = 8  # curves in a chart: as many colours can be told apart
+# Titles of learning curves of methods with rounds; figures of other names are a method's own.
+INSIDE = {
+    "loss": "loss of the student inside",
+    "agreement": "agreement of the student inside, percent of its images",
+    "generator": "loss of the generator",
+    "effective": "images of a batch that phi lets count",
+}
+
+
+def _history(path) -> dict[str, tuple[list, list]]:
+    """Column -> (epochs, values) of a history.csv; empty where there is no file, or no epoch in it (an imported teacher)."""
+    if not path.exists():
+        return {}
+    require_file(path)
+    with reading(path, "cannot be read"), open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    found = {}
+    for name in rows[0] if rows else []:
+        try:
+            points = [(float(row["epoch"]), float(row[name])) for row in rows if row[name]]
+        except (KeyError, TypeError, ValueError):
+            raise UserError(f"{path}: column {name} is not a number for each epoch; delete it and make it again") from None
+        points = [point for point in points if all(map(math.isfinite, point))]
+        if points and name != "epoch":
+            found[name] = tuple(map(list, zip(*points)))
+    return found
+
+
+def scales(runs) -> dict[str, dict[str, figures.Scale]]:
+    """For teachers and for students: column of history.csv -> the one scale that all its charts have."""
+    found = {}
+    for kind, depth in (("teacher", 2), ("student", 5)):
+        values = {}
+        for run in first_by(runs, depth):
+            for name, (_, own) in _history(run.file(depth, "history.csv")).items():
+                values.setdefault(name, []).extend(own)
+        found[kind] = {name: figures.Scale.over(own) for name, own in values.items()}
+    return found
+
+
+def charts(path, scales):
+    """A chart for each column of a history.csv, on the scale of all of them."""
+    return [figures.line_chart(name, [curve], scales[name]) for name, curve in _history(path).items()]
+
+
+def overlays(panels: list[dict], budget) -> list[dict]:
+    """Of each panel of ``page`` (a data set, a teacher and a student) the learning curves in one chart: of each group its first
+    run, the best first; of the students that distill trained, and by round of what a method trained before its images.
+
+    budget: a ``page.Budget``.
+    """
+    found = []
+    for panel in panels:
+        members = [row["group"] for row in panel["rows"]][:MOST_OVERLAID]
+        names = ["/".join((group.specs["transfer"], group.specs["balance"])) for group in members]
+        histories = [_history(group.runs[0].file(5, "history.csv")) for group in members]
+        charts = _overlay(histories, "epoch", names, budget)
+        inside = {group.specs["transfer"]: _inside(group.runs[0]) for group in members}
+        charts += _overlay(list(inside.values()), "round", list(inside), budget, INSIDE)
+        found.append({**{key: panel[key] for key in ("dataset", "teacher", "student")}, "charts": charts})
+    return found
+
+
+def _overlay(histories, unit, names, budget, titles=MappingProxyType({})):
+    """A chart for each column but the learning rate, with the names of its curves."""
+    charts = []
+    for column in sorted({name for one in histories for name in one} - {"lr"}):
+        curves = [(name, one[column]) for name, one in zip(names, histories) if column in one]
+        lines, title = [curve for _, curve in curves], titles.get(column, column)
+        svg = budget.draw("learning curves", figures.line_chart, title, lines, None, unit)
+        charts += [{"svg": svg, "names": [name for name, _ in curves]}] if svg else []
+    return charts
+
+
+def _inside(run: Run) -> dict[str, tuple[list, list]]:
+    """Column -> (rounds, values) of what a method trained before its images; empty where it trains nothing."""
+    path = run.file(3, "transfer_set.h5")
+    if not path.exists():
+        return {}
+    with TransferSet(path) as transfer:
+        history = transfer.metadata.get("history") or {}
+    return {name: (history["round"], values) for name, values in history.items() if name != "round" and values}

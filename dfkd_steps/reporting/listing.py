@@ -1,0 +1,101 @@
+"""What there is, a line each: methods, models, views, config fields and files in params/; for `dfkd list`.
+
+Heavy imports stand in the functions that need them, so that ``dfkd --help`` answers at once.
+"""
+
+import ast
+import functools
+import itertools
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1]
+
+
+def table(rows, head=None, gap="  "):
+    """Print rows of text in aligned columns; what a terminal would obey is printed as an escape."""
+    rows = [[cell if cell.isprintable() else repr(cell) for cell in row] for row in ([head] if head else []) + list(rows)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
+    for row in rows:
+        print(gap.join(f"{cell:<{width}}" for cell, width in zip(row, widths)).rstrip())
+
+
+def headline(module: str) -> str:
+    """The first line of a module's docstring, read without importing it (and torch with it)."""
+    path = PACKAGE / f"{module.replace('.', '/')}.py"
+    doc = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+    return doc.split("\n", 1)[0]
+
+
+def comment(path) -> str:
+    """The first sentence of the comment that a YAML file begins with."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), Path(path).read_text("utf-8").splitlines())
+    return " ".join(line.lstrip("# ") for line in lines).partition(". ")[0].removesuffix(".")
+
+
+def list_group(group: str):
+    """Each file of a group in params/, its kind, and what it is."""
+    from ..pipeline import params
+
+    rows = [(name, params.kind_of(group, name), comment(params.path_of(group, name))) for name in params.names(group)]
+    table(rows, (group.upper(), params.KIND_KEY.get(group, "").upper(), "DESCRIPTION"))
+
+
+def list_methods():
+    """Each method, the params files that use it, and what it is."""
+    from ..methods import registry as method_registry
+    from ..pipeline import params
+
+    files = {}
+    for name in params.names("transfer"):
+        files.setdefault(params.kind_of("transfer", name), []).append(name)
+    rows = [
+        (name, ", ".join(files.get(name, ["-"])), headline(method_registry.module_of(name)))
+        for name in sorted(method_registry.REGISTRY)
+    ]
+    table(rows, ("METHOD", "PARAMS/TRANSFER", "DESCRIPTION"))
+
+
+def list_models():
+    """Each architecture, its size, and what it is."""
+    import torch
+
+    from ..models import registry as model_registry
+    from ..models.classifier import build_architecture
+
+    rows = []
+    for name in model_registry.names():
+        with torch.device("meta"):  # shapes without memory
+            net = build_architecture(name, 10, (3, 32, 32))
+        rows.append((name, f"{sum(value.numel() for value in net.parameters()):>14,}", headline(model_registry.module_of(name))))
+    table(rows, ("ARCHITECTURE", "PARAMETERS (1)", "DESCRIPTION"))
+    print("\n(1) for 10 classes and images of 3x32x32")
+
+
+def list_views():
+    """Each augmentation that a student can be taught on, and what it is."""
+    from ..schemas import fields, groups
+
+    for key in ("augment", "mix"):
+        item = next(one for one in groups.Student.__dataclass_fields__.values() if one.name == key)
+        table([(f"{key}: {name}",) for name in fields.choices(item)], (f"{key.upper()} ({item.metadata['doc']})",))
+        print()
+
+
+def list_fields():
+    """Every config field, as in docs/config.md."""
+    from . import config_reference
+
+    print(config_reference.tables(), end="")
+
+
+LISTS = {
+    "methods": list_methods,
+    "views": list_views,
+    "models": list_models,
+    "fields": list_fields,
+    "datasets": functools.partial(list_group, "dataset"),
+    "teachers": functools.partial(list_group, "teacher"),
+    "transfers": functools.partial(list_group, "transfer"),
+    "balances": functools.partial(list_group, "balance"),
+    "students": functools.partial(list_group, "student"),
+}

@@ -1,0 +1,55 @@
+"""The resolved config behind a spec or a path, field by field; for `dfkd spec`."""
+
+import dataclasses
+
+from ..pipeline import estimate, graph, keys, params, spec
+from ..runtime.errors import UserError, suggest
+from ..schemas import fields
+from . import config_reference
+from .listing import table
+
+
+def show(group: str | None, text: str):
+    """Print the config of a spec of ``group`` (None = the one group that has its name), or of each spec of an artefact's path."""
+    if "/" in text:
+        step = graph.step_of(text)
+        key, specs = keys.expected_key(text), spec.of_path(text)
+        print(f"made by the step {step}; its key is {key}")
+        print(f"takes {estimate.of_path(text)}")
+        for one, own in specs.items():
+            print()
+            show_config(one, own)
+        return
+    if group is not None and group not in spec.GROUPS:
+        raise UserError(f"group: {group!r} is unknown; known: {', '.join(spec.GROUPS)}")
+    show_config(group or find_group(text), text)
+
+
+def find_group(text: str) -> str:
+    """The one group that has a file of this name."""
+    name = spec.parse("spec", text).name
+    groups = [group for group in spec.GROUPS if name in params.names(group)]
+    if len(groups) == 1:
+        return groups[0]
+    if groups:
+        raise UserError(f"spec: {name!r} is a name in {', '.join(groups)}; write dfkd spec {groups[0]} {text}")
+    known = sorted({known for group in spec.GROUPS for known in params.names(group)})
+    raise UserError(f"spec: no file params/*/{name}.yaml; {suggest(name, known)} (dfkd list)")
+
+
+def show_config(group: str, text: str):
+    """Print the fields of a spec's resolved config."""
+    made, origins = params.load(group, text), params.origins(group, text)
+    rows = []
+    for item in dataclasses.fields(made):
+        allowed, choices = fields.span(item), fields.choices(item)
+        if choices and len(allowed) > 40:
+            allowed = f"one of {len(choices)}"
+        kind, value = config_reference.type_name(item.type), config_reference.shown(getattr(made, item.name))
+        rows.append((item.name, kind, value, origins[item.name], allowed, item.metadata["doc"]))
+    takes = estimate.of_config(group, made)
+    if fault := estimate.excess(takes):
+        raise UserError(f"{group} {text!r}: {fault}")
+    print(f"{group}: {text}")
+    print(f"takes {takes}, for images of 3x32x32 and 10 classes")
+    table(rows, ("KEY", "TYPE", "VALUE", "FROM", "ALLOWED", "MEANING"))
