@@ -1,4 +1,5 @@
-"""Images of a generator that is optimised for one batch: a new one for each (CMI), or one that is meta-learnt (Fast, SSD-KD)."""
+"""Images of a generator that is optimised for one batch: a new one for each (CMI), one that is meta-learnt (Fast, SSD-KD), or one
+that lives for some rounds (NAYER)."""
 
 import copy
 from dataclasses import dataclass
@@ -26,12 +27,22 @@ def refine(generator, latent, loss_of, *, steps: int, lr_g: float, lr_z: float, 
     """
     latent = latent.clone().requires_grad_()
     groups = [{"params": generator.parameters(), "lr": lr_g}, {"params": [latent], "lr": lr_z}]
+    how = {"steps": steps, "precision": precision, "device": latent.device, "after": after, "rates": "lr_g and lr_z"}
+    return descend(lambda: generator(latent), groups, loss_of, **how)
+
+
+def descend(draw, groups, loss_of, *, steps: int, precision: str, device, after=None, rates: str = "lr_g"):
+    """``steps`` Adam steps on parameter groups; returns the images of the step with the least loss, detached.
+
+    draw() -> images (N,C,H,W) of the parameters. loss_of(images) -> scalar. after(step): called with gradients in place.
+    rates: the fields that a loss that is no number is to be mended by.
+    """
     adam = torch.optim.Adam(groups, betas=(0.5, 0.999), fused=True)
     best = None
-    least = torch.full((), float("inf"), device=latent.device)
+    least = torch.full((), float("inf"), device=device)
     for step in range(steps):
-        with autocast(latent.device, precision):
-            images = generator(latent)
+        with autocast(device, precision):
+            images = draw()
         loss = loss_of(images)
         better = loss.detach() < least
         # Chosen on the device: a Python condition would wait for it each step.
@@ -42,7 +53,7 @@ def refine(generator, latent, loss_of, *, steps: int, lr_g: float, lr_z: float, 
         if after:
             after(step)
         adam.step()
-    require_finite(least.item(), "inversion", "lower lr_g and lr_z")
+    require_finite(least.item(), "inversion", f"lower {rates}")
     return best
 
 

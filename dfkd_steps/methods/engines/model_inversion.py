@@ -1,7 +1,8 @@
-"""Rounds of model inversion (ADI, CMI, Fast, SSD-KD): a batch of images into a pool, then student steps on the pool.
+"""Rounds of model inversion (ADI, CMI, Fast, NAYER, SSD-KD): batches of images into a pool, then student steps on the pool.
 
-A method puts together an inverter (``generator_inversion``, ``pixel_inversion``), the pool with its replacement rule
-(``image_pool``), a sampler (``samplers``) and the student (``online_student``); its ``round`` stands in its own file.
+A method puts together an inverter (``generator_inversion``, ``label_inversion``, ``pixel_inversion``), the pool with its
+replacement rule (``image_pool``), a sampler (``samplers``) and the student (``online_student``); its ``round`` stands in its
+own file.
 """
 
 from dataclasses import dataclass
@@ -38,8 +39,12 @@ class InversionOptions(stored_answers.StoredAnswerOptions, online_student.SGDOpt
         """One: a round needs all rounds before it."""
         return 1
 
+    def batches_of(self, index: int) -> int:
+        """The batches of images that round ``index`` makes."""
+        return 1
+
     def check(self):
-        images = self.rounds * self.batch
+        images = sum(map(self.batches_of, range(self.rounds))) * self.batch
         if self.batch > self.n:
             return f"batch: {self.batch} is more than the n: {self.n} places of the pool; lower batch or raise n"
         if images < self.n:
