@@ -73,7 +73,7 @@ class LabelInverter:
 
         parameters = [*self.generator.parameters(), *self.norm.parameters(), noisy, bias]
         groups = [{"params": parameters, "lr": config.lr_g}]
-        return descend(draw, groups, loss_of, steps=config.steps, precision=config.precision, device=self.device)
+        return descend(draw, groups, loss_of, steps=config.steps, precision=config.precision, device=self.device)[0]
 
     def state(self) -> dict:
         """The weights."""

@@ -71,9 +71,10 @@ def random_targets(method, rng):
     return torch.randint(0, classes, (method.config.batch,), generator=rng, device=method.device)
 
 
-def train_student(student, sampler, index: int, rng, answers=None) -> str:
+def train_student(student, sampler, index: int, rng, answers=None, exchanged=None) -> str:
     """``steps_s`` steps of a student in round ``index`` on images that a sampler draws from its pool; returns its mean loss,
-    for the progress bar. answers: a ``StoredAnswers``, or None to ask the teacher in each step."""
+    for the progress bar. answers: a ``StoredAnswers``, or None to ask the teacher in each step. exchanged: an
+    ``ExchangedImages`` that makes the images, or None to take those of the pool."""
     config = student.config
     summed = torch.zeros((), device=sampler.pool.images.device)
     if answers:
@@ -84,7 +85,8 @@ def train_student(student, sampler, index: int, rng, answers=None) -> str:
             images, logits = answers.batch(rows, rng)
             losses = student.step(images, config.progress(index, step), rng, weights, (logits, None))
         else:
-            losses = student.step(sampler.pool.read(rows), config.progress(index, step), rng, weights)
+            images = exchanged.images(rows, rng) if exchanged else sampler.pool.read(rows)
+            losses = student.step(images, config.progress(index, step), rng, weights)
         sampler.update(rows, weights, losses)
         summed += losses.mean()
     mean = summed.item() / config.steps_s
