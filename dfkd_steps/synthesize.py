@@ -150,7 +150,8 @@ def metadata(job: Job, method, history: dict) -> dict:
 
 def origin_of(method, own: str, sources: list[str]) -> str:
     """What a set is made from: ``real`` = the teacher's own data set; ``other`` = another one, or a mixture with any;
-    ``prior-based`` = images drawn by formula, or that start from such; ``data-free`` = the teacher alone, or noise."""
+    ``prior-based`` = images drawn by formula, or that start from such, or from label embeddings of another network, so not from
+    the teacher alone; ``data-free`` = the teacher alone, or noise."""
     if sources:
         return "real" if method.all_from_sources and own in sources else "other"
     return "prior-based" if method.drawn else "data-free"

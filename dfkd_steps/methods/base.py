@@ -78,7 +78,8 @@ class Method(abc.ABC):
     rounds = 0
     has_targets = False
     all_from_sources = False  # True: holds nothing but images of its sources
-    drawn: tuple[str, ...] = ()  # kinds of procedural images that the set holds or starts from: knowledge of the domain
+    # What the set holds or starts from beside the teacher, knowledge of the domain: kinds of drawn images, label embeddings.
+    drawn: tuple[str, ...] = ()
 
     def __init__(self, config, teacher, sources, device):
         self.config, self.teacher, self.sources, self.device = config, teacher, sources, device

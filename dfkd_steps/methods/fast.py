@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ..training import views
 from .base import Batch, Method
-from .engines import model_inversion, objective, stored_answers
+from .engines import channel_exchange, model_inversion, objective, stored_answers
 from .engines.generator_inversion import MetaInverter, MetaInverterOptions, new_generator
 from .engines.image_pool import ImagePool
 from .engines.online_student import OnlineStudent
@@ -39,8 +39,8 @@ class Fast(Method):
         self.student = OnlineStudent(config, teacher, device, floor=model_inversion.FAST_FLOOR)
         self.answers = stored_answers.build(config, self.pool, self.student)
         self.parts = {"student": self.student, "pool": self.pool, "inverter": self.inverter, "objective": self.objective}
-        if self.answers:
-            self.parts["answers"] = self.answers
+        self.exchanged = channel_exchange.build(config, self.pool, self.inverter)
+        self.parts |= {name: part for name, part in (("answers", self.answers), ("exchanged", self.exchanged)) if part}
 
     def round(self, index: int):
         """A batch into the pool, then the student's steps."""
@@ -52,9 +52,14 @@ class Fast(Method):
             with self.student.frozen() as student:
                 return self.objective(views.view(self.config.view, images, rng), targets, student if trains else None)
 
-        self.pool.add(self.inverter.invert(loss_of, index, rng), index)
+        places = self.pool.places(self.config.batch)
+        self.pool.put(places, self.inverter.invert(loss_of, index, rng), index)
+        if self.exchanged:
+            self.exchanged.put(places, self.inverter.latent)
         self.objective.remember()
-        return model_inversion.train_student(self.student, self.sampler, index, rng, self.answers) if trains else None
+        if not trains:
+            return None
+        return model_inversion.train_student(self.student, self.sampler, index, rng, self.answers, self.exchanged)
 
     def batch(self, index: int) -> Batch:
         """The next images of the pool."""

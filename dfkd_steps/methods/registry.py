@@ -16,6 +16,7 @@ REGISTRY = {
     "fast": ("fast", "Fast"),
     "generative": ("generative", "LSGDFD"),
     "mixture": ("mixture", "Mixture"),
+    "nayer": ("nayer", "NAYER"),
     "noise": ("noise", "Noise"),
     "procedural": ("procedural", "Procedural"),
     "soft-targeted": ("soft_targeted", "SoftTargeted"),

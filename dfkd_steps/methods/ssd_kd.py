@@ -16,7 +16,7 @@ from ..models import frozen
 from ..schemas.fields import opt
 from ..training import views
 from .base import Batch, Method
-from .engines import model_inversion, objective, stored_answers
+from .engines import channel_exchange, model_inversion, objective, stored_answers
 from .engines.generator_inversion import MetaInverter, MetaInverterOptions, new_generator
 from .engines.image_pool import ImagePool
 from .engines.online_student import OnlineStudent
@@ -62,8 +62,8 @@ class SSDKD(Method):
             "student": self.student, "pool": self.pool, "sampler": self.sampler, "inverter": self.inverter,
             "objective": self.objective,
         }  # fmt: skip
-        if self.answers:
-            self.parts["answers"] = self.answers
+        self.exchanged = channel_exchange.build(config, self.pool, self.inverter)
+        self.parts |= {name: part for name, part in (("answers", self.answers), ("exchanged", self.exchanged)) if part}
 
     def round(self, index: int):
         """A batch, of which all (as long as the buffer is not full, or the student does not train) or a share enters the
@@ -87,10 +87,13 @@ class SSDKD(Method):
         if trains and len(self.pool) == config.n:
             self.renew(images, index, rng)
         else:
-            self.put(self.pool.places(len(images)), images, index)
+            places = self.pool.places(len(images))
+            self.put(places, images, index)
+            if self.exchanged:
+                self.exchanged.put(places, self.inverter.latent)
         if not trains:
             return None
-        figures = model_inversion.train_student(self.student, self.sampler, index, rng, self.answers)
+        figures = model_inversion.train_student(self.student, self.sampler, index, rng, self.answers, self.exchanged)
         return {**figures, "effective": torch.stack(effective).mean().item()}  # images of a batch that phi lets count
 
     def phi(self, teacher_logits, labels):
@@ -114,6 +117,8 @@ class SSDKD(Method):
         chosen = torch.multinomial(chance, number, generator=rng)
         places = self.sampler.priorities.probabilities().argsort(stable=True)[:number]
         self.put(places, images[chosen], index)
+        if self.exchanged:
+            self.exchanged.put(places, self.inverter.latent[chosen])
 
     def put(self, places, images, index: int):
         """Images into places of the buffer, with the largest priority until the student has seen them."""

@@ -107,12 +107,25 @@ class Generator(nn.Module):
         self.register_buffer("std", torch.tensor(description.std, dtype=torch.float32).view(shape), persistent=False)
 
     def forward(self, latent, labels=None):
+        return self.from_maps(self.maps(latent, 0, labels), 0)
+
+    def maps(self, latent, level: int, labels=None):
+        """The feature maps (N,C,H,W) after ``level`` of the stages, from 0 to as many as there are."""
         if self.description.classes:
             latent = torch.cat([latent, F.one_hot(labels, self.description.num_classes).to(latent.dtype)], 1)
         maps = self.dense(latent).view(len(latent), -1, *self.start).contiguous(memory_format=torch.channels_last)
         maps = self.first_activation(self.norm(maps))
-        for stage in self.stages:
+        return self._staged(maps, self.stages[:level])
+
+    @staticmethod
+    def _staged(maps, stages):
+        for stage in stages:
             maps = stage(F.interpolate(maps, scale_factor=2.0))
+        return maps
+
+    def from_maps(self, maps, level: int):
+        """The images (N,C,H,W) of feature maps as ``maps`` gives them."""
+        maps = self._staged(maps, self.stages[level:])
         height, width = self.description.image_shape[1:]
         # In fp32 also where the rest is autocast: the losses look at these images through views.
         images = self.last(maps)[..., :height, :width].float().contiguous(memory_format=torch.channels_last)

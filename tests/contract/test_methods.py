@@ -42,6 +42,7 @@ SMALL = {
     "fast": FAST,
     "generative": {"rounds_each": 2, "steps": 2, "train_batch": 8, "latent": 6, "width": 4, "members": 2},
     "mixture": {"source": "other"},
+    "nayer": {**FAST, "batches": 2, "batches_warmup": 1},
     "noise": {},
     "procedural": {},
     "soft-targeted": {**PIXELS, "steps": 6, "window": 2},
@@ -67,6 +68,7 @@ OTHER = {
     "bank": 2,
     "collect": 1.0,
     "reset": 0.0,
+    "life": 1,
 }
 # Fields that are only read where another one says so.
 WITH = {"tau": {"loss_s": "kd"}, "window": {"tolerance": 0.05}, "fresh": {"views_kept": 2}}
@@ -304,8 +306,10 @@ class TestContract:
         assert not teacher.training and all(p.grad is None for p in teacher.parameters())
         assert not any(module._forward_hooks or module._forward_pre_hooks for module in teacher.modules())
 
-    def test_every_field_changes_images_or_weights(self, name, make, exact, monkeypatch):
+    def test_every_field_changes_images_or_weights(self, name, make, exact, monkeypatch, tmp_path):
         """Not only what is said about them; and not by seeds that the value itself is part of."""
+        np.save(tmp_path / "labels.npy", np.random.default_rng(0).normal(size=(10, 3)))
+        monkeypatch.setitem(OTHER, "embedding_file", str(tmp_path / "labels.npy"))
         monkeypatch.setattr(runtime_device, "has_bf16", lambda kind: True)  # slow where it is emulated, and not the same
         declared = dataclasses.fields(method_registry.load(name).Config)
         known, seed_of = {one.name for one in declared}, base.Method.seed_of

@@ -25,6 +25,7 @@ SMALL = {
     "cmi": {**INVERSION, **GENERATOR, "steps": 4, "bank": 8},
     "deepinversion": PIXELS,
     "fast": {**INVERSION, **GENERATOR, "steps": 2},
+    "nayer": {**INVERSION, **GENERATOR, "steps": 2, "batches_warmup": 1},
     "ssd-kd": {**INVERSION, **GENERATOR, "steps": 2},
     "generative": {"n": 16, "batch": 16, "rounds_each": 1, "steps": 15, "train_batch": 16, "view": "none", **GENERATOR},
 }

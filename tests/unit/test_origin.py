@@ -31,6 +31,7 @@ ORIGINS = {
     "zskd+start=smooth": ("data-free", "zskd"),
     "noise": ("data-free", "uniform noise"),
     "fast-5+student=resnet8": ("data-free", "fast"),
+    "nayer-100+student=resnet8": ("data-free", "nayer"),
     "zskd-strokes": ("prior-based", "zskd from strokes"),
     "zskd-objects": ("prior-based", "zskd from objects"),
     "soft-targeted-glyphs": ("prior-based", "soft-targeted from glyphs"),

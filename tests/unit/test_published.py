@@ -92,7 +92,9 @@ def built(method, monkeypatch) -> dict:
     holder = getattr(method, "generator", None) or getattr(method, "inverter", None) or getattr(method, "members", [None])[0]
     if holder:
         net = getattr(holder, "net", None) or holder.generator
-        found |= of_generator(net) | of_adam(holder.optimizer, "generator")
+        found |= of_generator(net) | (of_adam(holder.optimizer, "generator") if hasattr(holder, "optimizer") else {})
+    if method.config.method == "nayer":
+        found |= {"labels.norm_eps": method.inverter.norm.eps, "labels.size": method.inverter.embeddings.shape[1]}
     elif method.config.method == "cmi":
         net = generator_inversion.new_generator(method.config, method.teacher, 0, CPU)
         found |= of_generator(net) | of_fresh(method, monkeypatch)

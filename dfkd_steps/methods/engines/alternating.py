@@ -4,6 +4,7 @@ The methods differ in the losses of the generator, in how many steps each side t
 trains on: their configs say all that, the round below is theirs.
 """
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -54,6 +55,10 @@ class AlternatingOptions(online_student.StudentOptions, GeneratorOptions, Transf
     steps_g: int = opt(1, "generator steps in a turn", lo=1)
     train_batch: int = opt(256, "images in a step of either side", lo=2)
     lr_g: float = opt(1e-3, "peak learning rate of the generator (Adam)", above=0, hi=10)
+    average_g: float = opt(
+        0.0, "share of the past in a moving average of the generator's weights, whose images the student learns beside "
+        "(MAD: 0.95; 0 = none)", lo=0, hi=0.9999,
+    )  # fmt: skip
     view_s: str = online_student.field("view_s", "none")
     precision: str = opt("fp32", "bf16 = autocast, where the device computes in it", choices=("fp32", "bf16"))
 
@@ -68,7 +73,9 @@ class GeneratorTraining:
     def __init__(self, config, teacher, objective, seed: int, device):
         self.config, self.objective, self.device = config, objective, device
         net = build_generator(teacher.description, latent=config.latent, width=config.width, arch=config.arch_g, seed=seed)
-        self.net = compiled(net.to(device, memory_format=torch.channels_last))
+        net = net.to(device, memory_format=torch.channels_last)
+        self.average = copy.deepcopy(net).requires_grad_(False) if config.average_g else None
+        self.net = compiled(net)
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.lr_g, betas=(config.beta_g, 0.999), fused=True)
 
     def latent(self, rng):
@@ -86,6 +93,22 @@ class GeneratorTraining:
         with torch.no_grad():
             return self.images(latent)
 
+    def beside(self, images, rng):
+        """Images (N,C,H,W) for the student; where there is a moving average of the generator, as many new ones of it follow."""
+        if self.average is None:
+            return images
+        self.average.train(self.config.mode_g == "train")
+        with torch.no_grad(), autocast(self.device, self.config.precision):
+            return torch.cat([images, self.average(self.latent(rng))])
+
+    def _move_average(self):
+        """One step of the moving average (MAD, arXiv 2209.10359); BatchNorm's statistics are those of the generator."""
+        with torch.no_grad():
+            for kept, now in zip(self.average.parameters(), self.net.parameters()):
+                kept.lerp_(now, 1 - self.config.average_g)
+            for kept, now in zip(self.average.buffers(), self.net.buffers()):
+                kept.copy_(now)
+
     def steps(self, student, progress: float, rng):
         """``steps_g`` steps down the objective; returns the last loss, and of that step the latent vectors and the images,
         detached.
@@ -101,15 +124,20 @@ class GeneratorTraining:
             with student.frozen(mode) as student_net:
                 loss = self.objective(views.view(config.view, images, rng), None, student_net)
             loop.advance(self.net, self.optimizer, loss, rate(config.schedule_g, config.lr_g, progress), config.clip_g)
+            if self.average is not None:
+                self._move_average()
         return loss.detach(), latent, images.detach()
 
     def state(self) -> dict:
-        """Weights and moments."""
-        return checkpoint.state_of(self.net, self.optimizer)
+        """Weights and moments, and the moving average."""
+        average = {} if self.average is None else {name: one.clone() for name, one in self.average.state_dict().items()}
+        return {**checkpoint.state_of(self.net, self.optimizer), "average": average}
 
     def restore(self, state: dict):
         """Go on from ``state``."""
         checkpoint.restore(self.net, self.optimizer, state)
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
 
 
 class AlternatingTraining(Method):
@@ -148,11 +176,13 @@ class AlternatingTraining(Method):
         config, answer = self.config, None
         if config.images_s == "after":
             images = self.generator.images_for_student(latent)
+        if config.images_s != "new":
+            images = self.generator.beside(images, rng)
         if config.images_s != "new" and config.view_s == "none":
             answer = self.student.ask_teacher(images)  # once for all steps, as all are on the same images
         for _ in range(config.steps_s):
             if config.images_s == "new":
-                images = self.generator.images_for_student(self.generator.latent(rng))
+                images = self.generator.beside(self.generator.images_for_student(self.generator.latent(rng)), rng)
             self.student.step(images, progress, rng, answer=answer)
 
     def collect(self, index: int, rng):

@@ -1,4 +1,5 @@
-"""Images of a generator that is optimised for one batch: a new one for each (CMI), or one that is meta-learnt (Fast, SSD-KD)."""
+"""Images of a generator that is optimised for one batch: a new one for each (CMI), one that is meta-learnt (Fast, SSD-KD), or one
+that lives for some rounds (NAYER)."""
 
 import copy
 from dataclasses import dataclass
@@ -18,31 +19,47 @@ def new_generator(config, teacher, seed: int, device):
     return generator.to(device, memory_format=torch.channels_last).train()
 
 
-def refine(generator, latent, loss_of, *, steps: int, lr_g: float, lr_z: float, precision: str, after=None):
+def refine(generator, latent, loss_of, *, steps: int, lr_g: float, lr_z: float, precision: str, after=None, found=None):
     """Optimise generator and latent vectors (N,Z) together for ``steps`` Adam steps; returns the images of the step with the
     least loss, detached.
 
-    loss_of(images) -> scalar. after(step): called with gradients in place.
+    loss_of(images) -> scalar. after(step): called with gradients in place. found: a list that gets the latent vectors of that
+    step.
     """
     latent = latent.clone().requires_grad_()
     groups = [{"params": generator.parameters(), "lr": lr_g}, {"params": [latent], "lr": lr_z}]
+    how = {"steps": steps, "precision": precision, "device": latent.device, "after": after, "rates": "lr_g and lr_z"}
+    images, kept = descend(lambda: generator(latent), groups, loss_of, watched=(latent,), **how)
+    if found is not None:
+        found.append(kept)
+    return images
+
+
+def descend(draw, groups, loss_of, *, steps: int, precision: str, device, after=None, rates: str = "lr_g", watched=()):
+    """``steps`` Adam steps on parameter groups; returns the images of the step with the least loss, and what the ``watched``
+    parameters were in it, detached.
+
+    draw() -> images (N,C,H,W) of the parameters. loss_of(images) -> scalar. after(step): called with gradients in place.
+    rates: the fields that a loss that is no number is to be mended by.
+    """
     adam = torch.optim.Adam(groups, betas=(0.5, 0.999), fused=True)
-    best = None
-    least = torch.full((), float("inf"), device=latent.device)
+    best = []
+    least = torch.full((), float("inf"), device=device)
     for step in range(steps):
-        with autocast(latent.device, precision):
-            images = generator(latent)
+        with autocast(device, precision):
+            images = draw()
         loss = loss_of(images)
         better = loss.detach() < least
         # Chosen on the device: a Python condition would wait for it each step.
-        best = images.detach().clone() if best is None else torch.where(better, images.detach(), best)
+        seen = [one.detach() for one in (images, *watched)]
+        best = [torch.where(better, now, old) for now, old in zip(seen, best)] if best else [one.clone() for one in seen]
         least = torch.minimum(least, loss.detach())
         adam.zero_grad()
         loss.backward()
         if after:
             after(step)
         adam.step()
-    require_finite(least.item(), "inversion", "lower lr_g and lr_z")
+    require_finite(least.item(), "inversion", f"lower {rates}")
     return best
 
 
@@ -59,6 +76,10 @@ class MetaInverterOptions:
         0.6, "share of the rounds with a student after which the generator's first layers start anew (0 = never)", lo=0, hi=1
     )
     ema: float = opt(0.9, "share of the past in the BatchNorm statistics that are matched (0 = this batch alone)", lo=0, hi=0.999)
+    exchange: float = opt(
+        0.0, "the student's images are made anew by the generator; in so many of its steps they exchange channels in pairs "
+        "(SpaceshipNet: 0.7; 0 = stored images)", lo=0, hi=1,
+    )  # fmt: skip
 
 
 class MetaInverter:
@@ -67,6 +88,7 @@ class MetaInverter:
 
     def __init__(self, config, generator):
         self.config, self.generator = config, generator
+        self.latent = None  # of the last batch, as its images were made
         # The public code takes lr_g * steps for the meta update, since it sums the gradients of all steps.
         lr = config.lr_g * config.steps
         self.optimizer = torch.optim.Adam(generator.parameters(), lr=lr, betas=(0.5, 0.999), fused=True)
@@ -92,10 +114,12 @@ class MetaInverter:
             for summed, parameter in zip(sums, copied.parameters()):
                 summed += parameter.grad
 
+        found = []
         images = refine(
-            copied, latent, loss_of,
+            copied, latent, loss_of, found=found,
             steps=config.steps, lr_g=config.lr_g, lr_z=config.lr_z, precision=config.precision, after=add_gradients,
         )  # fmt: skip
+        (self.latent,) = found
         for parameter, summed in zip(self.generator.parameters(), sums):
             parameter.grad = summed
         self.optimizer.step()

@@ -1,7 +1,8 @@
-"""Rounds of model inversion (ADI, CMI, Fast, SSD-KD): a batch of images into a pool, then student steps on the pool.
+"""Rounds of model inversion (ADI, CMI, Fast, NAYER, SSD-KD): batches of images into a pool, then student steps on the pool.
 
-A method puts together an inverter (``generator_inversion``, ``pixel_inversion``), the pool with its replacement rule
-(``image_pool``), a sampler (``samplers``) and the student (``online_student``); its ``round`` stands in its own file.
+A method puts together an inverter (``generator_inversion``, ``label_inversion``, ``pixel_inversion``), the pool with its
+replacement rule (``image_pool``), a sampler (``samplers``) and the student (``online_student``); its ``round`` stands in its
+own file.
 """
 
 from dataclasses import dataclass
@@ -38,8 +39,12 @@ class InversionOptions(stored_answers.StoredAnswerOptions, online_student.SGDOpt
         """One: a round needs all rounds before it."""
         return 1
 
+    def batches_of(self, index: int) -> int:
+        """The batches of images that round ``index`` makes."""
+        return 1
+
     def check(self):
-        images = self.rounds * self.batch
+        images = sum(map(self.batches_of, range(self.rounds))) * self.batch
         if self.batch > self.n:
             return f"batch: {self.batch} is more than the n: {self.n} places of the pool; lower batch or raise n"
         if images < self.n:
@@ -66,9 +71,10 @@ def random_targets(method, rng):
     return torch.randint(0, classes, (method.config.batch,), generator=rng, device=method.device)
 
 
-def train_student(student, sampler, index: int, rng, answers=None) -> dict[str, float]:
+def train_student(student, sampler, index: int, rng, answers=None, exchanged=None) -> dict[str, float]:
     """``steps_s`` steps of a student in round ``index`` on images that a sampler draws from its pool; returns its figures.
-    answers: a ``StoredAnswers``, or None to ask the teacher in each step."""
+    answers: a ``StoredAnswers``, or None to ask the teacher in each step. exchanged: an ``ExchangedImages`` that makes the
+    images, or None to take those of the pool."""
     config = student.config
     if answers:
         answers.refresh(rng, config.batch_s)
@@ -78,7 +84,8 @@ def train_student(student, sampler, index: int, rng, answers=None) -> dict[str, 
             images, logits = answers.batch(rows, rng)
             losses = student.step(images, config.progress(index, step), rng, weights, (logits, None))
         else:
-            losses = student.step(sampler.pool.read(rows), config.progress(index, step), rng, weights)
+            images = exchanged.images(rows, rng) if exchanged else sampler.pool.read(rows)
+            losses = student.step(images, config.progress(index, step), rng, weights)
         sampler.update(rows, weights, losses)
     figures = student.figures()
     require_finite(figures["loss"], f"{config.method}: round {index + 1}", "lower lr_s, or set clip_s")

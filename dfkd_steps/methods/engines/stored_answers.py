@@ -25,6 +25,8 @@ class StoredAnswerOptions:
             return None
         if self.view_s not in views.REPEATABLE:
             return f"views_kept: a view '{self.view_s}' cannot be kept; set view_s to one of {', '.join(views.REPEATABLE)}, or 0"
+        if getattr(self, "exchange", 0):
+            return "views_kept: images that exchange channels are new in each step; set exchange: 0, or views_kept: 0"
         return "views_kept: feature maps are not kept; set attention_s: 0, or views_kept: 0" if self.attention_s else None
 
 

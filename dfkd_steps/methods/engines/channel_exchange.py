@@ -1,0 +1,55 @@
+"""The student's images made anew, with channels exchanged between pairs in the generator's feature maps (channel-wise feature
+exchange of SpaceshipNet, CVPR 2023, public code)."""
+
+import torch
+
+from ...runtime.device import autocast
+
+
+def exchange_channels(maps, rng):
+    """Maps (N,C,H,W) of which each keeps a random half of its channels and takes the others of its partner, map N-1-i."""
+    number, channels = maps.shape[:2]
+    own = torch.rand(number, channels, generator=rng, device=maps.device).argsort(1) < channels // 2
+    return torch.where(own[:, :, None, None], maps, maps.flip(0))
+
+
+class ExchangedImages:
+    """The latent vectors of the images in a pool, from which the current generator makes them anew.
+
+    The public code stores the feature maps themselves, 106,496 numbers an image, and decodes them by the current generator;
+    here that generator makes the maps too.
+    """
+
+    def __init__(self, config, pool, inverter):
+        self.config, self.inverter = config, inverter
+        self.latents = torch.zeros(pool.capacity, config.latent, device=pool.images.device)
+
+    def put(self, places, latents):
+        """Latent vectors (N,Z) of the images that were put into places (N) of the pool."""
+        self.latents[places] = latents
+
+    def images(self, rows, rng):
+        """Images (N,C,H,W) in [0,1] for these rows (N) of the pool: mixed in a share ``exchange`` of all calls, at a level of
+        the generator that is drawn for the whole batch. The generator in eval mode, without gradients."""
+        generator, device = self.inverter.generator, rows.device
+        level = int(torch.randint(0, len(generator.stages) + 1, (), generator=rng, device=device))
+        mixed = torch.rand((), generator=rng, device=device) < self.config.exchange
+        generator.eval()
+        with torch.no_grad(), autocast(device, self.config.precision):
+            maps = generator.maps(self.latents[rows], level)
+            images = generator.from_maps(torch.where(mixed, exchange_channels(maps, rng), maps), level)
+        generator.train()
+        return images
+
+    def state(self) -> dict:
+        """The latent vectors."""
+        return {"latents": self.latents.clone()}
+
+    def restore(self, state: dict):
+        """Go on from ``state``."""
+        self.latents.copy_(state["latents"])
+
+
+def build(config, pool, inverter):
+    """The images with exchanged channels, or None where the config has none."""
+    return ExchangedImages(config, pool, inverter) if config.exchange else None
