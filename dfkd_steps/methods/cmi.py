@@ -44,7 +44,7 @@ class CMI(Method):
         super().__init__(config, teacher, sources, device)
         self.rounds = config.rounds
         self.objective = objective.Objective(config, teacher)
-        self.discriminator = InstanceDiscriminator(config, teacher, device)
+        self.discriminator = InstanceDiscriminator(config, self.objective.teacher, device)
         self.pool = ImagePool(config.n, teacher.description.image_shape, device)
         self.sampler = UniformSampler(self.pool)
         self.student = OnlineStudent(config, teacher, device)
@@ -79,9 +79,10 @@ class CMI(Method):
             generator, latent, loss_of, steps=config.steps, lr_g=config.lr_g, lr_z=config.lr_z, precision=config.precision,
             after=discriminator.step,
         )  # fmt: skip
-        with torch.no_grad():
-            seen = resized_crop(images, rng), views.view(config.view, images, rng)
-            discriminator.remember(*map(discriminator.features, seen))
+        if config.contrastive:
+            with torch.no_grad():
+                seen = resized_crop(images, rng), views.view(config.view, images, rng)
+                discriminator.remember(*map(discriminator.features, seen))
         self.pool.add(images, index)
         return model_inversion.train_student(self.student, self.sampler, index, rng, self.answers) if trains else None
 

@@ -123,7 +123,9 @@ class Objective:
         if not self.weights:
             raise UserError(f"transfer: {config.method}: the weight of every loss is 0; give at least one of {', '.join(TERMS)}")
         self.needs_student = any(name in self.weights for name in NEEDS_STUDENT)
-        self.layer = hooks.last_linear(self.teacher.net, teacher.description.image_shape) if "activation" in self.weights else None
+        self.layer = (
+            hooks.last_linear(self.teacher.net, teacher.description.image_shape) if "activation" in self.weights else None
+        )
         self.norms = "bn" in self.weights or "bn_kl" in self.weights
         if self.norms:
             try:
