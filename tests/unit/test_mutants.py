@@ -68,7 +68,7 @@ def test_what_is_killed_survives_or_hangs_is_told_kept_and_not_run_again(mutants
     part = {"file": "dfkd_steps/code.py", "tests": ["tests/test_it.py"], "mutants": described}
     (tmp_path / "benchmarks" / "mutants.yaml").write_text(yaml.safe_dump([part]))
 
-    command = [sys.executable, str(tmp_path / "benchmarks" / "mutants.py"), "--limit", "15", "--jobs", "2"]
+    command = [sys.executable, str(tmp_path / "benchmarks" / "mutants.py"), "--limit", "8", "--jobs", "2"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 1 and "2 of 4 killed (1 by timeout), 50.0 %, 0 without a result" in done.stdout, done.stdout

@@ -76,6 +76,19 @@ def test_sgd_is_that_of_the_public_codes(teacher, images):
     close(weights_of(made), middle - 0.1 * velocity, rtol=1e-4, atol=1e-6)
 
 
+def test_figures_are_means_over_the_steps_of_a_round(teacher, images):
+    made, told, agreed = OnlineStudent(config(lr_s=0.01), teacher, CPU), [], []
+    for _ in range(2):
+        for step in range(3):
+            net = OnlineStudent(config(), teacher, CPU).net.train()
+            net.load_state_dict(made.net.state_dict())
+            agreed.append((net(images).argmax(1) == teacher(images).argmax(1)).float().mean())
+            told.append(made.step(images, 0.0, None).mean())
+        found = made.figures()
+        close(torch.tensor(found["loss"]), torch.stack(told[-3:]).mean())
+        close(torch.tensor(found["agreement"]), 100 * torch.stack(agreed[-3:]).mean())
+
+
 RATES = {
     ("cosine", 0.0): (0.2, 0.1, 0.0293),
     ("cosine", 0.1): (0.2, 0.11, 0.0464),
