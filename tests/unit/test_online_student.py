@@ -79,7 +79,7 @@ def test_sgd_is_that_of_the_public_codes(teacher, images):
 def test_figures_are_means_over_the_steps_of_a_round(teacher, images):
     made, told, agreed = OnlineStudent(config(lr_s=0.01), teacher, CPU), [], []
     for _ in range(2):
-        for step in range(3):
+        for _step in range(3):
             net = OnlineStudent(config(), teacher, CPU).net.train()
             net.load_state_dict(made.net.state_dict())
             agreed.append((net(images).argmax(1) == teacher(images).argmax(1)).float().mean())
