@@ -13,15 +13,13 @@ import torch
 
 from ..runtime import progress
 from ..runtime.errors import UserError, one_line, reading
-from . import onnx_graph
+from . import onnx_comparison, onnx_graph
 from .checkpoint_file import require_sha256
 from .library import require_fit
 from .onnx_operators import OPERATORS
 
 MAX_BYTES = (1 << 31) - 1  # of a protocol buffer
 UNREADABLE = ("is no readable ONNX file", "export it again")
-TOLERANCE = 1e-3  # of the largest logit
-SAMPLES = 4  # random images that outputs are compared on
 QUANTISED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
 
 
@@ -34,7 +32,7 @@ def read(path: Path, sha256: str, description, keep=()):
     with reading(path, *UNREADABLE):
         reader = _Reader(path, model, description)
         whole = _built(reader, description)[0]
-    reader.compare(whole, model)
+    onnx_comparison.compare(reader, whole, model)
     if keep:
         reader.cut(keep)
     net, description = _built(reader, description)
@@ -289,41 +287,6 @@ class _Reader:
             "nodes": [node[:4] for node in self.nodes],
         }
         return graph, weights
-
-    # ------------------------------------------------------------------------------------------ against onnxruntime
-    def compare(self, net, model):
-        """Raise UserError unless the network gives for a batch of random images what onnxruntime gives."""
-        try:
-            import onnxruntime
-        except ImportError:
-            raise UserError(f"{self.path}: onnxruntime is not installed, to compare with; run pip install 'dfkd[onnx]'") from None
-        number = self.batch if self.batch and self.batch > 1 else SAMPLES
-        images = torch.rand(number, *self.description.image_shape, generator=torch.Generator().manual_seed(0))
-        mean, std = (torch.tensor(value).view(-1, 1, 1) for value in (self.description.mean, self.description.std))
-        images = (images - mean) / std
-        try:
-            with torch.no_grad():
-                mine = net(images)
-        except Exception as error:  # whatever an operator raises for a shape that it does not take
-            fixed = f" (it was exported for batches of {self.batch})" if self.batch else ""
-            raise self.error(
-                f"does not take {number} images{fixed}; export it with a dynamic batch ({one_line(error)})"
-            ) from None
-        if self.normalised:
-            mine = OPERATORS[self.normalised[0]]([mine], self.normalised[3])
-        given = (images.permute(0, 2, 3, 1) if self.channels_last else images).contiguous()
-        try:
-            session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-            name, parts = session.get_inputs()[0].name, given.split(self.batch or number)
-            found = torch.cat([torch.from_numpy(session.run(None, {name: part.numpy()})[0]).float() for part in parts])
-        except Exception as error:  # of onnxruntime's own, which share no class
-            raise self.error(f"is not run by onnxruntime either: {one_line(error)}; export it again") from None
-        difference = (found - mine).abs().max().item() if found.shape == mine.shape else float("inf")
-        if not difference <= TOLERANCE * max(1.0, found.abs().max().item()):
-            raise self.error(
-                f"gives other outputs here than by onnxruntime (largest difference {difference:.3g}); export it again"
-            )
-        progress.say(f"{self.path}: outputs differ from onnxruntime's by at most {difference:.2g} on {number} random images")
 
 
 def _weights(**given) -> dict[str, torch.Tensor]:

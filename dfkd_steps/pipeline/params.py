@@ -11,17 +11,16 @@ import typing
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..methods import registry as method_registry
-from ..runtime.errors import UserError, one_line, suggest
+from ..runtime.errors import UserError, suggest
 from ..schemas import fields, groups
 from . import spec
+from .plain_yaml import named, read_mapping, shown
 
 PARAMS = Path("params")
-MAX_FILE_BYTES, MAX_DEPTH = 1 << 16, 8
 KIND_KEY = {"dataset": "source", "teacher": "kind", "transfer": "method", "balance": "mode"}
 
 
@@ -71,29 +70,6 @@ def origins(group: str, text: str, params: Path = PARAMS) -> dict[str, str]:
     return found | dict.fromkeys(dict(parsed.overrides), "spec")
 
 
-def read_mapping(path, limit: int = MAX_FILE_BYTES) -> dict:
-    """The content of a YAML file of plain values; raises UserError that lists what is not plain, with its line."""
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: {'is not a regular file' if path.exists() else 'no such file'}; give a YAML file")
-    try:
-        with open(path, "rb") as file:
-            raw = file.read(limit + 1)
-        if len(raw) > limit:
-            raise UserError(f"{path}: is larger than {limit} bytes, so it is not a config; write lines like 'key: value'")
-        faults, content = _parse(raw.decode("utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; fix its permissions") from None
-    except UserError:
-        raise
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        why = one_line(str(error).replace('in "<unicode string>", ', ""), 200)
-        raise UserError(f"{path}: is not readable YAML: {why}; fix the file") from None
-    if faults:
-        raise UserError("\n".join(f"{path}: {fault}" for fault in faults))
-    return content
-
-
 def _files(group, params) -> dict[str, list[Path]]:
     """The YAML files of a group by name, over all its folders; hidden files and folders (of editors) do not count."""
     top, files = Path(params) / group, {}
@@ -113,56 +89,20 @@ def _layers(group, name, params) -> list[tuple[str, Path, dict]]:
     base = content.pop("base")
     known = sorted(_files(group, params).keys() - {name})
     if base not in known:
-        raise UserError(f"{path}: base: {_shown(base)} is unknown in params/{group}; {suggest(str(base), known)}")
+        raise UserError(f"{path}: base: {shown(base)} is unknown in params/{group}; {suggest(str(base), known)}")
     base_path = path_of(group, base, params)
     inherited = read_mapping(base_path)
     if "base" in inherited:
         raise UserError(f"{path}: base: {base} has a base itself, {inherited['base']!r}; name that one, or write the values out")
     key = KIND_KEY.get(group)
     if key in content and content[key] != inherited.get(key, content[key]):
-        kind, other = _shown(content[key]), _shown(inherited[key])
+        kind, other = shown(content[key]), shown(inherited[key])
         raise UserError(f"{path}: {key} is {kind}, but {other} in its base {base}; name a base of that {key}, or none")
     return [(f"base {base}", base_path, inherited), ("YAML", path, content)]
 
 
 def _merged(layers) -> dict:
     return {key: value for _, _, content in layers for key, value in content.items()}
-
-
-def _parse(text):
-    """Faults and content of a YAML text. Plain values only: what looks like one value and is read as another is a fault."""
-    depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > MAX_DEPTH:  # PyYAML takes minutes for a few thousand brackets
-            return [f"line {event.start_mark.line + 1}: is nested too deep; a value is a number, a word or a list of them"], {}
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) or getattr(event, "tag", None):
-            return [f"line {event.start_mark.line + 1}: holds an anchor, alias or tag (&, * or !); write the value out"], {}
-    root, faults = yaml.compose(text, yaml.SafeLoader), []
-    if not isinstance(root, yaml.MappingNode):
-        return ["is not a mapping of keys to values; write lines like 'key: value'"], {}
-    keys = [node.value for node, _ in root.value]
-    for number, (node, value) in enumerate(root.value):
-        line = f"line {node.start_mark.line + 1}"
-        if node.tag != "tag:yaml.org,2002:str":
-            key = _shown(node.value) if isinstance(node, yaml.ScalarNode) else "that is a list"
-            faults.append(f"{line}: the key {key} is not a name; write lines like 'key: value'")
-        elif node.value in keys[:number]:
-            faults.append(f"{line}: {_name(node.value)} is given twice; give it once")
-        for one in value.value if isinstance(value, yaml.SequenceNode) else [value]:
-            if isinstance(one, yaml.ScalarNode) and (fault := _misread(one)):
-                faults.append(f"{line}: {_name(node.value)}: {_shown(one.value)} {fault}")
-    return faults, {} if faults else yaml.safe_load(text)
-
-
-def _misread(node) -> str | None:
-    """Why a scalar would not be read as a person reads it, with the remedy."""
-    kind = node.tag.removeprefix("tag:yaml.org,2002:")
-    if (kind == "int" and not re.fullmatch(r"[-+]?(0|[1-9][0-9_]*)", node.value)) or (kind == "float" and ":" in node.value):
-        return "would be parsed as octal, hexadecimal or base 60; write a plain decimal number"
-    if kind == "bool" and node.value not in ("true", "false"):
-        return "would be parsed as a boolean; write true or false, or put text in quotes"
-    return "is an interpolation; write the value itself" if kind == "str" and "${" in node.value else None
 
 
 @functools.cache
@@ -226,7 +166,7 @@ def _class(group, path, content, overrides):
     if key not in content:
         raise UserError(f"{path}: {key} is missing; add a line '{key}: ...', one of {', '.join(kinds(group))}")
     if content[key] not in kinds(group):
-        raise UserError(f"{path}: {key}: {_shown(content[key])} is unknown; {suggest(str(content[key]), kinds(group))}")
+        raise UserError(f"{path}: {key}: {shown(content[key])} is unknown; {suggest(str(content[key]), kinds(group))}")
     return schema(group, content[key])
 
 
@@ -237,7 +177,7 @@ def _typed(item, text):
 
 def _set(config, known, key, value, where, faults):
     if key not in known:
-        faults.append(f"{where}: {_name(key)}: unknown key; {suggest(key, sorted(known))}")
+        faults.append(f"{where}: {named(key)}: unknown key; {suggest(key, sorted(known))}")
         return
     try:
         if not _acceptable(known[key].type, value):
@@ -246,10 +186,10 @@ def _set(config, known, key, value, where, faults):
         container: Any = OmegaConf.to_container(config)
         problem = fields.fault(known[key], container[key])
     except (OmegaConfBaseException, ValueError, TypeError, OverflowError):
-        faults.append(f"{where}: {key}: {_shown(value)} is not {_named(known[key].type)}; {_remedy(known[key], value)}")
+        faults.append(f"{where}: {key}: {shown(value)} is not {_named(known[key].type)}; {_remedy(known[key], value)}")
         return
     if problem:
-        faults.append(f"{where}: {key}: {_shown(value)} {problem}; {_remedy(known[key], value)}")
+        faults.append(f"{where}: {key}: {shown(value)} {problem}; {_remedy(known[key], value)}")
 
 
 def _acceptable(kind, value) -> bool:
@@ -278,16 +218,6 @@ def _remedy(item, value):
         remedy = {bool: "give true or false", str: "put it in quotes"}.get(item.type) or f"give {_named(item.type)}"
     limits = fields.span(item)
     return remedy + (f" ({limits})" if limits else "")
-
-
-def _shown(value) -> str:
-    """A value or key as it may stand in a message: one line, not too long."""
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _name(key) -> str:
-    return key if re.fullmatch(r"[\w.-]{1,60}", key) else _shown(key)
 
 
 def spelling(value) -> str:

@@ -3,20 +3,21 @@
 import itertools
 from pathlib import Path
 
-import jsonschema
 import yaml
+from jsonschema import Draft202012Validator, validators
 
 from ..runtime.errors import UserError, one_line
 from ..storage import exported
 from . import audit, fingerprint, graph, params, shards, spec, together
+from .plain_yaml import read_mapping
 
 EXPERIMENT = "params/experiment.yaml"
 MAX_FILE_BYTES = 1 << 20
 OPTIONAL = ("source", "export")  # lists that only DVC needs where they are empty
 SCHEMA = fingerprint.HERE / "schemas/experiment.yaml"
-Schema = jsonschema.validators.extend(  # JSON has one kind of number, so 2.0 is an integer there
-    jsonschema.Draft202012Validator,
-    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda checker, value: type(value) is int),
+Schema = validators.extend(  # JSON has one kind of number, so 2.0 is an integer there
+    Draft202012Validator,
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda checker, value: type(value) is int),
 )
 
 
@@ -25,7 +26,7 @@ def read(path=EXPERIMENT, given=None) -> dict[str, list[str]]:
 
     Raises UserError that lists every fault.
     """
-    content = params.read_mapping(path, MAX_FILE_BYTES) | (given or {})
+    content = read_mapping(path, MAX_FILE_BYTES) | (given or {})
     check(content, str(path))
     return expanded(content)
 
@@ -91,7 +92,7 @@ def check_versioned(experiment: dict):
 
 def literal(path=EXPERIMENT) -> dict[str, list[str]]:
     """The lists of an experiment file, for DVC, which reads them as they stand; UserError where it would read other ones."""
-    lists, content = read(path), params.read_mapping(path, MAX_FILE_BYTES)
+    lists, content = read(path), read_mapping(path, MAX_FILE_BYTES)
     if "seeds" in content:
         raise UserError(f"{path}: has seeds, which DVC does not multiply out; run `dfkd sweep {path}` and put its output there")
     for name in OPTIONAL:

@@ -15,7 +15,7 @@ from safetensors.torch import save
 from dfkd_steps.datasets import array_files, readers
 from dfkd_steps.models import generator, pretrained
 from dfkd_steps.models.classifier import Description, build_architecture
-from dfkd_steps.pipeline import audit, params
+from dfkd_steps.pipeline import audit, plain_yaml
 from dfkd_steps.reporting import runs
 from dfkd_steps.schemas import groups
 from dfkd_steps.storage import atomic, dataset_file, hdf5, network_file, transfer_set, verify
@@ -536,7 +536,7 @@ def special_cases():
         "metrics.json": atomic.read_json,
         "x.pth": pretrained.read_weights,
         "list": lambda path: audit._artefacts([path]),
-        "params.yaml": params.read_mapping,
+        "params.yaml": plain_yaml.read_mapping,
         "x.npz": lambda path: array_files.npz(groups.Npz(source="npz", path=str(path))),
     }
     kinds = ("a pipe", "a folder", "a link to itself", "a link to nowhere", "a link to a device")

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from dfkd_steps.models import hooks, onnx_graph, onnx_import, onnx_operators
+from dfkd_steps.models import hooks, onnx_comparison, onnx_graph, onnx_import, onnx_operators
 from dfkd_steps.models.classifier import Description, build_architecture
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.storage import network_file
@@ -175,9 +175,9 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_operators_are_as_onnxruntime_has_them(tmp_path, case, monkeypatch):
     if case == "half precision":  # computed in fp32 here
-        monkeypatch.setattr(onnx_import, "TOLERANCE", 1e-2)
+        monkeypatch.setattr(onnx_comparison, "TOLERANCE", 1e-2)
     else:
-        monkeypatch.setattr(onnx_import, "TOLERANCE", 1e-5)
+        monkeypatch.setattr(onnx_comparison, "TOLERANCE", 1e-5)
     nodes, constants = CASES[case]
     path = written(tmp_path / "x.onnx", nodes, constants)
     made, description = onnx_import.read(path, "", described((3, 8, 8)))
