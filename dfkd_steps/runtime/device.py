@@ -7,7 +7,7 @@ import os
 
 import torch
 
-from . import gpu, progress
+from . import gpu, memory, progress
 from .errors import UserError
 
 MAX_THREADS = 1024
@@ -28,6 +28,7 @@ def setup_process():
     torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, and nothing here reads such memory
     torch.backends.cudnn.benchmark = not deterministic
     keep_memory()
+    memory.bound()
 
 
 def keep_memory():
@@ -93,7 +94,7 @@ def device_name(where) -> str:
 
 def settings(where) -> dict:
     """What bytes depend on beside config, code and inputs, for provenance: the device's kind, threads, compiler, bf16,
-    deterministic algorithms."""
+    deterministic algorithms, GiB of memory."""
     where = torch.device(where)
     return {
         "device": device_name(where),
@@ -101,6 +102,7 @@ def settings(where) -> dict:
         "compile": _compiles(),
         "bf16": has_bf16(where.type),
         "deterministic": _switch("DFKD_DETERMINISTIC", "1"),
+        "memory": memory.given() or memory.DEFAULT,
     }
 
 

@@ -71,7 +71,7 @@ def test_memory_that_torch_cannot_have(capsys):
     with pytest.raises(RuntimeError) as caught:
         allocate()
     (line,) = ended(capsys, caught.value)
-    assert ": memory ran out (" in line and line.endswith("or a machine with more")
+    assert ": memory ran out (" in line and line.endswith("or take a machine with more")
 
 
 def test_a_fault_of_this_program(capsys):
