@@ -12,7 +12,7 @@ from .models import frozen
 from .models.classifier import new_classifier
 from .models.generator import Generator
 from .pipeline.job import Job, run_step
-from .runtime import progress
+from .runtime import memory, progress
 from .runtime.device import autocast, select_device
 from .runtime.errors import UserError
 from .runtime.seeds import make_rng, seed_of
@@ -26,7 +26,6 @@ HOLD = {
     "mps": 256 << 20,
     "cuda": 4 << 30,
 }  # bytes of a field that are held in memory; of a larger one rows are read
-AT_ONCE = 1000  # images of a forward pass without training
 
 
 class Images:
@@ -34,6 +33,7 @@ class Images:
 
     def __init__(self, transfer: TransferSet, device):
         self.transfer, self.device, self.held = transfer, device, {}
+        self.at_once = memory.passed(transfer.layout.image_shape)  # of a forward pass without training
 
     def __len__(self):
         return len(self.transfer)
@@ -82,7 +82,7 @@ class Held:
         """The agreement after an epoch; keeps the weights where it is the best so far."""
         same = 0
         with torch.no_grad():
-            for rows in self.rows.split(AT_ONCE):
+            for rows in self.rows.split(self.images.at_once):
                 same += (self.student(self.images(rows)).argmax(1) == self.images.field("labels", rows)).sum()
         agreement = float(same) / len(self.rows)
         if agreement > self.kept["agreement"]:
@@ -114,7 +114,7 @@ def hardness(student, images: Images, rows, compare, precision: str):
     student.eval()
     found = []
     with torch.no_grad(), autocast(rows.device, precision):
-        for some in rows.split(AT_ONCE):
+        for some in rows.split(images.at_once):
             found.append(compare(student(images(some)).float(), images.field("logits", some).float()))
     student.train()
     return torch.cat(found).clamp_min(priority_sampling.EPS)

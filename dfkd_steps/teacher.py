@@ -12,14 +12,12 @@ import torch.nn.functional as F
 
 from .models.classifier import Classifier, new_classifier
 from .pipeline.job import Job, run_step
-from .runtime import progress
+from .runtime import memory, progress
 from .runtime.device import autocast, select_device
 from .runtime.seeds import seed_of
 from .storage import atomic, dataset_file, network_file
 from .training import augment, loop
 from .training.predict import to_float
-
-AT_ONCE = 250  # images of a forward pass without training
 
 
 def train(config, dataset, partial, key, device):
@@ -54,10 +52,10 @@ def inspect(teacher, dataset, device):
     if not dataset.has_images:
         return
     teacher.to(device, memory_format=torch.channels_last)
-    number, right = dataset.sizes["test"], 0
+    number, right, rows = dataset.sizes["test"], 0, memory.passed(dataset.image_shape)
     with torch.no_grad():
-        for start in range(0, number, AT_ONCE):
-            images, labels = dataset.read("test", slice(start, start + AT_ONCE))
+        for start in range(0, number, rows):
+            images, labels = dataset.read("test", slice(start, start + rows))
             logits = teacher(to_float(torch.from_numpy(images).to(device)))
             right += int((logits.argmax(1).cpu() == torch.from_numpy(labels)).sum())
     progress.say(f"teacher: predicts {100 * right / number:.2f} % of {number} test images right")

@@ -130,6 +130,8 @@ def _read_npz(archive, path, name) -> np.ndarray:
         there = ", ".join(repr(one)[1:-1] for one in archive.namelist()[:NAMED]) or "no arrays"
         raise UserError(f"{path}: {name} is missing, there are {there}; give {', '.join(ARRAYS)}, by numpy.savez")
     entry = archive.getinfo(f"{name}.npy")
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # bzip2 and LZMA unpack a piece whole, of any size
+        raise UserError(f"{path}: {name} is packed in a way that numpy never packs; write it again with numpy.savez")
     with archive.open(entry) as member:
         start = member.read(12)
     length = int.from_bytes(start[8 : 10 if start[6:7] == b"\1" else 12], "little")

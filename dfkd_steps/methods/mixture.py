@@ -49,7 +49,7 @@ class Mixture(Method):
             if part == "source":
                 images[chosen] = self.from_source(int(chosen.sum()), rng)
             elif chosen.any():
-                images[chosen] = registry.load(part)(int(chosen.sum()), description, rng)
+                images[chosen] = registry.draw(part, int(chosen.sum()), description, rng)
         return Batch(images)
 
     def from_source(self, number: int, rng):

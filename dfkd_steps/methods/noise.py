@@ -26,7 +26,7 @@ class Noise(Method):
     def batch(self, index: int) -> Batch:
         """Noise images, no targets."""
         rng = torch.Generator().manual_seed(self.seed_of(self.config.kind, index))
-        return Batch(registry.load(self.config.kind)(len(self.rows(index)), self.teacher.description, rng))
+        return Batch(registry.draw(self.config.kind, len(self.rows(index)), self.teacher.description, rng))
 
     def about(self) -> dict:
         """Says which noise."""

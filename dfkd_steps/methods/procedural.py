@@ -31,7 +31,7 @@ class Procedural(Method):
     def batch(self, index: int) -> Batch:
         """Images, no targets."""
         rng = torch.Generator().manual_seed(self.seed_of(self.config.kind, index))
-        return Batch(registry.load(self.config.kind)(len(self.rows(index)), self.teacher.description, rng))
+        return Batch(registry.draw(self.config.kind, len(self.rows(index)), self.teacher.description, rng))
 
     def about(self) -> dict:
         """Says what is drawn."""

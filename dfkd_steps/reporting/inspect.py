@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 
-from ..runtime.errors import UserError, reading
+from ..runtime.errors import UserError, printable, reading
 from ..storage import atomic, dataset_file, hdf5, network_file
 from ..storage.image_format import to_unit
 from ..storage.transfer_set import TransferSet
@@ -25,7 +25,7 @@ def summary(path) -> list[str]:
     for one in provenance if isinstance(provenance, list) else [provenance]:
         code = {"code": f"{len(one['code'])} modules (dfkd audit -v says which have changed)"} if one.get("code") else {}
         lines += ["", "provenance", *_pairs({**one, **code}, 2)]
-    return lines
+    return [printable(line) for line in lines]
 
 
 def _pairs(mapping, indent=0):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ..models.onnx_file import OnnxClassifier
-from ..runtime import latency
+from ..runtime import latency, memory
 from ..runtime.errors import UserError, one_line
 from ..storage import dataset_file, network_file
 from ..training import metrics
@@ -139,7 +139,7 @@ def measure(path: Path, source: Path | None, teacher_path: Path | None) -> list[
         raise UserError(f"{teacher_path}: takes images of another shape than {path}; give its own teacher")
     if labels is None and teacher is None:
         raise UserError(f"{source}: has no labels and there is no teacher to compare with; give --teacher FILE")
-    rows = metrics.batch_of(first.image_shape)
+    rows = memory.passed(first.image_shape)
     batches = [torch.from_numpy(np.array(images[start : start + rows])) for start in range(0, len(images), rows)]
     all_networks = ({"teacher": teacher} if teacher else {}) | networks
     logits = {name: torch.cat([net(to_float(part)) for part in batches]).float() for name, net in all_networks.items()}

@@ -39,7 +39,8 @@ def explain(name: str, error: Exception) -> str:
         return str(error)
     place = getattr(error, "filename", None) or (sys.argv[1] if len(sys.argv) > 1 else name)
     if is_out_of_memory(error):
-        return f"{place}: memory ran out ({one_line(error)}); take a smaller batch or fewer samples, or a machine with more"
+        remedy = "take a smaller batch or fewer samples, set DFKD_MEMORY (docs/image-size.md), or take a machine with more"
+        return f"{place}: memory ran out ({one_line(error)}); {remedy}"
     if isinstance(error, FloatingPointError):
         return f"{place}: {one_line(error)}; train with a smaller learning rate or smaller weights of losses"
     if number := errno_of(error):

@@ -9,7 +9,7 @@ import os
 import torch
 from torch.utils import flop_counter
 
-from . import gpu, progress
+from . import gpu, memory, progress
 from .errors import UserError
 
 MAX_THREADS = 1024
@@ -31,6 +31,7 @@ def setup_process():
     torch.backends.cudnn.benchmark = not deterministic
     keep_memory()
     leave_compiler_out()
+    memory.bound()
 
 
 def keep_memory():
@@ -111,7 +112,7 @@ def device_name(where) -> str:
 
 def settings(where) -> dict:
     """What bytes depend on beside config, code and inputs, for provenance: the device's kind, threads, compiler, bf16,
-    deterministic algorithms."""
+    deterministic algorithms, GiB of memory."""
     where = torch.device(where)
     return {
         "device": device_name(where),
@@ -119,6 +120,7 @@ def settings(where) -> dict:
         "compile": _compiles(),
         "bf16": has_bf16(where.type),
         "deterministic": _switch("DFKD_DETERMINISTIC", "1"),
+        "memory": memory.given() or memory.DEFAULT,
     }
 
 

@@ -2,16 +2,22 @@
 
 import numpy as np
 
+from ..runtime import memory
+
 IMAGE_TYPES = ("uint8", "float16", "float32")
 
 
 def to_stored(images: np.ndarray, image_type: str) -> np.ndarray:
     """Images in [0,1] as they are stored: uint8 by rounding, or floats; NaN raises FloatingPointError."""
-    if not np.isfinite(images).all():
-        raise FloatingPointError("images: not a finite number")  # uint8 would hide it
-    if image_type == "uint8":
-        return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
-    return np.clip(images, 0, 1).astype(image_type)
+    made = np.empty(images.shape, image_type)
+    rows = memory.drawn(images.shape[1:])
+    for start in range(0, len(images), rows):  # a large batch would be there four times
+        part = images[start : start + rows]
+        if not np.isfinite(part).all():
+            raise FloatingPointError("images: not a finite number")  # uint8 would hide it
+        clipped = np.clip(part, 0, 1)
+        made[start : start + rows] = np.rint(clipped * 255) if image_type == "uint8" else clipped
+    return made
 
 
 def to_unit(images: np.ndarray) -> np.ndarray:

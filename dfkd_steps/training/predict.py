@@ -2,11 +2,15 @@
 
 import torch
 
+from ..runtime import memory
+
 
 def predict(teacher, stored, device):
-    """The teacher's logits (N,K) on stored images, as float32 numpy; 1,000 images at a time."""
+    """The teacher's logits (N,K) on stored images, as float32 numpy; as many at a time as memory allows."""
     with torch.no_grad():
-        parts = [teacher(to_float(torch.from_numpy(part).to(device))) for part in batches(stored, 1000)]
+        parts = [
+            teacher(to_float(torch.from_numpy(part).to(device))) for part in batches(stored, memory.passed(stored.shape[1:]))
+        ]
     return torch.cat(parts).float().cpu().numpy()
 
 

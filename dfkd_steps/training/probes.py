@@ -3,6 +3,7 @@
 import torch
 
 from ..procedural import glyphs, noise, objects, scenes, strokes, textures
+from ..procedural.registry import in_pieces
 from ..runtime.seeds import make_rng
 
 PER_KIND = 200
@@ -26,15 +27,15 @@ def draw(like, learnt_from=(), number: int = PER_KIND) -> dict[str, torch.Tensor
     learnt_from: the modules that drew what the student learnt from ("procedural.glyphs"): all kinds that one of them draws are
     left out. Mosaics, whose quarters are of four kinds, are no method's images and always there.
     """
-    drawn = {kind: _stored(function(number, like, make_rng("cpu", "probes", kind))) for kind, function in DRAW.items()}
+    drawn = {kind: _drawn(function, number, like, make_rng("cpu", "probes", kind)) for kind, function in DRAW.items()}
     quarters = mosaic(list(drawn.values()))
     modules = {kind: function.__module__.partition(".")[2] for kind, function in DRAW.items()}
     return {**{kind: images for kind, images in drawn.items() if modules[kind] not in learnt_from}, MOSAIC: quarters}
 
 
-def _stored(images):
-    """Images in [0,1] as uint8: a quarter of the memory, and what a network in use is given."""
-    return (images * 255).round_().to(torch.uint8)
+def _drawn(function, number, like, rng):
+    """Images as uint8: a quarter of the memory, and what a network in use is given."""
+    return in_pieces(function, number, like, rng).mul_(255).round_().to(torch.uint8)
 
 
 def mosaic(parts: list[torch.Tensor]) -> torch.Tensor:

@@ -92,6 +92,8 @@ def test_behind_symbolic_links(by_snakemake, tmp_path):
     copy.edit("params/student/lenet5-half.yaml", "arch:", "clip: 0.5\narch:")
     assert len(copy.audit(fails=True)) == 4
     assert copy.jobs() == {"distill": 2, "evaluate": 2, "report": 1}
+    said = copy.snakemake("--cores", "1", "--allowed-rules", "report", "all")  # the old table is shown, and called old
+    assert "warning: 4 files of the sweep are still not current" in said
 
 
 @pytest.mark.parametrize("name", ["index.html", "results.csv", "summary.json"])

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import small_set
 import torch
 
 from dfkd_steps.reporting import inspect
@@ -70,7 +71,7 @@ def test_memory_that_torch_cannot_have(capsys):
     with pytest.raises(RuntimeError) as caught:
         allocate()
     (line,) = ended(capsys, caught.value)
-    assert ": memory ran out (" in line and line.endswith("or a machine with more")
+    assert ": memory ran out (" in line and line.endswith("or take a machine with more")
 
 
 def test_a_fault_of_this_program(capsys):
@@ -168,6 +169,13 @@ def test_a_name_with_a_line_in_it_is_one_line(look, name):
     with pytest.raises(UserError) as caught:
         look(name)
     assert str(caught.value).isprintable() and "x\\nerror: y" in str(caught.value)
+
+
+def test_names_in_a_strangers_set_are_printable(tmp_path):
+    writer = small_set.Writer(tmp_path / "x.h5", "k", small_set.LAYOUT, 8)
+    writer.append(**small_set.batch(0))
+    writer.finish({"step": "\x1b[2J"}, {"label": "=cmd\x1b[2J", "classes": ["a\x1b[2J", "b\nc", "d"]})
+    assert all(line.isprintable() for line in inspect.summary(tmp_path / "x.h5"))
 
 
 def test_what_a_terminal_would_obey_is_an_escape(capsys):

@@ -204,6 +204,15 @@ def test_a_bomb(tmp_path, monkeypatch):
     assert "one shape" in refused(array_files.npz, config)  # read, and found not to fit the test images
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_members_that_unpack_at_once(tmp_path, method):
+    """A kilobyte of bzip2 can be a gigabyte, and Python's reader unpacks it to read its first byte."""
+    config = npz(tmp_path / "x.npz", None)
+    with zipfile.ZipFile(config.path, "a", method) as archive:
+        archive.writestr("x_train.npy", header(SOUND) + bytes(100))
+    assert "x_train is packed in a way that numpy never packs" in refused(array_files.npz, config)
+
+
 def test_names_that_lead_elsewhere(tmp_path):
     with zipfile.ZipFile(tmp_path / "x.npz", "w") as archive:
         archive.writestr("../../x_train.npy", b"")

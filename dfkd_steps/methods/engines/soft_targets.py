@@ -53,7 +53,7 @@ def synthesize(method, index: int, targets, losses_of) -> Batch:
     """
     config = method.config
     rng = torch.Generator().manual_seed(method.seed_of(index, "pixels"))
-    images = registry.load(config.start)(len(targets), method.teacher.description, rng).to(method.device)
+    images = registry.draw(config.start, len(targets), method.teacher.description, rng).to(method.device)
     moved = (torch.rand(len(targets), generator=rng) >= config.untouched).to(method.device)
     if not moved.all():
         with torch.no_grad():

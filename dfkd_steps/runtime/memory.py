@@ -1,0 +1,56 @@
+"""How many images a step works on at once: by the size of an image, and by the memory that DFKD_MEMORY allows.
+
+What is drawn together decides which numbers of a random generator an image gets, so it goes by the size of an image alone.
+What only passes through a network together changes no more than the rounding, so it goes by DFKD_MEMORY too.
+"""
+
+import math
+import os
+import resource
+import sys
+
+from .errors import UserError
+
+GIB = 1 << 30
+VALUES = 1000 * 3 * 32 * 32  # pixel values of images that are drawn together, and of a pass without DFKD_MEMORY
+DEFAULT = 2.0  # GiB; for each pixel value a network in use takes 60 (ResNet-18 at 224) to 300 bytes (ResNet-34 without a stem)
+
+
+def given() -> float | None:
+    """DFKD_MEMORY in GiB; None where it is unset."""
+    text = os.environ.get("DFKD_MEMORY")
+    if not text:
+        return None
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not 0.25 <= found <= 1 << 20:
+        raise UserError(f"DFKD_MEMORY: {text[:40]!r} is no amount of memory; set GiB, 0.25 or more, like 4, or unset it")
+    return found
+
+
+def drawn(image_shape) -> int:
+    """Images (C,H,W) that are drawn or moved together."""
+    return max(1, VALUES // max(1, math.prod(image_shape)))
+
+
+def passed(image_shape) -> int:
+    """Images (C,H,W) of a forward pass that no training step prescribes."""
+    return max(1, int(VALUES * (given() or DEFAULT) / DEFAULT) // math.prod(image_shape))
+
+
+def bound():
+    """Where DFKD_MEMORY is set, no more than that for this process: beyond it an allocation fails, on a GPU too.
+
+    On Linux; what only maps files, like sets that are read, does not count.
+    """
+    if (most := given()) is None:
+        return
+    if sys.platform == "linux":
+        least, hard = int(most * GIB), resource.getrlimit(resource.RLIMIT_DATA)[1]
+        resource.setrlimit(resource.RLIMIT_DATA, (least if hard == resource.RLIM_INFINITY else min(least, hard), hard))
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_available():
+        whole = torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, most * GIB / whole))

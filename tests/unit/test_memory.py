@@ -1,0 +1,71 @@
+"""Chunks follow the size of an image and DFKD_MEMORY, what is drawn goes by the size alone, and the bound holds."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from dfkd_steps.models.classifier import Description
+from dfkd_steps.procedural import registry
+from dfkd_steps.runtime import device, memory
+from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.training import predict
+
+
+def test_chunks(monkeypatch):
+    monkeypatch.delenv("DFKD_MEMORY", raising=False)
+    for chunk in (memory.drawn, memory.passed):
+        assert [chunk(shape) for shape in ((3, 32, 32), (3, 224, 224), (3, 40, 56), (3, 3000, 3000))] == [1000, 20, 457, 1]
+    monkeypatch.setenv("DFKD_MEMORY", "4")
+    assert memory.passed((3, 224, 224)) == 40 and memory.drawn((3, 224, 224)) == 20
+    assert device.settings("cpu")["memory"] == 4.0  # rounding depends on it
+
+
+@pytest.mark.parametrize("text", ["lots", "0", "-1", "nan", "inf", "0.1", "4GB"])
+def test_what_is_no_amount(monkeypatch, text):
+    monkeypatch.setenv("DFKD_MEMORY", text)
+    with pytest.raises(UserError, match=r"DFKD_MEMORY: .* is no amount of memory; set GiB"):
+        memory.given()
+
+
+def described(shape):
+    return Description("arch", "x", ("a", "b"), shape, (0.5,) * shape[0], (0.25,) * shape[0])
+
+
+@pytest.mark.parametrize("kind", registry.REGISTRY)
+def test_large_images_are_drawn_a_piece_after_the_other(kind, monkeypatch):
+    like, sizes, plain = described((3, 20, 28)), [], registry.load(kind)
+    monkeypatch.setattr(memory, "VALUES", 3 * 3 * 20 * 28)
+    monkeypatch.setattr(registry, "load", lambda kind: lambda number, *given: sizes.append(number) or plain(number, *given))
+    images = registry.draw(kind, 7, like, torch.Generator().manual_seed(3))
+    assert sizes == [3, 3, 1] and images.shape == (7, 3, 20, 28)
+    rng = torch.Generator().manual_seed(3)
+    assert torch.equal(images[:3], plain(3, like, rng)) and torch.equal(images[3:6], plain(3, like, rng))
+
+
+def test_a_forward_pass_of_large_images(monkeypatch):
+    seen = []
+
+    def teacher(images):
+        seen.append(len(images))
+        return images.sum((1, 2, 3))[:, None]
+
+    monkeypatch.setenv("DFKD_MEMORY", "1")
+    logits = predict.predict(teacher, torch.zeros(25, 3, 224, 224, dtype=torch.uint8).numpy(), "cpu")
+    assert seen == [10, 10, 5] and logits.shape == (25, 1)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's bound")
+def test_beyond_the_bound_is_one_line(repository, tmp_path):
+    """An allocation that this machine could well make."""
+    program = (
+        "import torch\nfrom dfkd_steps.pipeline.job import run_guarded\n"
+        "run_guarded('x', lambda: torch.ones(1 << 28, dtype=torch.uint8))\nprint('fits')\n"
+        "run_guarded('x', lambda: torch.ones(1 << 31, dtype=torch.uint8))"
+    )
+    environment = {**os.environ, "DFKD_MEMORY": "1.5", "DFKD_DEVICE": "cpu", "PYTHONPATH": str(repository)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert (done.returncode, done.stdout) == (2, "fits\n"), done.stderr
+    assert done.stderr.startswith("error: ") and "memory ran out" in done.stderr and done.stderr.count("\n") == 1
