@@ -19,14 +19,13 @@ from .runtime.seeds import make_rng, seed_of
 from .storage import atomic, network_file
 from .storage.transfer_set import TransferSet
 from .training import loop, losses, priority_sampling, views
-from .training.predict import to_float
+from .training.predict import rows_at_once, to_float
 
 HOLD = {
     "cpu": 256 << 20,
     "mps": 256 << 20,
     "cuda": 4 << 30,
 }  # bytes of a field that are held in memory; of a larger one rows are read
-AT_ONCE = 1000  # images of a forward pass without training
 
 
 class Images:
@@ -34,6 +33,7 @@ class Images:
 
     def __init__(self, transfer: TransferSet, device):
         self.transfer, self.device, self.held = transfer, device, {}
+        self.at_once = rows_at_once(transfer.layout.image_shape)
 
     def __len__(self):
         return len(self.transfer)
@@ -82,7 +82,7 @@ class Held:
         """The agreement after an epoch; keeps the weights where it is the best so far."""
         same = 0
         with torch.no_grad():
-            for rows in self.rows.split(AT_ONCE):
+            for rows in self.rows.split(self.images.at_once):
                 same += (self.student(self.images(rows)).argmax(1) == self.images.field("labels", rows)).sum()
         agreement = float(same) / len(self.rows)
         if agreement > self.kept["agreement"]:
@@ -114,7 +114,7 @@ def hardness(student, images: Images, rows, compare, precision: str):
     student.eval()
     found = []
     with torch.no_grad(), autocast(rows.device, precision):
-        for some in rows.split(AT_ONCE):
+        for some in rows.split(images.at_once):
             found.append(compare(student(images(some)).float(), images.field("logits", some).float()))
     student.train()
     return torch.cat(found).clamp_min(priority_sampling.EPS)

@@ -16,7 +16,7 @@ from .runtime.device import select_device
 from .runtime.errors import UserError
 from .storage import atomic, dataset_file, network_file
 from .training import metrics, probes
-from .training.predict import to_float
+from .training.predict import rows_at_once, to_float
 
 
 def run(job):
@@ -64,7 +64,7 @@ def on_probes(student, teacher, job, device) -> dict:
     """Student beside teacher on images of other kinds than the student learnt from."""
     transfer = params.load("transfer", spec.of_path(job.out)["transfer"])
     drawn = probes.draw(teacher.description, keys.chosen_code(transfer)[0])
-    rows = metrics.batch_of(teacher.description.image_shape)
+    rows = rows_at_once(teacher.description.image_shape)
     found = {kind: logits(student, teacher, images.split(rows), device) for kind, images in drawn.items()}
     students, teachers = ({kind: pair[place] for kind, pair in found.items()} for place in (0, 1))
     refuse_infinite(job, "probe", torch.cat(list(students.values())), torch.cat(list(teachers.values())))
@@ -101,7 +101,7 @@ def logits(student, teacher, batches, device):
 
 def outputs(student, teacher, dataset, device):
     """Logits (N,K) of both networks on all test images, and labels (N); on the CPU."""
-    labels, rows = [], metrics.batch_of(dataset.image_shape)
+    labels, rows = [], rows_at_once(dataset.image_shape)
 
     def batches():
         for start in progress.bar(range(0, dataset.sizes["test"], rows), desc="evaluate", unit="batch"):

@@ -10,7 +10,7 @@ from ..runtime import latency
 from ..runtime.errors import UserError, one_line
 from ..storage import dataset_file, network_file
 from ..training import metrics
-from ..training.predict import to_float
+from ..training.predict import rows_at_once, to_float
 
 
 def networks_of(path: Path) -> dict:
@@ -139,7 +139,7 @@ def measure(path: Path, source: Path | None, teacher_path: Path | None) -> list[
         raise UserError(f"{teacher_path}: takes images of another shape than {path}; give its own teacher")
     if labels is None and teacher is None:
         raise UserError(f"{source}: has no labels and there is no teacher to compare with; give --teacher FILE")
-    rows = metrics.batch_of(first.image_shape)
+    rows = rows_at_once(first.image_shape)
     batches = [torch.from_numpy(np.array(images[start : start + rows])) for start in range(0, len(images), rows)]
     all_networks = ({"teacher": teacher} if teacher else {}) | networks
     logits = {name: torch.cat([net(to_float(part)) for part in batches]).float() for name, net in all_networks.items()}

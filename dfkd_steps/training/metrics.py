@@ -8,12 +8,6 @@ import torch.nn.functional as F
 ECE_BINS = 15
 MOST_MATRIX = 100  # classes; with more of them the commonest confusions are kept in place of the whole matrix
 MOST_CONFUSIONS = 1000
-BATCH_VALUES = 1000 * 3 * 32 * 32  # pixel values of a forward pass: large images go in smaller batches
-
-
-def batch_of(image_shape) -> int:
-    """Images (C,H,W) of a forward pass whose logits are measured."""
-    return max(1, BATCH_VALUES // math.prod(image_shape))
 
 
 def measure(logits_student, logits_teacher, labels) -> dict:
@@ -31,7 +25,7 @@ def measure(logits_student, logits_teacher, labels) -> dict:
     return {
         "top1": accuracy(logits_student, labels, 1),
         "top1_interval": wilson((logits_student.argmax(1) == labels).sum().item(), len(labels)),
-        "top5": accuracy(logits_student, labels, min(5, classes)),
+        **({"top5": accuracy(logits_student, labels, 5)} if classes > 5 else {}),
         "balanced_accuracy": _mean(per_class),
         "teacher_top1": accuracy(logits_teacher, labels, 1),
         "agreement": accuracy(logits_student, logits_teacher.argmax(1), 1),
