@@ -147,6 +147,8 @@ def _read_npz(archive, path, name) -> np.ndarray:
     if name[0] == "x":
         if dtype != np.uint8:
             raise UserError(f"{path}: {name} is {dtype}, expected uint8 (0 to 255); convert it")
+        if 0 in shape[:1]:
+            raise UserError(f"{path}: {name} holds no image; a task without images is a card (source: card), which needs no file")
         if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)) or min(shape) < 1:
             raise UserError(f"{path}: {name} has shape {shape}; give N,H,W or N,H,W,1 or N,H,W,3")
     elif dtype.kind not in "iu":

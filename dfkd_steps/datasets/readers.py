@@ -200,8 +200,13 @@ def _image(path, config) -> np.ndarray:
             raise UserError(f"{path}: has more than 8 bits per channel (mode {image.mode}); convert it to 8 bits")
         fits(path, (image.width, image.height, 3), os.path.getsize(path))
         image = ImageOps.exif_transpose(image).convert("L" if config.channels == 1 else "RGB")
+        middle = None
+        if config.fit == "crop":
+            side = min(image.size)
+            left, top = ((length - side) / 2 for length in image.size)
+            middle = (left, top, left + side, top + side)
         # Pillow's bilinear filter widens with the scale: this is what torchvision calls antialias.
-        pixels = np.asarray(image.resize((config.size, config.size), Image.Resampling.BILINEAR))
+        pixels = np.asarray(image.resize((config.size, config.size), Image.Resampling.BILINEAR, middle))
     return pixels[None] if config.channels == 1 else pixels.transpose(2, 0, 1)
 
 

@@ -114,7 +114,7 @@ def check_paths(paths):
     """Does each path under results/ spell a file that the pipeline makes, from specs that are right? UserError lists what does
     not."""
     faults = []
-    for path in map(_artefact, map(Path, paths)):
+    for path in map(artefact_of, map(Path, paths)):
         faults += _fault(graph.step_of, path) or [
             line for group, text in spec.of_path(path).items() for line in _fault(params.load, group, text)
         ]
@@ -122,7 +122,7 @@ def check_paths(paths):
     _refuse(faults)
 
 
-def _artefact(path: Path) -> Path:
+def artefact_of(path: Path) -> Path:
     """The artefact that a file is made with: of a history the network beside it, of a shard the whole set, of what lies in
     export/ the export.json beside it."""
     if path.parent.name == shards.FOLDER:

@@ -66,6 +66,11 @@ class Images(Dataset):
 
     path: str = required("the folder", external="folder")
     size: int = opt(32, "height and width in pixels that images are resized to", lo=1, hi=1024)
+    fit: str = opt(
+        "squash",
+        "squash = to size x size whatever the shape; crop = the shorter side to size, then the middle",
+        choices=("squash", "crop"),
+    )
     channels: int = opt(3, "1 = grey, 3 = colour", choices=(1, 3))
     test_share: float = opt(0.2, "share of each class that becomes the test set, where there is no folder test/", above=0, hi=0.9)
 

@@ -215,7 +215,7 @@ def test_npz_images_become_channels_first(tmp_path, shape, expected):
         ({"x_train": np.zeros((40, 6, 5), np.float32)}, ["x_train is float32", "uint8"]),
         ({"x_test": np.zeros((20, 30), np.uint8)}, ["x_test has shape (20, 30)", "N,H,W"]),
         ({"x_test": np.zeros((20, 3, 6, 5), np.uint8)}, ["x_test has shape (20, 3, 6, 5)"]),
-        ({"x_test": np.zeros((0, 6, 5), np.uint8)}, ["x_test has shape (0, 6, 5)"]),
+        ({"x_test": np.zeros((0, 6, 5), np.uint8)}, ["x_test holds no image"]),
         ({"x_test": np.zeros((20, 7, 5), np.uint8)}, ["1x6x5", "1x7x5"]),
         ({"y_train": np.zeros(40)}, ["y_train is float64", "astype"]),
         ({"y_train": np.zeros((40, 4), int)}, ["y_train has shape (40, 4)"]),
@@ -477,6 +477,18 @@ def test_resizing_is_antialiased_and_photographs_stand_upright(tmp_path):
     draw(tmp_path / "b.png", top, exif=exif)
     assert readers._image(tmp_path / "b.png", typed)[0, -1].min() == 255
     assert readers._image(tmp_path / "b.png", typed)[0, 0].max() == 0
+
+
+@pytest.mark.parametrize(("size", "fit", "left", "right"), [((40, 20), "crop", 60, 60), ((40, 20), "squash", 0, 200)])
+def test_an_image_is_squashed_or_its_middle_is_taken(tmp_path, size, fit, left, right):
+    picture = np.full((size[1], size[0], 3), 60, np.uint8)
+    picture[:, :10], picture[:, 30:] = 0, 200
+    Image.fromarray(picture).save(tmp_path / "wide.png")
+    pixels = readers._image(tmp_path / "wide.png", groups.Images("images", path="", size=20, fit=fit))
+    assert pixels.shape == (3, 20, 20) and (pixels[:, :, 1] == left).all() and (pixels[:, :, 18] == right).all()
+    Image.fromarray(picture.transpose(1, 0, 2)).save(tmp_path / "tall.png")
+    turned = readers._image(tmp_path / "tall.png", groups.Images("images", path="", size=20, fit=fit))
+    assert np.array_equal(turned, pixels.transpose(0, 2, 1))
 
 
 def test_each_image_fault_is_one_line(tmp_path):

@@ -93,9 +93,15 @@ def test_a_perfect_twin_scores_in_full():
     truth = torch.tensor([0, 1, 2, 1])
     sure = 50 * torch.eye(3)[truth]
     metrics = formulas.measure(sure, sure.clone(), truth)
-    assert [metrics[name] for name in ("top1", "top5", "teacher_top1", "agreement")] == [100.0] * 4
+    assert [metrics[name] for name in ("top1", "teacher_top1", "agreement")] == [100.0] * 3
     assert [metrics[name] for name in ("kl_to_teacher", "nll", "ece")] == [0.0] * 3
     assert metrics["confusion_matrix"] == [[1, 0, 0], [0, 2, 0], [0, 0, 1]]
+
+
+@pytest.mark.parametrize(("classes", "there"), [(5, False), (6, True)])
+def test_top5_is_a_figure_of_more_than_five_classes(classes, there):
+    logits = torch.eye(classes)
+    assert ("top5" in formulas.measure(logits, logits, torch.arange(classes))) == there
 
 
 def test_a_class_without_test_images_has_no_accuracy():

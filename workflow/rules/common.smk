@@ -28,15 +28,22 @@ def read_sweep():
     return sweep.read(sweep_file(), {key: value for key, value in config.items() if key != "sweep"})
 
 
-def check_targets():
-    """Are the paths below results/ on the command line such as a rule makes, whichever way they are written?"""
+def asked_for():
+    """The artefacts on the command line, whichever way their paths are written."""
     paths = [Path(os.path.normpath(one)) for one in sys.argv[1:]]
-    sweep.check_paths(path for path in paths if path.parts[0] == "results" and path.name in {*audit.OUTPUTS, audit.HISTORY})
+    return [path for path in paths if path.parts[0] == "results" and path.name in {*audit.OUTPUTS, audit.HISTORY}]
+
+
+def check_targets():
+    """Are the paths below results/ on the command line such as a rule makes?"""
+    sweep.check_paths(asked_for())
 
 
 def check_room():
-    """Refuse a sweep of which one job takes more than the machine has; says what all jobs take."""
-    todo = [path for path in audit.lineage(FINALS) if path in STALE or not os.path.exists(path)]
+    """Refuse what has a job that takes more than the machine has; says what all jobs of the artefacts asked for, or of the
+    sweep, take."""
+    wanted = FINALS if {"all", "version"} & set(sys.argv) else list(map(sweep.artefact_of, asked_for())) or FINALS
+    todo = [path for path in audit.lineage(wanted) if path in STALE or not os.path.exists(path)]
     estimate.refuse(todo)
     if todo:
         print(estimate.summary(todo), file=sys.stderr)
