@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from .models import frozen
 from .pipeline.job import Job, run_step
 from .runtime import progress
 from .runtime.device import select_device
@@ -219,6 +220,7 @@ def run(job: Job):
         if partial is None:
             return
         transfer.require_fit(teacher.description)
+        teacher = frozen.answering(teacher, transfer.metadata)
         layout = transfer.layout
         if job.config.mode == "weight":
             layout = replace(layout, weights=True)

@@ -132,7 +132,7 @@ def distill(config, teacher, transfer: TransferSet, partial, key, device):
     weights = images.field("weights", own) if config.sampling == "given" else None
     priorities = priority_sampling.Priorities(len(own), device, config.beta) if config.sampling == "priority" else None
     stored = config.augment == config.mix == "none" and not fresh
-    answering = None if stored else frozen.fast_copy(teacher, config.precision)
+    answering = None if stored else frozen.fast_copy(frozen.answering(teacher, transfer.metadata), config.precision)
     compare = losses.l1_each if config.loss == "l1" else functools.partial(losses.kd_each, tau=config.tau)
     batch = min(config.batch, len(own))
     steps = config.steps_per_epoch or len(own) // batch

@@ -110,7 +110,7 @@ def fill(job: Job, method, batches: range, partial, key: str) -> tuple[Writer, d
     with progress.bar(total=total, initial=writer.done, desc=config.method, unit="sample") as bar:
         for batch in in_order(method, batches[writer.batches :]):
             stored = to_stored(batch.images.detach().float().cpu().numpy(), config.image_type)
-            logits = predict(method.teacher, stored, method.device)
+            logits = predict(method.answering, stored, method.device)
             fields = {"images": stored, "logits": logits, "labels": logits.argmax(1)}
             if method.has_targets:
                 fields["targets"] = batch.targets.float().cpu().numpy()

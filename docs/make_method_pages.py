@@ -21,7 +21,7 @@ MARKED = re.compile(r"(<!-- methods -->\n).*?(<!-- end of methods -->)", re.DOTA
 INCLUDE = re.compile(r"^--8<-- (\w+)\n", re.MULTILINE)
 # The order of tables: by what a method is, not by name.
 ORDER = (
-    "zskd", "soft-targeted", "deepinversion", "adi", "generative", "dafl", "zskt", "dfad", "dfq", "cmi", "fast", "nayer",
+    "zskd", "soft-targeted", "deepinversion", "psaq", "adi", "generative", "dafl", "zskt", "dfad", "dfq", "cmi", "fast", "nayer",
     "ssd-kd", "noise", "procedural", "mixture", "dataset",
 )  # fmt: skip
 

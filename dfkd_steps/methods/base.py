@@ -84,6 +84,7 @@ class Method(abc.ABC):
     def __init__(self, config, teacher, sources, device):
         self.config, self.teacher, self.sources, self.device = config, teacher, sources, device
         self.parts: dict = {}
+        self.answering = teacher  # whose logits are stored with the images
 
     @abc.abstractmethod
     def batch(self, index: int) -> Batch:

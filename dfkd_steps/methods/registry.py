@@ -19,6 +19,7 @@ REGISTRY = {
     "nayer": ("nayer", "NAYER"),
     "noise": ("noise", "Noise"),
     "procedural": ("procedural", "Procedural"),
+    "psaq": ("psaq", "PSAQ"),
     "soft-targeted": ("soft_targeted", "SoftTargeted"),
     "ssd-kd": ("ssd_kd", "SSDKD"),
     "zskd": ("zskd", "ZSKD"),

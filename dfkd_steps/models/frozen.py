@@ -8,7 +8,10 @@ from torch import nn
 from torch.fx.experimental.optimization import fuse
 
 from ..runtime.device import autocast, compiled, has_bf16
+from . import hooks
 from .classifier import Classifier
+
+CURRENT = "current"  # the BatchNorm statistics of a teacher that answers: of the batch, not those that it keeps ("running")
 
 
 def fast_copy(network: Classifier, precision: str) -> Classifier:
@@ -40,6 +43,22 @@ def _cast(made: Classifier, device, precision: str) -> Classifier:
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 module.to(torch.bfloat16)
     return made.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def with_current_statistics(network: Classifier) -> Classifier:
+    """A copy of a frozen classifier whose BatchNorm layers normalise by the statistics of the batch itself, not by those of the
+    training data: its answer to an image depends on the others. Raises UserError where it has no such layer."""
+    made = copy.deepcopy(network)
+    for layer in hooks.require_batchnorm(made.net):
+        layer.running_mean = layer.running_var = None
+        layer.track_running_stats = False
+    return made.eval().requires_grad_(False)
+
+
+def answering(network: Classifier, metadata: dict) -> Classifier:
+    """The network that answers on the images of a transfer set, by the set's metadata: the teacher, or the teacher with current
+    statistics."""
+    return with_current_statistics(network) if metadata.get("teacher_statistics") == CURRENT else network
 
 
 def logits(network: Classifier, images, precision: str):

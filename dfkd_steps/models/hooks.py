@@ -4,6 +4,7 @@ import contextlib
 import threading
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -156,6 +157,48 @@ def feature_maps(net: nn.Module):
 
     with hooked([net], clear, before=True), hooked(net.modules(), keep):
         yield seen
+
+
+def attention_layers(net: nn.Module) -> list[nn.Module]:
+    """The attention layers of a transformer: PyTorch's own, and those as timm writes them (heads and a projection behind)."""
+    layers = [one for one in net.modules() if isinstance(getattr(one, "proj", None), nn.Linear) and hasattr(one, "num_heads")]
+    return layers or [one for one in net.modules() if isinstance(one, nn.MultiheadAttention)]
+
+
+@contextlib.contextmanager
+def patch_features(net: nn.Module):
+    """Yields a function that gives, after each forward pass of ``net``, features (N,P,D) of image patches, a tensor a layer.
+
+    Of a transformer: what each attention layer gives for each patch, the mean over its heads (of PyTorch's own layers, after
+    their projection), without class tokens. Of another network: its last feature maps of each size, a patch a place, pooled to
+    8 x 8 places at most.
+    """
+    layers = attention_layers(net)
+    if not layers:
+        with feature_maps(net) as maps:
+            yield lambda: [_places(maps[size]) for size in sorted(maps)]
+        return
+    seen, own = [], isinstance(layers[0], nn.MultiheadAttention)
+    tokens = getattr(net, "num_prefix_tokens", int(own))
+
+    def keep_projected(module, inputs, output):
+        seen.append(output[0][:, tokens:])
+
+    def keep_heads(heads):
+        return lambda module, inputs: seen.append(inputs[0].unflatten(2, (heads, -1)).mean(2)[:, tokens:])
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(hooked([net], lambda *_: seen.clear(), before=True))
+        if own:
+            stack.enter_context(hooked(layers, keep_projected))
+        for layer in [] if own else layers:
+            stack.enter_context(hooked([layer.proj], keep_heads(layer.num_heads), before=True))
+        yield lambda: list(seen)
+
+
+def _places(maps):
+    """Maps (N,C,H,W) as features (N,P,C)."""
+    return F.adaptive_avg_pool2d(maps, tuple(min(side, 8) for side in maps.shape[2:])).flatten(2).transpose(1, 2)
 
 
 def parameters(net: nn.Module) -> int:

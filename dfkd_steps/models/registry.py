@@ -25,6 +25,7 @@ REGISTRY = {
     "resnet56-b": ("resnet_cifar", {"depth": 56, "option": "B"}),
     "resnet18": ("resnet_wide", {"depth": 18}),
     "resnet34": ("resnet_wide", {"depth": 34}),
+    "vit-mini": ("vit", {"depth": 6, "width": 96, "heads": 3, "patch": 4}),
     "wrn16-1": ("wrn", {"depth": 16, "widen": 1}),
     "wrn16-2": ("wrn", {"depth": 16, "widen": 2}),
     "wrn40-1": ("wrn", {"depth": 40, "widen": 1}),

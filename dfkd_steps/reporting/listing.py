@@ -64,9 +64,13 @@ def list_models():
 
     rows = []
     for name in model_registry.names():
-        with torch.device("meta"):  # shapes without memory
-            net = build_architecture(name, 10, (3, 32, 32))
-        rows.append((name, f"{sum(value.numel() for value in net.parameters()):>14,}", headline(model_registry.module_of(name))))
+        try:
+            with torch.device("meta"):  # shapes without memory
+                net = build_architecture(name, 10, (3, 32, 32))
+            size = f"{sum(value.numel() for value in net.parameters()):>14,}"
+        except UserError:  # its library is not installed
+            size = f"{'-':>14}"
+        rows.append((name, size, headline(model_registry.module_of(name))))
     table(rows, ("ARCHITECTURE", "PARAMETERS (1)", "DESCRIPTION"))
     print("\n(1) for 10 classes and images of 3x32x32")
 

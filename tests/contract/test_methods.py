@@ -45,6 +45,7 @@ SMALL = {
     "nayer": {**FAST, "batches": 2, "batches_warmup": 1},
     "noise": {},
     "procedural": {},
+    "psaq": {**PIXELS, "schedule": "constant"},
     "soft-targeted": {**PIXELS, "steps": 6, "window": 2},
     "ssd-kd": {**FAST, "rounds": 7, "diversity": 0.5},
     "zskd": {**PIXELS, "steps": 6, "window": 2},
@@ -69,10 +70,12 @@ OTHER = {
     "collect": 1.0,
     "reset": 0.0,
     "life": 1,
+    "smooth_to": 0.9,
 }
 # Fields that are only read where another one says so.
 WITH = {"tau": {"loss_s": "kd"}, "window": {"tolerance": 0.05}, "fresh": {"views_kept": 2}}
-NOT_IN_IMAGES = {"method", "image_type", "n", "seed"}
+# statistics: of the answers (test_current_statistics.py).
+NOT_IN_IMAGES = {"method", "image_type", "n", "seed", "statistics"}
 # What a teacher without BatchNorm cannot give; with these switched off the method runs on any.
 BATCHNORM = ("bn", "bn_kl")
 

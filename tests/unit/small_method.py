@@ -24,12 +24,16 @@ SMALL = {
     "adi": {**INVERSION, "batch": 16, "steps": 25, "lr": 0.1},
     "cmi": {**INVERSION, **GENERATOR, "steps": 4, "bank": 8},
     "deepinversion": PIXELS,
+    "psaq": {**PIXELS, "schedule": "constant"},
     "fast": {**INVERSION, **GENERATOR, "steps": 2},
     "nayer": {**INVERSION, **GENERATOR, "steps": 2, "batches_warmup": 1},
     "ssd-kd": {**INVERSION, **GENERATOR, "steps": 2},
     "generative": {"n": 16, "batch": 16, "rounds_each": 1, "steps": 15, "train_batch": 16, "view": "none", **GENERATOR},
 }
-WEIGHTS = ("onehot", "balance", "activation", "bn", "bn_kl", "moments", "tv", "l2", "adversarial", "jsd", "contrastive")
+WEIGHTS = (
+    "onehot", "balance", "roughness", "patches", "activation", "bn", "bn_kl", "moments", "tv", "l2", "adversarial", "jsd",
+    "contrastive",
+)  # fmt: skip
 
 
 def build(name, teacher, sources=(), **changes):

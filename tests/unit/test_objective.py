@@ -31,7 +31,7 @@ def student(images):
 
 
 def config(**fields):
-    return SimpleNamespace(**{"method": "some", "precision": "fp32", "distance": "kl", **fields})
+    return SimpleNamespace(**{"method": "some", "precision": "fp32", "distance": "kl", "smooth_to": 0.1, **fields})
 
 
 def follow(teacher, images):
@@ -77,6 +77,11 @@ def expected(name, teacher, images, targets):
         return -(p * (p / q).log()).sum(1).mean()
     if name == "jsd":
         return 1 - image_losses.jensen_shannon(student(images), logits, 3.0)
+    if name == "roughness":
+        return (image_losses.roughness(images) - 0.1).abs()
+    if name == "patches":  # a network without attention: its last maps of each size
+        maps = [F.relu(norm(inner)) for norm, inner in inputs]
+        return -sum(image_losses.patch_entropy(one.flatten(2).transpose(1, 2)).mean() for one in maps)
     return {"tv": image_losses.total_variation, "l2": image_losses.l2}[name](images)
 
 

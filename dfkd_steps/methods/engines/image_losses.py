@@ -23,13 +23,38 @@ def activation(features):
     return -features.abs().mean(1)
 
 
+def differences(images):
+    """Of each pixel to its right, lower and both diagonal neighbours: four tensors of images (N,C,H,W)."""
+    right, down = images[..., 1:] - images[..., :-1], images[..., 1:, :] - images[..., :-1, :]
+    falling, rising = images[..., 1:, 1:] - images[..., :-1, :-1], images[..., 1:, :-1] - images[..., :-1, 1:]
+    return right, down, falling, rising
+
+
 def total_variation(images):
     """Sum of the L2 norms of differences to the right, lower and both diagonal neighbours, over the batch, by the
     root of the number of images (DeepInversion, arXiv 1912.08795, eq. 3). Images (N,C,H,W) -> scalar."""
-    right, down = images[..., 1:] - images[..., :-1], images[..., 1:, :] - images[..., :-1, :]
-    falling, rising = images[..., 1:, 1:] - images[..., :-1, :-1], images[..., 1:, :-1] - images[..., :-1, 1:]
     # The gradient of a norm is not defined at 0, where images are flat.
-    return sum(torch.sqrt(one.square().sum() + 1e-12) for one in (right, down, falling, rising)) / math.sqrt(len(images))
+    return sum(torch.sqrt(one.square().sum() + 1e-12) for one in differences(images)) / math.sqrt(len(images))
+
+
+def roughness(images):
+    """The root mean square of the differences to the right, lower and both diagonal neighbours, mean over the four directions.
+    Images (N,C,H,W) -> scalar, in their units."""
+    return sum(torch.sqrt(one.square().mean() + 1e-12) for one in differences(images)) / 4
+
+
+def patch_entropy(features, points: int = 10, bandwidth: float = 0.01):
+    """The differential entropy of the cosine similarities between the patches of each image (PSAQ-ViT, arXiv 2203.02250, eqs. 5
+    and 6, and its public code): their density by Gaussian kernels, at ``points`` places from the least to the largest
+    similarity of the batch, integrated by trapezoids. Features (N,P,D) -> (N), nats."""
+    unit = F.normalize(features.float(), dim=2)
+    similar = (unit @ unit.transpose(1, 2)).flatten(1)
+    low, high = similar.detach().amin(), similar.detach().amax()
+    places = low + (high - low) * torch.linspace(0, 1, points, device=similar.device)
+    # A place at a time: all together would hold ``points`` times the similarities.
+    density = [torch.exp(-((place - similar) ** 2) / (2 * bandwidth**2)).mean(1) for place in places]
+    density = torch.stack(density, 1) / (math.sqrt(2 * math.pi) * bandwidth) + 1e-4
+    return torch.trapezoid(-density * density.log(), places, dim=1)
 
 
 def l2(images):

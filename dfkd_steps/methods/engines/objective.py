@@ -26,6 +26,8 @@ MEANING = {
     "moments": "mean and variance of the pixels against the teacher's own normalisation, Gaussian KL",
     "tv": "total variation of the images",
     "l2": "norm of the images",
+    "roughness": "distance of the roughness of neighbouring pixels to `smooth_to`",
+    "patches": "entropy of the similarities between patches, maximised (PSAQ-ViT)",
     "adversarial": "disagreement of teacher and student, maximised; `distance` says how it is measured",
     "jsd": "1 - Jensen-Shannon divergence of teacher and student at temperature 3 (ADI)",
 }
@@ -57,7 +59,7 @@ def mode(default: str):
 class Outputs:
     """What the losses of a batch are computed from: images (N,C,H,W), logits (N,K) of the teacher and, where a loss needs
     them, of the student, target labels (N) or None, features (N,D) before the classifier, statistics
-    [(layer, mean (C), var (C))] of BatchNorm inputs."""
+    [(layer, mean (C), var (C))] of BatchNorm inputs, features [(N,P,D)] of patches."""
 
     config: object
     teacher: object
@@ -67,6 +69,7 @@ class Outputs:
     student_logits: torch.Tensor | None
     features: torch.Tensor | None
     statistics: list
+    patches: list
 
 
 def _onehot(outputs):
@@ -93,6 +96,10 @@ def _moments(outputs):
     return image_losses.statistics_kl(*image_losses.moments(outputs.images), mean, std.square())
 
 
+def _patches(outputs):
+    return -sum(image_losses.patch_entropy(features) for features in outputs.patches)
+
+
 # A loss is a scalar, or one value for each sample (N): then samples can be weighted.
 TERMS = {
     "onehot": _onehot,
@@ -103,6 +110,8 @@ TERMS = {
     "moments": _moments,
     "tv": lambda outputs: image_losses.total_variation(outputs.images),
     "l2": lambda outputs: image_losses.l2(outputs.images),
+    "roughness": lambda outputs: (image_losses.roughness(outputs.images) - outputs.config.smooth_to).abs(),
+    "patches": _patches,
     "adversarial": _adversarial,
     "jsd": lambda outputs: 1 - image_losses.jensen_shannon(outputs.student_logits, outputs.teacher_logits, JSD_TAU),
 }
@@ -141,12 +150,15 @@ class Objective:
         """
         with contextlib.ExitStack() as stack:
             stack.enter_context(autocast(images.device, self.config.precision))
-            features, inputs = [], []
+            features, inputs, patches = [], [], list
             if self.layer is not None:
                 features = stack.enter_context(hooks.entering(self.layer))
             if self.norms:
                 inputs = stack.enter_context(hooks.batchnorm_inputs(self.teacher.net))
+            if "patches" in self.weights:
+                patches = stack.enter_context(hooks.patch_features(self.teacher.net))
             teacher_logits = self.teacher(images).float()
+            of_patches = patches()
             student_logits = student(images).float() if student is not None and self.needs_student else None
         statistics = [(layer, *image_losses.moments(values)) for layer, values in inputs]
         if self.averages:
@@ -159,6 +171,7 @@ class Objective:
             self.config, self.teacher, images, teacher_logits, targets, student_logits,
             features[0].float() if features else None,
             statistics,
+            of_patches,
         )  # fmt: skip
 
     def terms(self, outputs: Outputs, weights=None) -> dict:

@@ -1,0 +1,88 @@
+"""A teacher that answers by the BatchNorm statistics of the batch: its logits by hand, and every step that asks it."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from small_method import build, rng
+from small_net import CPU, classifier, close, wrap
+from torch import nn
+
+from dfkd_steps import balance, distill, synthesize
+from dfkd_steps.models import frozen
+from dfkd_steps.pipeline import params
+from dfkd_steps.pipeline.job import Job
+from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.schemas import groups
+from dfkd_steps.storage.transfer_set import TransferSet
+from dfkd_steps.training.predict import to_float
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return classifier(seed=1)
+
+
+def current(teacher, images):
+    """The logits of the teacher in train mode, which also moves its statistics, of a copy."""
+    made = classifier(seed=1)
+    made.load_state_dict(teacher.state_dict())
+    with torch.no_grad():
+        return made.train()(images)
+
+
+def test_its_logits_are_those_of_train_mode_and_the_teacher_stays_as_it_is(teacher):
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    images, made = torch.rand(16, 1, 8, 8, generator=rng()), frozen.with_current_statistics(teacher)
+    close(made(images), current(teacher, images), rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(made(images), teacher(images), atol=0.01)
+    assert not torch.allclose(made(images[:8]), made(images)[:8], atol=0.01)  # answers depend on the others
+    close(frozen.logits(frozen.fast_copy(made, "fp32"), images, "fp32"), made(images), rtol=1e-3, atol=1e-4)
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+    with pytest.raises(UserError, match="has no BatchNorm statistics"):
+        frozen.with_current_statistics(wrap(nn.Sequential(nn.Flatten(), nn.Linear(64, 10))))
+
+
+def test_noise_is_answered_by_it_and_the_set_says_so(teacher):
+    method = build("noise", teacher, n=64, batch=32, kind="gaussian", statistics="current")
+    images = method.batch(0).images
+    close(method.answering(images), current(teacher, images), rtol=1e-3, atol=1e-4)
+    assert torch.equal(images, build("noise", teacher, n=64, batch=32, kind="gaussian").batch(0).images)
+    assert method.about()["teacher_statistics"] == "current" and "current statistics" in method.about()["label"]
+    plain = build("noise", teacher)
+    assert plain.answering is teacher and "teacher_statistics" not in plain.about()
+
+
+def test_synthesis_balance_and_distillation_ask_it(teacher, tmp_path, monkeypatch):
+    method, path = build("noise", teacher, n=64, batch=32, statistics="current"), tmp_path / "set.h5"
+    writer = synthesize.fill(SimpleNamespace(config=method.config), method, range(2), path, "key")
+    writer.finish({}, method.about(), {})
+    with TransferSet(path) as made:
+        images = to_float(torch.from_numpy(made.read("images", slice(32, 64))))
+        close(torch.from_numpy(made.read("logits", slice(32, 64))), current(teacher, images), rtol=1e-3, atol=1e-4)
+
+    asked, none, copied = [], balance.MODES["none"], frozen.fast_copy
+    monkeypatch.setattr(balance.network_file, "load_frozen", lambda path, device: teacher)
+    monkeypatch.setitem(balance.MODES, "none", lambda config, net, *rest: asked.append(net) or none(config, net, *rest))
+    monkeypatch.setattr(frozen, "fast_copy", lambda net, precision: asked.append(net) or copied(net, precision))
+    out = tmp_path / "balanced.h5"
+    balance.run(Job("balance", out, ["teacher", path], groups.NoBalance(), "key", {}))
+    with TransferSet(out) as transfer:
+        config = groups.Student(arch="resnet8", epochs=1, batch=8, augment="flip-crop")
+        distill.distill(config, teacher, transfer, tmp_path / ".partial", "key", CPU)
+    assert [one.net.bn1.running_mean for one in asked] == [None, None]
+
+
+def test_the_metadata_of_a_set_choose_who_answers(teacher):
+    assert frozen.answering(teacher, {}) is teacher and frozen.answering(teacher, {"teacher_statistics": "other"}) is teacher
+    images = torch.rand(8, 1, 8, 8, generator=rng())
+    close(frozen.answering(teacher, {"teacher_statistics": "current"})(images), current(teacher, images), rtol=1e-3, atol=1e-4)
+
+
+def test_a_last_batch_of_a_few_images_is_refused():
+    config = params.schema("transfer", "noise")(method="noise", n=1001, batch=500, statistics="current")
+    assert "last batch has 1 images" in config.check()
+    config.n = 1000
+    assert config.check() is None
+    config.n, config.statistics = 1001, "running"
+    assert config.check() is None

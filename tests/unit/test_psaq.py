@@ -1,0 +1,118 @@
+"""PSAQ-ViT: the entropy of patch similarities by a second formula, what a transformer gives for its patches, and the way down."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from small_method import alone, build
+from small_net import classifier, close, wrap
+from torch import nn
+
+from dfkd_steps.methods.engines import image_losses, schedules
+from dfkd_steps.models import hooks
+from dfkd_steps.models.classifier import build_architecture
+from dfkd_steps.runtime.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def transformer():
+    torch.manual_seed(0)
+    return wrap(build_architecture("vit-mini", 10, (1, 16, 16)), (1, 16, 16), name="vit-mini")
+
+
+def entropy(features):
+    """Differential entropies (N) in numpy, sample by sample."""
+    features = features.double().numpy()
+    unit = features / np.linalg.norm(features, axis=2, keepdims=True)
+    similar = np.stack([(one @ one.T).ravel() for one in unit])
+    places = np.linspace(similar.min(), similar.max(), 10)
+    kernels = np.exp(-((places[None, :, None] - similar[:, None, :]) ** 2) / (2 * 0.01**2)) / math.sqrt(2 * math.pi * 0.01**2)
+    density = kernels.mean(2) + 1e-4
+    return np.trapezoid(-density * np.log(density), places, axis=1)
+
+
+def test_the_entropy_of_patches_by_a_second_formula():
+    features = torch.rand(3, 9, 5, generator=torch.Generator().manual_seed(0)) - 0.3
+    np.testing.assert_allclose(image_losses.patch_entropy(features).numpy(), entropy(features), rtol=1e-3)
+    features.requires_grad_()
+    image_losses.patch_entropy(features).sum().backward()
+    assert features.grad.abs().max() > 0
+    same = image_losses.patch_entropy(torch.ones(2, 4, 3))  # all patches alike: nothing to integrate over
+    assert same.tolist() == [0.0, 0.0]
+
+
+def test_the_roughness_of_images():
+    flat, steps = torch.full((2, 1, 4, 4), 0.5), torch.zeros(2, 1, 4, 4)
+    steps[..., 1::2] = 0.4
+    assert image_losses.roughness(flat).item() < 1e-5
+    assert image_losses.roughness(steps).item() == pytest.approx((0.4 + 0 + 0.4 + 0.4) / 4, abs=1e-5)
+
+
+def test_patches_are_what_attention_gives_without_the_class_token(transformer):
+    images, net = torch.rand(2, 1, 16, 16), transformer.net
+    inputs = []
+    handles = [block.attn.register_forward_hook(lambda module, given, output: inputs.append(given[0])) for block in net.blocks]
+    with torch.no_grad(), hooks.patch_features(net) as patches:
+        transformer(images)
+        found = patches()
+        transformer(images)
+        assert len(patches()) == 6  # of the last pass alone
+    for one in handles:
+        one.remove()
+    assert len(found) == 6 and found[0].shape == (2, 16, 32)
+    for given, block, one in zip(inputs, net.blocks, found):
+        query, key, value = block.attn.qkv(given).view(2, 17, 3, 3, 32).permute(2, 0, 3, 1, 4)
+        attended = (query @ key.transpose(2, 3) / math.sqrt(32)).softmax(3) @ value
+        close(one, attended.mean(1)[:, 1:].detach(), rtol=1e-3, atol=1e-5)
+    assert not any(module._forward_pre_hooks for module in net.modules())
+
+
+def test_patches_of_pytorchs_own_attention_and_of_a_network_without_any():
+    class Own(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.attention = nn.MultiheadAttention(4, 2, batch_first=True)
+
+        def forward(self, tokens):
+            return self.attention(tokens, tokens, tokens, need_weights=False)[0]
+
+    net, tokens = Own().eval(), torch.rand(2, 5, 4)
+    with torch.no_grad(), hooks.patch_features(net) as patches:
+        given = net(tokens)[:, 1:]
+        assert torch.equal(patches()[0], given)
+    plain = classifier(shape=(1, 32, 32))
+    with hooks.patch_features(plain.net) as patches:
+        plain(torch.rand(2, 1, 32, 32))
+        assert [tuple(one.shape) for one in patches()] == [(2, 64, 64), (2, 64, 32), (2, 64, 16)]
+
+
+@pytest.mark.parametrize("term", ["onehot", "patches", "roughness"])
+def test_pixels_bring_each_loss_down_on_a_transformer(term, transformer, monkeypatch):
+    def measure(images):
+        with torch.no_grad(), hooks.patch_features(transformer.net) as patches:
+            logits = transformer(images)
+            if term == "patches":
+                return -sum(entropy(one).mean() for one in patches())
+        if term == "onehot":
+            return torch.nn.functional.cross_entropy(logits, targets).item()
+        right, down = images.diff(dim=3), images.diff(dim=2)
+        return abs((right.square().mean().sqrt() + down.square().mean().sqrt()).item() / 2 - 0.05)
+
+    lost = []
+    for lr in (1e-9, 0.05):
+        method = build("psaq", transformer, **alone("psaq", term), lr=lr, smooth_to=0.05, batch=8, n=8)
+        targets = torch.randint(0, 10, (8,), generator=method.rng(0))
+        lost.append(measure(method.batch(0).images))
+    assert lost[1] < lost[0] - 0.1 * abs(lost[0])
+
+
+def test_two_cycles_rise_for_a_fifth_and_fall():
+    rates = [schedules.rate("cycles", 2.0, step / 20) for step in range(20)]
+    assert rates[:10] == pytest.approx(rates[10:])
+    assert rates[:4] == pytest.approx([0.0, 1.0, 2.0, 2 * 0.5 * (1 + math.cos(math.pi / 8))])
+
+
+def test_a_transformer_needs_sides_of_whole_patches():
+    with pytest.raises(UserError, match="multiples of 4 pixels"):
+        build_architecture("vit-mini", 10, (1, 18, 16))
