@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..models.tasks import TASKS
 from ..procedural import registry
 from ..schemas.fields import opt
 from .base import Batch, Method, TransferConfig, batch_size, samples
@@ -22,6 +23,7 @@ class Noise(Method):
     """Batch i depends on (seed, i) alone."""
 
     Config = NoiseConfig
+    tasks = TASKS
 
     def batch(self, index: int) -> Batch:
         """Noise images, no targets."""
