@@ -260,7 +260,7 @@ def run(job: Job):
         start = functools.partial(Writer, partial, job.key, layout, resume=False)
         writer, stats = MODES[job.config.mode](job.config, teacher, transfer, start, device)
         classes = teacher.description.classes
-        before = class_counts(transfer)
+        before, number = class_counts(transfer), len(transfer)
         after = writer.counts
         histograms = {"classes": list(classes), "histogram_before": before.tolist(), "histogram_after": after.tolist()}
         stats = {"uncovered": [name for name, number in zip(classes, after) if not number], **stats}
@@ -268,7 +268,7 @@ def run(job: Job):
         writer.finish(job.provenance(device), metadata, transfer.networks())
         atomic.commit(partial, job.out)
     missing = ", ".join(stats["uncovered"]) or "none"
-    progress.say(f"balance: {len(transfer)} -> {writer.done} samples, uncovered: {missing}, {time.monotonic() - started:.1f} s")
+    progress.say(f"balance: {number} -> {writer.done} samples, uncovered: {missing}, {time.monotonic() - started:.1f} s")
 
 
 if __name__ == "__main__":

@@ -77,14 +77,19 @@ def make(job: Job, device):
     sources = [dataset_file.open_dataset(path) for path in job.inputs[1:]]
     for one in sources:
         one.require_images()
-    method_class = method_registry.load(job.config.method)
+    return made_for(job.config, teacher, sources, device)
+
+
+def made_for(config, teacher, sources, device):
+    """The method of a config; raises UserError where it is not for the teacher's task."""
+    method_class = method_registry.load(config.method)
     if (task := teacher.description.task) not in method_class.tasks:
         fitting = [name for name in sorted(method_registry.REGISTRY) if task in method_registry.load(name).tasks]
         raise UserError(
-            f"transfer: {job.config.method}: is for {' and '.join(method_class.tasks)}, the teacher for {task}; take one of "
+            f"transfer: {config.method}: is for {' and '.join(method_class.tasks)}, the teacher for {task}; take one of "
             f"{', '.join(fitting)}"
         )
-    return method_class(job.config, teacher, sources, device)
+    return method_class(config, teacher, sources, device)
 
 
 def layout_of(method) -> Layout:
