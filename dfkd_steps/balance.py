@@ -17,8 +17,8 @@ from .runtime.device import select_device
 from .runtime.seeds import make_rng, seed_of
 from .storage import atomic, network_file
 from .storage.image_format import to_stored, to_unit
-from .storage.transfer_set import TransferSet, Writer
-from .training import views
+from .storage.transfer_set import TransferSet, Writer, class_counts
+from .training import maps, segmentation_balance, views
 from .training.predict import predict, to_float
 
 CHUNK = 1024
@@ -30,8 +30,12 @@ def softmax(logits):
     return shifted / shifted.sum(1, keepdims=True)
 
 
-def confidence(transfer) -> np.ndarray:
-    """The teacher's largest probability for each sample (N)."""
+def confidence(transfer, teacher, device) -> np.ndarray:
+    """The teacher's largest probability for each sample (N); for segmentation mean over its pixels, asked again."""
+    if transfer.layout.dense:
+        rows = memory.passed(transfer.layout.image_shape)
+        parts = (part["images"] for _, part in transfer.chunks("images", rows=rows))
+        return np.concatenate([segmentation_balance.confidence(teacher, to_unit(part), device) for part in parts])
     return np.concatenate([softmax(part["logits"]).max(1) for _, part in transfer.chunks("logits", rows=CHUNK)])
 
 
@@ -50,10 +54,10 @@ def quota(counts, config) -> int:
     return int(counts[counts > 0].min())
 
 
-def choose(labels, per_class: int, config, transfer) -> np.ndarray:
+def choose(labels, per_class: int, config, transfer, teacher, device) -> np.ndarray:
     """Sorted samples to keep as they are: all of a class, or ``per_class`` of it where it has more."""
     rng = np.random.default_rng(seed_of("balance", config.seed, "surplus"))
-    rank = confidence(transfer) if config.surplus == "confident" else None
+    rank = confidence(transfer, teacher, device) if config.surplus == "confident" else None
     kept = []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
@@ -160,10 +164,12 @@ class Held:
 # A mode starts a writer with the number of samples it needs at most, fills it, and returns it and what to tell.
 def equal(config, teacher, transfer, start, device) -> tuple[Writer, dict]:
     """The same number for each class; tells per_class, resampled and pushed samples, classes uncovered."""
+    if transfer.layout.dense:
+        return equal_images(config, teacher, transfer, start, device)
     labels = transfer.read("labels")
     counts = np.bincount(labels, minlength=transfer.layout.num_classes)
     per_class = quota(counts, config)
-    chosen, missing = choose(labels, per_class, config, transfer), np.maximum(per_class - counts, 0)
+    chosen, missing = choose(labels, per_class, config, transfer, teacher, device), np.maximum(per_class - counts, 0)
     if config.deficit == "short":
         missing = np.minimum(missing, CHUNK) * (counts == 0)  # what can be pushed
     writer = copy(transfer, start(len(chosen) + int(missing.sum())), chosen)
@@ -190,6 +196,34 @@ def equal(config, teacher, transfer, start, device) -> tuple[Writer, dict]:
     return writer, stats
 
 
+def equal_images(config, teacher, transfer, start, device) -> tuple[Writer, dict]:
+    """For segmentation: as many images for each class that stands out in them (``segmentation_balance.dominant``); of a class
+    with too few, images are drawn again and mirrored, and the teacher is asked about those. No image is pushed to a class.
+
+    Tells per_class, resampled, classes that stand out nowhere.
+    """
+    labels = segmentation_balance.dominant(segmentation_balance.shares_of(transfer, CHUNK))
+    counts = np.bincount(labels, minlength=transfer.layout.num_classes)
+    # Of the classes that there are: nothing stands for one that no image shows.
+    per_class = quota(counts[counts > 0], config)
+    chosen = choose(labels, per_class, config, transfer, teacher, device)
+    missing = np.maximum(per_class - counts, 0) * (counts > 0) * (config.deficit == "resample")
+    writer = copy(transfer, start(len(chosen) + int(missing.sum())), chosen)
+    for label in np.flatnonzero(missing):
+        members, rng = (
+            np.flatnonzero(labels == label),
+            np.random.default_rng(seed_of("balance", config.seed, "deficit", int(label))),
+        )
+        drawn = rng.choice(members, missing[label])
+        for begin in range(0, len(drawn), CHUNK):
+            rows = drawn[begin : begin + CHUNK]
+            part = {name: transfer.read(name, rows) for name, _, _ in transfer.layout.fields()}
+            part["images"] = np.ascontiguousarray(part["images"][..., ::-1])
+            writer.append(**part | {"labels": maps.predict(teacher, to_unit(part["images"]), device)})
+    uncovered = [name for name, number in zip(teacher.description.classes, counts) if not number]
+    return writer, {"per_class": per_class, "resampled": int(missing.sum()), "stands_out_nowhere": uncovered}
+
+
 def none(config, teacher, transfer, start, device) -> tuple[Writer, dict]:
     """All samples as they are."""
     return copy(transfer, start(len(transfer)), np.arange(len(transfer))), {}
@@ -197,12 +231,15 @@ def none(config, teacher, transfer, start, device) -> tuple[Writer, dict]:
 
 def confident(config, teacher, transfer, start, device) -> tuple[Writer, dict]:
     """Only samples whose largest probability reaches the threshold."""
-    chosen = np.flatnonzero(confidence(transfer) >= config.threshold)
+    chosen = np.flatnonzero(confidence(transfer, teacher, device) >= config.threshold)
     return copy(transfer, start(len(chosen)), chosen), {}
 
 
 def weight(config, teacher, transfer, start, device) -> tuple[Writer, dict]:
     """All samples, weighted so that each class that occurs is drawn as often as every other; mean weight 1."""
+    if transfer.layout.dense:
+        weights = segmentation_balance.weights(segmentation_balance.shares_of(transfer, CHUNK))
+        return copy(transfer, start(len(weights)), np.arange(len(weights)), weights.astype(np.float32)), {}
     labels = transfer.read("labels")
     counts = np.bincount(labels, minlength=transfer.layout.num_classes)
     weights = len(labels) / (np.count_nonzero(counts) * counts[labels])
@@ -228,7 +265,7 @@ def run(job: Job):
         start = functools.partial(Writer, partial, job.key, layout, resume=False)
         writer, stats = MODES[job.config.mode](job.config, teacher, transfer, start, device)
         classes = teacher.description.classes
-        before = np.bincount(transfer.read("labels"), minlength=len(classes))
+        before, number = class_counts(transfer), len(transfer)
         after = writer.counts
         histograms = {"classes": list(classes), "histogram_before": before.tolist(), "histogram_after": after.tolist()}
         stats = {"uncovered": [name for name, number in zip(classes, after) if not number], **stats}
@@ -236,7 +273,7 @@ def run(job: Job):
         writer.finish(job.provenance(device), metadata, transfer.networks())
         atomic.commit(partial, job.out)
     missing = ", ".join(stats["uncovered"]) or "none"
-    progress.say(f"balance: {before.sum()} -> {after.sum()} samples, uncovered: {missing}, {time.monotonic() - started:.1f} s")
+    progress.say(f"balance: {number} -> {writer.done} samples, uncovered: {missing}, {time.monotonic() - started:.1f} s")
 
 
 if __name__ == "__main__":

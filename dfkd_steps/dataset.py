@@ -64,12 +64,18 @@ def hold_out(arrays, share: float, rng) -> dict[str, np.ndarray]:
 
     A class of two or more images is in both parts; one of a single image stays in training.
     """
-    labels = arrays["y_train"]
+    labels = strata(arrays["y_train"])
     counts = np.bincount(labels)
     sizes = np.minimum(np.maximum(np.rint(share * counts).astype(int), 1), np.maximum(counts - 1, 0))
     test, train = _draw(labels, sizes, rng)
     images = arrays["x_train"]
+    labels = arrays["y_train"]
     return {"x_train": images[train], "y_train": labels[train], "x_test": images[test], "y_test": labels[test]}
+
+
+def strata(labels: np.ndarray) -> np.ndarray:
+    """What random parts are balanced by (N): the classes; one for all images where labels are maps."""
+    return labels if labels.ndim == 1 else np.zeros(len(labels), np.int64)
 
 
 def _keep(arrays, split, limit, rng):
@@ -78,7 +84,7 @@ def _keep(arrays, split, limit, rng):
         raise UserError(
             f"dataset: {split}: {limit} is above {len(labels)}, the number of {split} images; give fewer, or 0 for all"
         )
-    rows, _ = _draw(labels, balanced_sizes(np.bincount(labels), limit), rng)
+    rows, _ = _draw(strata(labels), balanced_sizes(np.bincount(strata(labels)), limit), rng)
     return {f"x_{split}": images[rows], f"y_{split}": labels[rows]}
 
 

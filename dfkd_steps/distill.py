@@ -83,7 +83,8 @@ class Held:
         same = 0
         with torch.no_grad():
             for rows in self.rows.split(self.images.at_once):
-                same += (self.student(self.images(rows)).argmax(1) == self.images.field("labels", rows)).sum()
+                right = self.student(self.images(rows)).argmax(1) == self.images.field("labels", rows)
+                same += right.float().reshape(len(rows), -1).mean(1).sum()
         agreement = float(same) / len(self.rows)
         if agreement > self.kept["agreement"]:
             self.kept["agreement"].fill_(agreement)
@@ -109,13 +110,18 @@ def begin(config, teacher, transfer: TransferSet, device):
     return student.to(device, memory_format=torch.channels_last)
 
 
-def hardness(student, images: Images, rows, compare, precision: str):
-    """The student's loss on each image (N), as it is stored; in eval mode, and back in train mode afterwards."""
+def hardness(student, images: Images, rows, compare, precision: str, teacher=None):
+    """The student's loss on each image (N), as it is stored; in eval mode, and back in train mode afterwards.
+
+    teacher: asked where the set holds no logits.
+    """
     student.eval()
     found = []
     with torch.no_grad(), autocast(rows.device, precision):
         for some in rows.split(images.at_once):
-            found.append(compare(student(images(some)).float(), images.field("logits", some).float()))
+            inputs = images(some)
+            answers = teacher(inputs) if teacher else images.field("logits", some)
+            found.append(compare(student(inputs).float(), answers.float()))
     student.train()
     return torch.cat(found).clamp_min(priority_sampling.EPS)
 
@@ -131,11 +137,13 @@ def distill(config, teacher, transfer: TransferSet, partial, key, device):
         raise UserError(f"{transfer.path}: no sample is left to learn from beside those held out; lower holdout")
     weights = images.field("weights", own) if config.sampling == "given" else None
     priorities = priority_sampling.Priorities(len(own), device, config.beta) if config.sampling == "priority" else None
-    stored = config.augment == config.mix == "none" and not fresh
+    stored = config.augment == config.mix == "none" and not fresh and "logits" in transfer
     answering = None if stored else frozen.fast_copy(frozen.answering(teacher, transfer.metadata), config.precision)
     compare = losses.l1_each if config.loss == "l1" else functools.partial(losses.kd_each, tau=config.tau)
     batch = min(config.batch, len(own))
     steps = config.steps_per_epoch or len(own) // batch
+
+    asked = (student, images, own, compare, config.precision, None if "logits" in transfer else answering)
 
     def batches(rng):
         """Each step's images, the teacher's logits where they are stored, importance weights, and places of priorities."""
@@ -146,7 +154,7 @@ def distill(config, teacher, transfer: TransferSet, partial, key, device):
         if priorities:
             drawn = (priorities.draw(batch, rng) for _ in range(steps))
         else:
-            chances = hardness(student, images, own, compare, config.precision) if config.sampling == "hard" else weights
+            chances = hardness(*asked) if config.sampling == "hard" else weights
             drawn = ((places, None) for places in loop.order(len(own), batch, rng, steps, chances))
         for places, factors in drawn:
             rows = own[places]

@@ -15,7 +15,7 @@ from .runtime import memory, progress
 from .runtime.device import select_device
 from .runtime.errors import UserError
 from .storage import atomic, dataset_file, network_file
-from .training import metrics, probes
+from .training import metrics, probes, segmentation_metrics
 from .training.predict import to_float
 
 
@@ -31,12 +31,15 @@ def run(job):
         student, teacher = (network_file.load_frozen(path, device) for path in (student_path, teacher_path))
         for network, path in ((student, student_path), (teacher, teacher_path)):
             check(network.description, path, dataset)
-        made = on_probes(student, teacher, job, device)
-        if dataset.sizes["test"]:
+        dense = teacher.description.dense
+        made = maps_on_probes(student, teacher, job, device) if dense else on_probes(student, teacher, job, device)
+        if dense and dataset.sizes["test"]:
+            made |= segmentation_metrics.measured(count(student, teacher, labelled(dataset), job, "test", device))
+        elif dataset.sizes["test"]:
             logits_student, logits_teacher, labels = outputs(student, teacher, dataset, device)
             refuse_infinite(job, "test", logits_student, logits_teacher)
             made |= metrics.measure(logits_student, logits_teacher, labels)
-        made |= size(student.net, teacher.net, dataset.image_shape)
+        made |= size(student, teacher, dataset.image_shape)
         # DVC shows every number and every string it finds as a column, and passes over lists.
         about = {
             "key": job.key,
@@ -50,9 +53,16 @@ def run(job):
 
 def sentence(made: dict) -> str:
     """The figures in a line for the log; without test images none of them is an accuracy."""
+    if "miou" in made:
+        return f"mIoU {made['miou']:.2f} %, teacher {made['teacher_miou']:.2f} %, {made['n_test']} images"
     if "top1" in made:
         return f"top-1 {made['top1']:.2f} %, teacher {made['teacher_top1']:.2f} %, {made['n_test']} images"
     kinds = ", ".join(one["kind"] for one in made["probe_kinds"])
+    if "probe_miou" in made:
+        return (
+            f"no test images, so no true mIoU; mIoU with the teacher's maps {made['probe_miou']:.2f} %, KL {made['probe_kl']:.3f} "
+            f"nats, on {made['n_probe']} probe images ({kinds})"
+        )
     return (
         f"no test images, so no accuracy; agreement with the teacher {made['probe_agreement']:.2f} %, mean over its classes "
         f"{made['probe_balanced']:.2f} %, KL {made['probe_kl']:.3f} "
@@ -71,6 +81,39 @@ def on_probes(student, teacher, job, device) -> dict:
     return metrics.compare(students, teachers)
 
 
+PROBES_OF_MAPS = 24  # of each kind: each image has thousands of answers
+
+
+def maps_on_probes(student, teacher, job, device) -> dict:
+    """The same of segmentation networks."""
+    transfer = params.load("transfer", spec.of_path(job.out)["transfer"])
+    drawn = probes.draw(teacher.description, keys.chosen_code(transfer)[0], PROBES_OF_MAPS)
+    rows = memory.passed(teacher.description.image_shape)
+    batches = {kind: ((part, None) for part in images.split(rows)) for kind, images in drawn.items()}
+    return segmentation_metrics.compared(
+        {kind: count(student, teacher, own, job, "probe", device) for kind, own in batches.items()}
+    )
+
+
+def labelled(dataset):
+    """The test images and their maps, a batch at a time."""
+    rows = memory.passed(dataset.image_shape)
+    for start in progress.bar(range(0, dataset.sizes["test"], rows), desc="evaluate", unit="batch"):
+        yield map(torch.from_numpy, dataset.read("test", slice(start, start + rows)))
+
+
+@torch.inference_mode()
+def count(student, teacher, batches, job, what: str, device) -> segmentation_metrics.Counts:
+    """Pixels by class and answers of both networks, over batches of images and maps (or None)."""
+    counts = segmentation_metrics.Counts(teacher.description.num_classes)
+    for images, truth in batches:
+        images = to_float(images.to(device))
+        answers = student(images).float(), teacher(images).float()
+        refuse_infinite(job, what, *answers)
+        counts.add(*answers, None if truth is None else truth.to(device))
+    return counts
+
+
 def refuse_infinite(job, images: str, logits_student, logits_teacher):
     """Raise UserError where a network's logits are not finite."""
     for found, path in ((logits_student, job.inputs[0]), (logits_teacher, job.inputs[1])):
@@ -83,6 +126,8 @@ def check(description, path, dataset):
     if tuple(description.image_shape) != tuple(dataset.image_shape):
         takes, has = ("x".join(map(str, shape)) for shape in (description.image_shape, dataset.image_shape))
         raise UserError(f"{path}: takes images of {takes}, {dataset.path} has {has}; make both from one data set")
+    if description.task != dataset.task:
+        raise UserError(f"{path}: is for {description.task}, {dataset.path} for {dataset.task}; make both from one data set")
     if description.num_classes != len(dataset.classes):
         raise UserError(
             f"{path}: knows {description.num_classes} classes, {dataset.path} has {len(dataset.classes)}; make both from one"

@@ -18,9 +18,11 @@ from .pipeline.job import Job, run_step
 from .pipeline.spec import of_path
 from .runtime import event_files, progress
 from .runtime.device import select_device, thread_count
+from .runtime.errors import UserError
 from .storage import atomic, checkpoint, dataset_file, network_file
 from .storage.image_format import to_stored
 from .storage.transfer_set import Layout, TransferSet, Writer
+from .training import maps
 from .training.predict import predict
 
 MOST_ROUNDS = 1000  # in learning curves, evenly spread: HDF5 keeps attributes up to 64 KiB
@@ -88,13 +90,25 @@ def make(job: Job, device):
     sources = [dataset_file.open_dataset(path) for path in job.inputs[1:]]
     for one in sources:
         one.require_images()
-    return method_registry.load(job.config.method)(job.config, teacher, sources, device)
+    return made_for(job.config, teacher, sources, device)
+
+
+def made_for(config, teacher, sources, device):
+    """The method of a config; raises UserError where it is not for the teacher's task."""
+    method_class = method_registry.load(config.method)
+    if (task := teacher.description.task) not in method_class.tasks:
+        fitting = [name for name in sorted(method_registry.REGISTRY) if task in method_registry.load(name).tasks]
+        raise UserError(
+            f"transfer: {config.method}: is for {' and '.join(method_class.tasks)}, the teacher for {task}; take one of "
+            f"{', '.join(fitting)}"
+        )
+    return method_class(config, teacher, sources, device)
 
 
 def layout_of(method) -> Layout:
     """The layout of a method's transfer set."""
     config, described = method.config, method.teacher.description
-    return Layout(described.image_shape, described.num_classes, config.image_type, method.has_targets)
+    return Layout(described.image_shape, described.num_classes, config.image_type, method.has_targets, task=described.task)
 
 
 def fill(job: Job, method, batches: range, partial, key: str) -> tuple[Writer, dict]:
@@ -110,8 +124,11 @@ def fill(job: Job, method, batches: range, partial, key: str) -> tuple[Writer, d
     with progress.bar(total=total, initial=writer.done, desc=config.method, unit="sample") as bar:
         for batch in in_order(method, batches[writer.batches :]):
             stored = to_stored(batch.images.detach().float().cpu().numpy(), config.image_type)
-            logits = predict(method.answering, stored, method.device)
-            fields = {"images": stored, "logits": logits, "labels": logits.argmax(1)}
+            if writer.layout.dense:
+                fields = {"images": stored, "labels": maps.predict(method.teacher, stored, method.device)}
+            else:
+                logits = predict(method.answering, stored, method.device)
+                fields = {"images": stored, "logits": logits, "labels": logits.argmax(1)}
             if method.has_targets:
                 fields["targets"] = batch.targets.float().cpu().numpy()
             writer.append(**fields, round=np.broadcast_to(np.asarray(batch.round), len(stored)))

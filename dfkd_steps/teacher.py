@@ -16,7 +16,7 @@ from .runtime import memory, progress
 from .runtime.device import autocast, select_device
 from .runtime.seeds import seed_of
 from .storage import atomic, dataset_file, network_file
-from .training import augment, loop
+from .training import augment, loop, maps, segmentation_metrics
 from .training.predict import to_float
 
 
@@ -25,16 +25,24 @@ def train(config, dataset, partial, key, device):
     images, labels = (torch.from_numpy(array).to(device) for array in dataset.read("train"))
     classifier = new_classifier(config.arch, dataset, seed_of("teacher", config.seed))
     classifier = classifier.to(device, memory_format=torch.channels_last)
+    if config.start:
+        # By name: its code counts for teachers with a start alone (schemas.groups.TrainTeacher).
+        importlib.import_module("dfkd_steps.models.start").encoder(classifier, config.start)
 
     def losses(rng, epoch):
         for rows in loop.order(len(images), config.batch, rng):
-            augmented = augment.shift(images[rows], config.crop, rng)
-            if config.flip:
-                augmented = augment.flip(augmented, rng)
-            augmented = to_float(augment.cutout(augmented, config.cutout, rng))
+            if classifier.description.dense:
+                augmented, targets = maps.augmented(config, images[rows], labels[rows], rng)
+            else:
+                augmented, targets = augment.shift(images[rows], config.crop, rng), labels[rows]
+                if config.flip:
+                    augmented = augment.flip(augmented, rng)
+                augmented = to_float(augment.cutout(augmented, config.cutout, rng))
             with autocast(device, config.precision):
                 logits = classifier(augmented)
-            yield F.cross_entropy(logits.float(), labels[rows], label_smoothing=config.label_smoothing)
+            yield (maps.cross_entropy if classifier.description.dense else F.cross_entropy)(
+                logits.float(), targets, label_smoothing=config.label_smoothing
+            )
 
     steps = len(images) // min(config.batch, len(images))
     history = loop.fit(classifier, config, steps, losses, partial, key, device, "teacher")
@@ -52,6 +60,9 @@ def inspect(teacher, dataset, device):
     if not dataset.has_images:
         return
     teacher.to(device, memory_format=torch.channels_last)
+    if teacher.description.dense:
+        inspect_maps(teacher, dataset, device)
+        return
     number, right, rows = dataset.sizes["test"], 0, memory.passed(dataset.image_shape)
     with torch.no_grad():
         for start in range(0, number, rows):
@@ -62,6 +73,18 @@ def inspect(teacher, dataset, device):
     chance = 1 / teacher.description.num_classes
     if right / number < chance + 0.1 * (1 - chance):
         progress.say("teacher: WARNING: that is hardly better than chance; check mean, std, the order of classes and the weights")
+
+
+def inspect_maps(teacher, dataset, device):
+    """The same of a segmentation network: its mIoU on the test images."""
+    classes, rows = teacher.description.num_classes, memory.passed(dataset.image_shape)
+    matrix = torch.zeros(classes, classes, dtype=torch.int64)
+    for begin in range(0, dataset.sizes["test"], rows):
+        images, labels = dataset.read("test", slice(begin, begin + rows))
+        answers = torch.from_numpy(maps.predict(teacher, images, device))
+        matrix += segmentation_metrics.confusion(torch.from_numpy(labels), answers, classes)
+    found = segmentation_metrics.mean(segmentation_metrics.iou(matrix))
+    progress.say(f"teacher: mIoU {found:.2f} %, pixel accuracy {segmentation_metrics.accuracy(matrix):.2f} % on the test images")
 
 
 def run(job: Job):

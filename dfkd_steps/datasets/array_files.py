@@ -107,6 +107,16 @@ def _numbered(where, arrays) -> tuple[str, ...]:
 # ---------------------------------------------------------------------------------------------- npz
 def npz(config) -> Source:
     """A data set in an .npz file; every fault it can have is one line."""
+    path, arrays = read_archive(config)
+    classes = _numbered(path, arrays)
+    if config.names and len(config.names) != len(classes):
+        raise UserError(f"{path}: has {len(classes)} classes, names has {len(config.names)}; give a name for each")
+    arrays = {name: value if name[0] == "x" else value.astype(np.int64) for name, value in arrays.items()}
+    return Source(tuple(config.names) or classes, arrays, files=str(path))
+
+
+def read_archive(config, maps=False) -> tuple[Path, dict[str, np.ndarray]]:
+    """The path of an .npz file, and its arrays, images as (N,C,H,W); ``maps``: labels are label maps."""
     path = Path(config.path)
     if not path.is_file():
         raise UserError(f"{path}: no such file; put it there or correct path in the YAML file")
@@ -115,16 +125,14 @@ def npz(config) -> Source:
         reading(path, "is damaged or not an .npz file", "write it again with numpy.savez"),
         zipfile.ZipFile(path) as archive,
     ):
-        arrays = {name: _read_npz(archive, path, name) for name in ARRAYS}
+        arrays = {name: _read_npz(archive, path, name, maps) for name in ARRAYS}
     for name in ("x_train", "x_test"):
         images = arrays[name]
         arrays[name] = images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
-    classes = _numbered(path, arrays)
-    arrays = {name: value if name[0] == "x" else value.astype(np.int64) for name, value in arrays.items()}
-    return Source(classes, arrays, files=str(path))
+    return path, arrays
 
 
-def _read_npz(archive, path, name) -> np.ndarray:
+def _read_npz(archive, path, name, maps=False) -> np.ndarray:
     """An array of an archive. A missing or unfit one is refused by its header alone, which may lie about the size."""
     if f"{name}.npy" not in archive.namelist():
         there = ", ".join(repr(one)[1:-1] for one in archive.namelist()[:NAMED]) or "no arrays"
@@ -153,8 +161,11 @@ def _read_npz(archive, path, name) -> np.ndarray:
             raise UserError(f"{path}: {name} has shape {shape}; give N,H,W or N,H,W,1 or N,H,W,3")
     elif dtype.kind not in "iu":
         raise UserError(f"{path}: {name} is {dtype}, expected integers; convert it, e.g. .astype('int64')")
-    elif len(shape) != 1 or min(shape) < 1:
-        raise UserError(f"{path}: {name} has shape {shape}; give N labels, one per image")
+    elif maps and (len(shape) != 3 or min(shape) < 1):
+        raise UserError(f"{path}: {name} has shape {shape}; give label maps N,H,W, or leave out task: segmentation")
+    elif not maps and (len(shape) != 1 or min(shape) < 1):
+        remedy = "; or set task: segmentation, if they are label maps" if len(shape) == 3 else ""
+        raise UserError(f"{path}: {name} has shape {shape}; give N labels, one per image{remedy}")
     if math.prod(shape) * dtype.itemsize != content:
         raise UserError(f"{path}: {name} claims shape {shape} but holds {content} bytes; write the file again with numpy.savez")
     fits(f"{path}: {name}", (*shape, dtype.itemsize), entry.compress_size)

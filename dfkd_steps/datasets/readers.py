@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ..models import tasks
 from ..runtime import progress
 from ..runtime.errors import UserError, one_line, reading, require_file
 from ..runtime.locks import locked
 from ..schemas import groups
-from . import array_files
+from . import array_files, label_maps
 from .array_files import Source, compare, fits, pin
 
 # What torchvision raises for files that are missing, half there or out of reach.
@@ -226,7 +227,8 @@ def _card(config):
     if twice := [one for one in names if names.count(one) > 1]:
         raise UserError(f"dataset: card: {twice[0]!r} names two classes; give each its own name")
     images = np.empty((0, config.channels, config.height, config.width or config.height), np.uint8)
-    labels = np.empty(0, np.int64)
+    dense = config.task == tasks.SEGMENTATION
+    labels = np.empty((0, *images.shape[2:]), np.uint8) if dense else np.empty(0, np.int64)
     card = {"mean": config.mean, "std": config.std, "keep": keep}
     names = names or tuple(map(str, keep or range(count)))
     return Source(
@@ -247,12 +249,18 @@ def _names_in(file: str) -> tuple[str, ...]:
     return tuple(line.strip() for line in lines if line.strip())
 
 
+def _npz(config):
+    return label_maps.npz(config) if config.task == tasks.SEGMENTATION else array_files.npz(config)
+
+
 READERS = {
     "mnist-5k": _mnist_5k,
     "auto": _auto,
     "torchvision": _torchvision,
-    "npz": array_files.npz,
+    "npz": _npz,
     "idx": array_files.idx,
     "images": _images,
+    "masks": label_maps.masks,
+    "drawn-shapes": label_maps.drawn_shapes,
     "card": _card,
 }

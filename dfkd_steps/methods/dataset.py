@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..models.tasks import TASKS
 from ..runtime.errors import UserError
 from ..runtime.seeds import seed_of
 from ..schemas.fields import required
@@ -29,6 +30,7 @@ class RealData(Method):
     """Batch i depends on (seed, i) alone."""
 
     Config = RealDataConfig
+    tasks = TASKS
     all_from_sources = True
 
     def __init__(self, config, teacher, sources, device):

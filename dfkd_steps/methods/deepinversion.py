@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..models.tasks import TASKS
 from ..schemas.fields import opt
 from ..training import views
 from .base import Batch, Method, TransferConfig, batch_size, samples
@@ -14,6 +15,8 @@ from .engines import objective, pixel_inversion
 class DeepInversionConfig(pixel_inversion.PixelOptions, TransferConfig):
     """Pixels that the teacher calls by a given class, with the statistics of its BatchNorm layers and smooth."""
 
+    entropy: float = objective.weight("entropy", 0.0)
+    presence: float = objective.weight("presence", 0.0)
     n: int = samples(24000)
     batch: int = batch_size(256)
     view: str = opt("roll", "augmentation inside the losses, drawn anew each step", choices=tuple(views.VIEWS))
@@ -24,6 +27,7 @@ class DeepInversion(Method):
     """Batch i depends on (seed, i) alone; the samples of a batch share its statistics."""
 
     Config = DeepInversionConfig
+    tasks = TASKS
     betas = (0.9, 0.999)
 
     def __init__(self, config, teacher, sources, device):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ..models.tasks import TASKS
 from .engines import alternating, generator_options, objective, online_student
 
 
@@ -10,6 +11,8 @@ class DFADConfig(alternating.AlternatingOptions, online_student.SGDOptions):
     """A generator that looks for images on which the logits of student and teacher differ most, in L1."""
 
     adversarial: float = objective.weight("adversarial", 1.0)
+    entropy: float = objective.weight("entropy", 0.0)
+    bn: float = objective.weight("bn", 0.0)
     distance: str = objective.distance("l1")
     mode_s: str = objective.mode("train")
     arch_g: str = generator_options.arch("dfad")
@@ -32,3 +35,4 @@ class DFAD(alternating.AlternatingTraining):
     """One generator step, five student steps on new images."""
 
     Config = DFADConfig
+    tasks = TASKS

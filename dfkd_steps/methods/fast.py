@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ..models.tasks import TASKS
 from ..training import views
 from .base import Batch, Method
 from .engines import channel_exchange, model_inversion, objective, stored_answers
@@ -18,6 +19,8 @@ class FastConfig(MetaInverterOptions, model_inversion.InversionOptions):
     n: int = model_inversion.pool_samples(56320)
     bn: float = objective.weight("bn", 10.0)
     onehot: float = objective.weight("onehot", 0.4)
+    entropy: float = objective.weight("entropy", 0.0)
+    presence: float = objective.weight("presence", 0.0)
     balance: float = objective.weight("balance", 0.0)
     moments: float = objective.weight("moments", 0.0)
     adversarial: float = objective.weight("adversarial", 1.1)
@@ -28,6 +31,7 @@ class Fast(Method):
     """A meta-learnt inverter, a pool whose oldest images are replaced, and a student that draws from it uniformly."""
 
     Config = FastConfig
+    tasks = TASKS
 
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..models.tasks import TASKS
 from ..procedural import registry
 from ..schemas.fields import opt
 from .base import Batch, Method, TransferConfig, batch_size, samples
@@ -32,6 +33,7 @@ class Mixture(Method):
     """Batch i depends on (seed, i) alone: sample j is of part j modulo the number of parts."""
 
     Config = MixtureConfig
+    tasks = TASKS
 
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)

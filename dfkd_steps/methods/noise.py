@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from ..models import frozen
+from ..models.tasks import TASKS
 from ..procedural import registry
 from ..schemas.fields import opt
 from .base import Batch, Method, TransferConfig, batch_size, samples
@@ -33,6 +34,7 @@ class Noise(Method):
     """Batch i depends on (seed, i) alone."""
 
     Config = NoiseConfig
+    tasks = TASKS
 
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..models.tasks import TASKS
 from ..procedural import registry
 from ..schemas.fields import opt
 from .base import Batch, Method, TransferConfig, batch_size, samples
@@ -23,6 +24,7 @@ class Procedural(Method):
     """Batch i depends on (seed, i) alone; drawn on the CPU, so that images do not depend on the device."""
 
     Config = ProceduralConfig
+    tasks = TASKS
 
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from ..models import frozen
+from ..models.tasks import TASKS
 from ..schemas.fields import opt
 from ..training import views
 from .base import Batch, Method
@@ -30,6 +31,8 @@ class SSDKDConfig(MetaInverterOptions, model_inversion.InversionOptions):
     n: int = model_inversion.pool_samples(5000)
     bn: float = objective.weight("bn", 10.0)
     onehot: float = objective.weight("onehot", 0.4)
+    entropy: float = objective.weight("entropy", 0.0)
+    presence: float = objective.weight("presence", 0.0)
     balance: float = objective.weight("balance", 0.0)
     moments: float = objective.weight("moments", 0.0)
     adversarial: float = objective.weight("adversarial", 1.1)
@@ -47,6 +50,7 @@ class SSDKD(Method):
     """A meta-learnt inverter with losses weighted by phi, a buffer renewed in part, and a student that draws by priority."""
 
     Config = SSDKDConfig
+    tasks = TASKS
 
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)
@@ -54,7 +58,11 @@ class SSDKD(Method):
         self.objective = objective.Objective(config, teacher, config.ema)
         self.inverter = MetaInverter(config, new_generator(config, teacher, self.seed_of("generator"), device))
         self.pool = ImagePool(config.n, teacher.description.image_shape, device)
-        self.labels = torch.zeros(config.n, dtype=torch.int64, device=device)  # the teacher's, of the pool's images
+        # The teacher's answers to the pool's images: a class each, or, for segmentation, the shares of classes among the pixels.
+        self.dense = teacher.description.dense
+        self.labels = torch.zeros(config.n, dtype=torch.int64, device=device)
+        if self.dense:
+            self.labels = torch.zeros(config.n, teacher.description.num_classes, device=device)
         self.sampler = PrioritySampler(self.pool, config.beta, config.priority)
         self.student = OnlineStudent(config, teacher, device, floor=model_inversion.FAST_FLOOR)
         self.answers = stored_answers.build(config, self.pool, self.student)
@@ -99,6 +107,8 @@ class SSDKD(Method):
     def phi(self, teacher_logits, labels):
         """The modulating function: rare in the buffer, and hard. Logits (N,K), labels (N) -> (N), mean 1."""
         held = self.labels[: len(self.pool)]
+        if self.dense:
+            return self.phi_of_pixels(teacher_logits, held)
         # Not by bincount, which waits for a GPU to say how many bins it needs: this runs in each step of an inversion.
         ones = torch.ones_like(held, dtype=torch.float32)
         counts = torch.zeros(teacher_logits.shape[1], device=held.device).index_add_(0, held, ones)
@@ -108,6 +118,20 @@ class SSDKD(Method):
         unsure = chance.scatter(1, chance.argmax(1, keepdim=True), 0.0).sum(1)
         phi = (1 - share).pow(self.config.diversity) * unsure.pow(self.config.gamma)
         return (phi / phi.mean().clamp_min(torch.finfo(phi.dtype).tiny)).float()
+
+    def phi_of_pixels(self, teacher_logits, held):
+        """The same for segmentation: the means over the pixels of how rare their classes are and how unsure the teacher is.
+        Logits (N,K,H,W), shares of classes in the buffer's images (M,K) -> (N), mean 1."""
+        rare = 1 - (held.mean(0) if len(held) else torch.zeros(teacher_logits.shape[1], device=teacher_logits.device))
+        unsure = 1 - F.softmax(teacher_logits, 1).amax(1)
+        phi = rare[teacher_logits.argmax(1)].pow(self.config.diversity).mean((1, 2))
+        phi = phi * unsure.mean((1, 2)).pow(self.config.gamma)
+        return phi / phi.mean().clamp_min(torch.finfo(phi.dtype).tiny)
+
+    def answers_to(self, teacher_logits):
+        """What is kept of the teacher's answers: classes (N), or shares of classes (N,K) among the pixels."""
+        answers = teacher_logits.argmax(1)
+        return F.one_hot(answers, teacher_logits.shape[1]).float().mean((1, 2)) if self.dense else answers
 
     def renew(self, images, index: int, rng):
         """A share ``renew`` of a batch, drawn by phi without replacement, into the places of the lowest priorities."""
@@ -123,7 +147,7 @@ class SSDKD(Method):
     def put(self, places, images, index: int):
         """Images into places of the buffer, with the largest priority until the student has seen them."""
         self.pool.put(places, images, index)
-        self.labels[places] = self.teacher_logits(self.pool.read(places)).argmax(1)
+        self.labels[places] = self.answers_to(self.teacher_logits(self.pool.read(places)))
         self.sampler.priorities.forget(places)
 
     def teacher_logits(self, images):

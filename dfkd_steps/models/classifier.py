@@ -1,4 +1,4 @@
-"""Classifiers: a network with its description and its normalisation."""
+"""Classifiers, of images or of each of their pixels: a network with its description and its normalisation."""
 
 import importlib
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ..runtime.errors import UserError
-from . import names, registry
+from . import dense, names, registry, tasks
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,12 @@ class Description:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     arguments: dict = field(default_factory=dict)
+    task: str = tasks.CLASSIFICATION
+
+    @property
+    def dense(self) -> bool:
+        """Does it classify each pixel?"""
+        return self.task == tasks.SEGMENTATION
 
     @property
     def num_classes(self) -> int:
@@ -33,7 +39,7 @@ class Description:
 
 
 class Classifier(nn.Module):
-    """A network that owns its normalisation: images (N,C,H,W) in [0,1] -> logits (N,K)."""
+    """A network that owns its normalisation: images (N,C,H,W) in [0,1] -> logits (N,K), for segmentation (N,K,H,W)."""
 
     def __init__(self, net: nn.Module, description: Description):
         super().__init__()
@@ -43,7 +49,8 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(description.std, dtype=torch.float32).view(shape), persistent=False)
 
     def forward(self, images):
-        return self.net((images - self.mean) / self.std)
+        described, images = self.description, (images - self.mean) / self.std
+        return dense.logits(self.net, images, dense.MULTIPLE.get(described.builder, 1)) if described.dense else self.net(images)
 
 
 def build_network(description: Description) -> nn.Module:
@@ -52,6 +59,12 @@ def build_network(description: Description) -> nn.Module:
         if description.name not in registry.REGISTRY:
             known = ", ".join(registry.names())
             raise UserError(f"network {description.name[:40]!r}: no such architecture; known: {known}")
+        if (task := registry.task_of(description.name)) != description.task:
+            fitting = ", ".join(name for name in registry.names() if registry.task_of(name) == description.task)
+            raise UserError(
+                f"network {description.name}: is for {task}, the task is {description.task}; take one of {fitting}, or one of a "
+                "library"
+            )
         return build_architecture(description.name, description.num_classes, description.image_shape)
     # By name: they import torchvision, which takes six seconds, and what is built there has its code in the network's key.
     module = "onnx_graph" if description.builder == "onnx" else "library"
@@ -63,7 +76,7 @@ def new_classifier(name: str, like, seed: int) -> Classifier:
     data set); weights from ``seed`` alone. Raises UserError where it does not take such images.
     """
     builder, own = names.split(name)
-    description = Description(builder, own, like.classes, like.image_shape, like.mean, like.std)
+    description = Description(builder, own, like.classes, like.image_shape, like.mean, like.std, task=like.task)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if builder == "arch":
@@ -72,7 +85,7 @@ def new_classifier(name: str, like, seed: int) -> Classifier:
 
 
 def build_architecture(arch: str, num_classes: int, image_shape):
-    """A freshly initialised network of a registered architecture; images (N,C,H,W) -> logits (N,num_classes)."""
+    """A freshly initialised network of a registered architecture; images (N,C,H,W) -> logits (N,num_classes), or maps of them."""
     file, arguments = registry.REGISTRY[arch]
     module = importlib.import_module(f"dfkd_steps.models.{file}")
     return module.build(num_classes, tuple(image_shape), **arguments)

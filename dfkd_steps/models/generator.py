@@ -17,9 +17,10 @@ class Architecture:
 
     eps: of BatchNorm, but for the first. head: 'sigmoid', or what the output passes before it is scaled by the data's std and
     moved by its mean: 'tanh-norm' = tanh and BatchNorm without scale and shift, 'tanh-scale' = tanh and BatchNorm with a
-    learnt scale (and ``eps``), 'norm' = BatchNorm with scale and shift. first: channels of the first maps, in widths.
+    learnt scale (and ``eps``), 'norm' = BatchNorm with scale and shift; 'tanh' = tanh alone, scaled to [0,1]. first: channels of the first maps, in widths.
     rectify_first: leaky ReLU behind the first BatchNorm too. Biases before a BatchNorm change nothing but the optimiser's
-    work; they are where the public code has them. glorot: its initialisation, in place of PyTorch's.
+    work; they are where the public code has them. glorot: its initialisation, in place of PyTorch's. dcgan: transposed convolutions 4x4 whose channels are halved down to half a
+    width, in place of enlarging and a convolution; weights N(0, 0.02).
     """
 
     eps: float = 1e-5
@@ -29,6 +30,7 @@ class Architecture:
     dense_bias: bool = True
     conv_bias: bool = True
     glorot: bool = False
+    dcgan: bool = False
 
 
 # By publication, each as in its public code; the repositories and lines are in tests/unit/published.yaml.
@@ -37,6 +39,7 @@ ARCHITECTURES = {
     "cmi-large": Architecture(first=2, conv_bias=False),  # of the games in CMI's comparison
     "dafl": Architecture(eps=0.8, head="tanh-norm"),
     "dfad": Architecture(head="tanh-norm"),
+    "dfad-segmentation": Architecture(head="tanh", first=4, conv_bias=False, dcgan=True),
     "gdfd": Architecture(eps=0.8, head="tanh-scale", rectify_first=True, dense_bias=False, conv_bias=False, glorot=True),
     "zskt": Architecture(head="norm"),
 }
@@ -84,14 +87,15 @@ class Generator(nn.Module):
         self.start = tuple(math.ceil(side / 2**doublings) for side in sides)
         width = description.width
         widths = [arch.first * width] + [width] * (doublings - 1) + [max(1, width // 2)]
+        if arch.dcgan:
+            widths = [max(arch.first * width >> place, width // 2, 1) for place in range(doublings + 1)]
+        self.enlarges = not arch.dcgan
         entering = description.latent + (description.num_classes if description.classes else 0)
         self.dense = nn.Linear(entering, widths[0] * math.prod(self.start), bias=arch.dense_bias)
         self.norm = nn.BatchNorm2d(widths[0])
         self.first_activation = nn.LeakyReLU(0.2) if arch.rectify_first else nn.Identity()
         self.stages = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(into, out, 3, padding=1, bias=arch.conv_bias), nn.BatchNorm2d(out, eps=arch.eps), nn.LeakyReLU(0.2)
-            )
+            nn.Sequential(_convolution(arch, into, out), nn.BatchNorm2d(out, eps=arch.eps), nn.LeakyReLU(0.2))
             for into, out in itertools.pairwise(widths)
         )
         self.last = nn.Conv2d(widths[-1], channels, 3, padding=1)
@@ -102,6 +106,8 @@ class Generator(nn.Module):
                 if isinstance(layer, (nn.Linear, nn.Conv2d)):
                     nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(self.last.bias)
+        if arch.dcgan:
+            initialize_dcgan(self)
         shape = (1, -1, 1, 1)
         self.register_buffer("mean", torch.tensor(description.mean, dtype=torch.float32).view(shape), persistent=False)
         self.register_buffer("std", torch.tensor(description.std, dtype=torch.float32).view(shape), persistent=False)
@@ -117,10 +123,9 @@ class Generator(nn.Module):
         maps = self.first_activation(self.norm(maps))
         return self._staged(maps, self.stages[:level])
 
-    @staticmethod
-    def _staged(maps, stages):
+    def _staged(self, maps, stages):
         for stage in stages:
-            maps = stage(F.interpolate(maps, scale_factor=2.0))
+            maps = stage(F.interpolate(maps, scale_factor=2.0) if self.enlarges else maps)
         return maps
 
     def from_maps(self, maps, level: int):
@@ -130,7 +135,7 @@ class Generator(nn.Module):
         # In fp32 also where the rest is autocast: the losses look at these images through views.
         images = self.last(maps)[..., :height, :width].float().contiguous(memory_format=torch.channels_last)
         if self.head_norm is None:
-            return torch.sigmoid(images)
+            return (torch.tanh(images) + 1) / 2 if self.tanh else torch.sigmoid(images)
         images = self.head_norm(torch.tanh(images) if self.tanh else images) * self.std + self.mean
         return images + (images.clamp(0, 1) - images).detach()  # clipped, with the gradient of what is not
 
@@ -150,9 +155,15 @@ class Generator(nn.Module):
             return self(latent, labels), labels
 
 
+def _convolution(arch: Architecture, into: int, out: int) -> nn.Module:
+    if arch.dcgan:
+        return nn.ConvTranspose2d(into, out, 4, 2, 1, bias=arch.conv_bias)
+    return nn.Conv2d(into, out, 3, padding=1, bias=arch.conv_bias)
+
+
 def _head_norm(arch: Architecture, channels: int):
-    """The BatchNorm at the end of a generator; None where it ends in a sigmoid."""
-    if arch.head == "sigmoid":
+    """The BatchNorm at the end of a generator; None where it has none."""
+    if arch.head in ("sigmoid", "tanh"):
         return None
     if arch.head == "tanh-scale":
         norm = nn.BatchNorm2d(channels, eps=arch.eps)
@@ -171,12 +182,12 @@ def build_generator(like, *, latent: int, width: int, arch: str, classes=(), see
         return Generator(description)
 
 
-def initialize_dcgan(net: nn.Module, rng):
+def initialize_dcgan(net: nn.Module, rng=None):
     """Initialise a network as DCGAN does (arXiv 1511.06434, sec. 3) and CMI anew for each batch: weights N(0, 0.02), those of
-    BatchNorm N(1, 0.02), biases 0. rng: a random generator on the network's device."""
+    BatchNorm N(1, 0.02), biases 0. rng: a random generator on the network's device; None = PyTorch's own."""
     for layer in net.modules():
         norm = isinstance(layer, nn.BatchNorm2d)
-        if norm or isinstance(layer, (nn.Linear, nn.Conv2d)):
+        if norm or isinstance(layer, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
             nn.init.normal_(layer.weight, float(norm), 0.02, generator=rng)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

@@ -1,4 +1,4 @@
-"""Networks of torchvision, timm or a factory, built by name."""
+"""Networks of torchvision, timm, segmentation-models-pytorch or a factory, built by name."""
 
 import dataclasses
 import importlib
@@ -11,6 +11,7 @@ import torchvision
 from torch import nn
 
 from ..runtime.errors import UserError, one_line, similar
+from . import names, segmentation_library
 from .classifier import Classifier
 
 # All that a stored network may hand to a library's builder, true or false each. Others could fetch or unpickle files
@@ -22,6 +23,10 @@ def build(description) -> nn.Module:
     """The bare network of a foreign description, without its weights (nothing is downloaded)."""
     if description.builder == "factory":
         return _factory(description.name, description.num_classes)
+    if description.dense:
+        return segmentation_library.build(description)
+    if description.builder == names.SMP:
+        raise UserError(f"network smp.{description.name}: is for segmentation, the task is classification; take a classifier")
     if description.builder not in ("torchvision", "timm"):
         raise UserError(f"network {description.name}: builder {description.builder[:40]!r} is unknown; make the file again")
     if refused := [name for name, value in description.arguments.items() if name not in ARGUMENTS or not isinstance(value, bool)]:
@@ -45,6 +50,8 @@ def require_fit(net: nn.Module, description, role: str) -> nn.Module:
 
     role: what the network is, for the message.
     """
+    if description.dense:
+        return segmentation_library.require_fit(net, description, role)
     net.eval()
     shape = "x".join(map(str, description.image_shape))
     try:

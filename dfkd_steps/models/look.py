@@ -47,7 +47,8 @@ def look(classifier: Classifier) -> list[str]:
     images, lines, logits = draw(classifier.description), [], {}
     with torch.no_grad():
         for kind, drawn in images.items():
-            logits[kind] = classifier(drawn).float()
+            found = classifier(drawn).float()
+            logits[kind] = found.movedim(1, -1).flatten(0, -2)  # of segmentation each pixel counts as an image
     everything = torch.cat(list(logits.values()))
     if everything.min() >= 0 and (everything.sum(1) - 1).abs().max() < 1e-3:
         raise UserError(

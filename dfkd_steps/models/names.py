@@ -1,4 +1,5 @@
-"""How a network is named, in YAML and in a path: NAME of ours, torchvision.NAME, timm.NAME or factory.MODULE.FUNCTION.
+"""How a network is named, in YAML and in a path: NAME of ours, torchvision.NAME, timm.NAME, smp.NAME.ENCODER (of
+segmentation-models-pytorch) or factory.MODULE.FUNCTION.
 
 No colon, because a value in a path has none. What a library has is read in its source: importing torchvision takes seconds,
 and names are checked before anything runs.
@@ -12,16 +13,16 @@ from pathlib import Path
 from . import registry
 
 LIBRARIES = ("torchvision", "timm")
-FACTORY = "factory"
+SMP, FACTORY = "smp", "factory"
 REGISTERED = re.compile(r"^@register_model\b(?:.|\n)*?^def (\w+)\(", re.MULTILINE)
 
 
 def split(name: str) -> tuple[str, str]:
-    """The builder ('arch', 'torchvision', 'timm', 'factory') and the name that it takes: for a factory MODULE:FUNCTION."""
+    """The builder ('arch', 'torchvision', 'timm', 'smp', 'factory') and the name that it takes: for a factory MODULE:FUNCTION."""
     builder, _, rest = name.partition(".")
     if builder == FACTORY:
         return builder, ":".join(rest.rsplit(".", 1))
-    return (builder, rest) if builder in LIBRARIES else ("arch", name)
+    return (builder, rest) if builder in (*LIBRARIES, SMP) else ("arch", name)
 
 
 def spelled(builder: str, name: str) -> str:
@@ -54,6 +55,19 @@ def in_library(library: str) -> tuple[str, ...]:
     return tuple(sorted({name for text in texts for name in REGISTERED.findall(text)}))
 
 
+@functools.cache
+def for_segmentation(library: str) -> tuple[str, ...]:
+    """The segmentation models of an installed library, sorted, as far as its source tells."""
+    found = importlib.util.find_spec({SMP: "segmentation_models_pytorch"}.get(library, library))
+    if found is None or not found.origin or library == "timm":
+        return ()
+    if library == SMP:
+        folders = Path(found.origin).with_name("decoders")
+        return tuple(sorted(path.name for path in folders.iterdir() if (path / "model.py").is_file()))
+    texts = (path.read_text("utf-8", "replace") for path in Path(found.origin).with_name("models").glob("segmentation/*.py"))
+    return tuple(sorted({name for text in texts for name in REGISTERED.findall(text)}))
+
+
 class Networks:
     """The names that a network may have, as ``choices`` of a field: lists ours, and holds all."""
 
@@ -71,15 +85,19 @@ class Networks:
         builder, rest = split(name)
         if builder == FACTORY:
             return re.fullmatch(r"\w+(\.\w+)*:\w+", rest) is not None
+        if builder == SMP:
+            return re.fullmatch(r"[a-z]\w*\.[\w.-]+", rest) is not None
+        if builder == "torchvision" and rest in for_segmentation(builder):
+            return True
         return rest in (registry.REGISTRY if builder == "arch" else in_library(builder))
 
     def like(self, name: str) -> list[str]:
         """What to list for a wrong name: the names of the library that it seems to mean, else ours."""
         builder = re.split(r"[.:]", name)[0]
         if builder in LIBRARIES:
-            listed = [f"{builder}.{one}" for one in in_library(builder)]
+            listed = [f"{builder}.{one}" for one in (*in_library(builder), *for_segmentation(builder))]
             return listed or [f"{builder} is not installed (pip install 'dfkd[timm]')"]
-        return [*self, "torchvision.NAME", "timm.NAME", "factory.MODULE.FUNCTION"]
+        return [*self, "torchvision.NAME", "timm.NAME", "smp.NAME.ENCODER", "factory.MODULE.FUNCTION"]
 
 
 class NetworksOrNone(Networks):

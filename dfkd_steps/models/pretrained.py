@@ -8,7 +8,7 @@ import torch
 
 from ..runtime import progress
 from ..runtime.errors import UserError, one_line
-from . import names
+from . import names, tasks
 from .checkpoint_file import read_weights
 from .classifier import Description, build_network
 from .library import build, classes_of, create, require_fit, told
@@ -25,9 +25,12 @@ def import_checkpoint(config, dataset):
         return onnx_import.read(path, config.sha256, describe(config, dataset, "onnx", path.name), dataset.keep)
     weights = read_weights(path, config.sha256)
     builder, name = names.split(config.arch) if config.arch else (names.FACTORY, config.factory)
-    known = told(builder, name) if builder in names.LIBRARIES else None
+    dense = dataset.task == tasks.SEGMENTATION
+    known = told(builder, name) if builder in names.LIBRARIES and not dense else None
     description = describe(config, dataset, builder, name, known)
     net = build_network(description)
+    if dense:  # torchvision's networks have a second head for their training
+        weights = {key: value for key, value in weights.items() if "aux_classifier." not in key}
     weights = _unprefixed(weights, net.state_dict(), path)
     if dataset.keep:
         weights = cut(weights, description, dataset.keep, str(path))
@@ -40,6 +43,11 @@ def import_library(config, dataset):
     if not config.weights:
         description = describe(config, dataset, config.library, config.name)
         return require_fit(build(description), description, "teacher"), description
+    if dataset.task == tasks.SEGMENTATION:
+        raise UserError(
+            f"teacher: weights: {config.weights} of {config.name} are not for the task segmentation here; set weights: '' for "
+            "random ones, import a checkpoint, or train with kind: train"
+        )
     count = classes_of(config)
     description = describe(config, dataset, config.library, config.name, told(config.library, config.name, config.weights))
     if not dataset.keep and count != description.num_classes:
@@ -92,7 +100,7 @@ def describe(config, dataset, builder: str, name: str, known=None) -> Descriptio
         kept = dataset.keep or range(len(classes))
         classes = tuple(known.names[number] for number in kept) if max(kept) < len(known.names) else classes
     progress.say(f"teacher: normalises with mean {mean} and std {std}")
-    return Description(builder, name, classes, dataset.image_shape, mean, std)
+    return Description(builder, name, classes, dataset.image_shape, mean, std, task=dataset.task)
 
 
 def cut(weights, description, keep, where: str) -> dict[str, torch.Tensor]:

@@ -1,10 +1,15 @@
 """The architectures: an explicit table of name -> module and the arguments of its ``build``.
 
 Each module has ``build(num_classes: int, image_shape: tuple[int, int, int], **arguments) -> nn.Module`` that maps
-normalised images (N,C,H,W) to logits (N,num_classes), and raises UserError for a shape it cannot take.
+normalised images (N,C,H,W) to logits (N,num_classes), those of ``SEGMENTATION_MODULES`` to maps (N,num_classes,H,W), and raises UserError
+for a shape it cannot take.
 """
 
 import json
+
+from . import tasks
+
+SEGMENTATION_MODULES = ("unet",)
 
 REGISTRY = {
     "lenet5": ("lenet", {"width": 1.0}),
@@ -25,6 +30,9 @@ REGISTRY = {
     "resnet56-b": ("resnet_cifar", {"depth": 56, "option": "B"}),
     "resnet18": ("resnet_wide", {"depth": 18}),
     "resnet34": ("resnet_wide", {"depth": 34}),
+    "unet": ("unet", {"width": 32}),
+    "unet-small": ("unet", {"width": 16}),
+    "unet-tiny": ("unet", {"width": 8}),
     "vit-mini": ("vit", {"depth": 6, "width": 96, "heads": 3, "patch": 4}),
     "wrn16-1": ("wrn", {"depth": 16, "widen": 1}),
     "wrn16-2": ("wrn", {"depth": 16, "widen": 2}),
@@ -36,6 +44,11 @@ REGISTRY = {
 def names() -> list[str]:
     """All architectures, sorted."""
     return sorted(REGISTRY)
+
+
+def task_of(arch: str) -> str:
+    """The task that ``arch`` is for."""
+    return tasks.SEGMENTATION if REGISTRY[arch][0] in SEGMENTATION_MODULES else tasks.CLASSIFICATION
 
 
 def module_of(arch: str) -> str:

@@ -8,6 +8,8 @@ import functools
 import itertools
 from pathlib import Path
 
+from ..runtime.errors import UserError
+
 PACKAGE = Path(__file__).parents[1]
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..models import names
+from ..models import names, tasks
 from .fields import opt, required
 
 PRECISION = ("fp32", "bf16")
@@ -46,11 +46,19 @@ class Auto(Dataset):
     download: bool = opt(True, "download where missing")
 
 
+VOID = "segmentation: the label of pixels that are of no class; 255 always is"
+
+
 @dataclass
 class Npz(Dataset):
-    """An .npz file with x_train, y_train, x_test, y_test; images N,H,W or N,H,W,3 uint8."""
+    """An .npz file with x_train, y_train, x_test, y_test; images N,H,W or N,H,W,3 uint8; labels N integers, for segmentation
+    N,H,W.
+    """
 
     path: str = required("the file", external="file")
+    task: str = opt(tasks.CLASSIFICATION, "what the labels are for", choices=tasks.TASKS)
+    names: list[str] = opt([], "names of the classes, in the order of the labels (empty = their numbers)")
+    void: int = opt(tasks.VOID, VOID, lo=0, hi=tasks.VOID)
 
 
 @dataclass
@@ -76,6 +84,40 @@ class Images(Dataset):
 
 
 @dataclass
+class Masks(Dataset):
+    """Images and label maps for segmentation: folders images/ and masks/ with files of equal names, in the folder or in each of
+    train/ and test/. A mask is an 8-bit grey or palette PNG whose values are class numbers.
+    """
+
+    path: str = required("the folder", external="folder")
+    names: list[str] = opt([], "names of the classes, in the order of the labels")
+    classes: int = opt(0, "number of classes (0 = as many as there are names)", lo=0, hi=tasks.MOST_CLASSES)
+    height: int = required("pixels that images and masks are resized to", lo=1, hi=4096)
+    width: int = opt(0, "the same (0 = height)", lo=0, hi=4096)
+    channels: int = opt(3, "1 = grey, 3 = colour", choices=(1, 3))
+    void: int = opt(tasks.VOID, VOID, lo=0, hi=tasks.VOID)
+    test_share: float = opt(0.2, "share of the images that becomes the test set, where there is no folder test/", above=0, hi=0.9)
+
+    def check(self):
+        if not self.names and self.classes < 2:
+            return "says nothing of the classes; give their names, or their number (classes), two at least"
+        if self.names and self.classes not in (0, len(self.names)):
+            return f"has {len(self.names)} names and classes: {self.classes}; leave out classes"
+        return None
+
+
+@dataclass
+class DrawnShapes(Dataset):
+    """Discs, rectangles and stripes drawn on grounds of many colours, with exact label maps: for tests and a first look at
+    segmentation, no download.
+    """
+
+    height: int = opt(40, "of an image, pixels", lo=16, hi=512)
+    width: int = opt(56, "of an image, pixels", lo=16, hi=512)
+    drawn: int = opt(480, "training images that are drawn; as many test images as a quarter of them", lo=8, hi=100_000)
+
+
+@dataclass
 class Card(Dataset):
     """A task without any image: its classes, the shape of its images, and what the teacher expects of them."""
 
@@ -83,6 +125,7 @@ class Card(Dataset):
     classes: int = opt(0, "number of classes (0 = as many as there are names, or as keep has)", lo=0, hi=100_000)
     names: list[str] = opt([], "names of the classes, in the order of the teacher's outputs; with keep: of those kept, or of all")
     names_file: str = opt("", "a text file with a name in each line, in place of names", external="file")
+    task: str = opt(tasks.CLASSIFICATION, "what the teacher is for", choices=tasks.TASKS)
     height: int = required("of an image, pixels", lo=1, hi=4096)
     width: int = opt(0, "of an image, pixels (0 = height)", lo=0, hi=4096)
     channels: int = opt(3, "1 = grey, 3 = colour", choices=(1, 3))
@@ -135,6 +178,11 @@ class TrainTeacher(Training):
     crop: int = opt(0, "random shift by up to so many pixels (zero padding)", lo=0, hi=64)
     flip: bool = opt(False, "random horizontal flip")
     cutout: int = opt(0, "side of a random square that is blanked, pixels (0 = none)", lo=0, hi=512)
+    zoom: float = opt(0.0, "segmentation: a random window is enlarged up to 1 + zoom times (0 = never)", lo=0, hi=10)
+    start: str = opt(
+        "", "weights to start from, of all or of a part of the network, as of an encoder ('' = random)", external="file",
+        code=lambda value: "models.start",
+    )  # fmt: skip
 
 
 @dataclass
@@ -276,6 +324,8 @@ KINDS = {
         "npz": Npz,
         "idx": Idx,
         "images": Images,
+        "masks": Masks,
+        "drawn-shapes": DrawnShapes,
         "card": Card,
     },
     "teacher": {"train": TrainTeacher, "import": ImportTeacher, "library": LibraryTeacher},

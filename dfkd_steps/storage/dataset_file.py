@@ -1,6 +1,6 @@
 """dataset.h5: uint8 images of a task, its labels, its class names, its mean and std.
 
-/x_train /x_test (N,C,H,W) uint8    /y_train /y_test (N) int64, contiguous
+/x_train /x_test (N,C,H,W) uint8    /y_train /y_test (N) int64, contiguous; for segmentation label maps (N,H,W) uint8, 255 = void
 attributes: kind, key, provenance, classes (JSON), mean, std, keep (JSON: the teacher's classes that count; [] = all)
 
 A card says what a task is without any image: N is 0, and mean and std may be empty (the teacher's own count).
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..models import tasks
 from ..runtime.errors import UserError, one_line, reading, require_file
 from . import hdf5
 
@@ -34,6 +35,11 @@ class Dataset:
     keep: tuple[int, ...] = ()
 
     @property
+    def task(self) -> str:
+        """What its labels are for: 'classification', or 'segmentation' where they are maps."""
+        return tasks.SEGMENTATION if self.arrays["y_train"].ndim == 3 else tasks.CLASSIFICATION
+
+    @property
     def has_images(self) -> bool:
         """False for a card, which describes a task without its images."""
         return any(self.sizes.values())
@@ -49,7 +55,7 @@ class Dataset:
             raise UserError(f"{self.path}: is a card and has no images, which are needed here; take a data set with images")
 
     def read(self, split: str, rows=slice(None)) -> tuple[np.ndarray, np.ndarray]:
-        """Copies of images (N,C,H,W) uint8 and labels (N) int64 of 'train' or 'test'; ``rows``: a slice, or integers.
+        """Copies of images (N,C,H,W) uint8 and labels (N) int64, or maps (N,H,W) uint8, of 'train' or 'test'; ``rows``: a slice, or integers.
 
         Raises UserError for a card.
         """
@@ -125,6 +131,9 @@ def _shapes(file, classes: int) -> list[str]:
         images, labels = file[f"x_{split}"], file[f"y_{split}"]
         if images.dtype != np.uint8 or len(images.shape) != 4 or images.shape[1:] != shape or 0 in shape:
             problems.append(f"x_{split} is {images.dtype} of shape {images.shape}, expected uint8 (N,C,H,W), one for both splits")
+        elif file["y_train"].ndim == 3:
+            if labels.dtype != np.uint8 or labels.shape != (len(images), *images.shape[2:]):
+                problems.append(f"y_{split} is {labels.dtype} of shape {labels.shape}, expected uint8 maps of the images' size")
         elif labels.dtype != np.int64 or labels.shape != images.shape[:1]:
             problems.append(f"y_{split} is {labels.dtype} of shape {labels.shape}, expected int64 ({len(images)},)")
     channels = shape[0] if shape else 0
@@ -137,12 +146,19 @@ def _shapes(file, classes: int) -> list[str]:
     return problems
 
 
+def _labels_fit(labels: np.ndarray, classes: int) -> bool:
+    if labels.ndim == 1:
+        return hdf5.labels_fit(labels, classes)
+    pieces = (labels[start : start + 256] for start in range(0, len(labels), 256))
+    return all(bool(((piece < classes) | (piece == tasks.VOID)).all()) for piece in pieces)
+
+
 def _values(told, arrays) -> list[str]:
     classes, mean, std = len(told["classes"]), told["mean"], told["std"]
     problems = [
         f"y_{split} has labels outside 0 to {classes - 1}"
         for split in ("train", "test")
-        if not hdf5.labels_fit(arrays[f"y_{split}"], classes)
+        if not _labels_fit(arrays[f"y_{split}"], classes)
     ]
     if not np.isfinite([*mean, *std]).all() or min(std, default=1) <= 0:
         problems.append(f"mean {mean} and std {std} are no normalisation")

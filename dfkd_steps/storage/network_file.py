@@ -19,7 +19,8 @@ from torch import nn
 
 from ..models.classifier import Classifier, Description, build_network
 from ..models.generator import Generator, GeneratorDescription
-from ..models.names import LIBRARIES
+from ..models.names import LIBRARIES, SMP
+from ..models.tasks import TASKS
 from ..runtime.errors import UserError, reading
 from . import atomic
 from .network_metadata import KIND, METADATA, read_metadata
@@ -70,6 +71,7 @@ def _sound(stored: dict) -> Description:
         and len(made.image_shape) == 3
     )
     sound = sound and all(isinstance(side, int) and 0 < side <= MAX_SIDE for side in made.image_shape)
+    sound = sound and made.task in TASKS
     if not sound or not len(made.mean) == len(made.std) == made.image_shape[0]:
         raise ValueError("its description is none of a network")
     plain = all(isinstance(value, (int, float)) for value in (*made.mean, *made.std))
@@ -153,7 +155,7 @@ def from_bytes(content: bytes, where, device="cpu", trusted: str = ""):
             build = functools.partial(Generator, GeneratorDescription(**_tuples(told["description"])))
         else:
             description = _sound(told["description"])
-            if told["kind"] != KIND or (description.builder not in ("arch", *LIBRARIES) and description.spelled != trusted):
+            if told["kind"] != KIND or (description.builder not in ("arch", *LIBRARIES, SMP) and description.spelled != trusted):
                 raise ValueError("neither a generator, nor one of our architectures, nor the network that the config names")
             build = functools.partial(build_network, description)
         if misfit := _misfit(build, weights):

@@ -2,12 +2,13 @@
 
 /images      (N,C,H,W)  uint8 by rounding, or float16 / float32 in [0,1]
 /logits      (N,K)      float32, the teacher's on the stored image
-/labels      (N)        int64, argmax of the logits
+/labels      (N)        int64, argmax of the logits; for segmentation (N,H,W) uint8, and no logits: whoever wants them asks the
+                        teacher again
 /targets     (N,K)      float32, the soft target the image was made for; absent where there is none
 /weights     (N)        float32, sampling weights with mean 1; absent where sampling is uniform
 /round       (N)        int32, the round it was made in
 /networks/NAME (bytes)  uint8, a network that was trained with the set (generator, student) as a safetensors file; if any
-attributes   schema_version, kind, key, provenance (JSON), metadata (JSON: what people are to be told of the set)
+attributes   schema_version, kind, key, num_classes (for segmentation), provenance (JSON), metadata (JSON: what people are to be told of the set)
 
 All of it is contiguous and uncompressed.
 """
@@ -21,6 +22,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from ..models import tasks
 from ..runtime.errors import UserError, one_line, reading, require_file
 from . import hdf5
 from .image_format import IMAGE_TYPES, to_unit
@@ -40,12 +42,21 @@ class Layout:
     image_type: str = "uint8"
     targets: bool = True
     weights: bool = False
+    task: str = tasks.CLASSIFICATION
+
+    @property
+    def dense(self) -> bool:
+        """Is a label a map?"""
+        return self.task == tasks.SEGMENTATION
 
     def fields(self):
         """Name, shape of one sample, and element type of each field."""
         yield "images", tuple(self.image_shape), self.image_type
-        yield "logits", (self.num_classes,), "float32"
-        yield "labels", (), "int64"
+        if self.dense:
+            yield "labels", tuple(self.image_shape[1:]), "uint8"
+        else:
+            yield "logits", (self.num_classes,), "float32"
+            yield "labels", (), "int64"
         if self.targets:
             yield "targets", (self.num_classes,), "float32"
         if self.weights:
@@ -115,7 +126,7 @@ class Writer:
         os.replace(beside, f"{self.path}.done")
 
     def _count(self, labels):
-        self.counts += np.bincount(labels, minlength=len(self.counts))
+        self.counts += np.bincount(labels.ravel(), minlength=len(self.counts))
 
     def finish(self, provenance: dict, metadata: dict, networks: dict | None = None):
         """Make the working file a whole transfer set; its bytes do not tell how often the work was interrupted.
@@ -125,6 +136,7 @@ class Writer:
         if self.done < self.total:
             self.rows = self.rows.first(self.done)
         attributes = {"schema_version": SCHEMA_VERSION, "kind": KIND, "key": self.key}
+        attributes |= {"num_classes": self.layout.num_classes} if self.layout.dense else {}
         attributes |= {"provenance": json.dumps(provenance, sort_keys=True), "metadata": json.dumps(metadata, sort_keys=True)}
         self.rows.finish(attributes, {f"{NETWORKS}/{name}": content for name, content in (networks or {}).items()})
 
@@ -143,9 +155,9 @@ class TransferSet:
             if problems:
                 raise UserError("\n".join(f"{path}: {problem}; delete it and make it again" for problem in problems))
             self.provenance, self.metadata = (json.loads(told[name]) for name in ("provenance", "metadata"))
-            self.key, self.fields = told["key"], hdf5.mapped(path, places)
-        if not hdf5.labels_fit(self.fields["labels"], classes := self.fields["logits"].shape[1]):
-            raise UserError(f"{path}: has labels outside 0 to {classes - 1}; delete it and make it again")
+            self.key, self._classes, self.fields = told["key"], told["classes"], hdf5.mapped(path, places)
+        if not hdf5.labels_fit(self.fields["labels"], self._classes):
+            raise UserError(f"{path}: has labels outside 0 to {self._classes - 1}; delete it and make it again")
 
     def __enter__(self):
         return self
@@ -157,8 +169,8 @@ class TransferSet:
         return len(self.fields["images"])
 
     def __getitem__(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        """One sample: image (C,H,W) float32 in [0,1], and the teacher's logits (K) float32."""
-        return to_unit(self.fields["images"][row]), np.array(self.fields["logits"][row])
+        """One sample: image (C,H,W) float32 in [0,1], and the teacher's logits (K) float32, or map (H,W) uint8."""
+        return to_unit(self.fields["images"][row]), np.array(self.fields["logits" if "logits" in self else "labels"][row])
 
     def __contains__(self, field):
         return field in self.fields
@@ -166,8 +178,8 @@ class TransferSet:
     @property
     def layout(self) -> Layout:
         """Shapes and fields of this set."""
-        images, classes = self.fields["images"], self.fields["logits"].shape[1]
-        return Layout(images.shape[1:], classes, str(images.dtype), "targets" in self, "weights" in self)
+        images, task = self.fields["images"], tasks.CLASSIFICATION if "logits" in self else tasks.SEGMENTATION
+        return Layout(images.shape[1:], self._classes, str(images.dtype), "targets" in self, "weights" in self, task)
 
     def require_fit(self, description):
         """Raise UserError unless the set has the image shape and classes of a network's ``Description``, and finite logits."""
@@ -178,7 +190,11 @@ class TransferSet:
                 f"{self.path}: images {mine[0]} with {mine[1]} classes, but the teacher takes "
                 f"{wanted[0]} with {wanted[1]}; make the set for this teacher"
             )
-        for name in ("logits", *(["weights"] if "weights" in self else [])):
+        if self.layout.task != description.task:
+            raise UserError(
+                f"{self.path}: is for {self.layout.task}, the teacher for {description.task}; make it for this teacher"
+            )
+        for name in (one for one in ("logits", "weights") if one in self):
             if not all(np.isfinite(part[name]).all() for _, part in self.chunks(name)):
                 raise UserError(f"{self.path}: {name} has values that are not finite; delete it and make it again")
 
@@ -206,11 +222,22 @@ def _look(file):
     if problems := _structure(file):
         return {}, {}, problems
     told = {name: hdf5.text(file, name) for name in ("key", "provenance", "metadata")}
+    told["classes"] = _classes(file)
     return told, hdf5.places(file, [*_present(file), *_networks(file)]), []
 
 
 def _present(file):
-    return [name for name in FIELDS if name in list(file) or name not in ("targets", "weights")]
+    optional = ("targets", "weights", "logits") if _is_dense(file) else ("targets", "weights")
+    return [name for name in FIELDS if name in list(file) or name not in optional]
+
+
+def _is_dense(file) -> bool:
+    """Does a file say that it is for segmentation? Only then it need not have logits."""
+    return "num_classes" in file.attrs
+
+
+def _classes(file) -> int:
+    return int(hdf5.numbers(file, "num_classes")) if _is_dense(file) else file["logits"].shape[1]
 
 
 def _networks(file):
@@ -247,14 +274,13 @@ def _is_mapping(file, name) -> bool:
 
 
 def _shapes(file) -> list[str]:
-    images, logits = file["images"], file["logits"]
+    images = file["images"]
     if images.ndim != 4 or str(images.dtype) not in IMAGE_TYPES:
         return [f"images are {images.dtype} of shape {images.shape}, expected uint8 or float (N,C,H,W)"]
-    if logits.ndim != 2:
-        return [f"logits have shape {logits.shape}, expected (N,K)"]
-    if 0 in (*images.shape[1:], logits.shape[1]):
-        return [f"images have shape {images.shape} and logits {logits.shape}; only N may be 0"]
-    layout = Layout(images.shape[1:], logits.shape[1], str(images.dtype), "targets" in file, "weights" in file)
+    if problem := _fault_of_classes(file):
+        return [problem]
+    task = tasks.SEGMENTATION if _is_dense(file) else tasks.CLASSIFICATION
+    layout = Layout(images.shape[1:], _classes(file), str(images.dtype), "targets" in file, "weights" in file, task)
     expected = {name: ((len(images), *shape), kind) for name, shape, kind in layout.fields()}
     return [
         f"{name} is {file[name].dtype} of shape {file[name].shape}, expected {kind} {shape}"
@@ -263,9 +289,29 @@ def _shapes(file) -> list[str]:
     ]
 
 
+def _fault_of_classes(file) -> str | None:
+    """Why the number of classes cannot be told, or None."""
+    images = file["images"]
+    if _is_dense(file):
+        number = hdf5.numbers(file, "num_classes")
+        sound = number is not None and number.shape == () and number.dtype.kind in "iu" and 0 < number <= tasks.MOST_CLASSES
+        if not sound or "logits" in file or 0 in images.shape[1:]:
+            return f"num_classes is {one_line(repr(number))}, images have shape {images.shape}: no set for segmentation"
+        return None
+    logits = file["logits"]
+    if logits.ndim != 2:
+        return f"logits have shape {logits.shape}, expected (N,K)"
+    if 0 in (*images.shape[1:], logits.shape[1]):
+        return f"images have shape {images.shape} and logits {logits.shape}; only N may be 0"
+    return None
+
+
 def class_counts(path_or_set) -> np.ndarray:
-    """Samples per class (K), by the teacher's argmax."""
+    """Samples per class (K), by the teacher's argmax; for segmentation pixels."""
     if not isinstance(path_or_set, TransferSet):
         with TransferSet(path_or_set) as opened:
             return class_counts(opened)
-    return np.bincount(path_or_set.fields["labels"], minlength=path_or_set.layout.num_classes)
+    counts = np.zeros(path_or_set.layout.num_classes, np.int64)
+    for _, part in path_or_set.chunks("labels"):
+        counts += np.bincount(part["labels"].ravel(), minlength=len(counts))
+    return counts

@@ -1,26 +1,39 @@
-"""Losses of a student. Free functions of tensors; N samples, K classes, logits not normalised."""
+"""Losses of a student. Free functions of tensors; N samples, K classes, logits not normalised.
+
+Logits (N,K), or (N,K,H,W) for segmentation: then a loss of a sample is the mean over its pixels.
+"""
 
 import torch.nn.functional as F
 
 
-def kd_each(student_logits, teacher_logits, tau: float):
-    """tau^2 KL(softmax(T/tau) || softmax(S/tau)) for each sample, nats. Logits (N,K) each -> (N)."""
+def by_sample(losses):
+    """Losses (N) or (N,H,W) -> mean over the pixels of each sample (N)."""
+    return losses.flatten(1).mean(1) if losses.ndim > 1 else losses
+
+
+def kd_places(student_logits, teacher_logits, tau: float):
+    """``kd_each`` without the mean over pixels. Logits (N,K,...) each -> (N,...)."""
     student, teacher = F.log_softmax(student_logits / tau, 1), F.log_softmax(teacher_logits / tau, 1)
     return tau**2 * F.kl_div(student, teacher, reduction="none", log_target=True).sum(1)
 
 
+def kd_each(student_logits, teacher_logits, tau: float):
+    """tau^2 KL(softmax(T/tau) || softmax(S/tau)) for each sample, nats. Logits (N,K) or (N,K,H,W) each -> (N)."""
+    return by_sample(kd_places(student_logits, teacher_logits, tau))
+
+
 def kd(student_logits, teacher_logits, tau: float):
-    """``kd_each``, mean over the batch (Hinton et al. 2015, eq. 2 ff.). Logits (N,K) each -> scalar."""
+    """``kd_each``, mean over the batch (Hinton et al. 2015, eq. 2 ff.). Logits (N,K,...) each -> scalar."""
     return kd_each(student_logits, teacher_logits, tau).mean()
 
 
 def l1_each(student_logits, teacher_logits):
-    """Mean over the classes of the absolute difference of logits. Logits (N,K) each -> (N)."""
-    return (student_logits - teacher_logits).abs().mean(1)
+    """Mean over the classes of the absolute difference of logits. Logits (N,K) or (N,K,H,W) each -> (N)."""
+    return by_sample((student_logits - teacher_logits).abs().mean(1))
 
 
 def l1(student_logits, teacher_logits):
-    """Mean absolute difference of logits (DFAD, arXiv 1912.11006, eq. 4). Logits (N,K) each -> scalar."""
+    """Mean absolute difference of logits (DFAD, arXiv 1912.11006, eq. 4). Logits (N,K,...) each -> scalar."""
     return l1_each(student_logits, teacher_logits).mean()
 
 

@@ -71,11 +71,11 @@ def compare(logits_student: dict, logits_teacher: dict) -> dict:
 
 
 def accuracy(logits, labels, top_k: int) -> float:
-    """Images whose label is among the first ``top_k`` answers, percent."""
+    """Images, or pixels, whose label is among the first ``top_k`` answers, percent. Logits (N,K,...), labels (N,...)."""
     # Of equal logits, which int8 has, topk may name another first than argmax, by which the other figures count.
     answers = logits.argmax(1, keepdim=True) if top_k == 1 else logits.topk(top_k).indices
     right = (answers == labels[:, None]).sum().item()
-    return round(100 * right / len(labels), 4)
+    return round(100 * right / labels.numel(), 4)
 
 
 def wilson(right: int, number: int, z: float = 1.959964) -> list[float]:

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from dfkd_steps.models import registry
 from dfkd_steps.models.classifier import Classifier, Description, build_architecture
 from dfkd_steps.storage import network_file
 from dfkd_steps.storage.transfer_set import Layout, Writer
@@ -28,7 +29,7 @@ def wrap(net, shape=SHAPE, classes=10, name="none", **how):
 def classifier(arch="resnet8", shape=SHAPE, classes=10, seed=0):
     """A registered architecture with random weights; its BatchNorm statistics are those of random images."""
     torch.manual_seed(seed)
-    made = wrap(build_architecture(arch, classes, shape), shape, classes, arch)
+    made = wrap(build_architecture(arch, classes, shape), shape, classes, arch, task=registry.task_of(arch))
     with torch.no_grad():
         made.train()(torch.rand(32, *shape) ** 2)
     return made.eval()

@@ -7,15 +7,34 @@ import torch.nn.functional as F
 
 
 def entropy(probabilities):
-    """-sum_k p_k log p_k for each sample, nats; 0 log 0 = 0. (N,K) -> (N)."""
+    """-sum_k p_k log p_k for each sample, nats; 0 log 0 = 0. (N,K,...) -> (N,...)."""
     # Its gradient at 0 is infinite, and a softmax underflows to 0: times its own gradient, 0, that would be NaN.
     return torch.special.entr(probabilities.clamp_min(torch.finfo(probabilities.dtype).tiny)).sum(1)
 
 
 def balance(logits):
     """sum_k pbar_k log pbar_k, pbar the batch-mean softmax: least where classes are equally frequent, -log K
-    (DAFL, arXiv 1904.01186, eq. 6: the information entropy loss). Logits (N,K) -> scalar."""
-    return -entropy(F.softmax(logits, 1).mean(0, keepdim=True))[0]
+    (DAFL, arXiv 1904.01186, eq. 6: the information entropy loss). For segmentation over the pixels of all images, with which no
+    class is missing in the batch. Logits (N,K) or (N,K,H,W) -> scalar."""
+    probabilities = F.softmax(logits, 1)
+    # The mean over dim 0 alone where there are no pixels: over more dimensions it could round otherwise.
+    share = probabilities.mean(0, keepdim=True) if logits.ndim == 2 else probabilities.mean((0, 2, 3))[None]
+    return -entropy(share)[0]
+
+
+REGIONS = 4  # sides of the regions in which a class may be present, as a part of the image's
+
+
+def presence(logits, targets):
+    """-log of the target class's mean probability in the region where it is largest; regions are rectangles of a quarter of the
+    image's sides, half overlapping. Of logits without pixels the cross-entropy. A term of ours: a class an image is to have
+    somewhere. Logits (N,K) or (N,K,H,W), targets (N) -> (N), nats."""
+    if logits.ndim == 2:
+        return F.cross_entropy(logits, targets, reduction="none")
+    chance = F.softmax(logits, 1)[torch.arange(len(logits), device=logits.device), targets]
+    sides = [max(1, side // REGIONS) for side in chance.shape[1:]]
+    regions = F.avg_pool2d(chance[:, None], sides, [max(1, side // 2) for side in sides])
+    return -regions.flatten(1).amax(1).clamp_min(1e-12).log()
 
 
 def activation(features):
@@ -117,7 +136,7 @@ def statistics_kl(mean, var, target_mean, target_var, eps: float = 1e-5):
 
 
 def agree(student_logits, teacher_logits):
-    """1 where both name the same class, else 0. Logits (N,K) each -> (N) float."""
+    """1 where both name the same class, else 0. Logits (N,K,...) each -> (N,...) float."""
     return (student_logits.argmax(1) == teacher_logits.argmax(1)).float()
 
 

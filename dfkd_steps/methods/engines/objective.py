@@ -19,6 +19,8 @@ from . import image_losses
 
 MEANING = {
     "onehot": "cross-entropy to the target class, or to the likeliest one where there is no target",
+    "entropy": "entropy of the teacher's answer, of segmentation mean over pixels: it is to be sure",
+    "presence": "the target class in a region of the image, for segmentation; else as onehot",
     "balance": "classes equally frequent in a batch (negative entropy of the mean prediction)",
     "activation": "large features before the classifier (DAFL)",
     "bn": "statistics of the teacher's BatchNorm inputs, L2 form",
@@ -31,6 +33,7 @@ MEANING = {
     "adversarial": "disagreement of teacher and student, maximised; `distance` says how it is measured",
     "jsd": "1 - Jensen-Shannon divergence of teacher and student at temperature 3 (ADI)",
 }
+CLASS_OF_IMAGE = ("onehot", "activation", "jsd")  # terms for one answer an image: not for segmentation
 NEEDS_STUDENT = ("adversarial", "jsd")
 JSD_TAU = 3.0  # arXiv 1912.08795, public code
 
@@ -44,9 +47,9 @@ def distance(default: str):
     """A config field for how teacher and student are compared."""
     meaning = (
         "kl = KL at temperature 1; kl-mean = by the number of classes (ZSKT); l1 = of the logits; "
-        "decision = KL where both name the same class (CMI)"
+        "decision = KL where both name the same class (CMI); l1-log = log(1 + l1 of the batch) (DFAD for segmentation)"
     )
-    return opt(default, f"the adversarial loss: {meaning}", choices=("kl", "kl-mean", "l1", "decision"))
+    return opt(default, f"the adversarial loss: {meaning}", choices=("kl", "kl-mean", "l1", "decision", "l1-log"))
 
 
 def mode(default: str):
@@ -81,10 +84,20 @@ def _adversarial(outputs):
     student_logits, teacher_logits = outputs.student_logits, outputs.teacher_logits
     if outputs.config.distance == "l1":
         return -losses.l1_each(student_logits, teacher_logits)
-    each = -losses.kd_each(student_logits, teacher_logits, 1.0)
+    if outputs.config.distance == "l1-log":
+        return -torch.log(losses.l1(student_logits, teacher_logits) + 1)
+    each = -losses.kd_places(student_logits, teacher_logits, 1.0)
     if outputs.config.distance == "kl-mean":
-        return each / teacher_logits.shape[1]
-    return each * image_losses.agree(student_logits, teacher_logits) if outputs.config.distance == "decision" else each
+        each = each / teacher_logits.shape[1]
+    if outputs.config.distance == "decision":
+        each = each * image_losses.agree(student_logits, teacher_logits)
+    return losses.by_sample(each)
+
+
+def _presence(outputs):
+    if outputs.targets is None:
+        raise UserError("transfer: presence: this method draws no target classes; set presence: 0")
+    return image_losses.presence(outputs.teacher_logits, outputs.targets)
 
 
 def _matched(outputs, compare):
@@ -103,6 +116,8 @@ def _patches(outputs):
 # A loss is a scalar, or one value for each sample (N): then samples can be weighted.
 TERMS = {
     "onehot": _onehot,
+    "entropy": lambda outputs: losses.by_sample(image_losses.entropy(F.softmax(outputs.teacher_logits, 1))),
+    "presence": _presence,
     "balance": lambda outputs: image_losses.balance(outputs.teacher_logits),
     "activation": lambda outputs: image_losses.activation(outputs.features),
     "bn": lambda outputs: _matched(outputs, image_losses.statistics_l2),
@@ -131,6 +146,12 @@ class Objective:
         self.weights = {name: getattr(config, name) for name in TERMS if getattr(config, name, 0)}
         if not self.weights:
             raise UserError(f"transfer: {config.method}: the weight of every loss is 0; give at least one of {', '.join(TERMS)}")
+        if teacher.description.dense and (unfit := [name for name in CLASS_OF_IMAGE if name in self.weights]):
+            zero = "".join(f"+{name}=0" for name in unfit)
+            raise UserError(
+                f"transfer: {config.method}: the loss {unfit[0]} is for a class an image, the teacher's task is segmentation; switch "
+                f"it off ({zero}) and weight entropy or presence"
+            )
         self.needs_student = any(name in self.weights for name in NEEDS_STUDENT)
         self.layer = (
             hooks.last_linear(self.teacher.net, teacher.description.image_shape) if "activation" in self.weights else None

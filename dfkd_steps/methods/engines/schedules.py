@@ -18,6 +18,7 @@ SCHEDULES = {
     "cycles": _cycles,
     "cosine": lambda progress: loop.half_cosine(1.0, progress),
     "drops-20-40": _drops(0.2, 0.4),  # a tenth from 20 % on, a hundredth from 40 % on (DFAD)
+    "drops-33-67": _drops(1 / 3, 2 / 3),  # DFAD for segmentation
     "drops-40-80": _drops(0.4, 0.8),  # DAFL
 }
 MEANING = "cosine = half of one, down to 0; drops-20-40 = a tenth from 20 % on and a hundredth from 40 % on"

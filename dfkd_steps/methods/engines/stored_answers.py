@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ...runtime.errors import UserError
 from ...schemas.fields import opt
 from ...training import views
 
@@ -34,6 +35,8 @@ def build(config, pool, student):
     """The stored answers of an online student to a pool, or None where its config has none."""
     if not config.views_kept:
         return None
+    if student.net.description.dense:
+        raise UserError(f"transfer: {config.method}: views_kept: logits of each pixel are not kept; set views_kept: 0")
     classes = student.net.description.num_classes
     settings = {"view": config.view_s, "number": config.views_kept, "fresh": config.fresh}
     return StoredAnswers(pool, lambda images: student.ask_teacher(images)[0], classes, **settings)

@@ -1,0 +1,151 @@
+"""Data sets for segmentation: an .npz file with maps, folders of images and masks, and drawn shapes. 255 = void."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..models.tasks import MOST_CLASSES, VOID
+from ..procedural import shapes
+from ..runtime import progress
+from ..runtime.errors import UserError, reading, require_file
+from ..runtime.seeds import seed_of
+from . import array_files
+from .array_files import Source, fits, pin
+
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
+MASK_FORMATS = ("PNG", "BMP", "TIFF")  # without loss
+TEST_PART = 4  # of drawn shapes: training images by test images
+
+
+def npz(config) -> Source:
+    """A data set in an .npz file whose labels are maps; every fault it can have is one line."""
+    path, arrays = array_files.read_archive(config, maps=True)
+    if len(arrays["x_train"].shape) != 4 or arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
+        train, test = ("x".join(map(str, arrays[name].shape[1:])) for name in ("x_train", "x_test"))
+        raise UserError(f"{path}: images are {train} in x_train, {test} in x_test (C x H x W); give one shape")
+    for split in ("train", "test"):
+        images, maps = arrays[f"x_{split}"], arrays[f"y_{split}"]
+        if maps.shape != (len(images), *images.shape[2:]):
+            raise UserError(
+                f"{path}: y_{split} has shape {maps.shape}, x_{split} {images.shape}; give a map of each image's size"
+            )
+    return source(path, arrays, tuple(config.names), config.void)
+
+
+def source(where, arrays, names, void: int, test_share: float = 0.0, classes: int = 0) -> Source:
+    """Images and maps as a ``Source``: void is 255, and all other labels are those of a class. ``names`` and ``classes`` may be
+    empty and 0: then there are as many classes as the training maps have."""
+    made = dict(arrays)
+    for name in (name for name in arrays if name[0] == "y"):
+        values = np.unique(arrays[name])
+        labels = values[(values != void) & (values != VOID)]
+        classes = len(names) or classes or (int(labels.max()) + 1 if len(labels) else 0)
+        if classes > MOST_CLASSES or classes < 2:
+            raise UserError(f"{where}: {name} has {classes} classes; segmentation takes 2 to {MOST_CLASSES}")
+        if len(labels) and (labels.min() < 0 or labels.max() >= classes):
+            wrong = labels[(labels < 0) | (labels >= classes)][0]
+            raise UserError(
+                f"{where}: {name} has the label {wrong}, but classes are 0 to {classes - 1} and void is {void}; name all classes "
+                "(names), or say which label is void"
+            )
+        maps = arrays[name].astype(np.uint8)
+        maps[arrays[name] == void] = VOID
+        made[name] = maps
+    return Source(names or tuple(map(str, range(classes))), made, test_share, str(where))
+
+
+# ---------------------------------------------------------------------------------------------- masks
+def masks(config) -> Source:
+    """A folder with images/ and masks/, or with train/ and test/ of such."""
+    folder = Path(config.path)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; put images/ and masks/ there or correct path in the YAML file")
+    split = (folder / "train").is_dir()
+    pairs = {"train": _pairs(folder / "train" if split else folder)}
+    if split and (folder / "test").is_dir():
+        pairs["test"] = _pairs(folder / "test")
+    files = [path for part in pairs.values() for pair in part for path in pair]
+    pin(config, folder, files, [os.path.relpath(path, folder) for path in files])
+    arrays = {}
+    for name, part in pairs.items():
+        arrays |= _decoded(config, part, name)
+    return source(folder, arrays, tuple(config.names), config.void, 0.0 if "test" in pairs else config.test_share, config.classes)
+
+
+def _pairs(folder: Path) -> list[tuple[Path, Path]]:
+    """Image and mask of each name, sorted."""
+    found = {}
+    for kind in ("images", "masks"):
+        if not (folder / kind).is_dir():
+            raise UserError(f"{folder}: no folder {kind}/; give images/ and masks/ with files of equal names")
+        found[kind] = {path.stem: path for path in sorted((folder / kind).iterdir()) if path.name[0] != "." and path.is_file()}
+    if alone := sorted(found["images"].keys() ^ found["masks"].keys()):
+        there = "images" if alone[0] in found["images"] else "masks"
+        raise UserError(
+            f"{folder}: {there}/ has {alone[0][:60]!r}, the other folder has not; give an image and a mask of each name"
+        )
+    if not found["images"]:
+        raise UserError(f"{folder / 'images'}: has no files; put images there")
+    return [(path, found["masks"][stem]) for stem, path in found["images"].items()]
+
+
+def _decoded(config, pairs, split) -> dict[str, np.ndarray]:
+    """Images and masks of a split, both resized so that they cover the size, and cut to it about the centre."""
+    size = (config.width or config.height, config.height)
+    shape = (len(pairs), config.channels, size[1], size[0])
+    fits(pairs[0][0].parent, shape)
+    images, maps = np.empty(shape, np.uint8), np.empty((len(pairs), size[1], size[0]), np.uint8)
+    for row, (image, mask) in enumerate(progress.bar(pairs, desc=f"images {split}", unit="img")):
+        images[row], maps[row] = _image(image, size, config.channels), _mask(mask, image, size)
+    return {f"x_{split}": images, f"y_{split}": maps}
+
+
+def _image(path, size, channels: int) -> np.ndarray:
+    """One image (C,H,W) uint8."""
+    from PIL import Image, ImageOps
+
+    require_file(path)
+    with (
+        reading(path, f"is not a readable {', '.join(FORMATS)} image", "convert or remove it"),
+        Image.open(path, formats=FORMATS) as image,
+    ):
+        if image.mode[0] in "IF":
+            raise UserError(f"{path}: has more than 8 bits per channel (mode {image.mode}); convert it to 8 bits")
+        fits(path, (image.width, image.height, 3), os.path.getsize(path))
+        # Not turned by its EXIF tag: a mask has none, and would lie another way.
+        shown = ImageOps.fit(image.convert("L" if channels == 1 else "RGB"), size, Image.Resampling.BILINEAR)
+    pixels = np.asarray(shown)
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def _mask(path, image_path, size) -> np.ndarray:
+    """One label map (H,W) uint8, as stored."""
+    from PIL import Image, ImageOps
+
+    require_file(path)
+    with Image.open(image_path) as image:
+        wanted = image.size
+    with (
+        reading(path, f"is not a readable {', '.join(MASK_FORMATS)} mask", "write it without loss"),
+        Image.open(path, formats=MASK_FORMATS) as mask,
+    ):
+        if mask.mode not in ("L", "P"):
+            raise UserError(f"{path}: is of mode {mask.mode}; give an 8-bit grey or palette image whose values are class numbers")
+        if mask.size != wanted:
+            raise UserError(f"{path}: is {mask.size[0]}x{mask.size[1]}, its image {wanted[0]}x{wanted[1]}; give one size")
+        plain = Image.fromarray(np.asarray(mask))  # a palette's colours are no classes
+    return np.asarray(ImageOps.fit(plain, size, Image.Resampling.NEAREST))
+
+
+# ---------------------------------------------------------------------------------------------- drawn shapes
+def drawn_shapes(config) -> Source:
+    """Images and exact maps of ``procedural.shapes``; the same for one seed."""
+    arrays = {}
+    for split, number in (("train", config.drawn), ("test", config.drawn // TEST_PART)):
+        rng = torch.Generator().manual_seed(seed_of("drawn-shapes", split, config.seed))
+        images, maps = shapes.scenes_with_maps(number, config.height, config.width, rng)
+        arrays[f"x_{split}"] = (images * 255).round().to(torch.uint8).numpy()
+        arrays[f"y_{split}"] = maps.numpy()
+    return Source(shapes.CLASSES, arrays, files="drawn here")

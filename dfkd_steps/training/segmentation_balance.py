@@ -1,0 +1,46 @@
+"""Balancing a transfer set for segmentation. N images, K classes; ``shares`` (N,K): what share of an image's pixels the teacher
+calls by each class."""
+
+import numpy as np
+import torch
+
+from ..runtime import memory
+from .predict import to_float
+
+
+def shares(maps: np.ndarray, classes: int) -> np.ndarray:
+    """Label maps (N,H,W) -> shares of pixels (N,K)."""
+    flat = maps.reshape(len(maps), -1)
+    places = np.arange(len(flat))[:, None] * classes + flat
+    return np.bincount(places.ravel(), minlength=len(flat) * classes).reshape(len(flat), classes) / flat.shape[1]
+
+
+def shares_of(transfer, rows: int) -> np.ndarray:
+    """``shares`` of a whole set, read ``rows`` maps at a time."""
+    classes = transfer.layout.num_classes
+    return np.concatenate([shares(part["labels"], classes) for _, part in transfer.chunks("labels", rows=rows)])
+
+
+def dominant(shares: np.ndarray) -> np.ndarray:
+    """The class (N) that stands out in each image: of which it has most beside what an image of the set has of it.
+
+    By pixels alone it would be sky or road in every street scene, and an image with a rare sign would count for nothing.
+    """
+    usual = shares.mean(0)
+    return (shares / np.maximum(usual, 1e-12)).argmax(1)
+
+
+def weights(shares: np.ndarray) -> np.ndarray:
+    """Sampling weights (N), mean 1, with which all classes that occur have an equal share of the pixels that are drawn, as far as
+    weights of whole images can: w_i = sum_k s_ik / (K' mean_j s_jk)."""
+    usual = shares.mean(0)
+    there = usual > 0
+    return (shares[:, there] / usual[there]).sum(1) / there.sum()
+
+
+def confidence(teacher, stored, device) -> np.ndarray:
+    """The teacher's largest probability, mean over the pixels of each stored image. -> (N)."""
+    parts = torch.from_numpy(np.ascontiguousarray(stored)).split(memory.passed(stored.shape[1:]))
+    with torch.no_grad():
+        found = [teacher(to_float(part.to(device))).float().softmax(1).amax(1).mean((1, 2)).cpu() for part in parts]
+    return torch.cat(found).numpy()
