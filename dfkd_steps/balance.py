@@ -12,7 +12,7 @@ import torch
 
 from .models import frozen
 from .pipeline.job import Job, run_step
-from .runtime import progress
+from .runtime import memory, progress
 from .runtime.device import select_device
 from .runtime.seeds import make_rng, seed_of
 from .storage import atomic, network_file
