@@ -34,7 +34,7 @@ def confidence(transfer, teacher, device) -> np.ndarray:
     if transfer.layout.dense:
         rows = maps.at_once(transfer.layout.image_shape)
         parts = (part["images"] for _, part in transfer.chunks("images", rows=rows))
-        return np.concatenate([segmentation_balance.confidence(teacher, to_unit(part), device) for part in parts])
+        return np.concatenate([maps.confidence(teacher, to_unit(part), device) for part in parts])
     return np.concatenate([softmax(part["logits"]).max(1) for _, part in transfer.chunks("logits", rows=CHUNK)])
 
 
@@ -209,7 +209,10 @@ def equal_images(config, teacher, transfer, start, device) -> tuple[Writer, dict
     missing = np.maximum(per_class - counts, 0) * (counts > 0) * (config.deficit == "resample")
     writer = copy(transfer, start(len(chosen) + int(missing.sum())), chosen)
     for label in np.flatnonzero(missing):
-        members, rng = np.flatnonzero(labels == label), np.random.default_rng(seed_of("balance", config.seed, "deficit", int(label)))
+        members, rng = (
+            np.flatnonzero(labels == label),
+            np.random.default_rng(seed_of("balance", config.seed, "deficit", int(label))),
+        )
         drawn = rng.choice(members, missing[label])
         for begin in range(0, len(drawn), CHUNK):
             rows = drawn[begin : begin + CHUNK]

@@ -5,12 +5,14 @@ python -m dfkd_steps.evaluate results/.../metrics.json STUDENT TEACHER DATASET
 """
 
 import time
+from pathlib import Path
 
 import torch
 
 from .models import hooks
 from .pipeline import keys, params, spec
 from .pipeline.job import run_step
+from .reporting import examples
 from .runtime import progress
 from .runtime.device import select_device
 from .runtime.errors import UserError
@@ -35,6 +37,9 @@ def run(job):
         made = maps_on_probes(student, teacher, job, device) if dense else on_probes(student, teacher, job, device)
         if dense and dataset.sizes["test"]:
             made |= segmentation_metrics.measured(count(student, teacher, labelled(dataset), job, "test", device))
+            content = drawn_examples(student, teacher, dataset, device)
+            atomic.write(Path(job.out).with_name(examples.FILE), content)
+            made["examples"] = [examples.digest(content)]  # the file cannot carry a key itself
         elif dataset.sizes["test"]:
             logits_student, logits_teacher, labels = outputs(student, teacher, dataset, device)
             refuse_infinite(job, "test", logits_student, logits_teacher)
@@ -79,6 +84,14 @@ def on_probes(student, teacher, job, device) -> dict:
     students, teachers = ({kind: pair[place] for kind, pair in found.items()} for place in (0, 1))
     refuse_infinite(job, "probe", torch.cat(list(students.values())), torch.cat(list(teachers.values())))
     return metrics.compare(students, teachers)
+
+
+def drawn_examples(student, teacher, dataset, device) -> bytes:
+    """A few test images with the maps of truth, teacher and student, for the report; beside metrics.json and not in it, as those
+    who pass on figures need not pass on images."""
+    images, truth = dataset.read("test", examples.rows_of(dataset.sizes["test"]))
+    drawn = {"truth": truth, "teacher": maps.predict(teacher, images, device), "student": maps.predict(student, images, device)}
+    return examples.sheet(images, drawn, len(dataset.classes))
 
 
 PROBES_OF_MAPS = 24  # of each kind: each image has thousands of answers

@@ -28,7 +28,9 @@ def npz(config) -> Source:
     for split in ("train", "test"):
         images, maps = arrays[f"x_{split}"], arrays[f"y_{split}"]
         if maps.shape != (len(images), *images.shape[2:]):
-            raise UserError(f"{path}: y_{split} has shape {maps.shape}, x_{split} {images.shape}; give a map of each image's size")
+            raise UserError(
+                f"{path}: y_{split} has shape {maps.shape}, x_{split} {images.shape}; give a map of each image's size"
+            )
     return source(path, arrays, tuple(config.names), config.void)
 
 
@@ -81,7 +83,9 @@ def _pairs(folder: Path) -> list[tuple[Path, Path]]:
         found[kind] = {path.stem: path for path in sorted((folder / kind).iterdir()) if path.name[0] != "." and path.is_file()}
     if alone := sorted(found["images"].keys() ^ found["masks"].keys()):
         there = "images" if alone[0] in found["images"] else "masks"
-        raise UserError(f"{folder}: {there}/ has {alone[0][:60]!r}, the other folder has not; give an image and a mask of each name")
+        raise UserError(
+            f"{folder}: {there}/ has {alone[0][:60]!r}, the other folder has not; give an image and a mask of each name"
+        )
     if not found["images"]:
         raise UserError(f"{folder / 'images'}: has no files; put images there")
     return [(path, found["masks"][stem]) for stem, path in found["images"].items()]

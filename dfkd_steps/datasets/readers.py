@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..models import tasks
 from ..runtime import progress
 from ..runtime.errors import UserError, one_line, reading, require_file
 from ..runtime.locks import locked
 from ..schemas import groups
-from ..models import tasks
 from . import array_files, label_maps
 from .array_files import Source, compare, fits, pin
 

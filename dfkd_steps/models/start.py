@@ -16,7 +16,9 @@ def encoder(classifier, file: str):
 
     Raises UserError where less than half of the file fits anywhere.
     """
-    weights = {name: value.float() if value.is_floating_point() else value for name, value in read_weights(Path(file), "").items()}
+    weights = {
+        name: value.float() if value.is_floating_point() else value for name, value in read_weights(Path(file), "").items()
+    }
     own = classifier.net.state_dict()
     first = next(iter(weights), "")
     prefixes = {name[: -len(first)] for name in own if name == first or name.endswith(f".{first}")} if first else set()

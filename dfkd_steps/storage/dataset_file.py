@@ -13,8 +13,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ..runtime.errors import UserError, one_line, reading, require_file
 from ..models import tasks
+from ..runtime.errors import UserError, one_line, reading, require_file
 from . import hdf5
 
 KIND = "dataset"

@@ -22,8 +22,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ..runtime.errors import UserError, one_line, reading, require_file
 from ..models import tasks
+from ..runtime.errors import UserError, one_line, reading, require_file
 from . import hdf5
 from .image_format import IMAGE_TYPES, to_unit
 
@@ -191,7 +191,9 @@ class TransferSet:
                 f"{wanted[0]} with {wanted[1]}; make the set for this teacher"
             )
         if self.layout.task != description.task:
-            raise UserError(f"{self.path}: is for {self.layout.task}, the teacher for {description.task}; make it for this teacher")
+            raise UserError(
+                f"{self.path}: is for {self.layout.task}, the teacher for {description.task}; make it for this teacher"
+            )
         for name in (one for one in ("logits", "weights") if one in self):
             if not all(np.isfinite(part[name]).all() for _, part in self.chunks(name)):
                 raise UserError(f"{self.path}: {name} has values that are not finite; delete it and make it again")

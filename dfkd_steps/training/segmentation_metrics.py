@@ -104,6 +104,7 @@ def compared(by_kind: dict[str, Counts]) -> dict:
         "n_probe": sum(one.images for one in all_counts),
         "probe_per_class_iou": iou(both),
         "probe_kinds": [
-            {"kind": kind, "n": one.images, "agreement": mean(iou(one.both)), "kl": one.mean_kl()} for kind, one in by_kind.items()
+            {"kind": kind, "n": one.images, "agreement": mean(iou(one.both)), "kl": one.mean_kl()}
+            for kind, one in by_kind.items()
         ],
     }

@@ -51,7 +51,7 @@ def make(teacher, source):
         cls = method_registry.load(name)
         fields = cls.Config.__dataclass_fields__
         usual = {key: value for key, value in CHANGED.items() if key in fields}
-        made = cls.Config(**{"method": name, "n": 12, "batch": 6, **SMALL[name], **{"n": 12}, **usual, **changes})
+        made = cls.Config(**{"method": name, "n": 12, "batch": 6, **SMALL[name], "n": 12, **usual, **changes})
         return cls(made, teacher, [source for _ in params.reads(made)], CPU)
 
     return build
@@ -126,6 +126,8 @@ def test_the_others_say_so(name, teacher, tmp_path):
     network_file.save(path, teacher.net, teacher.description, "key", {})
     cls = method_registry.load(name)
     config = cls.Config(**{"method": name, "n": 12, "batch": 6, **SMALL[name]})
-    with pytest.raises(UserError, match=f"transfer: {name}: is for classification, the teacher for segmentation; .*dfad") as caught:
+    with pytest.raises(
+        UserError, match=f"transfer: {name}: is for classification, the teacher for segmentation; .*dfad"
+    ) as caught:
         synthesize.made_for(config, network_file.load_frozen(path), [], CPU)
     assert "\n" not in str(caught.value)
