@@ -65,8 +65,8 @@ def sentence(made: dict) -> str:
     kinds = ", ".join(one["kind"] for one in made["probe_kinds"])
     if "probe_miou" in made:
         return (
-            f"no test images, so no true mIoU; mIoU with the teacher's maps {made['probe_miou']:.2f} %, KL {made['probe_kl']:.3f} "
-            f"nats, on {made['n_probe']} probe images ({kinds})"
+            f"no test images, so no true mIoU; mIoU with the teacher's maps {made['probe_miou']:.2f} %, "
+            f"KL {made['probe_kl']:.3f} nats, on {made['n_probe']} probe images ({kinds})"
         )
     return (
         f"no test images, so no accuracy; agreement with the teacher {made['probe_agreement']:.2f} %, mean over its classes "

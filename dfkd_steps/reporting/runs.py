@@ -26,7 +26,7 @@ COLUMNS = (
         "agreement_miou",
         "agreement mIoU %",
         2,
-        "segmentation: mIoU of the student's maps with the teacher's, test images, percent",
+        "segmentation: mIoU of the student's maps with the teacher's on test images",
     ),
     ("balanced_accuracy", "balanced %", 2, "mean over the classes of the share of test images classified correctly, percent"),
     ("agreement", "agreement %", 2, "test images on which student and teacher answer the same, percent"),
