@@ -35,7 +35,7 @@ def confidence(transfer, teacher, device) -> np.ndarray:
     if transfer.layout.dense:
         rows = memory.passed(transfer.layout.image_shape)
         parts = (part["images"] for _, part in transfer.chunks("images", rows=rows))
-        return np.concatenate([segmentation_balance.confidence(teacher, to_unit(part), device) for part in parts])
+        return np.concatenate([maps.confidence(teacher, to_unit(part), device) for part in parts])
     return np.concatenate([softmax(part["logits"]).max(1) for _, part in transfer.chunks("logits", rows=CHUNK)])
 
 
@@ -210,11 +210,8 @@ def equal_images(config, teacher, transfer, start, device) -> tuple[Writer, dict
     missing = np.maximum(per_class - counts, 0) * (counts > 0) * (config.deficit == "resample")
     writer = copy(transfer, start(len(chosen) + int(missing.sum())), chosen)
     for label in np.flatnonzero(missing):
-        members, rng = (
-            np.flatnonzero(labels == label),
-            np.random.default_rng(seed_of("balance", config.seed, "deficit", int(label))),
-        )
-        drawn = rng.choice(members, missing[label])
+        rng = np.random.default_rng(seed_of("balance", config.seed, "deficit", int(label)))
+        drawn = rng.choice(np.flatnonzero(labels == label), missing[label])
         for begin in range(0, len(drawn), CHUNK):
             rows = drawn[begin : begin + CHUNK]
             part = {name: transfer.read(name, rows) for name, _, _ in transfer.layout.fields()}

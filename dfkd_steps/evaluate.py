@@ -5,17 +5,19 @@ python -m dfkd_steps.evaluate results/.../metrics.json STUDENT TEACHER DATASET
 """
 
 import time
+from pathlib import Path
 
 import torch
 
 from .models import hooks
 from .pipeline import keys, params, spec
 from .pipeline.job import run_step
+from .reporting import examples
 from .runtime import memory, progress
 from .runtime.device import select_device
 from .runtime.errors import UserError
 from .storage import atomic, dataset_file, network_file
-from .training import metrics, probes, segmentation_metrics
+from .training import maps, metrics, probes, segmentation_metrics
 from .training.predict import to_float
 
 
@@ -35,6 +37,9 @@ def run(job):
         made = maps_on_probes(student, teacher, job, device) if dense else on_probes(student, teacher, job, device)
         if dense and dataset.sizes["test"]:
             made |= segmentation_metrics.measured(count(student, teacher, labelled(dataset), job, "test", device))
+            content = drawn_examples(student, teacher, dataset, device)
+            atomic.write(Path(job.out).with_name(examples.FILE), content)
+            made["examples"] = [examples.digest(content)]  # the file cannot carry a key itself
         elif dataset.sizes["test"]:
             logits_student, logits_teacher, labels = outputs(student, teacher, dataset, device)
             refuse_infinite(job, "test", logits_student, logits_teacher)
@@ -60,8 +65,8 @@ def sentence(made: dict) -> str:
     kinds = ", ".join(one["kind"] for one in made["probe_kinds"])
     if "probe_miou" in made:
         return (
-            f"no test images, so no true mIoU; mIoU with the teacher's maps {made['probe_miou']:.2f} %, KL {made['probe_kl']:.3f} "
-            f"nats, on {made['n_probe']} probe images ({kinds})"
+            f"no test images, so no true mIoU; mIoU with the teacher's maps {made['probe_miou']:.2f} %, "
+            f"KL {made['probe_kl']:.3f} nats, on {made['n_probe']} probe images ({kinds})"
         )
     return (
         f"no test images, so no accuracy; agreement with the teacher {made['probe_agreement']:.2f} %, mean over its classes "
@@ -79,6 +84,14 @@ def on_probes(student, teacher, job, device) -> dict:
     students, teachers = ({kind: pair[place] for kind, pair in found.items()} for place in (0, 1))
     refuse_infinite(job, "probe", torch.cat(list(students.values())), torch.cat(list(teachers.values())))
     return metrics.compare(students, teachers)
+
+
+def drawn_examples(student, teacher, dataset, device) -> bytes:
+    """A few test images with the maps of truth, teacher and student, for the report; beside metrics.json and not in it, as those
+    who pass on figures need not pass on images."""
+    images, truth = dataset.read("test", examples.rows_of(dataset.sizes["test"]))
+    drawn = {"truth": truth, "teacher": maps.predict(teacher, images, device), "student": maps.predict(student, images, device)}
+    return examples.sheet(images, drawn, len(dataset.classes))
 
 
 PROBES_OF_MAPS = 24  # of each kind: each image has thousands of answers

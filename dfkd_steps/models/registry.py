@@ -1,7 +1,7 @@
 """The architectures: an explicit table of name -> module and the arguments of its ``build``.
 
-Each module has ``build(num_classes: int, image_shape: tuple[int, int, int], **arguments) -> nn.Module`` that maps
-normalised images (N,C,H,W) to logits (N,num_classes), those of ``SEGMENTATION_MODULES`` to maps (N,num_classes,H,W), and raises UserError
+Each module has ``build(num_classes: int, image_shape: tuple[int, int, int], **arguments) -> nn.Module`` that maps normalised
+images (N,C,H,W) to logits (N,num_classes), those of ``SEGMENTATION_MODULES`` to maps (N,num_classes,H,W), and raises UserError
 for a shape it cannot take.
 """
 

@@ -63,8 +63,8 @@ def require_fit(net: nn.Module, description, role: str) -> nn.Module:
     wanted = (1, description.num_classes, *description.image_shape[1:])
     if tuple(maps.shape) != wanted:
         raise UserError(
-            f"{role}: {description.name} gives outputs of shape {tuple(maps.shape)} for one image, not {wanted}, a logit for each "
-            "class and pixel; take a segmentation network of as many classes as the data set has"
+            f"{role}: {description.name} gives outputs of shape {tuple(maps.shape)} for one image, not {wanted}, a logit for "
+            "each class and pixel; take a segmentation network of as many classes as the data set has"
         )
     if not torch.isfinite(maps).all():
         raise UserError(f"{role}: {description.name} gives logits that are not finite; its weights are damaged, fetch them again")

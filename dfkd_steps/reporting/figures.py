@@ -13,6 +13,7 @@ from PIL import Image
 
 from ..storage.image_format import to_unit
 from ..storage.transfer_set import TransferSet
+from ..training import segmentation_balance
 
 LARGEST_TILE = 64
 MOST_NAMED = 20
@@ -22,7 +23,12 @@ def png(array: np.ndarray) -> str:
     """An image (H,W,4) uint8 as a data URI."""
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return data_uri(buffer.getvalue())
+
+
+def data_uri(content: bytes) -> str:
+    """A PNG file as a data URI."""
+    return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
 def tile(image: np.ndarray) -> np.ndarray:
@@ -36,7 +42,10 @@ def tile(image: np.ndarray) -> np.ndarray:
 
 def sample_strips(transfer: TransferSet, classes, per_class=5, most_classes=10) -> list[dict]:
     """The first samples of each of the first classes that have any: name, number, data URI, width on the page."""
-    labels = transfer.read("labels")
+    if transfer.layout.dense:  # an image belongs to the class that stands out in it
+        labels = segmentation_balance.dominant(segmentation_balance.shares_of(transfer, 1024))
+    else:
+        labels = transfer.read("labels")
     present = np.unique(labels)[:most_classes]
     chosen = {int(label): np.flatnonzero(labels == label)[:per_class] for label in present}
     strips = []

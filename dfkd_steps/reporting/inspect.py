@@ -5,11 +5,13 @@ import math
 
 import numpy as np
 
+from ..models.tasks import SEGMENTATION, VOID
 from ..runtime.errors import UserError, printable, reading
 from ..storage import atomic, dataset_file, hdf5, network_file
 from ..storage.image_format import to_unit
-from ..storage.transfer_set import TransferSet
+from ..storage.transfer_set import TransferSet, class_counts
 from ..storage.verify import ROWS, kind_of
+from ..training import segmentation_balance
 
 GRID_CLASSES, GRID_SAMPLES, CELL = 20, 10, 64
 
@@ -55,6 +57,8 @@ def _entropy(probabilities):
 
 def _transfer_set(path):
     with TransferSet(path) as transfer:
+        if transfer.layout.dense:
+            return _transfer_set_of_maps(transfer), transfer.provenance
         layout, about, number = transfer.layout, transfer.metadata, max(1, len(transfer))
         counts, confidence = np.zeros(layout.num_classes, np.int64), np.zeros(layout.num_classes)
         sums = {"entropy": 0.0, "confidence": 0.0, "target entropy": 0.0}
@@ -83,13 +87,27 @@ def _transfer_set(path):
         return lines, transfer.provenance
 
 
+def _transfer_set_of_maps(transfer):
+    layout, counts = transfer.layout, class_counts(transfer)
+    told = {"samples": len(transfer), "image": "x".join(map(str, layout.image_shape)), "stored as": layout.image_type,
+            "task": layout.task, "fields": ", ".join(name for name, _, _ in layout.fields())}  # fmt: skip
+    names = transfer.metadata.get("classes") or [str(label) for label in range(len(counts))]
+    about = {name: value for name, value in transfer.metadata.items() if name != "classes"}
+    lines = [*_pairs(told), "", "metadata", *_pairs(about, 2), "", "class: share of the pixels, by the teacher"]
+    width = max(len(str(name)) for name in names)
+    for name, count in zip(names, counts):
+        lines.append(f"  {name!s:<{width}}  {count / max(1, counts.sum()):>6.1%}  {'#' * round(40 * count / counts.max())}")
+    return lines
+
+
 def _dataset(path):
     opened = dataset_file.open_dataset(path)
     counts = {split: _histogram(opened.arrays[f"y_{split}"], len(opened.classes)) for split in ("train", "test")}
     told = {"train": opened.sizes["train"], "test": opened.sizes["test"], "image": "x".join(map(str, opened.image_shape)),
             "mean": [round(value, 4) for value in opened.mean], "std": [round(value, 4) for value in opened.std]}  # fmt: skip
     width = max(map(len, opened.classes))
-    lines = [*_pairs(told), "", "class: train, test"]
+    told["task"] = opened.task
+    lines = [*_pairs(told), "", f"class: train, test{' (pixels)' if opened.task == SEGMENTATION else ''}"]
     lines += [f"  {name:<{width}}  {n:>7}  {m:>7}" for name, n, m in zip(opened.classes, counts["train"], counts["test"])]
     return lines, json.loads(hdf5.structure(path, lambda file: hdf5.text(file, "provenance")))
 
@@ -133,12 +151,21 @@ def samples(path) -> dict[str, np.ndarray]:
     with reading(path):
         if kind == "transfer_set":
             with TransferSet(path) as transfer:
-                labels = transfer.read("labels")
+                dense = transfer.layout.dense
+                labels = (
+                    segmentation_balance.dominant(segmentation_balance.shares_of(transfer, ROWS))
+                    if dense
+                    else transfer.read("labels")
+                )
                 names = transfer.metadata.get("classes") or range(transfer.layout.num_classes)
                 return _few(labels, names, lambda rows: to_unit(transfer.read("images", rows)))
         if kind == "dataset":
             opened = dataset_file.open_dataset(path)
-            return _few(opened.arrays["y_train"], opened.classes, lambda rows: to_unit(opened.read("train", rows)[0]))
+            labels = opened.arrays["y_train"]
+            if opened.task == SEGMENTATION:
+                void = np.where(labels == VOID, len(opened.classes), labels)  # as one more class, which has no row
+                labels = segmentation_balance.dominant(segmentation_balance.shares(void, len(opened.classes) + 1)[:, :-1])
+            return _few(labels, opened.classes, lambda rows: to_unit(opened.read("train", rows)[0]))
     raise UserError(f"{path}: holds no images; --png takes a transfer_set.h5 or dataset.h5")
 
 

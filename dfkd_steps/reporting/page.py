@@ -9,11 +9,10 @@ import numpy as np
 from ..runtime.commands import version
 from ..runtime.errors import UserError
 from ..storage.transfer_set import TransferSet, class_counts
-from . import curves, figures
+from . import curves, examples, figures
 from .runs import (
-    ACCURACY,
+    ACCURACIES,
     COLUMNS,
-    WITHOUT_LABELS,
     Group,
     Run,
     baseline,
@@ -87,7 +86,8 @@ def _teachers(runs, budget, scales):
         {
             "dataset": run.specs["dataset"],
             "name": run.specs["teacher"],
-            "top1": run.metrics.get("teacher_top1"),
+            "accuracy": run.metrics.get(f"teacher_{run.quality}"),
+            "accuracy_is": "mIoU" if run.quality == "miou" else "top-1",
             "curves": budget.draw("training curves of teachers", curves.charts, run.file(2, "history.csv"), scales["teacher"]),
         }
         for run in first_by(runs, 2)
@@ -104,9 +104,10 @@ def _panels(groups: list[Group]):
 
 def _panel(specs, members):
     """Dots and intervals of the accuracy; without test images, of the agreement on probe images."""
-    metric = ACCURACY if all(run.has_labels for group in members for run in group.runs) else WITHOUT_LABELS
+    # That of a run without labels, where there are any: all have it.
+    metric = next((run.quality for group in members for run in group.runs if not run.has_labels), members[0].runs[0].quality)
     members = [group for group in members if group.mean(metric) is not None]
-    real, teacher = baseline(members), _mean_teacher(members) if metric == ACCURACY else None
+    real, teacher = baseline(members), _mean_teacher(members, metric) if metric in ACCURACIES else None
     spans = {id(group): _interval(group, metric) for group in members}
     values = [value for span in spans.values() for value in span]
     values += [teacher] if teacher is not None else []
@@ -122,7 +123,7 @@ def _panel(specs, members):
     return {
         **dict(zip(("dataset", "teacher", "student"), specs)),
         "metric": metric,
-        "teacher_top1": teacher,
+        "teacher_accuracy": teacher,
         "teacher_at": None if teacher is None else place(teacher),
         "baseline": real,
         "baseline_at": None if real is None else place(real.mean(metric)),
@@ -140,8 +141,8 @@ def _interval(group: Group, metric: str) -> tuple[float, float]:
     return low, high
 
 
-def _mean_teacher(groups):
-    distinct = {run.specs["teacher"]: run.metrics["teacher_top1"] for group in groups for run in group.runs}
+def _mean_teacher(groups, metric):
+    distinct = {run.specs["teacher"]: run.metrics[f"teacher_{metric}"] for group in groups for run in group.runs}
     return math.fsum(distinct.values()) / len(distinct)
 
 
@@ -176,15 +177,16 @@ def _histogram(run, before, budget):
     """Samples per class after balancing, and before it where that is known and differs."""
     path, classes, balance = run.file(4, "transfer_set.h5"), run.metrics["classes"], run.specs["balance"]
     with TransferSet(path) as balanced:
-        about = balanced.metadata
+        about, unit = balanced.metadata, "pixels" if balanced.layout.dense else "samples"
         after = np.asarray(about["histogram_after"]) if "histogram_after" in about else class_counts(balanced)
     before = np.asarray(about["histogram_before"]) if "histogram_before" in about else before
     _check_classes(path, after, run)
     same = before is None or np.array_equal(before, after)
     series = {"after": after.tolist()} if same else {"before": before.tolist(), "after": after.tolist()}
-    title = f"samples per class, balance {balance}"
+    title = f"{unit} per class, balance {balance}"
     return {
         "balance": balance,
+        "unit": unit,
         "before": None if before is None else int(before.sum()),
         "after": int(after.sum()),
         "same": same,
@@ -205,6 +207,14 @@ def _check_classes(path, counts, run):
         raise UserError(f"{path}: has {have} classes, {run.path} has {wanted}; delete the older and make it again")
 
 
+PER_CLASS = {
+    "top1": ("per_class", "top-1"),
+    "miou": ("per_class_iou", "IoU"),
+    "probe_balanced": ("probe_per_class", "agreement on probe images"),
+    "probe_miou": ("probe_per_class_iou", "IoU with the teacher's maps of probe images"),
+}
+
+
 def _detail(run: Run, budget: Budget, scales):
     classes, metrics = run.metrics["classes"], run.metrics
     detail = {
@@ -215,8 +225,13 @@ def _detail(run: Run, budget: Budget, scales):
         "per_class": None,
         "confusion": None,
         "confusions": [],
+        "examples": None,
+        "colours": [],
     }
-    name, title = ("per_class", "top-1") if run.has_labels else ("probe_per_class", "agreement on probe images")
+    if content := examples.of_run(run.path, metrics.get("examples")):
+        detail["examples"] = budget.draw("examples of test images", figures.data_uri, content)
+        detail["colours"] = [(name, "#" + bytes(one).hex()) for name, one in zip(classes, examples.palette(len(classes)))]
+    name, title = PER_CLASS[run.quality]
     if metrics.get(name):
         bars = (f"{title} per class, percent", classes, {title: metrics[name]}, 100)
         detail["per_class"] = budget.draw("per-class accuracies", figures.class_bars, *bars)

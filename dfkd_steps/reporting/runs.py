@@ -19,7 +19,15 @@ REPEATED = ("teacher", "transfer", "balance", "student")
 # Metrics in the order of tables: name, heading, digits, meaning. A metric that is not here follows in results.csv only.
 COLUMNS = (
     ("top1", "top-1 %", 2, "test images the student classifies correctly, percent"),
-    ("gap", "gap to teacher", 2, "student's top-1 minus teacher's, percentage points"),
+    ("miou", "mIoU %", 2, "segmentation: intersection over union with the true maps, mean over the classes, percent"),
+    ("gap", "gap to teacher", 2, "student's top-1 or mIoU minus teacher's, percentage points"),
+    ("pixel_accuracy", "pixels %", 2, "segmentation: pixels of test images the student classifies correctly, percent"),
+    (
+        "agreement_miou",
+        "agreement mIoU %",
+        2,
+        "segmentation: mIoU of the student's maps with the teacher's on test images",
+    ),
     ("balanced_accuracy", "balanced %", 2, "mean over the classes of the share of test images classified correctly, percent"),
     ("agreement", "agreement %", 2, "test images on which student and teacher answer the same, percent"),
     (
@@ -29,6 +37,7 @@ COLUMNS = (
         "no accuracy: noise and drawings on which student and teacher answer the same, "
         "percent, mean over the classes of the teacher",
     ),
+    ("probe_miou", "probe mIoU %", 2, "no true mIoU: the student's maps of noise and drawings with the teacher's, percent"),
     ("ece", "ECE", 4, "expected calibration error, 0 to 1"),
     ("nll", "NLL", 4, "negative log-likelihood of the right class, nats"),
     ("kl_to_teacher", "KL", 4, "KL divergence from the teacher's probabilities to the student's, nats"),
@@ -39,7 +48,13 @@ COLUMNS = (
 ORIGINS = ("data-free", "prior-based", "real", "other", "unknown")  # as synthesize says it; unknown where nobody does
 SIZES = ("parameters", "macs", "compression")
 # What says how good a run is: the accuracy, or, without test images, how far the student answers as its teacher.
-ACCURACY, WITHOUT_LABELS = "top1", "probe_balanced"
+ACCURACIES, WITHOUT_LABELS = ("top1", "miou"), ("probe_balanced", "probe_miou")
+BESIDE = {"top1": ("per_class", "confusion_matrix"), "miou": ("per_class_iou", "confusion_matrix")}  # what an accuracy comes with
+
+
+def quality(metrics: dict) -> str:
+    """The first of ``ACCURACIES`` and ``WITHOUT_LABELS`` that there is; top-1 where none is."""
+    return next((name for name in (*ACCURACIES, *WITHOUT_LABELS) if name in metrics), ACCURACIES[0])
 
 
 @dataclass(frozen=True)
@@ -55,13 +70,18 @@ class Run:
     def value(self, name: str) -> float | None:
         """A scalar metric, or the gap to the teacher in percentage points; None where it is missing."""
         if name == "gap":
-            return self.metrics["top1"] - self.metrics["teacher_top1"] if self.has_labels else None
+            return self.metrics[self.quality] - self.metrics[f"teacher_{self.quality}"] if self.has_labels else None
         return self.metrics.get(name)
 
     @property
     def has_labels(self) -> bool:
         """Was the student measured on labelled test images?"""
-        return ACCURACY in self.metrics
+        return self.quality in ACCURACIES
+
+    @property
+    def quality(self) -> str:
+        """The metric that says how good the run is."""
+        return quality(self.metrics)
 
     def numbers(self) -> list[tuple[str, str]]:
         """All scalar metrics as plain decimals: those of COLUMNS first, the others by name."""
@@ -142,7 +162,8 @@ def _read(path):
 
 
 def _fault(metrics, specs) -> str | None:
-    needed = (ACCURACY, "teacher_top1") if ACCURACY in metrics else (WITHOUT_LABELS,)
+    told = quality(metrics)
+    needed = (told, f"teacher_{told}") if told in metrics and told in ACCURACIES else (told,)
     for name, value in metrics.items():
         if isinstance(value, float) and not math.isfinite(value):
             return f"{name} is {value}, not a finite number"
@@ -153,14 +174,15 @@ def _fault(metrics, specs) -> str | None:
             return f"{name} is {one_line(repr(value))}, not a number of its range"
     if metrics.get("specs") != list(specs.values()):
         return f"is about {one_line(repr(metrics.get('specs')))} and not about the run its path spells"
-    classes, confusion, per_class = (metrics.get(name) for name in ("classes", "confusion_matrix", "per_class"))
+    beside = BESIDE.get(told, ("", ""))
+    classes, per_class, confusion = (metrics.get(name) for name in ("classes", *beside))
     if not isinstance(classes, list) or not classes:
         return "classes is missing or empty"
-    if ACCURACY not in metrics:
+    if told not in ACCURACIES:
         return None
     k = len(classes)
     if not _are_numbers(per_class, k, or_none=True):
-        return f"per_class is not a list of {k} numbers"
+        return f"{beside[0]} is not a list of {k} numbers"
     if isinstance(errors := metrics.get("confusions"), list) and confusion is None:
         sound = all(_are_numbers(one, 3) and min(one) >= 0 and max(one[:2]) < k for one in errors)
         return None if sound else "confusions is not a list of true class, answer and number"
@@ -180,7 +202,8 @@ def _are_numbers(values, count, or_none=False):
 
 def _place(name):
     """Sorting key of metrics: the known ones in their order, the others after them by name."""
-    known = ["top1", "top5", "teacher_top1", *(column for column, *_ in COLUMNS if column not in ("top1", "gap"))]
+    known = ["top1", "top5", "teacher_top1", "miou", "teacher_miou"]
+    known += [column for column, *_ in COLUMNS if column not in ("top1", "miou", "gap")]
     return (known.index(name) if name in known else len(known), name)
 
 
@@ -236,7 +259,7 @@ def shown_columns(groups: list[Group], among=None) -> list[tuple]:
     if among is None:
         return [one for one in found if one[0] not in equal_sizes(groups)]
     labelled = all(run.has_labels for group in groups for run in group.runs)
-    return [one for one in found if one[0] in among and not (labelled and one[0] == WITHOUT_LABELS)]
+    return [one for one in found if one[0] in among and not (labelled and one[0] in WITHOUT_LABELS)]
 
 
 def baseline(groups: list[Group]) -> Group | None:
@@ -272,7 +295,7 @@ def to_summary(runs: list[Run]) -> str:
 
 def to_text(groups: list[Group]) -> str:
     """The result table for a terminal."""
-    names = shown_columns(groups, ("top1", "gap", "agreement", "probe_balanced"))
+    names = shown_columns(groups, ("top1", "miou", "gap", "agreement", "agreement_miou", *WITHOUT_LABELS))
     rows = [[*spec.GROUPS, "origin", "runs", *(heading for _, heading, *_ in names)]]
     for group in groups:
         shown = [group.text(name, digits) for name, _, digits, _ in names]

@@ -11,8 +11,10 @@ from . import runs
 from .runs import Group, Run, constant, grouped
 
 HEAD = ("origin", "runs: top-1 %", "mean ± std", "agreement %", "synthesis + distillation, s")
+MAPS_HEAD = ("origin", "runs: mIoU %", "mean ± std", "agreement mIoU %", "synthesis + distillation, s")
 TIMED = ("synthesize", "distill")
 METRICS = ("top1", "teacher_top1", "agreement", "probe_balanced")
+MAPS = ("miou", "teacher_miou", "pixel_accuracy", "agreement_miou")  # columns behind the others, where there is segmentation
 CSV_HEAD = (*spec.GROUPS, "label", "origin", *METRICS, *(f"seconds_{step}" for step in TIMED), "n_test", "commit", "key")
 SECONDS = re.compile(r"^(?:synthesize|distill): .*, (\d+(?:\.\d+)?) s$", re.MULTILINE)
 
@@ -44,14 +46,15 @@ def markdown(current_runs: list[Run]) -> str:
     """The runs as Markdown, a row for runs that differ in nothing but seeds; what all rows have in common stands above."""
     groups, common, differ = _arranged(current_runs)
     lines = [", ".join(f"{name} `{groups[0].specs[name]}`" for name in common), ""] if common else []
-    lines += [_row([*differ, *HEAD]), "|---" * (len(differ) + len(HEAD)) + "|"]
+    head = MAPS_HEAD if all(run.quality == "miou" for run in current_runs) else HEAD
+    lines += [_row([*differ, *head]), "|---" * (len(differ) + len(head)) + "|"]
     return "\n".join([*lines, *(_row(_cells(group, differ)) for group in groups)])
 
 
 def latex(current_runs: list[Run]) -> str:
     """The runs as a LaTeX tabular of the package booktabs: mean and deviation, and the parameters of the student."""
     groups, common, differ = _arranged(current_runs)
-    columns = runs.shown_columns(groups, ("top1", "gap", "agreement", "probe_balanced", "parameters"))
+    columns = runs.shown_columns(groups, TABLE)
     said = ", ".join(f"{name} {groups[0].specs[name]}" for name in common)
     head = [*differ, *(heading for _, heading, *_ in columns)]
     rows = [[*(group.specs[name] for name in differ), *(group.text(name, digits) for name, _, digits, _ in columns)]
@@ -67,6 +70,9 @@ def _latex_row(cells) -> str:
     return " & ".join("".join(special.get(sign, sign) for sign in cell) for cell in cells) + r" \\"
 
 
+TABLE = ("top1", "miou", "gap", "agreement", "agreement_miou", *runs.WITHOUT_LABELS, "parameters")
+
+
 def _arranged(current_runs: list[Run]):
     """Repeats together, the spec groups that all of them have in common, and the others."""
     groups = grouped(current_runs)
@@ -77,8 +83,10 @@ def _arranged(current_runs: list[Run]):
 def _cells(group: Group, differ):
     yield from (f"`{group.specs[name]}`" for name in differ)
     yield group.runs[0].badge
-    yield " ".join(f"{run.metrics['top1']:.2f}" if run.has_labels else "–" for run in group.runs)
-    yield from (group.text(name, 2) for name in ("top1", "agreement"))
+    yield " ".join(f"{run.metrics[run.quality]:.2f}" if run.has_labels else "–" for run in group.runs)
+    quality = group.runs[0].quality
+    yield group.text(quality if group.runs[0].has_labels else "top1", 2)
+    yield group.text("agreement_miou" if quality == "miou" else "agreement", 2)
     yield ", ".join(" + ".join(_shown(*seconds(run, step)) for step in TIMED) for run in group.runs)
 
 
@@ -94,13 +102,15 @@ def to_csv(current_runs: list[Run]) -> str:
     """The runs under ``CSV_HEAD``; seconds are empty where a log is missing or lacks those of an interrupted attempt."""
     text, commit = io.StringIO(), _commit()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(CSV_HEAD)
+    more = MAPS if any("miou" in run.metrics for run in current_runs) else ()
+    table.writerow((*CSV_HEAD, *more))
     for run in current_runs:
         timed = (seconds(run, step) for step in TIMED)
         took = ["" if value is None or resumed else value for value, resumed in timed]
         numbers = [run.metrics.get(name, "") for name in METRICS]
         row = [*run.specs.values(), run.label, run.origin, *numbers, *took, run.metrics.get("n_test", ""), commit]
-        table.writerow(map(runs.csv_cell, [*row, run.metrics.get("key", "")]))
+        row += [run.metrics.get("key", ""), *(run.metrics.get(name, "") for name in more)]
+        table.writerow(map(runs.csv_cell, row))
     return text.getvalue()
 
 

@@ -55,7 +55,9 @@ class Dataset:
             raise UserError(f"{self.path}: is a card and has no images, which are needed here; take a data set with images")
 
     def read(self, split: str, rows=slice(None)) -> tuple[np.ndarray, np.ndarray]:
-        """Copies of images (N,C,H,W) uint8 and labels (N) int64, or maps (N,H,W) uint8, of 'train' or 'test'; ``rows``: a slice, or integers.
+        """Copies of images (N,C,H,W) uint8 and labels (N) int64, or maps (N,H,W) uint8, of 'train' or 'test'.
+
+        ``rows``: a slice, or integers.
 
         Raises UserError for a card.
         """

@@ -8,7 +8,8 @@
 /weights     (N)        float32, sampling weights with mean 1; absent where sampling is uniform
 /round       (N)        int32, the round it was made in
 /networks/NAME (bytes)  uint8, a network that was trained with the set (generator, student) as a safetensors file; if any
-attributes   schema_version, kind, key, num_classes (for segmentation), provenance (JSON), metadata (JSON: what people are to be told of the set)
+attributes   schema_version, kind, key, num_classes (for segmentation), provenance (JSON), metadata (JSON: what people are to be
+             told of the set)
 
 All of it is contiguous and uncompressed.
 """

@@ -20,6 +20,14 @@ def predict(teacher, stored, device) -> np.ndarray:
     return torch.cat(found).numpy()
 
 
+def confidence(teacher, stored, device) -> np.ndarray:
+    """The teacher's largest probability, mean over the pixels of each stored image. -> (N)."""
+    parts = torch.from_numpy(np.ascontiguousarray(stored)).split(memory.passed(stored.shape[1:]))
+    with torch.no_grad():
+        found = [teacher(to_float(part.to(device))).float().softmax(1).amax(1).mean((1, 2)).cpu() for part in parts]
+    return torch.cat(found).numpy()
+
+
 def cross_entropy(logits, maps, label_smoothing: float = 0.0):
     """Mean over all pixels but the void ones. Logits (N,K,H,W), maps (N,H,W) uint8 -> scalar, nats; 0 where all are void."""
     each = F.cross_entropy(logits, maps.long(), ignore_index=VOID, label_smoothing=label_smoothing, reduction="sum")

@@ -1,11 +1,7 @@
 """Balancing a transfer set for segmentation. N images, K classes; ``shares`` (N,K): what share of an image's pixels the teacher
-calls by each class."""
+calls by each class. Without torch, which the report need not load."""
 
 import numpy as np
-import torch
-
-from ..runtime import memory
-from .predict import to_float
 
 
 def shares(maps: np.ndarray, classes: int) -> np.ndarray:
@@ -36,11 +32,3 @@ def weights(shares: np.ndarray) -> np.ndarray:
     usual = shares.mean(0)
     there = usual > 0
     return (shares[:, there] / usual[there]).sum(1) / there.sum()
-
-
-def confidence(teacher, stored, device) -> np.ndarray:
-    """The teacher's largest probability, mean over the pixels of each stored image. -> (N)."""
-    parts = torch.from_numpy(np.ascontiguousarray(stored)).split(memory.passed(stored.shape[1:]))
-    with torch.no_grad():
-        found = [teacher(to_float(part.to(device))).float().softmax(1).amax(1).mean((1, 2)).cpu() for part in parts]
-    return torch.cat(found).numpy()

@@ -51,7 +51,7 @@ def make(teacher, source):
         cls = method_registry.load(name)
         fields = cls.Config.__dataclass_fields__
         usual = {key: value for key, value in CHANGED.items() if key in fields}
-        made = cls.Config(**{"method": name, "n": 12, "batch": 6, **SMALL[name], "n": 12, **usual, **changes})
+        made = cls.Config(**{"method": name, "batch": 6, **SMALL[name], **usual, "n": 12, **changes})
         return cls(made, teacher, [source for _ in params.reads(made)], CPU)
 
     return build

@@ -149,8 +149,8 @@ class Objective:
         if teacher.description.dense and (unfit := [name for name in CLASS_OF_IMAGE if name in self.weights]):
             zero = "".join(f"+{name}=0" for name in unfit)
             raise UserError(
-                f"transfer: {config.method}: the loss {unfit[0]} is for a class an image, the teacher's task is segmentation; switch "
-                f"it off ({zero}) and weight entropy or presence"
+                f"transfer: {config.method}: the loss {unfit[0]} is for a class an image, the teacher's task is segmentation; "
+                f"switch it off ({zero}) and weight entropy or presence"
             )
         self.needs_student = any(name in self.weights for name in NEEDS_STUDENT)
         self.layer = (
