@@ -168,6 +168,18 @@ def test_a_date_in_the_future_is_refused_and_nothing_is_dated(here):
     assert Path(TEACHER).stat().st_mtime == before
 
 
+def test_a_history_of_another_network_is_found(here):
+    net = small_net.classifier()
+    Path(TEACHER).parent.mkdir(parents=True)
+    network_file.publish(Path(TEACHER), keys.expected_key(TEACHER), {}, net.net, net.description, [{"epoch": 1, "loss": 2.0}])
+    assert audit.fault(TEACHER) is None
+    history = Path(TEACHER).with_name("history.csv")
+    history.write_text(history.read_text().replace("2.0", "1.0"))
+    assert audit.fault(TEACHER) == "its history.csv was changed or belongs to another network; make it again"
+    history.unlink()
+    assert audit.fault(TEACHER) == "its history.csv is missing; make it again"
+
+
 def test_any_changed_number_of_a_json_artefact_is_found(tmp_path):
     atomic.write_json(tmp_path / "x.json", {"key": "k", "top1": 10.0, "list": [1, None, 0.1], "n": 3})
     assert atomic.read_json(tmp_path / "x.json") == {"key": "k", "top1": 10.0, "list": [1, None, 0.1], "n": 3}
