@@ -10,6 +10,7 @@ from ..storage import atomic, dataset_file, hdf5, network_file
 from ..storage.image_format import to_unit
 from ..storage.transfer_set import TransferSet
 from ..storage.verify import ROWS, kind_of
+from .figures import fullest
 
 GRID_CLASSES, GRID_SAMPLES, CELL = 20, 10, 64
 
@@ -128,7 +129,7 @@ def _metrics(path):
 
 
 def samples(path) -> dict[str, np.ndarray]:
-    """A few images (n,C,H,W) in [0,1] of each of the first classes, with the class's name and size."""
+    """A few images (n,C,H,W) in [0,1] of each class, with its name and size; of many classes, of those that have most."""
     kind = kind_of(path)
     with reading(path):
         if kind == "transfer_set":
@@ -143,10 +144,11 @@ def samples(path) -> dict[str, np.ndarray]:
 
 
 def _few(labels, names, read):
-    found = {}
-    for label, name in list(enumerate(names))[:GRID_CLASSES]:
+    found, names = {}, list(names)
+    shown = range(len(names)) if len(names) <= GRID_CLASSES else fullest(_histogram(labels, len(names)), GRID_CLASSES)
+    for label in shown:
         rows = np.flatnonzero(labels == label)
-        found[f"{name} ({len(rows)})"] = read(rows[:GRID_SAMPLES]) if len(rows) else np.zeros((0, 1, 1, 1), np.float32)
+        found[f"{names[label]} ({len(rows)})"] = read(rows[:GRID_SAMPLES]) if len(rows) else np.zeros((0, 1, 1, 1), np.float32)
     return found
 
 

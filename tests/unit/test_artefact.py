@@ -168,6 +168,14 @@ def test_a_date_in_the_future_is_refused_and_nothing_is_dated(here):
     assert Path(TEACHER).stat().st_mtime == before
 
 
+def test_an_input_of_which_a_bit_was_changed_is_refused(here):
+    path = write(DATASET, keys.expected_key(DATASET))
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+    assert "dataset.h5: is damaged (its checksum is another)" in fault(parse_job, "teacher", [TEACHER, DATASET])
+
+
 def test_a_history_of_another_network_is_found(here):
     net = small_net.classifier()
     Path(TEACHER).parent.mkdir(parents=True)
