@@ -1,7 +1,8 @@
 """What a job takes, from its config alone: bytes on disk and in memory, steps of training. What no machine has is refused.
 
 Steps are those of the method's loops, by the names that config fields have in all methods; a lower bound where a method ends
-earlier or the size of a set is not known. Images are those of the teacher or data set where it is there, else of CIFAR.
+earlier or the size of a set is not known. Images are those of the teacher or data set where it is there, else those that the
+data set's config declares, else of CIFAR.
 """
 
 import functools
@@ -85,7 +86,7 @@ def of_path(path) -> Estimate:
 
 @functools.cache
 def _images(root, dataset, teacher=""):
-    """Image shape and number of classes of a data set or, where it is gone, of a teacher; of CIFAR where neither is there."""
+    """Image shape and number of classes of a data set or, where it is gone, of a teacher; as declared where neither is there."""
     try:
         found = dataset_file.open_dataset(Path(root, dataset, "dataset.h5"))
         return found.image_shape, len(found.classes)
@@ -95,7 +96,15 @@ def _images(root, dataset, teacher=""):
         told = network_metadata.read_metadata(Path(root, dataset, teacher, "teacher.safetensors"))["description"]
         return tuple(map(int, told["image_shape"])), len(told["classes"])
     except (UserError, KeyError, TypeError, ValueError):
-        return CIFAR
+        return _declared(params.load("dataset", dataset))
+
+
+def _declared(config):
+    """Image shape and number of classes by a data set's config, where it says them."""
+    height = getattr(config, "height", 0) or getattr(config, "size", 0)
+    shape = (config.channels, height, config.width or height) if height else CIFAR[0]
+    classes = getattr(config, "classes", 0) or len(getattr(config, "keep", ()) or getattr(config, "names", ()))
+    return shape, classes or CIFAR[1]
 
 
 def refuse(paths):

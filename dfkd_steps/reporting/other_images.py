@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..datasets import readers
 from ..models.onnx_file import OnnxClassifier
 from ..runtime import latency, memory
 from ..runtime.errors import UserError, one_line
@@ -89,19 +90,12 @@ def _folder(source: Path, network):
         )
     else:
         labels = {one: place for place, one in enumerate(folders)}
-    channels, height, width = network.image_shape
     images, found = [], []
     for folder in folders or [source]:
         for path in sorted(
             one for one in folder.iterdir() if one.is_file() and one.suffix.lower() in Image.registered_extensions()
         ):
-            try:
-                with Image.open(path) as image:
-                    shown = image.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BILINEAR)
-            except (OSError, ValueError, Image.DecompressionBombError) as error:
-                raise UserError(f"{path}: is no image that can be read ({one_line(error)}); mend it or take it out") from None
-            pixels = np.asarray(shown)
-            images.append(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1))
+            images.append(readers.image(path, network.image_shape))
             found.append(labels.get(folder, -1))
     if not images:
         raise UserError(f"{source}: holds no image; put images, or a folder of images for each class, there")

@@ -176,6 +176,12 @@ def test_an_input_of_which_a_bit_was_changed_is_refused(here):
     assert "dataset.h5: is damaged (its checksum is another)" in fault(parse_job, "teacher", [TEACHER, DATASET])
 
 
+def test_what_no_disk_holds_is_refused_before_anything_is_made(here):
+    write(TEACHER, keys.expected_key(TEACHER))
+    out = "results/mnist-5k/lenet5/noise+n=1000000000000/transfer_set.h5"
+    assert "of the disk, which has" in fault(parse_job, "synthesize", [out, TEACHER])
+
+
 def test_a_history_of_another_network_is_found(here):
     net = small_net.classifier()
     Path(TEACHER).parent.mkdir(parents=True)
