@@ -7,11 +7,11 @@ data set's config declares, else of CIFAR.
 
 import functools
 import math
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..runtime import memory
 from ..runtime.errors import UserError
 from ..storage import atomic, dataset_file, network_metadata
 from . import graph, params, spec
@@ -119,11 +119,11 @@ def excess(takes: Estimate, path="results") -> str:
     there = next(one for one in Path(path).absolute().parents if one.is_dir())
     partial = atomic.partial_of(path)  # of a job that is resumed: its room is allocated already
     room = shutil.disk_usage(there).free + (partial.stat().st_size if partial.is_file() else 0)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if takes.disk > room:
         return f"takes {_size(takes.disk)} of the disk, which has {_size(room)} left; take fewer samples"
-    if takes.memory > memory:
-        return f"takes {_size(takes.memory)} of memory, the machine has {_size(memory)}; take smaller batches or networks"
+    if takes.memory > memory.most():
+        there = f"{'DFKD_MEMORY' if memory.given() else 'the machine'} has {_size(memory.most())}"
+        return f"takes {_size(takes.memory)} of memory, {there}; take smaller batches or networks"
     if takes.steps * STEP_SECONDS > LONGEST:
         return f"takes {takes.steps:,} steps, more than ten years; take fewer"
     return ""
