@@ -6,7 +6,9 @@ import gzip
 import hashlib
 import http.server
 import io
+import os
 import pickle
+import signal
 import struct
 import threading
 import zipfile
@@ -498,6 +500,20 @@ def test_images_of_another_form_are_cropped_or_squashed(tmp_path):
     assert make(tmp_path, source).image_shape == (1, 8, 24)
     whole = readers.read(groups.Images("images", path=str(tmp_path / "set"), size=8, fit="squash", channels=1))
     assert np.unique(whole.arrays["x_train"][0, 0, 0])[[0, -1]].tolist() == [0, 255]
+
+
+def test_a_pipe_in_the_place_of_an_image_is_not_waited_for(tmp_path):
+    def waits(*_):
+        raise TimeoutError("it waits")
+
+    os.mkfifo(tmp_path / "x.png")
+    before = signal.signal(signal.SIGALRM, waits)
+    signal.alarm(5)
+    try:
+        fault(lambda: readers.image(tmp_path / "x.png", (1, 8, 8)), "x.png: is not a regular file")
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_each_image_fault_is_one_line(tmp_path):
