@@ -21,7 +21,7 @@ from .storage.transfer_set import TransferSet, Writer, class_counts
 from .training import maps, segmentation_balance, views
 from .training.predict import predict, to_float
 
-CHUNK = 1024
+CHUNK = 1024  # samples that are read, drawn or pushed at once, at most: of large images fewer
 
 
 def softmax(logits):
@@ -39,10 +39,16 @@ def confidence(transfer, teacher, device) -> np.ndarray:
     return np.concatenate([softmax(part["logits"]).max(1) for _, part in transfer.chunks("logits", rows=CHUNK)])
 
 
-def likeliest(transfer, label: int, number: int) -> np.ndarray:
-    """The samples with the highest teacher probability for a class, best first."""
-    probability = np.concatenate([softmax(part["logits"])[:, label] for _, part in transfer.chunks("logits", rows=CHUNK)])
-    return np.argsort(-probability, kind="stable")[:number]
+def likeliest(transfer, labels, number: int) -> np.ndarray:
+    """For each of some classes (L) the samples with the highest teacher probability for it, best first: (L,number) rows."""
+    best, found = np.empty((len(labels), 0)), np.empty((len(labels), 0), np.int64)
+    for start, part in transfer.chunks("logits", rows=CHUNK):
+        probability = softmax(part["logits"])[:, labels].T
+        rows = np.broadcast_to(np.arange(start, start + probability.shape[1]), probability.shape)
+        best, found = np.concatenate([best, probability], 1), np.concatenate([found, rows], 1)
+        order = np.argsort(-best, axis=1, kind="stable")[:, :number]
+        best, found = np.take_along_axis(best, order, 1), np.take_along_axis(found, order, 1)
+    return found
 
 
 def quota(counts, config) -> int:
@@ -72,8 +78,9 @@ def choose(labels, per_class: int, config, transfer, teacher, device) -> np.ndar
 
 def copy(transfer, writer, chosen, weights=None) -> Writer:
     """Append the chosen samples (sorted) to the writer, a chunk at a time; returns it."""
-    for start in range(0, len(chosen), CHUNK):
-        rows = chosen[start : start + CHUNK]
+    at_once = min(CHUNK, memory.drawn(transfer.layout.image_shape))
+    for start in range(0, len(chosen), at_once):
+        rows = chosen[start : start + at_once]
         part = {name: transfer.read(name, rows) for name, _, _ in transfer.layout.fields()}
         if weights is not None:
             part["weights"] = weights[rows]
@@ -87,6 +94,7 @@ class Resampler:
     def __init__(self, config, teacher, transfer, device):
         self.config, self.teacher, self.transfer, self.device = config, teacher, transfer, device
         self.image_type = transfer.layout.image_type
+        self.at_once = min(CHUNK, memory.drawn(transfer.layout.image_shape))
 
     def fields(self, stored, logits, label):
         """All fields of new samples; the target is the softmax of the teacher's logits."""
@@ -107,7 +115,7 @@ class Resampler:
         for _ in range(self.config.rounds):
             if not missing:
                 return
-            picked = pool(rng.integers(0, pool.size, min(CHUNK, 2 * missing + 16)))
+            picked = pool(rng.integers(0, pool.size, min(self.at_once, 2 * missing + 16)))
             augmented = views.view("mild", to_float(torch.from_numpy(picked).to(self.device)), augment_rng)
             stored = to_stored(augmented.cpu().numpy(), self.image_type)
             logits = predict(self.teacher, stored, self.device)
@@ -116,29 +124,44 @@ class Resampler:
             if len(right):
                 yield self.fields(stored[right], logits[right], label)
         while missing:
-            stored = pool(rng.integers(0, pool.size, min(CHUNK, missing)))
+            stored = pool(rng.integers(0, pool.size, min(self.at_once, missing)))
             missing -= len(stored)
             yield self.fields(stored, predict(self.teacher, stored, self.device), label)
 
-    def push(self, label: int, number: int):
-        """The likeliest samples moved by signed gradient steps until the teacher calls them ``label``; those that do."""
-        chosen = np.sort(likeliest(self.transfer, label, number))
-        images = to_float(torch.from_numpy(to_unit(self.transfer.read("images", chosen))).to(self.device))
-        targets = torch.full((len(images),), label, device=self.device)
+    def pushed(self, labels, number: int):
+        """For each of some classes in order, stored images and logits of the ``number`` likeliest samples that a push makes the
+        teacher call so: (n,C,H,W) and (n,K). Samples of several classes are pushed together."""
+        if not len(labels):
+            return
+        chosen = np.sort(likeliest(self.transfer, labels, number), axis=1)
+        rows, targets, number = chosen.ravel(), np.repeat(labels, chosen.shape[1]), chosen.shape[1]
+        images, logits, waiting = np.empty((0, *self.transfer.layout.image_shape), self.image_type), None, iter(labels)
+        for start in range(0, len(rows), self.at_once):
+            part = slice(start, start + self.at_once)
+            stored, found = self.push(rows[part], targets[part])
+            images = np.concatenate([images, stored])
+            logits = found if logits is None else np.concatenate([logits, found])
+            while len(images) >= number and (label := next(waiting, None)) is not None:
+                right = logits[:number].argmax(1) == label
+                yield images[:number][right], logits[:number][right]
+                images, logits = images[number:], logits[number:]
+
+    def push(self, rows, targets):
+        """Samples moved by signed gradient steps until the teacher sees ``targets`` (N) in them: stored images, and logits."""
+        images = to_float(torch.from_numpy(to_unit(self.transfer.read("images", rows))).to(self.device))
+        targets, going = torch.from_numpy(targets).to(self.device), torch.arange(len(rows), device=self.device)
         for _ in range(self.config.push_steps):
-            images.requires_grad_()
-            logits = self.teacher(images)
-            loss = torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+            moved = images[going].requires_grad_()
+            loss = torch.nn.functional.cross_entropy(self.teacher(moved), targets[going], reduction="none")
+            step = torch.autograd.grad(loss.sum(), moved)[0].sign() * self.config.push_lr
             # A probability of 0.9 and not just the argmax, which rounding to uint8 could undo.
-            going = loss.detach() > -np.log(0.9)
-            if not going.any():
+            far = loss.detach() > -np.log(0.9)
+            going = going[far]
+            if not len(going):
                 break
-            step = torch.autograd.grad(loss.sum(), images)[0].sign() * self.config.push_lr
-            images = (images.detach() - step * going[:, None, None, None]).clamp(0, 1)
-        stored = to_stored(images.detach().cpu().numpy(), self.image_type)
-        logits = predict(self.teacher, stored, self.device)
-        right = logits.argmax(1) == label
-        return stored[right], logits[right]
+            images[going] = (moved.detach() - step)[far].clamp(0, 1)
+        stored = to_stored(images.cpu().numpy(), self.image_type)
+        return stored, predict(self.teacher, stored, self.device)
 
 
 class Members:
@@ -175,6 +198,8 @@ def equal(config, teacher, transfer, start, device) -> tuple[Writer, dict]:
     writer = copy(transfer, start(len(chosen) + int(missing.sum())), chosen)
     stats = {"per_class": per_class, "resampled": 0, "pushed": 0, "uncovered": []}
     resampler = Resampler(config, teacher, transfer, device)
+    never = np.flatnonzero(counts == 0) if config.push_steps else []
+    pushed = resampler.pushed(never, min(per_class, CHUNK))
     for label in progress.bar(np.flatnonzero(counts < per_class), desc="balance", unit="class"):
         label, missing = int(label), int(per_class - counts[label])
         if config.deficit == "short" and counts[label]:
@@ -182,7 +207,7 @@ def equal(config, teacher, transfer, start, device) -> tuple[Writer, dict]:
         if counts[label]:
             pool = Members(transfer, np.flatnonzero(labels == label))
         else:
-            stored, logits = resampler.push(label, min(per_class, CHUNK)) if config.push_steps else ((), ())
+            stored, logits = next(pushed, ((), ()))
             if not len(stored):
                 stats["uncovered"].append(teacher.description.classes[label])
                 continue

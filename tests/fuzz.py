@@ -182,7 +182,6 @@ def open_sweep(path):
     sweep.finals(sweep.read(path))
 
 
-CONFIG = groups.Images(source="images", path="", size=8, channels=3)
 TEXTS = ("specs", "params", "sweeps")
 KINDS = {  # name -> (file name, seeds, how the steps open one)
     "hdf5": ("dataset.h5", lambda folder: bytes_of(hostile.dataset, folder), sealed(dataset_file.open_dataset)),
@@ -195,7 +194,7 @@ KINDS = {  # name -> (file name, seeds, how the steps open one)
     ),
     "npz": ("x.npz", npz_seeds, lambda path: array_files.npz(groups.Npz(source="npz", path=str(path)))),
     "idx": ("train-images-idx3-ubyte", idx_seeds, lambda path: array_files._read_idx(path, 3)),
-    "images": ("x.png", image_seeds, lambda path: readers._image(path, CONFIG)),
+    "images": ("x.png", image_seeds, lambda path: readers.image(path, (3, 8, 8))),
     "checkpoints": ("x.pth", checkpoint_seeds, pretrained.read_weights),
     "onnx": ("x.onnx", onnx_seeds, open_onnx),
     "specs": ("spec", spec_seeds, open_spec),

@@ -18,6 +18,7 @@ from ..runtime.locks import locked
 from ..schemas import groups
 from . import array_files, label_maps
 from .array_files import Source, compare, fits, pin
+from .cropping import middle
 
 # What torchvision raises for files that are missing, half there or out of reach.
 FAILURES = (OSError, RuntimeError, ValueError, EOFError, AssertionError, http.client.HTTPException)
@@ -179,36 +180,35 @@ def _image_folder(folder):
 
 
 def _decode(config, folder, split):
-    """All images of a folder, upright, resized with antialiasing to size x size."""
-    shape = (len(folder.samples), config.channels, config.size, config.size)
+    """All images of a folder, upright, resized with antialiasing."""
+    shape = (len(folder.samples), config.channels, config.size, config.width or config.size)
     fits(folder.root, shape)
     images = np.empty(shape, np.uint8)
     for row, (path, _) in enumerate(progress.bar(folder.samples, desc=f"images {split}", unit="img")):
-        images[row] = _image(path, config)
+        images[row] = image(path, shape[1:], config.fit)
     return {f"x_{split}": images, f"y_{split}": np.asarray(folder.targets, np.int64)}
 
 
-def _image(path, config) -> np.ndarray:
-    """One image (C,size,size) uint8."""
+def image(path, shape, how: str = "crop") -> np.ndarray:
+    """The image in a file as uint8 of ``shape`` (C,H,W): its middle, or all of it squashed; UserError where it is none."""
     from PIL import Image, ImageOps
 
     require_file(path)
     with (
         reading(path, f"is not a readable {', '.join(FORMATS)} image", "convert or remove it"),
-        Image.open(path, formats=FORMATS) as image,
+        Image.open(path, formats=FORMATS) as stored,
     ):
-        if image.mode[0] in "IF":
-            raise UserError(f"{path}: has more than 8 bits per channel (mode {image.mode}); convert it to 8 bits")
-        fits(path, (image.width, image.height, 3), os.path.getsize(path))
-        image = ImageOps.exif_transpose(image).convert("L" if config.channels == 1 else "RGB")
-        middle = None
-        if config.fit == "crop":
-            side = min(image.size)
-            left, top = ((length - side) / 2 for length in image.size)
-            middle = (left, top, left + side, top + side)
+        if stored.mode[0] in "IF":
+            raise UserError(f"{path}: has more than 8 bits per channel (mode {stored.mode}); convert it to 8 bits")
+        fits(path, (stored.width, stored.height, 3), os.path.getsize(path))
+        found = ImageOps.exif_transpose(stored).convert("L" if shape[0] == 1 else "RGB")
+        size = (found.height, found.width)
+        height, width = middle(size, shape[1:]) if how == "crop" else size
+        left, top = (size[1] - width) / 2, (size[0] - height) / 2
+        box = (left, top, left + width, top + height)
         # Pillow's bilinear filter widens with the scale: this is what torchvision calls antialias.
-        pixels = np.asarray(image.resize((config.size, config.size), Image.Resampling.BILINEAR, middle))
-    return pixels[None] if config.channels == 1 else pixels.transpose(2, 0, 1)
+        pixels = np.asarray(found.resize((shape[2], shape[1]), Image.Resampling.BILINEAR, box))
+    return pixels[None] if shape[0] == 1 else pixels.transpose(2, 0, 1)
 
 
 # ---------------------------------------------------------------------------------------------- card

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..runtime import memory
 from ..runtime.errors import UserError
 
 
@@ -73,7 +74,8 @@ def feeding(net: nn.Module, image_shape):
     last, seen, entering = last_linear(net, image_shape), [], []
     entered, aside = [], []  # what entered a layer, and what left one of a shortcut; with versions, since += keeps the tensor
     modules = [one for one in net.modules() if isinstance(one, (nn.Linear, nn.Conv2d, nn.modules.batchnorm._BatchNorm))]
-    images = torch.rand(64, *image_shape, generator=torch.Generator().manual_seed(0)).to(next(net.parameters()).device)
+    number = max(2, min(64, memory.drawn(image_shape) // 10))  # all that enters a layer is held
+    images = torch.rand(number, *image_shape, generator=torch.Generator().manual_seed(0)).to(next(net.parameters()).device)
 
     def keep(module, inputs, output):
         if module is last:

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..runtime.errors import UserError
+from .stem import Stem
 
 
 class Shortcut(nn.Module):
@@ -39,10 +40,10 @@ class Block(nn.Module):
 class ResNet(nn.Module):
     """Three stages of 16, 32, 64 channels; images (N,C,H,W) of at least 8 pixels -> logits (N,K)."""
 
-    def __init__(self, depth: int, option: str, channels: int, num_classes: int):
+    def __init__(self, depth: int, option: str, image_shape, num_classes: int):
         super().__init__()
         blocks = (depth - 2) // 6
-        self.conv1 = nn.Conv2d(channels, 16, 3, 1, 1, bias=False)
+        self.conv1 = Stem(image_shape[0], 16, image_shape)
         self.bn1 = nn.BatchNorm2d(16)
         self.layer1 = self._stage(16, 16, blocks, 1, option)
         self.layer2 = self._stage(16, 32, blocks, 2, option)
@@ -59,7 +60,7 @@ class ResNet(nn.Module):
         )
 
     def forward(self, x):
-        x = F.relu(self.bn1(self.conv1(x)))
+        x = self.conv1.pooled(F.relu(self.bn1(self.conv1(x))))
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.linear(x.mean((2, 3)))
 
@@ -68,4 +69,4 @@ def build(num_classes: int, image_shape, depth: int, option: str):
     """ResNet-``depth`` (8, 20, 32, 56) with shortcuts of option 'A' or 'B'."""
     if min(image_shape[1:]) < 8:
         raise UserError(f"resnet{depth}: image shape {tuple(image_shape)} does not fit; it takes 8x8 pixels or more")
-    return ResNet(depth, option, image_shape[0], num_classes)
+    return ResNet(depth, option, image_shape, num_classes)

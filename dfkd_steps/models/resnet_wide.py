@@ -1,10 +1,11 @@
-"""ResNet-18/34 in the CIFAR form: the ImageNet widths 64 to 512 (arXiv 1512.03385) behind a 3x3 stem without pooling."""
+"""ResNet-18/34 (arXiv 1512.03385): of small images in the CIFAR form, with a 3x3 stem and without pooling."""
 
 import torch.nn.functional as F
 from torch import nn
 
 from ..runtime.errors import UserError
 from .resnet_cifar import Block
+from .stem import Stem
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 
@@ -12,9 +13,9 @@ BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 class ResNet(nn.Module):
     """Four stages of 64, 128, 256, 512 channels; images (N,C,H,W) of at least 8 pixels -> logits (N,K)."""
 
-    def __init__(self, depth: int, channels: int, num_classes: int):
+    def __init__(self, depth: int, image_shape, num_classes: int):
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, 64, 3, 1, 1, bias=False)
+        self.conv1 = Stem(image_shape[0], 64, image_shape)
         self.bn1 = nn.BatchNorm2d(64)
         widths, inside = (64, 128, 256, 512), 64
         for stage, (width, blocks) in enumerate(zip(widths, BLOCKS[depth]), 1):
@@ -24,7 +25,7 @@ class ResNet(nn.Module):
         self.linear = nn.Linear(512, num_classes)
 
     def forward(self, x):
-        x = F.relu(self.bn1(self.conv1(x)))
+        x = self.conv1.pooled(F.relu(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.linear(x.mean((2, 3)))
 
@@ -33,4 +34,4 @@ def build(num_classes: int, image_shape, depth: int):
     """ResNet-``depth`` (18 or 34)."""
     if min(image_shape[1:]) < 8:
         raise UserError(f"resnet{depth}: image shape {tuple(image_shape)} does not fit; it takes 8x8 pixels or more")
-    return ResNet(depth, image_shape[0], num_classes)
+    return ResNet(depth, image_shape, num_classes)

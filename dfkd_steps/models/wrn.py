@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..runtime.errors import UserError
+from .stem import Stem
 
 
 class Block(nn.Module):
@@ -25,10 +26,10 @@ class Block(nn.Module):
 class WideResNet(nn.Module):
     """WRN-depth-widen: three stages of 16k, 32k, 64k channels; images (N,C,H,W) of at least 8 pixels -> logits (N,K)."""
 
-    def __init__(self, depth: int, widen: int, channels: int, num_classes: int):
+    def __init__(self, depth: int, widen: int, image_shape, num_classes: int):
         super().__init__()
         blocks, widths = (depth - 4) // 6, (16, 16 * widen, 32 * widen, 64 * widen)
-        self.conv1 = nn.Conv2d(channels, 16, 3, 1, 1, bias=False)
+        self.conv1 = Stem(image_shape[0], 16, image_shape)
         self.stages = nn.Sequential(
             *(
                 Block(widths[stage - 1] if block == 0 else widths[stage], widths[stage], 2 if stage > 1 and block == 0 else 1)
@@ -44,7 +45,7 @@ class WideResNet(nn.Module):
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, x):
-        x = F.relu(self.bn(self.stages(self.conv1(x))))
+        x = F.relu(self.bn(self.stages(self.conv1.pooled(self.conv1(x)))))
         return self.fc(x.mean((2, 3)))
 
 
@@ -52,4 +53,4 @@ def build(num_classes: int, image_shape, depth: int, widen: int):
     """WRN-``depth``-``widen``."""
     if min(image_shape[1:]) < 8:
         raise UserError(f"wrn{depth}-{widen}: image shape {tuple(image_shape)} does not fit; it takes 8x8 pixels or more")
-    return WideResNet(depth, widen, image_shape[0], num_classes)
+    return WideResNet(depth, widen, image_shape, num_classes)

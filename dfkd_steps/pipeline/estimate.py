@@ -1,16 +1,17 @@
 """What a job takes, from its config alone: bytes on disk and in memory, steps of training. What no machine has is refused.
 
 Steps are those of the method's loops, by the names that config fields have in all methods; a lower bound where a method ends
-earlier or the size of a set is not known. Images are those of the teacher or data set where it is there, else of CIFAR.
+earlier or the size of a set is not known. Images are those of the teacher or data set where it is there, else those that the
+data set's config declares, else of CIFAR.
 """
 
 import functools
 import math
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..runtime import memory
 from ..runtime.errors import UserError
 from ..storage import atomic, dataset_file, network_metadata
 from . import graph, params, spec
@@ -85,7 +86,7 @@ def of_path(path) -> Estimate:
 
 @functools.cache
 def _images(root, dataset, teacher=""):
-    """Image shape and number of classes of a data set or, where it is gone, of a teacher; of CIFAR where neither is there."""
+    """Image shape and number of classes of a data set or, where it is gone, of a teacher; as declared where neither is there."""
     try:
         found = dataset_file.open_dataset(Path(root, dataset, "dataset.h5"))
         return found.image_shape, len(found.classes)
@@ -95,7 +96,15 @@ def _images(root, dataset, teacher=""):
         told = network_metadata.read_metadata(Path(root, dataset, teacher, "teacher.safetensors"))["description"]
         return tuple(map(int, told["image_shape"])), len(told["classes"])
     except (UserError, KeyError, TypeError, ValueError):
-        return CIFAR
+        return _declared(params.load("dataset", dataset))
+
+
+def _declared(config):
+    """Image shape and number of classes by a data set's config, where it says them."""
+    height = getattr(config, "height", 0) or getattr(config, "size", 0)
+    shape = (config.channels, height, config.width or height) if height else CIFAR[0]
+    classes = getattr(config, "classes", 0) or len(getattr(config, "keep", ()) or getattr(config, "names", ()))
+    return shape, classes or CIFAR[1]
 
 
 def refuse(paths):
@@ -110,11 +119,11 @@ def excess(takes: Estimate, path="results") -> str:
     there = next(one for one in Path(path).absolute().parents if one.is_dir())
     partial = atomic.partial_of(path)  # of a job that is resumed: its room is allocated already
     room = shutil.disk_usage(there).free + (partial.stat().st_size if partial.is_file() else 0)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if takes.disk > room:
         return f"takes {_size(takes.disk)} of the disk, which has {_size(room)} left; take fewer samples"
-    if takes.memory > memory:
-        return f"takes {_size(takes.memory)} of memory, the machine has {_size(memory)}; take smaller batches or networks"
+    if takes.memory > memory.most():
+        there = f"{'DFKD_MEMORY' if memory.given() else 'the machine'} has {_size(memory.most())}"
+        return f"takes {_size(takes.memory)} of memory, {there}; take smaller batches or networks"
     if takes.steps * STEP_SECONDS > LONGEST:
         return f"takes {takes.steps:,} steps, more than ten years; take fewer"
     return ""

@@ -40,13 +40,19 @@ def tile(image: np.ndarray) -> np.ndarray:
     return np.asarray(picture.convert("RGBA"))
 
 
+def fullest(counts, most: int) -> list[int]:
+    """The classes with most samples, at most ``most`` of them and none without any, in their order."""
+    order = np.argsort(-np.asarray(counts), kind="stable")[:most]
+    return sorted(int(label) for label in order if counts[label])
+
+
 def sample_strips(transfer: TransferSet, classes, per_class=5, most_classes=10) -> list[dict]:
-    """The first samples of each of the first classes that have any: name, number, data URI, width on the page."""
+    """The first samples of each of the classes that have most: name, number, data URI, width on the page."""
     if transfer.layout.dense:  # an image belongs to the class that stands out in it
         labels = segmentation_balance.dominant(segmentation_balance.shares_of(transfer, 1024))
     else:
         labels = transfer.read("labels")
-    present = np.unique(labels)[:most_classes]
+    present = fullest(np.bincount(labels, minlength=len(classes)), most_classes)
     chosen = {int(label): np.flatnonzero(labels == label)[:per_class] for label in present}
     strips = []
     for label, rows in chosen.items():

@@ -12,6 +12,7 @@ from ..storage.image_format import to_unit
 from ..storage.transfer_set import TransferSet, class_counts
 from ..storage.verify import ROWS, kind_of
 from ..training import segmentation_balance
+from .figures import fullest
 
 GRID_CLASSES, GRID_SAMPLES, CELL = 20, 10, 64
 
@@ -146,7 +147,7 @@ def _metrics(path):
 
 
 def samples(path) -> dict[str, np.ndarray]:
-    """A few images (n,C,H,W) in [0,1] of each of the first classes, with the class's name and size."""
+    """A few images (n,C,H,W) in [0,1] of each class, with its name and size; of many classes, of those that have most."""
     kind = kind_of(path)
     with reading(path):
         if kind == "transfer_set":
@@ -170,10 +171,11 @@ def samples(path) -> dict[str, np.ndarray]:
 
 
 def _few(labels, names, read):
-    found = {}
-    for label, name in list(enumerate(names))[:GRID_CLASSES]:
+    found, names = {}, list(names)
+    shown = range(len(names)) if len(names) <= GRID_CLASSES else fullest(_histogram(labels, len(names)), GRID_CLASSES)
+    for label in shown:
         rows = np.flatnonzero(labels == label)
-        found[f"{name} ({len(rows)})"] = read(rows[:GRID_SAMPLES]) if len(rows) else np.zeros((0, 1, 1, 1), np.float32)
+        found[f"{names[label]} ({len(rows)})"] = read(rows[:GRID_SAMPLES]) if len(rows) else np.zeros((0, 1, 1, 1), np.float32)
     return found
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..datasets import readers
 from ..models.onnx_file import OnnxClassifier
 from ..runtime import latency, memory
 from ..runtime.errors import UserError, one_line
@@ -105,18 +106,8 @@ def listed(source: Path, network) -> list[tuple[Path, int]]:
 
 
 def _folder(source: Path, network):
-    from PIL import Image
-
-    channels, height, width = network.image_shape
-    images, found = [], listed(source, network)
-    for path, _ in found:
-        try:
-            with Image.open(path) as image:
-                shown = image.convert("L" if channels == 1 else "RGB").resize((width, height), Image.Resampling.BILINEAR)
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
-            raise UserError(f"{path}: is no image that can be read ({one_line(error)}); mend it or take it out") from None
-        pixels = np.asarray(shown)
-        images.append(pixels[None] if channels == 1 else pixels.transpose(2, 0, 1))
+    found = listed(source, network)
+    images = [readers.image(path, network.image_shape) for path, _ in found]
     labels = np.asarray([label for _, label in found])
     return np.stack(images), labels if labels[0] >= 0 else None
 

@@ -30,6 +30,11 @@ def given() -> float | None:
     return found
 
 
+def most() -> int:
+    """Bytes that a step may hold: DFKD_MEMORY, or what the machine has."""
+    return int(given() * GIB) if given() else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def drawn(image_shape) -> int:
     """Images (C,H,W) that are drawn or moved together."""
     return max(1, VALUES // max(1, math.prod(image_shape)))

@@ -7,6 +7,7 @@ from .fields import opt, required
 
 PRECISION = ("fp32", "bf16")
 OPTIMIZERS = ("sgd", "adam", "adamw", "soap")
+FITS = ("crop", "squash")
 OPTIMIZER = "sgd = Nesterov momentum 0.9; soap = Adam in Shampoo's eigenbasis, few steps"
 
 
@@ -73,12 +74,9 @@ class Images(Dataset):
     """A folder of images per class (torchvision ImageFolder), or folders train/ and test/ of such folders."""
 
     path: str = required("the folder", external="folder")
-    size: int = opt(32, "height and width in pixels that images are resized to", lo=1, hi=1024)
-    fit: str = opt(
-        "squash",
-        "squash = to size x size whatever the shape; crop = the shorter side to size, then the middle",
-        choices=("squash", "crop"),
-    )
+    size: int = opt(32, "height in pixels that images are resized to", lo=1, hi=4096)
+    width: int = opt(0, "width in pixels that images are resized to (0 = size)", lo=0, hi=4096)
+    fit: str = opt("crop", "an image of another form: the sides cut off, so that the middle stays, or squashed", choices=FITS)
     channels: int = opt(3, "1 = grey, 3 = colour", choices=(1, 3))
     test_share: float = opt(0.2, "share of each class that becomes the test set, where there is no folder test/", above=0, hi=0.9)
 

@@ -20,12 +20,13 @@ from dfkd_steps.pipeline import params
 from dfkd_steps.runtime import device as runtime_device
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import fields
-from dfkd_steps.storage import checkpoint, dataset_file, network_file
+from dfkd_steps.storage import checkpoint, dataset_file, image_format, network_file
+from dfkd_steps.training import predict
 
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch has no GPU here")
 DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, NO_GPU])]
 CLASSES = tuple("0123456789")
-SHAPE = (1, 8, 8)
+SHAPE, WIDE = (1, 8, 8), (3, 40, 56)
 PIXELS = {"steps": 4, "lr": 0.1}
 GAME = {"rounds": 2, "turns": 2, "steps_s": 2, "train_batch": 8, "latent": 6, "width": 4, "student": "resnet8", "collect": 0.5}
 INVERSION = {"n": 20, "rounds": 3, "warmup": 1, "steps_s": 2, "batch_s": 8, "student": "resnet8"}
@@ -80,9 +81,11 @@ NOT_IN_IMAGES = {"method", "image_type", "n", "seed", "statistics"}
 BATCHNORM = ("bn", "bn_kl")
 
 
-def network(arch, shape):
+def network(arch, shape, classes=CLASSES):
     torch.manual_seed(0)
-    made = Classifier(build_architecture(arch, 10, shape), Description("arch", arch, CLASSES, shape, (0.13,), (0.31,)))
+    channels = shape[0]
+    described = Description("arch", arch, classes, shape, (0.13,) * channels, (0.31,) * channels)
+    made = Classifier(build_architecture(arch, len(classes), shape), described)
     with torch.no_grad():  # so that BatchNorm statistics are those of something
         made.train()(torch.rand(64, *shape) ** 2)
     return made.eval().requires_grad_(False)
@@ -104,6 +107,12 @@ def exact(device):
 @pytest.fixture(scope="module")
 def teacher(device):
     return network("resnet8", SHAPE).to(device)
+
+
+@pytest.fixture(scope="module")
+def wide(device):
+    """A teacher of colour images that are neither square nor of a size that halves often."""
+    return network("resnet8", WIDE, CLASSES[:3]).to(device)
 
 
 @pytest.fixture(scope="module")
@@ -252,6 +261,17 @@ class TestContract:
             if method.has_targets:
                 assert one.targets.shape == (len(one.images), 10)
                 assert torch.allclose(one.targets.sum(1), torch.ones(len(one.images)), atol=1e-5)
+
+    def test_images_that_are_not_square_and_three_classes(self, name, make, wide, device):
+        """Through the step too, which stores them and asks the teacher again."""
+        method = make(name, teacher=wide, n=6, batch=4)
+        made = everything(method)
+        assert sum(len(one.images) for one in made) == 6 or name == "dataset"
+        for one in made:
+            assert one.images.shape[1:] == WIDE and torch.isfinite(one.images).all()
+            assert one.targets is None or one.targets.shape[1:] == (3,)
+        stored = image_format.to_stored(made[0].images.cpu().numpy(), "uint8")
+        assert predict.predict(wide, stored, device).shape == (len(stored), 3)
 
     def test_same_seed_same_bytes_other_seed_other(self, name, make, exact):
         assert traces(make(name)) == traces(make(name))

@@ -152,6 +152,8 @@ def test_colour_becomes_grey_by_luma_and_grey_colour_by_repetition():
 
 def test_images_are_resized_without_aliasing():
     stripes = torch.tensor([0.0, 1, 1, 0]).repeat(8).expand(1, 1, 32, 32)  # where a pixel is looked up they are 1
+    wide = torch.linspace(0, 1, 60).expand(2, 1, 20, 60)
+    assert torch.equal(fit(wide, (1, 20, 20)), wide[..., 20:40])  # the middle, of its form
     small = fit(stripes, (1, 8, 8))
     assert small.shape == (1, 1, 8, 8) and (small - 0.5).abs().max() < 0.1
     ramp = torch.linspace(0, 1, 8).expand(1, 1, 8, 8)

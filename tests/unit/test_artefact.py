@@ -168,6 +168,32 @@ def test_a_date_in_the_future_is_refused_and_nothing_is_dated(here):
     assert Path(TEACHER).stat().st_mtime == before
 
 
+def test_an_input_of_which_a_bit_was_changed_is_refused(here):
+    path = write(DATASET, keys.expected_key(DATASET))
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+    assert "dataset.h5: is damaged (its checksum is another)" in fault(parse_job, "teacher", [TEACHER, DATASET])
+
+
+def test_what_no_disk_holds_is_refused_before_anything_is_made(here):
+    write(TEACHER, keys.expected_key(TEACHER))
+    out = "results/mnist-5k/lenet5/noise+n=1000000000000/transfer_set.h5"
+    assert "of the disk, which has" in fault(parse_job, "synthesize", [out, TEACHER])
+
+
+def test_a_history_of_another_network_is_found(here):
+    net = small_net.classifier()
+    Path(TEACHER).parent.mkdir(parents=True)
+    network_file.publish(Path(TEACHER), keys.expected_key(TEACHER), {}, net.net, net.description, [{"epoch": 1, "loss": 2.0}])
+    assert audit.fault(TEACHER) is None
+    history = Path(TEACHER).with_name("history.csv")
+    history.write_text(history.read_text().replace("2.0", "1.0"))
+    assert audit.fault(TEACHER) == "its history.csv was changed or belongs to another network; make it again"
+    history.unlink()
+    assert audit.fault(TEACHER) == "its history.csv is missing; make it again"
+
+
 def test_any_changed_number_of_a_json_artefact_is_found(tmp_path):
     atomic.write_json(tmp_path / "x.json", {"key": "k", "top1": 10.0, "list": [1, None, 0.1], "n": 3})
     assert atomic.read_json(tmp_path / "x.json") == {"key": "k", "top1": 10.0, "list": [1, None, 0.1], "n": 3}

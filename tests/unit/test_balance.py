@@ -135,6 +135,26 @@ def test_what_was_not_pushed_far_enough_is_no_sample_of_the_class(tmp_path, tran
 
 
 def test_the_likeliest_samples_of_a_class(transfer):
-    probability = balance.softmax(transfer.read("logits"))[:, 2]
-    found = balance.likeliest(transfer, 2, 15)
-    assert len(set(found.tolist())) == 15 and np.allclose(probability[found], np.sort(probability)[::-1][:15])
+    probability = balance.softmax(transfer.read("logits"))
+    found = balance.likeliest(transfer, np.array([2, 0]), 15)
+    for label, rows in zip((2, 0), found):
+        assert len(set(rows.tolist())) == 15
+        assert np.allclose(probability[rows, label], np.sort(probability[:, label])[::-1][:15])
+
+
+def test_classes_that_are_never_predicted_are_pushed_together(transfer, teacher, monkeypatch):
+    """In passes of 8 images and not of a class, with the result that each class alone has."""
+    monkeypatch.setattr(balance.memory, "VALUES", 8 * 64)
+    monkeypatch.setattr(balance, "CHUNK", 100)
+    passes, plain = [], balance.Resampler.push
+    monkeypatch.setattr(
+        balance.Resampler, "push", lambda self, rows, targets: passes.append(targets.tolist()) or plain(self, rows, targets)
+    )
+    resampler = balance.Resampler(groups.EqualBalance(mode="equal"), teacher, transfer, CPU)
+    together = list(resampler.pushed(np.array([0, 2, 3]), 6))
+    assert passes == [[0] * 6 + [2] * 2, [2] * 4 + [3] * 4, [3] * 2]
+    assert [len(images) for images, _ in together] == [6, 6, 6]
+    for label, (images, logits) in zip((0, 2, 3), together):
+        alone = next(resampler.pushed(np.array([label]), 6))
+        assert np.array_equal(images, alone[0]) and (logits.argmax(1) == label).all()
+    assert list(resampler.pushed(np.array([], int), 6)) == []

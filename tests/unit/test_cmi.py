@@ -11,6 +11,7 @@ from small_net import classifier, close
 from dfkd_steps.methods import cmi
 from dfkd_steps.methods.engines import instance_discriminator
 from dfkd_steps.methods.engines.instance_discriminator import resized_crop
+from dfkd_steps.runtime.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,13 @@ def test_the_bank_holds_the_features_of_the_images_of_the_pool(teacher, monkeypa
     close(method.discriminator.bank[:, 0], features(teacher, images.flip(3)), atol=0.02)
     spread = (method.discriminator.bank[:8] - method.discriminator.bank[8:]).abs().mean()
     assert spread > 0.03  # which is more than that tolerance
+
+
+def test_a_head_that_no_memory_holds_is_one_line(teacher, monkeypatch):
+    """Of an EfficientNet with 21,000 channels it would take 7 GiB."""
+    monkeypatch.setattr(instance_discriminator.memory, "most", lambda: 1000)
+    with pytest.raises(UserError, match=r"transfer: cmi: needs a layer of \d+ x \d+ weights .* take another method"):
+        build("cmi", teacher)
 
 
 def test_the_bank_may_be_smaller_than_the_pool(teacher, monkeypatch):

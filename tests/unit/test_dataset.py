@@ -6,7 +6,9 @@ import gzip
 import hashlib
 import http.server
 import io
+import os
 import pickle
+import signal
 import struct
 import threading
 import zipfile
@@ -17,7 +19,7 @@ import pytest
 from PIL import Image
 
 from dfkd_steps import dataset
-from dfkd_steps.datasets import array_files, readers
+from dfkd_steps.datasets import array_files, cropping, readers
 from dfkd_steps.pipeline import params
 from dfkd_steps.pipeline.job import Job, parse_job
 from dfkd_steps.runtime.errors import UserError
@@ -467,16 +469,51 @@ def test_resizing_is_antialiased_and_photographs_stand_upright(tmp_path):
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2] = 255
     draw(tmp_path / "a.png", stripes)
-    typed = groups.Images("images", path="", size=16)
     # Without antialiasing, every fourth column would be picked: all black or all white.
-    assert abs(readers._image(tmp_path / "a.png", typed)[:, 4:-4, 4:-4].astype(int) - 127).max() < 20
+    assert abs(readers.image(tmp_path / "a.png", (3, 16, 16))[:, 4:-4, 4:-4].astype(int) - 127).max() < 20
     top = np.zeros((16, 16, 3), np.uint8)
     top[:4] = 255
     exif = Image.Exif()
     exif[0x0112] = 3  # the camera was held upside down
     draw(tmp_path / "b.png", top, exif=exif)
-    assert readers._image(tmp_path / "b.png", typed)[0, -1].min() == 255
-    assert readers._image(tmp_path / "b.png", typed)[0, 0].max() == 0
+    assert readers.image(tmp_path / "b.png", (3, 16, 16))[0, -1].min() == 255
+    assert readers.image(tmp_path / "b.png", (3, 16, 16))[0, 0].max() == 0
+
+
+def test_images_of_another_form_are_cropped_or_squashed(tmp_path):
+    """Three bands of a wide image: the middle one fills a square, unless it is squashed."""
+    bands = np.repeat(np.array([0, 128, 255], np.uint8), 20)[None].repeat(20, 0)
+    draw(tmp_path / "wide.png", bands)
+    draw(tmp_path / "tall.png", bands.T)
+    for name, turned in (("wide.png", False), ("tall.png", True)):
+        cropped = readers.image(tmp_path / name, (1, 10, 10))[0]
+        assert (cropped[1:-1, 1:-1] == 128).all() and abs(cropped.astype(int) - 128).max() < 20  # resized, then cut
+        squashed = readers.image(tmp_path / name, (1, 9, 9), "squash")[0]
+        along = squashed.T if turned else squashed
+        assert along[0].tolist()[::4] == [0, 128, 255] and (along == along[0]).all()
+    assert cropping.middle((20, 60), (10, 30)) == (20, 60) and cropping.middle((30, 40), (5, 10)) == (20, 40)
+    for label in "ab":
+        (tmp_path / "set" / label).mkdir(parents=True)
+        for number in range(5):
+            draw(tmp_path / "set" / label / f"{number}.png", bands)
+    source = groups.Images("images", path=str(tmp_path / "set"), size=8, width=24, channels=1)
+    assert make(tmp_path, source).image_shape == (1, 8, 24)
+    whole = readers.read(groups.Images("images", path=str(tmp_path / "set"), size=8, fit="squash", channels=1))
+    assert np.unique(whole.arrays["x_train"][0, 0, 0])[[0, -1]].tolist() == [0, 255]
+
+
+def test_a_pipe_in_the_place_of_an_image_is_not_waited_for(tmp_path):
+    def waits(*_):
+        raise TimeoutError("it waits")
+
+    os.mkfifo(tmp_path / "x.png")
+    before = signal.signal(signal.SIGALRM, waits)
+    signal.alarm(5)
+    try:
+        fault(lambda: readers.image(tmp_path / "x.png", (1, 8, 8)), "x.png: is not a regular file")
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize(("size", "fit", "left", "right"), [((40, 20), "crop", 60, 60), ((40, 20), "squash", 0, 200)])

@@ -105,6 +105,21 @@ def test_shapes_are_those_of_the_data_set(tmp_path):
     assert estimate.of_path(folder / "lenet5/noise+n=200/transfer_set.h5").disk == 200 * (3 * 50 * 40 + 8 * 4 + 12)
 
 
+def test_shapes_are_those_that_are_declared(tmp_path, repository, monkeypatch):
+    folder = tmp_path / "params/dataset"
+    shutil.copytree(repository / "params", tmp_path / "params")
+    (folder / "wide.yaml").write_text("source: images\npath: x\nsize: 100\nwidth: 150\n")
+    (folder / "told.yaml").write_text("source: card\nheight: 224\nclasses: 1000\n")
+    monkeypatch.chdir(tmp_path)
+    for cached in (params._load, params._layers):
+        cached.cache_clear()
+    path = "results/{}/lenet5/noise+n=200/transfer_set.h5"
+    assert estimate.of_path(path.format("wide")).disk == 200 * (3 * 100 * 150 + 8 * 10 + 12)
+    assert estimate.of_path(path.format("told")).disk == 200 * (3 * 224 * 224 + 8 * 1000 + 12)
+    for cached in (params._load, params._layers):
+        cached.cache_clear()
+
+
 def test_a_sweep_in_a_line():
     lists = {"dataset": ["mnist-5k+test=100+train=500"], "teacher": ["lenet5+epochs=1"], "transfer": ["noise+n=200"],
              "balance": ["none"], "student": ["lenet5-half+batch=100+epochs=2"]}  # fmt: skip

@@ -216,7 +216,7 @@ def test_evaluate_on_labelled_and_unlabelled_images(root, tmp_path, capsys):
         (lambda at: None, "no such file or folder"),
         (lambda at: at.mkdir(), "holds no image"),
         (lambda at: [at.joinpath(name).mkdir(parents=True) for name in "ab"], "has 2 folders, the student 3 classes"),
-        (lambda at: (at.mkdir(), at.joinpath("a.png").write_text("no")), "is no image that can be read"),
+        (lambda at: (at.mkdir(), at.joinpath("a.png").write_text("no")), "is not a readable PNG"),
         (lambda at: at.write_text("no"), "is no .npz that can be read"),
     ],
 )

@@ -43,7 +43,7 @@ def test_any_channels_and_classes(arch):
         logits = net(images)
         assert logits.shape == (2, classes)
         assert torch.isfinite(logits).all()
-        assert torch.allclose(net.to(memory_format=torch.channels_last)(images), logits, atol=1e-4)
+        assert torch.allclose(net.to(memory_format=torch.channels_last)(images), logits, rtol=1e-4, atol=1e-4)
         logits.sum().backward()
         assert images.grad.abs().sum() > 0
         assert hooks.last_linear(net, (channels, 32, 32)).out_features == classes
@@ -195,3 +195,17 @@ def test_narrow_pooling_shares_no_gradient_among_equal_pixels():
     images = torch.ones(1, 1, 4, 4, requires_grad=True)
     NarrowMaxPool2d()(images).sum().backward()
     assert images.grad.sum() == 4 and set(images.grad.unique().tolist()) == {0.0, 1.0}
+
+
+LARGE = {"resnet18": 1.9e9, "resnet34": 3.8e9, "resnet20": 1.7e8, "wrn16-2": 4.5e8}  # torchvision's: 1.8 and 3.7 GMAC
+
+
+@pytest.mark.parametrize("arch", LARGE)
+def test_large_images_get_a_stem_and_small_ones_do_not(arch):
+    """A sixteenth of the operations for each pixel; of 95 pixels on none."""
+    small, just, large = (hooks.macs(build_architecture(arch, 10, (3, side, side)), (3, side, side)) for side in (32, 95, 224))
+    assert large < LARGE[arch] and just > 8 * small
+    net = build_architecture(arch, 3, (3, 96, 128)).eval()
+    with torch.no_grad():
+        assert net(torch.zeros(1, 3, 96, 128)).shape == (1, 3)
+    assert net.conv1.weight.shape[2:] == (7, 7) and build_architecture(arch, 3, (3, 95, 128)).conv1.weight.shape[2:] == (3, 3)

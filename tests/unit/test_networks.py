@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import struct
+import sys
 
 import h5py
 import numpy as np
@@ -14,6 +15,7 @@ from small_net import CPU, classifier, close
 from dfkd_steps import balance
 from dfkd_steps.models.generator import build_generator
 from dfkd_steps.pipeline.job import Job
+from dfkd_steps.reporting import inspect
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import groups
 from dfkd_steps.storage import network_file, verify
@@ -123,6 +125,22 @@ def test_a_description_calls_no_code_of_its_own_choice(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     refused(altered(classifier(), builder="factory", name="chosen:run"))
     assert not (tmp_path / "ran").exists()
+
+
+def test_looking_at_a_network_runs_no_factory(tmp_path, monkeypatch):
+    """A step that computes with it does, and says so in docs/faults.md."""
+    (tmp_path / "chosen.py").write_text("import pathlib\npathlib.Path('ran').touch()\n\ndef run(num_classes):\n    pass\n")
+    monkeypatch.chdir(tmp_path)
+    made = classifier()
+    described = dataclasses.replace(made.description, builder="factory", name="chosen:run")
+    network_file.save(tmp_path / "x.safetensors", made.net, described, "k", {})
+    assert verify.verify(tmp_path / "x.safetensors") == []
+    told = "its network was not built: 'chosen:run' names code, which is not run here"
+    assert verify.unseen(tmp_path / "x.safetensors") == told and told in "\n".join(inspect.summary(tmp_path / "x.safetensors"))
+    assert not (tmp_path / "ran").exists() and "chosen" not in sys.modules
+    with pytest.raises(UserError, match="factory: 'chosen:run' returned a NoneType"):
+        network_file.load(tmp_path / "x.safetensors")
+    assert (tmp_path / "ran").exists()
 
 
 # ------------------------------------------------------------------------------------- beside a transfer set

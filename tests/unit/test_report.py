@@ -19,7 +19,7 @@ from PIL import Image
 
 from dfkd_steps import cli, report
 from dfkd_steps.pipeline import graph, keys, spec
-from dfkd_steps.reporting import figures, page, runs, tables
+from dfkd_steps.reporting import figures, inspect, page, runs, tables
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.storage import atomic, network_file
 from dfkd_steps.storage.transfer_set import Layout, TransferSet, Writer
@@ -465,6 +465,20 @@ def test_sample_strips_show_the_first_of_each_class(tmp_path, shape):
     np.testing.assert_array_equal(image[:height], first)
     assert image.shape == (2 * height + 1, width, 4)
     assert not image[height].any()
+
+
+def test_of_many_classes_those_with_most_samples_are_shown(tmp_path):
+    """Of a thousand classes the first ones may be nearly empty."""
+    labels = np.repeat([990, 3, 500, 7], [5, 1, 4, 2])
+    writer = Writer(tmp_path / "transfer_set.h5", "k", Layout((1, 6, 9), 1000, targets=False), len(labels))
+    logits = np.eye(1000, dtype=np.float32)[labels]
+    writer.append(images=np.zeros((len(labels), 1, 6, 9), np.uint8), logits=logits, labels=labels, round=np.zeros(len(labels)))
+    writer.finish({}, {})
+    with TransferSet(tmp_path / "transfer_set.h5") as transfer:
+        strips = figures.sample_strips(transfer, range(1000), most_classes=3)
+    assert [(strip["name"], strip["n"]) for strip in strips] == [("7", 2), ("500", 4), ("990", 5)]
+    assert list(inspect.samples(tmp_path / "transfer_set.h5")) == ["3 (1)", "7 (2)", "500 (4)", "990 (5)"]
+    assert figures.fullest([0, 2, 5, 2], 2) == [1, 2] and figures.fullest([0, 0], 2) == []
 
 
 def test_confusion_picture_is_opaque_where_the_mass_is():

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...models import hooks
+from ...runtime import memory
 from ...runtime.device import autocast
 from ...runtime.errors import UserError
 from ...runtime.seeds import seed_of
@@ -31,6 +32,11 @@ class InstanceDiscriminator:
         self.layers = _layers(teacher)
         with torch.no_grad():
             self.width = self.features(torch.zeros(1, *teacher.description.image_shape, device=device)).shape[1]
+        if (need := 16 * self.width**2) > memory.most():  # its first layer, with gradient and moments
+            raise UserError(
+                f"transfer: {config.method}: needs a layer of {self.width} x {self.width} weights for this teacher, "
+                f"{need / memory.GIB:.1f} GiB; take another method, like fast, or a teacher with fewer channels"
+            )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(config.method, config.seed, "discriminator"))
             layers = nn.Linear(self.width, self.width), nn.ReLU(), nn.Linear(self.width, self.EMBEDDED)
