@@ -21,6 +21,7 @@ from ..schemas import fields, groups
 from . import spec
 
 PARAMS = Path("params")
+OWN = "own"  # as the source of a transfer set: the data set of its own path
 MAX_FILE_BYTES, MAX_DEPTH = 1 << 16, 8
 KIND_KEY = {"dataset": "source", "teacher": "kind", "transfer": "method", "balance": "mode"}
 
@@ -191,7 +192,7 @@ def _load(group, text, params):
     check = getattr(resolved, "check", None)
     if problem := check() if check else None:
         raise UserError(f"{where}: {problem}")
-    for source in reads(resolved):
+    for source in (one for one in reads(resolved) if one != OWN):
         try:
             _load("dataset", source, params)
         except UserError as error:
