@@ -66,8 +66,8 @@ def sources(transfer: str, dataset: str | None = None) -> list[str]:
 
     dataset: what ``own`` stands for; without it that one is left out.
     """
-    named = params.reads(params.load("transfer", transfer))
-    return [dataset if one == params.OWN else one for one in named if one != params.OWN or dataset]
+    own = [dataset] if dataset else []
+    return [one for name in params.reads(params.load("transfer", transfer)) for one in (own if name == params.OWN else [name])]
 
 
 def inputs_of(path) -> list[Path]:
