@@ -66,6 +66,12 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("sweep", metavar="SWEEP", help="params/sweeps/NAME.yaml")
     one.set_defaults(run=show_sweep)
 
+    told = "Attack the teachers and students of a sweep with shadows: which canaries were they trained on? Runs nothing."
+    one = commands.add_parser("leak", help="what teachers and students tell of their training data", description=told)
+    one.add_argument("sweep", metavar="SWEEP", help="params/sweeps/NAME.yaml with shadows: NUMBER (docs/leak.md)")
+    one.add_argument("--csv", action="store_true", help="all figures, a line per kind of model")
+    one.set_defaults(run=leak)
+
     commands.add_parser("audit", help="which artefacts are not current")
     commands.add_parser("new", help="params files for a teacher and no data, after a look at the teacher")
 
@@ -134,6 +140,25 @@ def export_set(given):
     from .reporting import export_set
 
     print(f"wrote {export_set.write_png(given.file, given.png)} images to {given.png}")
+
+
+def leak(given):
+    """dfkd leak SWEEP [--csv]"""
+    from .pipeline import sweep
+    from .reporting import leak
+    from .runtime import device
+
+    device.setup_process()
+    finals = sweep.finals(sweep.read(given.sweep))
+    found = leak.rows(finals)
+    if given.csv:
+        print(leak.to_csv(found), end="")
+        return
+    head, *rows = leak.cells(found)
+    table(rows, head)
+    print(f"\n{leak.MEANING}")
+    if missing := sum(not Path(path).exists() for path in finals):
+        print(f"{missing} of {len(finals)} runs are missing: snakemake --config sweep={given.sweep}", file=sys.stderr)
 
 
 def audit(given) -> int:

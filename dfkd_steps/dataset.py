@@ -25,10 +25,10 @@ def run(job):
         source = readers.read(job.config)
         digest = source.sha256()
         progress.say(f"{job.out}: reads {source.files}, sha256 of images and labels {digest}")
-        arrays = prepare(job.config, source)
+        arrays, canaries = plant(job.config, prepare(job.config, source), len(source.classes))
         # Not where they were read from: a data set that is pinned gives equal bytes from whatever files it comes.
         provenance = job.provenance("cpu") | {"source_sha256": digest}
-        dataset_file.write(partial, job.key, provenance, source.classes, arrays, source.card)
+        dataset_file.write(partial, job.key, provenance, source.classes, arrays, source.card, canaries)
         atomic.commit(partial, job.out)
     shape = "x".join(map(str, arrays["x_train"].shape[1:]))
     progress.say(
@@ -53,6 +53,36 @@ def prepare(config, source) -> dict[str, np.ndarray]:
         if not len(arrays[f"y_{split}"]):
             raise UserError(f"dataset: no {split} images are left; give more images, or another test_share or val")
     return arrays
+
+
+def plant(config, arrays, classes: int):
+    """The arrays with canaries among the training images, and what these are; (arrays, None) where the config has none.
+
+    A canary is a training image with a wrong label, a stand-in for the most exposed samples (arXiv 2502.12976). Which images,
+    with which labels, depends on the seed alone. ``shadow`` leaves out a random half of them, and its partner in the pair the
+    other half: each canary is in one set of each pair.
+    """
+    if not config.canaries:
+        return arrays, None
+    images, labels = arrays["x_train"], arrays["y_train"]
+    if config.canaries > len(labels) // 2:
+        raise UserError(
+            f"dataset: canaries: {config.canaries} is more than half of the {len(labels)} training images; give fewer"
+        )
+    rng = _rng(config, "canaries")
+    rows = np.sort(rng.choice(len(labels), config.canaries, replace=False))
+    wrong = (labels[rows] + rng.integers(1, classes, len(rows))) % classes
+    out = np.zeros(len(rows), bool)
+    if config.shadow:
+        pair, second = divmod(config.shadow - 1, 2)
+        out[_rng(config, f"shadow {pair}").permutation(len(rows))[: len(rows) // 2]] = True
+        out = ~out if second else out
+    planted = {"rows": rows.tolist(), "labels": wrong.tolist(), "true": labels[rows].tolist(), "out": out.tolist()}
+    planted["positions"] = (rows - np.searchsorted(rows[out], rows)).tolist()
+    labels = labels.copy()
+    labels[rows] = wrong
+    kept = np.setdiff1d(np.arange(len(labels)), rows[out])
+    return arrays | {"x_train": images[kept], "y_train": labels[kept]}, planted
 
 
 def _rng(config, purpose):

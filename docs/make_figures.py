@@ -138,6 +138,43 @@ def without_labels() -> str:
     return svg(left + 2 * side + gap + 30, top + side + 60, "Accuracy over figures without labels", parts)
 
 
+def leak() -> str:
+    """What students leak over their accuracy, from docs/assets/leak.csv: a panel a figure, with 95 % intervals."""
+    with open(ASSETS / "leak.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    students, teacher = [row for row in rows if row["model"] == "student"], next(row for row in rows if row["model"] == "teacher")
+    panels = (("tpr_0.01", "tpr_low_0.01", "tpr_high_0.01", "canaries found at 1 % false alarms, %", 100, 0.0),
+              ("auc", "auc_low", "auc_high", "area under the ROC curve, %", 100, 40.0))  # fmt: skip
+    left, top, side, gap, parts = 70, 58, 320, 90, []
+    for place, (name, low, high, label, factor, least) in enumerate(panels):
+        x0 = left + place * (side + gap)
+
+        def height(value, least=least, factor=factor):
+            return top + side * (1 - (factor * float(value) - least) / (104 - least))
+
+        parts.append(f'<rect x="{x0}" y="{top}" width="{side}" height="{side}" fill="none" stroke="{LINE}"/>')
+        for tick in range(0, 101, 20):
+            parts.append(text(x0 + side * tick / 100, top + side + 18, tick, 12, MUTED))
+            if tick >= least:
+                parts.append(text(x0 - 8, height(tick / factor) + 4, tick, 12, MUTED, anchor="end"))
+        none, told = (0.01 if name.startswith("tpr") else 0.5), teacher[name]
+        for value, dash in ((none, "2 4"), (told, "6 4")):
+            parts.append(f'<path d="M{x0},{height(value):.1f} h{side}" stroke="{MUTED}" stroke-dasharray="{dash}"/>')
+        parts.append(text(x0 + side - 6, height(none) - 6, "no leak", 12, MUTED, anchor="end"))
+        parts.append(text(x0 + 6, height(told) + 15, f"teacher ({float(teacher['top1']):.1f} %)", 12, MUTED, anchor="start"))
+        for row in students:
+            x, y = x0 + side * float(row["top1"]) / 100, height(row[name])
+            colour = {"real": GREEN[1], "data-free": BLUE[1]}.get(row["origin"], "#f59e0b")
+            parts.append(f'<path d="M{x:.1f},{height(row[low]):.1f} V{height(row[high]):.1f}" stroke="{colour}"/>')
+            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>')
+            anchor, beside = ("end", -8) if float(row["top1"]) > 50 else ("start", 8)
+            called = row["label"] if row["origin"] == "real" else row["transfer"].split("+")[0].removesuffix("-lenet5-cpu")
+            parts.append(text(f"{x + beside:.1f}", f"{y - 6:.1f}", called, 12, INK, anchor=anchor))
+        parts += [text(x0 + side / 2, top - 8, label, 14), text(x0 + side / 2, top + side + 40, "top-1 of the student, %", 14)]
+    parts.append(text(left, 16, "green: real data; amber: prior-based; blue: data-free", 14, anchor="start"))
+    return svg(left + 2 * side + gap + 30, top + side + 58, "What students leak over their accuracy", parts)
+
+
 def step(name: str, *paths):
     """Run one step of the pipeline, as its rule does."""
     command = [sys.executable, "-m", f"dfkd_steps.{name}", *map(str, paths)]
@@ -191,6 +228,8 @@ def main(which: str):
     (ASSETS / "pipeline.svg").write_text(pipeline(), "utf-8")
     (ASSETS / "layers.svg").write_text(layers(), "utf-8")
     (ASSETS / "without-labels.svg").write_text(without_labels(), "utf-8")
+    if (ASSETS / "leak.csv").exists():  # `dfkd leak --csv`, docs/leak.md
+        (ASSETS / "leak.svg").write_text(leak(), "utf-8")
     if which != "diagrams":
         strip().save(ASSETS / "samples.png", optimize=True)
 

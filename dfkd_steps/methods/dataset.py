@@ -17,7 +17,7 @@ from .engines.image_fit import fit
 class RealDataConfig(TransferConfig):
     """Training images of a data set, made to fit the teacher (grey to colour or back, resized); its labels are not read."""
 
-    source: str = required("name of the data set, params/dataset/NAME.yaml", reads="dataset")
+    source: str = required("name of the data set, params/dataset/NAME.yaml; own = that of the path", reads="dataset")
     n: int = samples(0, "samples, a random subset (0 = all training images)", lo=0)
     batch: int = batch_size(500)
 

@@ -61,9 +61,13 @@ def name_of(path) -> str:
     return Path(path).relative_to(spec.root_of(path)).as_posix()
 
 
-def sources(transfer: str) -> list[str]:
-    """Data set specs that an arbitrary transfer set is taken from; empty for every data-free method."""
-    return params.reads(params.load("transfer", transfer))
+def sources(transfer: str, dataset: str | None = None) -> list[str]:
+    """Data set specs that an arbitrary transfer set is taken from; empty for every data-free method.
+
+    dataset: what ``own`` stands for; without it that one is left out.
+    """
+    own = [dataset] if dataset else []
+    return [one for name in params.reads(params.load("transfer", transfer)) for one in (own if name == params.OWN else [name])]
 
 
 def inputs_of(path) -> list[Path]:
@@ -71,5 +75,5 @@ def inputs_of(path) -> list[Path]:
     step, specs, root = step_of(path), spec.of_path(path), spec.root_of(path)
     found = [path_of(name, specs, root) for name in STEPS[step].inputs]
     if step == "synthesize":
-        found += [root / source / STEPS["dataset"].output for source in sources(specs["transfer"])]
+        found += [root / source / STEPS["dataset"].output for source in sources(specs["transfer"], specs["dataset"])]
     return found

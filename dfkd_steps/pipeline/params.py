@@ -21,6 +21,7 @@ from . import spec
 from .plain_yaml import named, read_mapping, shown
 
 PARAMS = Path("params")
+OWN = "own"  # as the source of a transfer set: the data set of its own path
 KIND_KEY = {"dataset": "source", "teacher": "kind", "transfer": "method", "balance": "mode"}
 
 
@@ -131,7 +132,7 @@ def _load(group, text, params):
     check = getattr(resolved, "check", None)
     if problem := check() if check else None:
         raise UserError(f"{where}: {problem}")
-    for source in reads(resolved):
+    for source in (one for one in reads(resolved) if one != OWN):
         try:
             _load("dataset", source, params)
         except UserError as error:

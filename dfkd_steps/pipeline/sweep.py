@@ -54,6 +54,11 @@ def check(experiment: dict, where: str):
                     faults.append(f"{where}: transfer {text!r} reads {source}, which is in no list; add {source!r} to source")
             if "seeds" in experiment and "seed" in dict(spec.parse("transfer", text).overrides):
                 faults.append(f"{where}: transfer {text!r} gives a seed, and seeds gives it others; take out one of them")
+    for text in experiment["dataset"] if "shadows" in experiment and not faults else []:
+        found = params.load("dataset", text)
+        if not found.canaries or found.shadow:
+            faults.append(f"{where}: dataset {text!r} {'names a shadow' if found.shadow else 'has no canaries'}, and shadows "
+                          "gives it some; write NAME+canaries=NUMBER")  # fmt: skip
     _refuse(faults)
     grid = itertools.product(*(experiment[group] for group in spec.GROUPS[2:]))
     _refuse([fault for specs in grid for fault in together.faults(dict(zip(spec.GROUPS[2:], specs)))])
@@ -61,19 +66,24 @@ def check(experiment: dict, where: str):
 
 
 def expanded(experiment: dict) -> dict[str, list[str]]:
-    """The sweep without ``seeds``: every transfer spec once per seed, the seeds of a spec one after the other."""
-    lists = {name: value for name, value in experiment.items() if name != "seeds"}
+    """The sweep without ``shadows`` and ``seeds``: every data set once per shadow, every transfer spec once per seed, those of a
+    spec one after the other."""
+    lists = {name: value for name, value in experiment.items() if name not in ("seeds", "shadows")}
+    if shadows := experiment.get("shadows"):
+        numbers = range(1, shadows + 1)
+        lists["dataset"] = [_with("dataset", text, "shadow", one) for text in experiment["dataset"] for one in numbers]
     if seeds := experiment.get("seeds"):
-        lists["transfer"] = [_with_seed(text, seed) for text in experiment["transfer"] for seed in seeds]
+        lists["transfer"] = [_with("transfer", text, "seed", seed) for text in experiment["transfer"] for seed in seeds]
     return lists
 
 
-def _with_seed(text: str, seed: int) -> str:
-    if params.load("transfer", text).seed == seed:
+def _with(group: str, text: str, key: str, value: int) -> str:
+    """A spec with another value of a key."""
+    if getattr(params.load(group, text), key) == value:
         return text  # the one spelling of this experiment
-    parsed = spec.parse("transfer", text)
-    overrides = (*parsed.overrides, ("seed", str(seed)))
-    return str(spec.parse("transfer", str(spec.Spec("transfer", parsed.name, tuple(sorted(overrides))))))
+    parsed = spec.parse(group, text)
+    overrides = (*parsed.overrides, (key, str(value)))
+    return str(spec.parse(group, str(spec.Spec(group, parsed.name, tuple(sorted(overrides))))))
 
 
 def to_yaml(experiment: dict, title: str) -> str:
@@ -93,8 +103,10 @@ def check_versioned(experiment: dict):
 def literal(path=EXPERIMENT) -> dict[str, list[str]]:
     """The lists of an experiment file, for DVC, which reads them as they stand; UserError where it would read other ones."""
     lists, content = read(path), read_mapping(path, MAX_FILE_BYTES)
-    if "seeds" in content:
-        raise UserError(f"{path}: has seeds, which DVC does not multiply out; run `dfkd sweep {path}` and put its output there")
+    if short := [name for name in ("seeds", "shadows") if name in content]:
+        raise UserError(
+            f"{path}: has {short[0]}, which DVC does not multiply out; run `dfkd sweep {path}` and put its output there"
+        )
     for name in OPTIONAL:
         if name not in content:
             raise UserError(f"{path}: has no list {name}, which DVC asks for; add the line '{name}: []'")

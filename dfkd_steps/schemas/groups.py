@@ -20,6 +20,16 @@ class Dataset:
     test: int = opt(0, "test images to keep, class-balanced random subset (0 = all)", lo=0)
     val: float = opt(0.0, "share of the training images that takes the place of the test images; for tuning", lo=0, hi=0.5)
     seed: int = opt(0, "seed of every split and subset", lo=0)
+    canaries: int = opt(0, "training images that get a wrong label, for `dfkd leak` (0 = none)", lo=0, hi=2000)
+    shadow: int = opt(
+        0, "which canaries are left out: of each pair 1, 2; 3, 4; ... each leaves out one half of a random draw (0 = none are)",
+        lo=0, hi=9999,
+    )  # fmt: skip
+
+    def check(self):
+        if self.shadow and not self.canaries:
+            return "shadow leaves out canaries, and there are none; give canaries, or leave it out"
+        return None
 
 
 @dataclass
@@ -132,8 +142,8 @@ class Card(Dataset):
     keep: list[int] = opt([], "the teacher's classes that count, by number from 0: its head is cut to these (empty = all)", lo=0)
 
     def check(self):
-        if self.train or self.test or self.val or self.sha256:
-            return "a card has no images, so train, test, val and sha256 say nothing; leave them out"
+        if self.train or self.test or self.val or self.sha256 or self.canaries or self.shadow:
+            return "a card has no images, so train, test, val, sha256, canaries and shadow say nothing; leave them out"
         if len(self.mean) != len(self.std) or len(self.mean) not in (0, self.channels):
             return (
                 f"mean has {len(self.mean)} values and std {len(self.std)}; give {self.channels} each, one per channel, or none"

@@ -1,7 +1,9 @@
 """dataset.h5: uint8 images of a task, its labels, its class names, its mean and std.
 
 /x_train /x_test (N,C,H,W) uint8    /y_train /y_test (N) int64, contiguous; for segmentation label maps (N,H,W) uint8, 255 = void
-attributes: kind, key, provenance, classes (JSON), mean, std, keep (JSON: the teacher's classes that count; [] = all)
+attributes: kind, key, provenance, classes (JSON), mean, std, keep (JSON: the teacher's classes that count; [] = all), and where
+there are canaries (training images with a wrong label, of which some are left out) canaries (JSON, lists with an entry each):
+position in x_train, label, out (left out: then the position is where it would be)
 
 A card says what a task is without any image: N is 0, and mean and std may be empty (the teacher's own count).
 """
@@ -33,6 +35,7 @@ class Dataset:
     sizes: dict[str, int]
     arrays: dict[str, np.ndarray] = field(repr=False, compare=False)
     keep: tuple[int, ...] = ()
+    canaries: dict | None = None
 
     @property
     def task(self) -> str:
@@ -65,10 +68,10 @@ class Dataset:
         return np.array(self.arrays[f"x_{split}"][rows]), np.array(self.arrays[f"y_{split}"][rows])
 
 
-def write(path, key: str, provenance: dict, classes, arrays: dict[str, np.ndarray], card: dict | None = None):
+def write(path, key: str, provenance: dict, classes, arrays: dict[str, np.ndarray], card: dict | None = None, canaries=None):
     """Write x_train, y_train, x_test, y_test, and mean and std per channel: of the training images in [0,1], or a card's.
 
-    ``card``: mean, std and keep of a data set without images.
+    ``card``: mean, std and keep of a data set without images. ``canaries``: as at the head of this file.
     """
     card = card or {}
     mean, std = (card["mean"], card["std"]) if card else statistics(arrays["x_train"])
@@ -77,6 +80,7 @@ def write(path, key: str, provenance: dict, classes, arrays: dict[str, np.ndarra
         made.write(name, 0, values)
     attributes = {"kind": KIND, "key": key, "provenance": json.dumps(provenance, sort_keys=True)}
     attributes |= {"classes": json.dumps(list(classes)), "keep": json.dumps(list(card.get("keep", ())))}
+    attributes |= {"canaries": json.dumps(canaries)} if canaries else {}
     made.finish(attributes | {"mean": np.asarray(mean, float), "std": np.asarray(std, float)}, {})
 
 
@@ -111,7 +115,9 @@ def open_dataset(path) -> Dataset:
         keep = told["keep"]
         if keep and (len(keep) != len(told["classes"]) or not all(isinstance(one, int) and one >= 0 for one in keep)):
             raise ValueError("attribute keep is no class of the teacher for each class")
-        return Dataset(path, told["key"], told["classes"], arrays["x_train"].shape[1:], mean, std, sizes, arrays, keep)
+        canaries = _canaries(told["canaries"], sizes["train"], len(told["classes"]))
+        shape = arrays["x_train"].shape[1:]
+        return Dataset(path, told["key"], told["classes"], shape, mean, std, sizes, arrays, keep, canaries)
 
 
 def _look(file):
@@ -121,9 +127,25 @@ def _look(file):
         return told, {}, []
     told["classes"] = tuple(map(str, json.loads(hdf5.text(file, "classes"))))
     told["keep"] = tuple(json.loads(hdf5.text(file, "keep") or "[]"))
+    told["canaries"] = hdf5.text(file, "canaries")
     told |= {name: hdf5.numbers(file, name) for name in ("mean", "std")}
     problems = hdf5.faults(file, FIELDS) or _shapes(file, len(told["classes"]))
     return told, {} if problems else hdf5.places(file, FIELDS), problems
+
+
+def _canaries(told: str | None, images: int, classes: int) -> dict | None:
+    """The canaries of an attribute, or None where there are none; raises ValueError where they are not those of such a set."""
+    if told is None:
+        return None
+    found = json.loads(told)
+    lists = [found["positions"], found["labels"], found["out"]]
+    if len({len(one) for one in lists}) != 1 or not all(
+        isinstance(at, int) and isinstance(label, int) and isinstance(out, bool) and 0 <= label < classes
+        and 0 <= at < images + len(lists[0]) and (out or at < images)
+        for at, label, out in zip(*lists)
+    ):  # fmt: skip
+        raise ValueError("attribute canaries names images or labels that are not there")
+    return found
 
 
 def _shapes(file, classes: int) -> list[str]:

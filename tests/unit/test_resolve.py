@@ -10,7 +10,10 @@ from dfkd_steps.runtime.errors import UserError
 
 SOUND = {"dataset": ["mnist-5k"], "teacher": ["lenet5"], "transfer": ["noise"], "balance": ["none"], "student": ["lenet5-half"]}
 LIST = "give a list of specs, each once, like [lenet5]"
-SWEEP = "a sweep has the lists dataset, teacher, transfer, balance and student, and may have seeds, source, export and shards"
+SWEEP = (
+    "a sweep has the lists dataset, teacher, transfer, balance and student, and may have seeds, shadows, source, export and "
+    "shards"
+)
 SHARDS = "give the number of jobs that a transfer set is made by, where its method can be divided (1 or more)"
 
 

@@ -108,7 +108,9 @@ def history(step):
 
 def source_sets(wildcards):
     """The data sets that an arbitrary transfer set is taken from; none for a data-free method."""
-    return [dated(FILE["dataset"].format(dataset=source)) for source in or_end(graph.sources, wildcards.transfer)]
+    return [
+        dated(FILE["dataset"].format(dataset=source)) for source in or_end(graph.sources, wildcards.transfer, wildcards.dataset)
+    ]
 
 
 def shards_of(wildcards):

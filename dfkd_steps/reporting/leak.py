@@ -1,0 +1,192 @@
+"""What teachers and students tell of their training data: attacks on the finished runs of a sweep with shadows (`dfkd leak`).
+
+The recipe of arXiv 2502.12976: canaries (training images with a wrong label) are in half of the shadow data sets; an attacker
+who has trained shadows of his own says of each model which canaries it, or its teacher, was trained on.
+"""
+
+import csv
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..pipeline import audit, graph, spec
+from ..runtime.device import select_device
+from ..runtime.errors import UserError
+from ..runtime.seeds import seed_of
+from ..storage import dataset_file, network_file
+from ..storage.transfer_set import TransferSet
+from ..training import membership
+from ..training.predict import predict, to_float
+from . import runs
+
+FEWEST = 4  # shadows: two that held a canary and two that did not
+HEAD = (
+    "model", *spec.GROUPS, "label", "origin", "shadows", "canaries", "top1", "told_in", "told_out",
+    "auc", "auc_low", "auc_high", *(f"{name}_{rate}" for rate in membership.RATES for name in ("tpr", "tpr_low", "tpr_high")),
+    "distance_in", "distance_out", "distance_auc",
+)  # fmt: skip
+ROWS = 512  # images of a set whose distances are computed together
+MEANING = """Told: canaries whose wrong label the model gives, %, of those in its (or its teacher's) training set, and of others.
+TPR: canaries that LiRA finds, %, at a share of false alarms; 95 % intervals over canaries. Without a leak: the FPR, and AUC 0.5.
+Distance: from canaries to the nearest image of the transfer set. It misleads: a set may be far from every canary and leak."""
+
+
+@dataclass
+class Canaries:
+    """Images (C,H,W) uint8 and wrong labels of the canaries of a shadow, and which of them it held."""
+
+    labels: np.ndarray
+    member: np.ndarray
+    images: dict[int, np.ndarray] = field(repr=False)
+
+
+@dataclass
+class Row:
+    """One attacked kind of model. ``told``: the share of canaries whose wrong label the model gives, among those it, or its
+    teacher, was trained on, and among the others; ``distance``: the median distance from canaries to the nearest image of the
+    transfer set, of members and of others, and the area under the ROC curve of an attack by it."""
+
+    model: str
+    specs: dict[str, str]
+    label: str
+    origin: str
+    shadows: int
+    canaries: int
+    top1: float
+    told: tuple[float, float]
+    attack: membership.Attack
+    distance: tuple[float, float, float] | None = None
+
+
+def without_shadow(text: str) -> str:
+    """The spec of a data set without its override of ``shadow``."""
+    return str(spec.parse("dataset", text).without("shadow"))
+
+
+def rows(finals: list[str]) -> list[Row]:
+    """An attack on the teachers and on the students of each group of finished, current runs that differ in the shadow alone."""
+    done = [run for run in runs.read([path for path in finals if Path(path).exists()]) if not audit.fault(run.path)]
+    groups, teachers = {}, {}
+    for run in done:
+        specs = {**run.specs, "dataset": without_shadow(run.specs["dataset"])}
+        groups.setdefault(tuple(specs.values()), []).append(run)
+        teachers.setdefault(tuple(specs.values())[:2], {}).setdefault(run.specs["dataset"], run)
+    if not any(len(group) >= FEWEST for group in groups.values()):
+        raise UserError(f"leak: {len(done)} of {len(finals)} runs are finished; {FEWEST} shadows of one transfer set are needed")
+    device, found = select_device(), []
+    for key, group in teachers.items():
+        if len(group) >= FEWEST:
+            found.append(_teachers(dict(zip(spec.GROUPS, key)), list(group.values()), device))
+    found += [_students(dict(zip(spec.GROUPS, key)), group, device) for key, group in groups.items() if len(group) >= FEWEST]
+    return found
+
+
+def _teachers(specs, group, device) -> Row:
+    top1 = float(np.mean([run.metrics["teacher_top1"] for run in group]))
+    logits, canaries = _answers(group, "teacher", device)
+    made = _attacked("teacher", specs, group, logits, canaries, top1)
+    made.label, made.origin = "", ""
+    return made
+
+
+def _students(specs, group, device) -> Row:
+    top1 = float(np.mean([run.metrics["top1"] for run in group]))
+    logits, canaries = _answers(group, "distill", device)
+    made = _attacked("student", specs, group, logits, canaries, top1)
+    made.distance = _distances(group, canaries)
+    return made
+
+
+def _answers(group, step: str, device):
+    """The logits (S,C,K) of the networks of a step on the canaries of their shadows, and these canaries."""
+    canaries = _canaries([_path(run, "dataset") for run in group])
+    images = np.stack([canaries[0].images[place] for place in sorted(canaries[0].images)])
+    nets = (network_file.load_frozen(_path(run, step), device) for run in group)
+    return np.stack([predict(net, images, device) for net in nets]), canaries
+
+
+def _path(run, step: str) -> Path:
+    return graph.path_of(step, run.specs, spec.root_of(run.path))
+
+
+def _canaries(paths) -> list[Canaries]:
+    """The canaries of the data sets at these paths, each with the images of all of them, which some data set holds."""
+    opened, images, found = [dataset_file.open_dataset(path) for path in paths], {}, []
+    for path, one in zip(paths, opened):
+        if one.canaries is None:
+            raise UserError(f"{path}: has no canaries; give them in the sweep, NAME+canaries=NUMBER, and shadows: NUMBER")
+        member = ~np.array(one.canaries["out"])
+        for place in np.flatnonzero(member):
+            if int(place) not in images:
+                images[int(place)] = one.read("train", [one.canaries["positions"][place]])[0][0]
+        found.append(Canaries(np.array(one.canaries["labels"]), member, images))
+    if len(images) < len(found[0].labels):
+        raise UserError(
+            f"leak: {len(found[0].labels) - len(images)} canaries are in none of the finished shadows; finish pairs of them"
+        )
+    return found
+
+
+def _attacked(model: str, specs, group, logits, canaries, top1: float) -> Row:
+    member = np.stack([one.member for one in canaries])
+    confidence = np.stack([membership.scaled_confidence(given, one.labels) for given, one in zip(logits, canaries)])
+    told = np.stack([given.argmax(1) == one.labels for given, one in zip(logits, canaries)])
+    scores = membership.likelihood_ratios(confidence, member)
+    made = membership.attack(scores, member, np.random.default_rng(seed_of("leak")))
+    share = tuple(100 * float(told[chosen].mean()) for chosen in (member, ~member))
+    run = group[0]
+    return Row(model, specs, run.label, run.origin, len(group), member.shape[1], top1, share, made)
+
+
+def _distances(group, canaries) -> tuple[float, float, float]:
+    """Median L2 distance, in units of [0,1] a pixel, from canaries that a shadow held to the nearest image of its transfer set,
+    and of those that it did not hold; and the area under the ROC curve of calling near canaries members."""
+    near, member = [], np.stack([one.member for one in canaries])
+    for run, one in zip(group, canaries):
+        wanted = torch.from_numpy(np.stack([one.images[place] for place in sorted(one.images)]))
+        with TransferSet(_path(run, "synthesize")) as transfer:
+            least = torch.full((len(wanted),), torch.inf)
+            for _, part in transfer.chunks("images", rows=ROWS):
+                distance = torch.cdist(_flat(wanted), _flat(torch.from_numpy(part["images"])))
+                least = torch.minimum(least, distance.amin(1))
+        near.append(least.numpy())
+    near = np.stack(near)
+    return float(np.median(near[member])), float(np.median(near[~member])), membership.area(-near.ravel(), member.ravel())
+
+
+def _flat(images):
+    return to_float(images).flatten(1)
+
+
+def to_csv(found: list[Row]) -> str:
+    """The rows under ``HEAD``: shares in percent but for the areas and rates, which are shares of one."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(HEAD)
+    for row in found:
+        rates = [number for one in row.attack.found for number in one]
+        numbers = [row.top1, *row.told, *row.attack.area, *rates, *(row.distance or ("", "", ""))]
+        cells = [f"{one:.5g}" if isinstance(one, float) else one for one in numbers]
+        specs = [row.specs.get(group, "") for group in spec.GROUPS]  # of a teacher the first two
+        told = [row.model, *specs, runs.csv_cell(row.label), row.origin]
+        table.writerow([*told, row.shadows, row.canaries, *cells])
+    return text.getvalue()
+
+
+def cells(found: list[Row]) -> list[tuple[str, ...]]:
+    """Head and rows of the table for people, in percent; ``MEANING`` says what they are."""
+    head = ("MODEL", "TRANSFER SET", "ORIGIN", "SHADOWS", "TOP-1", "TOLD IN / OUT",
+            *(f"TPR AT {100 * rate:g} % FPR" for rate in membership.RATES), "AUC", "DISTANCE IN / OUT (AUC)")  # fmt: skip
+    return [head, *(_cells(row) for row in found)]
+
+
+def _cells(row: Row):
+    name = row.specs["teacher"] if row.model == "teacher" else row.specs["transfer"]
+    distance = "" if row.distance is None else "{:.2f} / {:.2f} ({:.3f})".format(*row.distance)
+    rates = [f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]" for value, low, high in row.attack.found]
+    told = "{:.1f} / {:.1f}".format(*row.told)
+    return (row.model, name, row.origin, f"{row.shadows}", f"{row.top1:.2f}", told, *rates,
+            "{:.3f} [{:.3f}, {:.3f}]".format(*row.attack.area), distance)  # fmt: skip
