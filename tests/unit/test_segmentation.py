@@ -1,6 +1,7 @@
 """Segmentation: losses over pixels and mIoU by hand, maps that move with their images, readers, balance, and one-line errors."""
 
 import dataclasses
+import io
 import math
 import types
 from pathlib import Path
@@ -14,7 +15,7 @@ from small_net import CPU, classifier, close
 from dfkd_steps import balance, dataset, distill, evaluate
 from dfkd_steps.datasets import readers
 from dfkd_steps.methods.engines import image_losses, stored_answers
-from dfkd_steps.models import dense, library, start
+from dfkd_steps.models import dense, library, onnx_file, start
 from dfkd_steps.models.classifier import Classifier, Description, new_classifier
 from dfkd_steps.models.tasks import SEGMENTATION, VOID
 from dfkd_steps.pipeline import params
@@ -200,7 +201,9 @@ def test_an_npz_with_maps(tmp_path):
 def test_maps_that_do_not_fit_say_so(tmp_path):
     refused("y_train has the label 3, but classes are 0 to 2", readers.read, dataclasses.replace(npz(tmp_path), void=255))
     refused("give label maps N,H,W", readers.read, npz(tmp_path, y_train=np.zeros(6, np.uint8)))
-    refused("y_test has shape .*give a map of each image's size", readers.read, npz(tmp_path, y_test=np.zeros((6, 20, 27), np.uint8)))
+    refused(
+        "y_test has shape .*give a map of each image's size", readers.read, npz(tmp_path, y_test=np.zeros((6, 20, 27), np.uint8))
+    )
     plain = dataclasses.replace(npz(tmp_path), task="classification")
     refused("set task: segmentation, if they are label maps", readers.read, plain)
 
@@ -351,8 +354,6 @@ def test_the_sheet_of_test_images_shows_void_as_the_image():
     maps_ = {name: np.zeros((1, 6, 8), np.uint8) for name in examples.COLUMNS[1:]}
     maps_["truth"][:] = VOID
     content = examples.sheet(images, maps_, 2)
-    import io
-
     pixels = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(int)
     assert pixels.shape == (8, 40, 3)
     assert abs(pixels[2, 3] - 100).max() <= 2 and abs(pixels[2, 13] - 100).max() <= 2
@@ -373,3 +374,29 @@ def test_a_network_file_says_its_task(tmp_path, teacher):
 def test_data_sets_for_segmentation_in_params(name):
     config = params.load("dataset", name, ROOT / "params")
     assert config.source == "drawn-shapes" or (config.task == SEGMENTATION and len(config.names) in (11, 13))
+
+
+def test_a_set_of_maps_goes_on_after_a_kill(tmp_path):
+    layout, rng = Layout(SHAPE, 3, targets=False, task=SEGMENTATION), np.random.default_rng(0)
+    batches = [
+        {
+            "images": rng.integers(0, 256, (4, *SHAPE), np.uint8),
+            "labels": rng.integers(0, 3, (4, *SHAPE[1:])),
+            "round": np.zeros(4),
+        }
+        for _ in range(2)
+    ]
+    for name, stops in (("whole.h5", [2]), ("killed.h5", [1, 2])):
+        for stop in stops:
+            writer = Writer(tmp_path / name, "key", layout, 8)
+            for batch in batches[writer.batches : stop]:
+                writer.append(**batch)
+        assert writer.counts.sum() == 8 * 20 * 28
+        writer.finish({}, {})
+    assert (tmp_path / "whole.h5").read_bytes() == (tmp_path / "killed.h5").read_bytes()
+
+
+def test_a_segmentation_network_in_onnx_takes_any_number_of_images(teacher):
+    content = onnx_file.onnx_bytes(onnx_file.program_of(teacher), teacher.description)
+    images = torch.rand(3, *SHAPE)
+    close(onnx_file.OnnxClassifier(content)(images), teacher(images), atol=1e-4)
