@@ -1,0 +1,40 @@
+"""A small segmentation task from the drawing to the report: by Snakemake in shards, and taken over by DVC as it is."""
+
+import csv
+
+import pytest
+
+from .conftest import Copy
+
+SWEEP = """
+dataset: [drawn-shapes+drawn=32]
+teacher: [unet-shapes+epochs=1]
+transfer: [procedural+batch=8+kind=scenes+n=16]
+balance: [equal]
+student: [unet-tiny+epochs=1]
+source: []
+export: []
+"""
+TRANSFER = "results/drawn-shapes+drawn=32/unet-shapes+epochs=1/procedural+batch=8+kind=scenes+n=16"
+STUDENT = f"{TRANSFER}/equal/unet-tiny+epochs=1"
+
+
+@pytest.fixture(scope="module")
+def copy(repository, tmp_path_factory):
+    made = Copy.of_repository(repository, tmp_path_factory.mktemp("segmentation") / "copy", SWEEP)
+    made.said = made.snakemake("--cores", "1", f"{TRANSFER}/transfer_set.h5", "--config", "shards=2")
+    made.snakemake("--cores", "1", "all", "version")
+    return made
+
+
+def test_it_ends_in_a_miou_and_pictures(copy):
+    with open(copy.folder / "report/results.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert 0 < float(row["miou"]) < 100 and 0 < float(row["teacher_miou"]) < 100 and "top1" not in row
+    page = (copy.folder / "report/index.html").read_text()
+    assert "image, truth, teacher, student" in page and "mIoU %" in page
+    assert (copy.folder / STUDENT / "examples.png").is_file() and "shard 1 of 2" in copy.said
+
+
+def test_both_drivers_take_it_as_made(copy):
+    assert copy.audit() == set() and copy.jobs() == {} and copy.changed() == set()

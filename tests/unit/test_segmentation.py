@@ -1,0 +1,402 @@
+"""Segmentation: losses over pixels and mIoU by hand, maps that move with their images, readers, balance, and one-line errors."""
+
+import dataclasses
+import io
+import math
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_net import CPU, classifier, close
+
+from dfkd_steps import balance, dataset, distill, evaluate
+from dfkd_steps.datasets import readers
+from dfkd_steps.methods.engines import image_losses, stored_answers
+from dfkd_steps.models import dense, library, onnx_file, start
+from dfkd_steps.models.classifier import Classifier, Description, new_classifier
+from dfkd_steps.models.tasks import SEGMENTATION, VOID
+from dfkd_steps.pipeline import params
+from dfkd_steps.procedural import shapes
+from dfkd_steps.reporting import examples
+from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.schemas import groups
+from dfkd_steps.storage import dataset_file, network_file
+from dfkd_steps.storage.transfer_set import Layout, TransferSet, Writer, class_counts
+from dfkd_steps.storage.verify import verify
+from dfkd_steps.training import losses, maps, segmentation_balance, segmentation_metrics
+
+ROOT = Path(__file__).parents[2]
+SHAPE = (3, 20, 28)
+
+
+def refused(match, call, *arguments, **named):
+    """A call that ends in one line."""
+    with pytest.raises(UserError, match=match) as caught:
+        call(*arguments, **named)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return classifier("unet-tiny", SHAPE, 3)
+
+
+# ---------------------------------------------------------------------------------------------- losses
+def test_losses_are_means_over_pixels():
+    student, teacher = torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5)
+    flat = [logits.permute(0, 2, 3, 1).reshape(-1, 3) for logits in (student, teacher)]
+    close(losses.kd_each(student, teacher, 2.0), losses.kd_each(*flat, 2.0).view(2, -1).mean(1))
+    close(losses.l1_each(student, teacher), losses.l1_each(*flat).view(2, -1).mean(1))
+    close(image_losses.balance(teacher), image_losses.balance(torch.log(flat[1].softmax(1).mean(0, keepdim=True))))
+
+
+def test_kd_of_two_pixels_by_hand():
+    teacher = torch.tensor([[[[0.0, math.log(3)]], [[0.0, 0.0]]]])  # probabilities 1/2, 1/2 and 3/4, 1/4
+    student = torch.zeros_like(teacher)
+    wanted = (0.0 + 0.75 * math.log(1.5) + 0.25 * math.log(0.5)) / 2
+    close(losses.kd_each(student, teacher, 1.0), torch.tensor([wanted]))
+
+
+def test_presence_is_of_the_best_region_by_hand():
+    """8x8 pixels, regions of 2x2: class 1 is sure in one of them, and at a third elsewhere."""
+    logits = torch.zeros(1, 3, 8, 8)
+    logits[0, 1, 2:4, 4:6] = math.log(6.0)  # 6/8
+    close(image_losses.presence(logits, torch.tensor([1])), torch.tensor([-math.log(0.75)]))
+    close(image_losses.presence(logits, torch.tensor([0])), torch.tensor([-math.log(1 / 3)]))
+    close(image_losses.presence(logits[:, :, 0, 0], torch.tensor([1])), torch.tensor([math.log(3)]))
+
+
+def test_cross_entropy_passes_over_void():
+    logits = torch.zeros(1, 2, 1, 3)
+    logits[0, 1, 0, 0] = math.log(3)
+    labels = torch.tensor([[[1, VOID, 0]]], dtype=torch.uint8)
+    close(maps.cross_entropy(logits, labels), torch.tensor((-math.log(0.75) - math.log(0.5)) / 2))
+    assert maps.cross_entropy(logits, torch.full_like(labels, VOID)) == 0
+
+
+# ---------------------------------------------------------------------------------------------- metrics
+def test_miou_by_hand():
+    truth = torch.tensor([[[0, 0, 1], [1, VOID, 0]]], dtype=torch.uint8)
+    answers = torch.tensor([[[0, 1, 1], [0, 2, 0]]])
+    matrix = segmentation_metrics.confusion(truth, answers, 4)
+    # Class 0: right 2, called 3, true 3 -> 2/4; class 1: right 1, called 2, true 2 -> 1/3; 2 in void only, 3 nowhere.
+    assert matrix[:2, :2].tolist() == [[2, 1], [1, 1]] and matrix.sum() == 5
+    found = segmentation_metrics.iou(matrix)
+    assert found == [50.0, 33.3333, None, None] and segmentation_metrics.mean(found) == pytest.approx(41.66665, abs=1e-4)
+    assert segmentation_metrics.accuracy(matrix) == 60.0
+
+
+def test_a_class_that_is_answered_and_never_true_counts_as_nothing():
+    matrix = segmentation_metrics.confusion(torch.zeros(1, 2, 2, dtype=torch.uint8), torch.tensor([[[0, 0], [0, 1]]]), 2)
+    assert segmentation_metrics.iou(matrix) == [75.0, 0.0]
+
+
+def test_metrics_are_those_of_all_batches_together():
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(6, 3, 5, 4, generator=generator) for _ in range(2))
+    truth = torch.randint(0, 3, (6, 5, 4), generator=generator).to(torch.uint8)
+    truth[0, 0] = VOID
+    parts, whole = segmentation_metrics.Counts(3), segmentation_metrics.Counts(3)
+    for rows in torch.arange(6).split(4):
+        parts.add(student[rows], teacher[rows], truth[rows])
+    whole.add(student, teacher, truth)
+    found = segmentation_metrics.measured(parts)
+    assert found == segmentation_metrics.measured(whole) and found["n_test"] == 6 and found["n_test_pixels"] == 116
+    assert found["agreement_miou"] == segmentation_metrics.mean(
+        segmentation_metrics.iou(segmentation_metrics.confusion(teacher.argmax(1), student.argmax(1), 3))
+    )
+    assert found["kl_to_teacher"] == pytest.approx(losses.kd(student, teacher, 1.0).item(), abs=1e-5)
+    same = segmentation_metrics.Counts(3)
+    same.add(teacher, teacher)
+    assert segmentation_metrics.compared({"noise": same, "more": same})["probe_miou"] == 100.0
+
+
+# ---------------------------------------------------------------------------------------------- augmentation
+@pytest.mark.parametrize(
+    "how", [{"crop": 4}, {"flip": True}, {"cutout": 8}, {"zoom": 1.0}, {"crop": 3, "flip": True, "zoom": 0.5}]
+)
+def test_maps_move_with_their_images(how):
+    """Images whose grey value is 20 times the class of the pixel: they say afterwards what the maps have to be."""
+    labels = torch.zeros(16, 24, 32, dtype=torch.uint8)
+    labels[:, 4:12, 6:20], labels[:, 12:22, 16:30] = 1, 2
+    images = (labels * 20 + 10)[:, None].expand(-1, 3, -1, -1).contiguous()
+    settings = {"crop": 0, "flip": False, "cutout": 0, "zoom": 0.0, **how}
+    rng = torch.Generator().manual_seed(1)
+    moved, moved_labels = maps.augmented(types.SimpleNamespace(**settings), images, labels, rng)
+    assert moved.shape == images.shape and moved_labels.shape == labels.shape and moved_labels.dtype == torch.uint8
+    values = (moved[:, 0] * 255 - 10) / 20
+    exact = (values - values.round()).abs() < 1e-3  # but where bilinear interpolation mixes two classes
+    wanted = torch.where(values < -0.4, VOID, values.round()).to(torch.uint8)
+    assert exact.float().mean() > 0.8 and torch.equal(moved_labels[exact], wanted[exact])
+    assert not torch.equal(moved_labels, labels)
+
+
+# ---------------------------------------------------------------------------------------------- networks
+def test_a_network_gives_logits_of_the_images_size():
+    class Half(torch.nn.Module):
+        def forward(self, images):
+            assert images.shape[2] % 4 == images.shape[3] % 4 == 0
+            return {"out": images[..., ::2, ::2]}
+
+    images = torch.rand(1, 3, 21, 30)
+    assert dense.logits(Half(), images, 4).shape == (1, 3, 21, 30)
+    assert dense.logits(torch.nn.Identity(), images) is not None
+
+
+@pytest.mark.parametrize("name", ["unet-tiny", "torchvision.lraspp_mobilenet_v3_large", "torchvision.fcn_resnet50"])
+def test_networks_by_name(name):
+    like = Description("arch", "none", ("a", "b", "c"), (3, 40, 56), (0.5,) * 3, (0.5,) * 3, task=SEGMENTATION)
+    made = new_classifier(name, like, 0).eval()
+    with torch.no_grad():
+        assert made(torch.rand(1, 3, 40, 56)).shape == (1, 3, 40, 56)
+    assert made.description.dense and made.description.spelled == name
+
+
+def test_what_is_no_network_for_segmentation_says_so():
+    like = Description("arch", "none", ("a", "b"), (3, 32, 32), (0.5,) * 3, (0.5,) * 3, task=SEGMENTATION)
+    refused("resnet8: is for classification, the task is segmentation; take one of unet", new_classifier, "resnet8", like, 0)
+    refused("torchvision.resnet18: is no segmentation network; .*fcn_resnet50", new_classifier, "torchvision.resnet18", like, 0)
+    other = dataclasses.replace(like, task="classification")
+    refused("unet: is for segmentation, the task is classification", new_classifier, "unet", other, 0)
+    refused("no classification model 'fcn_resnet50'", new_classifier, "torchvision.fcn_resnet50", other, 0)
+    refused("shape .* not .*a logit for each class and pixel", library.require_fit, torch.nn.Identity(), like, "teacher")
+    refused("16 pixels a side", new_classifier, "unet", dataclasses.replace(like, image_shape=(3, 8, 32)), 0)
+
+
+def test_a_part_of_a_network_starts_from_a_file(tmp_path, teacher):
+    part = {name: torch.full_like(value, 0.5) for name, value in teacher.net.down.state_dict().items()}
+    torch.save(part, tmp_path / "encoder.pth")
+    made = new_classifier("unet-tiny", teacher.description, 3)
+    start.encoder(made, str(tmp_path / "encoder.pth"))
+    assert all((value == 0.5).all() for value in made.net.down.state_dict().values() if value.is_floating_point())
+    assert not any((value == 0.5).all() for value in made.net.up.parameters())
+    torch.save({"conv.weight": torch.zeros(7, 7)}, tmp_path / "other.pth")
+    refused("0 of its 49 numbers fit into unet-tiny", start.encoder, made, str(tmp_path / "other.pth"))
+
+
+# ---------------------------------------------------------------------------------------------- data sets
+def npz(tmp_path, **changed):
+    rng = np.random.default_rng(0)
+    arrays = {f"x_{split}": rng.integers(0, 256, (6, 20, 28, 3), np.uint8) for split in ("train", "test")}
+    arrays |= {f"y_{split}": rng.integers(0, 4, (6, 20, 28)).astype(np.uint8) for split in ("train", "test")}
+    np.savez(tmp_path / "set.npz", **{**arrays, **changed})
+    return groups.Npz("npz", path=str(tmp_path / "set.npz"), task=SEGMENTATION, void=3, names=["a", "b", "c"])
+
+
+def test_an_npz_with_maps(tmp_path):
+    config = npz(tmp_path)
+    found = readers.read(config)
+    assert found.classes == ("a", "b", "c") and found.arrays["y_train"].dtype == np.uint8
+    assert sorted(np.unique(found.arrays["y_train"])) == [0, 1, 2, VOID]
+    dataset_file.write(tmp_path / "dataset.h5", "key", {}, found.classes, found.arrays)
+    opened = dataset_file.open_dataset(tmp_path / "dataset.h5")
+    assert opened.task == SEGMENTATION and opened.image_shape == SHAPE and opened.read("test", slice(2))[1].shape == (2, 20, 28)
+    held = dataset.prepare(dataclasses.replace(config, val=0.34), found)
+    assert [len(held[name]) for name in ("x_train", "y_train", "x_test", "y_test")] == [4, 4, 2, 2]
+
+
+def test_maps_that_do_not_fit_say_so(tmp_path):
+    refused("y_train has the label 3, but classes are 0 to 2", readers.read, dataclasses.replace(npz(tmp_path), void=255))
+    refused("give label maps N,H,W", readers.read, npz(tmp_path, y_train=np.zeros(6, np.uint8)))
+    refused(
+        "y_test has shape .*give a map of each image's size", readers.read, npz(tmp_path, y_test=np.zeros((6, 20, 27), np.uint8))
+    )
+    plain = dataclasses.replace(npz(tmp_path), task="classification")
+    refused("set task: segmentation, if they are label maps", readers.read, plain)
+
+
+def masks(folder, **changed):
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    for number in range(5):
+        labels = np.zeros((40, 40), np.uint8)
+        labels[:, 20:] = 1 + number % 2
+        Image.fromarray(np.repeat(labels[..., None] * 100, 3, 2)).save(folder / f"images/{number}.png")
+        Image.fromarray(labels).save(folder / f"masks/{number}.png")
+    return groups.Masks("masks", path=str(folder), names=["a", "b", "c"], height=20, width=28, **changed)
+
+
+def test_a_folder_of_images_and_masks(tmp_path):
+    found = readers.read(masks(tmp_path))
+    images, labels = found.arrays["x_train"], found.arrays["y_train"]
+    assert images.shape == (5, 3, 20, 28) and labels.shape == (5, 20, 28) and found.test_share == 0.2
+    # Both are cut and shrunk alike: a pixel is bright where its mask has a class.
+    assert (images[1, 0, :, :13] == 0).all() and (labels[1, :, :13] == 0).all()
+    assert (images[1, 0, :, 15:] == 200).all() and (labels[1, :, 15:] == 2).all()
+
+
+def test_masks_that_do_not_fit_say_so(tmp_path):
+    config = masks(tmp_path)
+    Image.new("L", (20, 40)).save(tmp_path / "masks/2.png")
+    refused("masks/2.png: is 20x40, its image 40x40; give one size", readers.read, config)
+    Image.new("RGB", (40, 40)).save(tmp_path / "masks/2.png")
+    refused("mode RGB; give an 8-bit grey or palette image", readers.read, config)
+    (tmp_path / "masks/2.png").unlink()
+    refused("images/ has '2', the other folder has not; give an image", readers.read, config)
+
+
+def test_drawn_shapes_have_exact_maps():
+    found = readers.read(groups.DrawnShapes("drawn-shapes", drawn=16, height=20, width=28))
+    assert found.classes == shapes.CLASSES and found.arrays["x_test"].shape == (4, *SHAPE)
+    images, labels = shapes.scenes_with_maps(64, 40, 56, torch.Generator().manual_seed(0))
+    assert set(labels.unique().tolist()) == {0, 1, 2, 3} and images.min() >= 0 and images.max() <= 1
+    # Inside a disc or a rectangle the colour is one, but for the noise; on the ground it varies.
+    spread = [images[:, :, :, 1:][..., None].new_tensor(0.0)]
+    for kind in (1, 2):
+        inside = (labels[:, :, 1:] == kind) & (labels[:, :, :-1] == kind)
+        spread.append((images[..., 1:] - images[..., :-1]).abs().mean(1)[inside].median())
+    assert max(spread[1:]) < 0.06
+
+
+# ---------------------------------------------------------------------------------------------- transfer sets, balance
+def write(path, labels, classes=3, weights=None):
+    images = np.random.default_rng(0).integers(0, 256, (len(labels), 3, *labels.shape[1:]), np.uint8)
+    layout = Layout(images.shape[1:], classes, targets=False, weights=weights is not None, task=SEGMENTATION)
+    writer = Writer(path, "key", layout, len(labels), resume=False)
+    more = {} if weights is None else {"weights": weights}
+    writer.append(images=images, labels=labels, round=np.zeros(len(labels)), **more)
+    writer.finish({}, {"label": "test"})
+    return path
+
+
+def test_a_set_of_maps_has_no_logits(tmp_path, teacher):
+    labels = np.random.default_rng(1).integers(0, 3, (4, 20, 28)).astype(np.uint8)
+    path = write(tmp_path / "transfer_set.h5", labels)
+    with TransferSet(path) as found:
+        assert "logits" not in found and found.layout.dense and found.layout.num_classes == 3
+        assert np.array_equal(found.read("labels"), labels) and np.array_equal(found[1][1], labels[1])
+        assert class_counts(found).tolist() == np.bincount(labels.ravel()).tolist()
+        found.require_fit(teacher.description)
+        refused("is for segmentation, the teacher for classification", found.require_fit,
+                dataclasses.replace(teacher.description, task="classification"))  # fmt: skip
+    assert verify(path) == []
+    wrong = labels.copy()
+    wrong[0, 0, 0] = 3
+    with pytest.raises(ValueError, match="broadcast"):  # not even written
+        write(tmp_path / "wrong.h5", wrong)
+
+
+def test_the_class_that_stands_out_and_weights_by_hand():
+    labels = np.zeros((3, 2, 4), np.uint8)
+    labels[1, 0, 0] = 1
+    labels[2, 0, :2] = 1
+    shares = segmentation_balance.shares(labels, 3)
+    assert shares.tolist() == [[1, 0, 0], [0.875, 0.125, 0], [0.75, 0.25, 0]]
+    assert segmentation_balance.dominant(shares).tolist() == [0, 0, 1]  # 0.875 / 0.875 ties with 0.125 / 0.125
+    weights = segmentation_balance.weights(shares)
+    np.testing.assert_allclose(weights, [0.5 / 0.875, 1.0, (0.75 / 0.875 + 2) / 2])
+    assert weights.mean() == pytest.approx(1)
+
+
+def balanced(tmp_path, teacher, config, labels):
+    with TransferSet(write(tmp_path / "transfer_set.h5", labels)) as transfer:
+        layout = dataclasses.replace(transfer.layout, weights=config.mode == "weight")
+
+        def begin(total):
+            return Writer(tmp_path / "balanced.h5", "key", layout, total, resume=False)
+
+        writer, stats = balance.MODES[config.mode](config, teacher, transfer, begin, CPU)
+        writer.finish({}, {})
+    return TransferSet(tmp_path / "balanced.h5"), stats
+
+
+def test_balance_by_images_and_by_pixels(tmp_path, teacher):
+    labels = np.zeros((8, 20, 28), np.uint8)
+    labels[7, :4] = 1
+    found, stats = balanced(tmp_path, teacher, groups.EqualBalance("equal"), labels)
+    with found as made:
+        # Of eight images class 1 stands out in one: four of each, and the teacher says what it sees in the mirrored ones.
+        assert len(made) == 8 and stats["per_class"] == 4 and stats["resampled"] == 3
+        mirrored = made.read("images")[4:, ..., ::-1]
+        assert sum((one == mirrored[1]).all() for one in mirrored) == 3
+        answers = maps.predict(teacher, made.read("images")[5:], CPU)
+        assert np.array_equal(made.read("labels")[5:], answers) and stats["stands_out_nowhere"] == ["2"]
+    found, _ = balanced(tmp_path, teacher, groups.WeightBalance("weight"), labels)
+    with found as made:
+        weights = made.read("weights")
+        assert weights[7] > 2 * weights[0] and weights.mean() == pytest.approx(1, abs=1e-6)
+    found, _ = balanced(tmp_path, teacher, groups.ConfidenceBalance("confidence", threshold=0.0), labels)
+    with found as made:
+        assert len(made) == 8
+
+
+# ---------------------------------------------------------------------------------------------- distillation, evaluation
+def test_a_student_learns_maps_and_each_way_to_draw_works(tmp_path, teacher):
+    labels = np.random.default_rng(1).integers(0, 3, (12, 20, 28)).astype(np.uint8)
+    with TransferSet(write(tmp_path / "transfer_set.h5", labels, weights=np.ones(12, np.float32))) as transfer:
+        for how in ({}, {"sampling": "hard", "augment": "none"}, {"sampling": "priority", "loss": "l1"},
+                    {"sampling": "given", "mix": "cutmix"}, {"select": "agreement"}):  # fmt: skip
+            config = groups.Student("unet-tiny", epochs=2, batch=4, tau=1.0, **how)
+            student, history = distill.distill(config, teacher, transfer, tmp_path / "partial", f"key{how}", CPU)
+            assert student.description.dense and len(history) == 2 and math.isfinite(history[-1]["loss"])
+            assert "agreement" not in history[-1] or 0 <= history[-1]["agreement"] <= 1
+
+
+def test_stored_answers_are_refused(teacher):
+    config = types.SimpleNamespace(views_kept=2, method="fast", view_s="none")
+    student = types.SimpleNamespace(net=teacher)
+    refused("transfer: fast: views_kept: .*set views_kept: 0", stored_answers.build, config, None, student)
+
+
+def test_a_network_of_another_task_is_not_evaluated(tmp_path, teacher):
+    arrays = {f"x_{split}": np.zeros((2, *SHAPE), np.uint8) for split in ("train", "test")}
+    arrays |= {f"y_{split}": np.arange(2) for split in ("train", "test")}
+    dataset_file.write(tmp_path / "dataset.h5", "key", {}, ("a", "b"), arrays)
+    opened = dataset_file.open_dataset(tmp_path / "dataset.h5")
+    refused("teacher.h5: is for segmentation, .* for classification", evaluate.check, teacher.description, "teacher.h5", opened)
+
+
+def test_the_sheet_of_test_images_shows_void_as_the_image():
+    images = np.full((1, 1, 6, 8), 100, np.uint8)
+    maps_ = {name: np.zeros((1, 6, 8), np.uint8) for name in examples.COLUMNS[1:]}
+    maps_["truth"][:] = VOID
+    content = examples.sheet(images, maps_, 2)
+    pixels = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(int)
+    assert pixels.shape == (8, 40, 3)
+    assert abs(pixels[2, 3] - 100).max() <= 2 and abs(pixels[2, 13] - 100).max() <= 2
+    wanted = 0.6 * examples.palette(2)[0] + 40
+    assert abs(pixels[2, 23] - wanted).max() <= 2 and abs(pixels[2, 33] - wanted).max() <= 2
+
+
+def test_a_network_file_says_its_task(tmp_path, teacher):
+    path = tmp_path / "teacher.safetensors"
+    network_file.save(path, teacher.net, teacher.description, "key", {})
+    loaded = network_file.load_frozen(path)
+    images = torch.rand(2, *SHAPE)
+    assert isinstance(loaded, Classifier) and loaded.description == teacher.description and verify(path) == []
+    close(loaded(images), teacher(images), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["camvid-npz", "nyuv2-npz", "drawn-shapes"])
+def test_data_sets_for_segmentation_in_params(name):
+    config = params.load("dataset", name, ROOT / "params")
+    assert config.source == "drawn-shapes" or (config.task == SEGMENTATION and len(config.names) in (11, 13))
+
+
+def test_a_set_of_maps_goes_on_after_a_kill(tmp_path):
+    layout, rng = Layout(SHAPE, 3, targets=False, task=SEGMENTATION), np.random.default_rng(0)
+    batches = [
+        {
+            "images": rng.integers(0, 256, (4, *SHAPE), np.uint8),
+            "labels": rng.integers(0, 3, (4, *SHAPE[1:])),
+            "round": np.zeros(4),
+        }
+        for _ in range(2)
+    ]
+    for name, stops in (("whole.h5", [2]), ("killed.h5", [1, 2])):
+        for stop in stops:
+            writer = Writer(tmp_path / name, "key", layout, 8)
+            for batch in batches[writer.batches : stop]:
+                writer.append(**batch)
+        assert writer.counts.sum() == 8 * 20 * 28
+        writer.finish({}, {})
+    assert (tmp_path / "whole.h5").read_bytes() == (tmp_path / "killed.h5").read_bytes()
+
+
+def test_a_segmentation_network_in_onnx_takes_any_number_of_images(teacher):
+    content = onnx_file.onnx_bytes(onnx_file.program_of(teacher), teacher.description)
+    images = torch.rand(3, *SHAPE)
+    close(onnx_file.OnnxClassifier(content)(images), teacher(images), atol=1e-4)
