@@ -521,10 +521,10 @@ def test_an_image_is_squashed_or_its_middle_is_taken(tmp_path, size, fit, left, 
     picture = np.full((size[1], size[0], 3), 60, np.uint8)
     picture[:, :10], picture[:, 30:] = 0, 200
     Image.fromarray(picture).save(tmp_path / "wide.png")
-    pixels = readers._image(tmp_path / "wide.png", groups.Images("images", path="", size=20, fit=fit))
+    pixels = readers.image(tmp_path / "wide.png", (3, 20, 20), fit)
     assert pixels.shape == (3, 20, 20) and (pixels[:, :, 1] == left).all() and (pixels[:, :, 18] == right).all()
     Image.fromarray(picture.transpose(1, 0, 2)).save(tmp_path / "tall.png")
-    turned = readers._image(tmp_path / "tall.png", groups.Images("images", path="", size=20, fit=fit))
+    turned = readers.image(tmp_path / "tall.png", (3, 20, 20), fit)
     assert np.array_equal(turned, pixels.transpose(0, 2, 1))
 
 
