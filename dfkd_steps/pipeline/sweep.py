@@ -3,8 +3,8 @@
 import itertools
 from pathlib import Path
 
-import jsonschema
 import yaml
+from jsonschema import Draft202012Validator, validators
 
 from ..runtime.errors import UserError, one_line
 from ..storage import exported
@@ -14,9 +14,10 @@ EXPERIMENT = "params/experiment.yaml"
 MAX_FILE_BYTES = 1 << 20
 OPTIONAL = ("source", "export")  # lists that only DVC needs where they are empty
 SCHEMA = fingerprint.HERE / "schemas/experiment.yaml"
-Schema = jsonschema.validators.extend(  # JSON has one kind of number, so 2.0 is an integer there
-    jsonschema.Draft202012Validator,
-    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda checker, value: type(value) is int),
+# JSON has one kind of number, so 2.0 is an integer there.
+Schema = validators.extend(
+    Draft202012Validator,
+    type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda checker, value: type(value) is int),
 )
 
 
