@@ -30,7 +30,7 @@ class Job:
     key: str
     input_keys: dict[str, str]
     recipe: dict = field(default_factory=dict)
-    seen: dict[Path, tuple] = field(default_factory=dict)  # inode, size and time of each input when the job began
+    seen: dict[Path, tuple | None] = field(default_factory=dict)  # inode, size and time of each input when the job began
 
     def provenance(self, device) -> dict:
         """What made the artefact; no dates, host names or durations, so that bytes repeat.
