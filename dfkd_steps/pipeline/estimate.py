@@ -20,6 +20,7 @@ CIFAR = ((3, 32, 32), 10)
 STEP_SECONDS, LONGEST = 1e-4, 10 * 365 * 86400  # no step is faster; ten years
 OUTER = ("members", "rounds_each", "rounds", "turns")  # loops of a method, one inside the other
 INNER = ("steps", "steps_g", "steps_s")  # one after the other
+POOLED = ("warmup", "collect")  # methods with these fields hold all their images, as uint8
 BATCHES = ("batch", "train_batch", "batch_s")
 FLOAT, BESIDE = 4, 12  # bytes of a number; of label and round of a sample
 
@@ -68,7 +69,8 @@ def of_config(group: str, config, images=CIFAR, before: int = 0) -> Estimate:
     held = max(min(config.batch, samples), *(getattr(config, name, 0) for name in BATCHES[1:]))
     width = getattr(config, "width", 0)  # of a generator, which begins with a dense layer
     weights = (getattr(config, "latent", 0) + classes) * width * 16 + 18 * width**2
-    return Estimate(samples, disk, (held * pixels + weights) * FLOAT, steps)
+    pool = samples * pixels if any(hasattr(config, name) for name in POOLED) else 0
+    return Estimate(samples, disk, (held * pixels + weights) * FLOAT + pool, steps)
 
 
 def of_path(path) -> Estimate:

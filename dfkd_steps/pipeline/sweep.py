@@ -15,7 +15,8 @@ EXPERIMENT = "params/experiment.yaml"
 MAX_FILE_BYTES = 1 << 20
 OPTIONAL = ("source", "export")  # lists that only DVC needs where they are empty
 SCHEMA = fingerprint.HERE / "schemas/experiment.yaml"
-Schema = validators.extend(  # JSON has one kind of number, so 2.0 is an integer there
+# JSON has one kind of number, so 2.0 is an integer there.
+Schema = validators.extend(
     Draft202012Validator,
     type_checker=Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda checker, value: type(value) is int),
 )

@@ -45,6 +45,15 @@ def test_estimates(group, text, how, samples, disk, steps):
     assert (found.samples, found.disk, found.steps) == (samples, disk, steps)
 
 
+@pytest.mark.parametrize("text", ["cmi", "fast-5", "adi-cmi", "ssd-kd", "dafl", "dfad", "dfq-cmi", "zskt"])
+def test_a_pool_is_held_in_memory(text):
+    """10,000 images of 224 x 224 are 1.5 GB; of methods without a pool only a batch is there."""
+    images = ((3, 224, 224), 1000)
+    small, large = (of("transfer", f"{text}+n={n}", images=images).memory for n in (9000, 11000))
+    assert large - small == 2000 * 3 * 224 * 224
+    assert of("transfer", "deepinversion+n=9000", images=images).memory == of("transfer", "deepinversion", images=images).memory
+
+
 def test_a_real_set_takes_what_was_estimated(tmp_path):
     layout = Layout((1, 28, 28), 10)
     row = sum(np.dtype(kind).itemsize * math.prod(shape) for _, shape, kind in layout.fields())
