@@ -4,6 +4,7 @@ import contextlib
 import importlib.util
 import io
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -455,6 +456,7 @@ def make_new(folder, *more, size="32x32"):
 
 @pytest.fixture
 def workplace(tmp_path, repository, monkeypatch):
+    monkeypatch.setattr(new, "TIMED_STEPS", 1)
     (tmp_path / "params").mkdir()
     for group in ("transfer", "balance"):
         (tmp_path / "params" / group).symlink_to(repository / "params" / group)
@@ -473,7 +475,8 @@ def test_new_writes_params_that_fit(workplace, capsys):
     assert (student.arch, taught.arch, taught.checkpoint) == ("torchvision.mobilenet_v3_small", "timm.test_efficientnet", "a.pth")
     assert (params.load("dataset", "mine").keep, params.load("dataset", "mine").mean) == ([5, 1], [0.5] * 3)
     assert "2 classes, images 3x32x32" in said and "f for" in said
-    assert "  fast            fits" in said and " of training on one core" in said
+    assert "  fast            fits" in said and re.search(r" of training in (fp32|bf16) on one core", said)
+    assert (student.optimizer, student.select, student.sampling) == ("adamw", "agreement", "uniform")
     assert "snakemake results/mine/mine/procedural+batch=50+kind=scenes+n=20000/none/mine/metrics.json" in said
     with pytest.raises(UserError, match=r"params/dataset/mine.yaml: is there already"):
         make_new(workplace, *how)
@@ -532,6 +535,20 @@ def test_new_writes_nothing_where_something_is_wrong(workplace, case):
         make_new(workplace, "--classes", "6", *given)
     assert len(str(error.value).splitlines()) == 1
     assert not list(workplace.glob("params/*/mine.yaml"))
+
+
+@pytest.mark.parametrize(("side", "optimizer"), [(512, "soap"), (513, "adamw")])
+def test_networks_with_large_weights_are_trained_by_adamw(side, optimizer):
+    assert new.settings(nn.Linear(4, side))["optimizer"] == optimizer
+
+
+def test_costs_are_those_of_the_faster_precision(workplace, monkeypatch, capsys):
+    seconds = {"fp32": 2e-3, "bf16": 1e-3}
+    monkeypatch.setattr(new, "_training", lambda *how: seconds[how[-1]])
+    how = ["--teacher", "timm:test_efficientnet", "--checkpoint", "a.pth", "--classes", "6"]
+    make_new(workplace, *how, "--mean", "0,0,0", "--std", "1,1,1")
+    assert "precision: bf16\n" in (workplace / "params/student/mine.yaml").read_text()
+    assert "7 min of training in bf16" in capsys.readouterr().out  # 20,000 images in 20 epochs
 
 
 def test_methods_that_need_batchnorm_say_so(workplace):
