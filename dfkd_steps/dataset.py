@@ -77,7 +77,7 @@ def plant(config, arrays, classes: int):
         pair, second = divmod(config.shadow - 1, 2)
         out[_rng(config, f"shadow {pair}").permutation(len(rows))[: len(rows) // 2]] = True
         out = ~out if second else out
-    planted = {"rows": rows.tolist(), "labels": wrong.tolist(), "true": labels[rows].tolist(), "out": out.tolist()}
+    planted = {"rows": rows.tolist(), "labels": wrong.tolist(), "out": out.tolist()}
     planted["positions"] = (rows - np.searchsorted(rows[out], rows)).tolist()
     labels = labels.copy()
     labels[rows] = wrong

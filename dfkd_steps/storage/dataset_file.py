@@ -3,7 +3,7 @@
 /x_train /x_test (N,C,H,W) uint8    /y_train /y_test (N) int64, contiguous; for segmentation label maps (N,H,W) uint8, 255 = void
 attributes: kind, key, provenance, classes (JSON), mean, std, keep (JSON: the teacher's classes that count; [] = all), and where
 there are canaries (training images with a wrong label, of which some are left out) canaries (JSON, lists with an entry each):
-position in x_train, label, out (left out: then the position is where it would be)
+row in the whole training set, position in x_train, label, out (left out: then the position is where it would be)
 
 A card says what a task is without any image: N is 0, and mean and std may be empty (the teacher's own count).
 """
