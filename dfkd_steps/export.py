@@ -24,6 +24,7 @@ from .storage.transfer_set import TransferSet
 from .training import metrics, probes
 
 CALIBRATION, HELD_OUT = 500, 1000  # images of the transfer set at most, none in both
+MAPS_HELD_OUT, MAPS_EACH = 100, 10  # of segmentation, whose logits are those of each pixel: held out, and of each kind of probe
 TOLERANCE = 1e-3  # of logits, as a share of the largest
 
 
@@ -50,12 +51,14 @@ def run(job):
             "int8": onnx_file.OnnxClassifier(contents["student-int8.onnx"]),
         }
         learnt_from = keys.chosen_code(params.load("transfer", spec.of_path(job.out)["transfer"]))[0]
-        drawn = torch.cat(list(probes.draw(teacher.description, learnt_from).values())).numpy()
+        each = MAPS_EACH if teacher.description.dense else probes.PER_KIND
+        drawn = torch.cat(list(probes.draw(teacher.description, learnt_from, each).values())).numpy()
         measured = {"transfer set, held out": compare(networks, held_out), "probe images": compare(networks, to_unit(drawn))}
         refuse_difference(student_path, measured)
         card = {
             "specs": list(spec.of_path(job.out).values()),
             "classes": list(student.description.classes),
+            "task": student.description.task,
             "image_shape": list(student.description.image_shape),
             "opset": onnx_file.OPSET,
             "calibration_images": len(images),
@@ -87,7 +90,8 @@ def divide(transfer: TransferSet) -> tuple[np.ndarray, np.ndarray]:
         raise UserError(f"{transfer.path}: has {len(transfer)} samples, too few to calibrate int8 with; make a larger set")
     order = np.random.default_rng(0).permutation(len(transfer))
     number = min(CALIBRATION, len(order) // 2)
-    rows = (np.sort(order[:number]), np.sort(order[number : number + HELD_OUT]))
+    others = MAPS_HELD_OUT if transfer.layout.dense else HELD_OUT
+    rows = (np.sort(order[:number]), np.sort(order[number : number + others]))
     images, held_out = (to_unit(transfer.read("images", chosen)) for chosen in rows)
     return images, held_out
 

@@ -14,6 +14,7 @@ TABLE = "labels.csv"
 def write_png(path, folder) -> int:
     """Write NUMBER.png for each sample into a folder for each class, by the teacher's argmax; returns how many.
 
+    Of segmentation: images/NUMBER.png and masks/NUMBER.png, as a data set of source ``masks`` has them.
     ``labels.csv`` in ``folder`` has file, class and the teacher's probability of it. Raises UserError where the folder holds
     anything, or the images have another number of channels than 1 or 3.
     """
@@ -23,6 +24,8 @@ def write_png(path, folder) -> int:
             raise UserError(f"{path}: has images of {channels} channels, which PNG cannot hold; read it with TransferSet")
         if folder.exists() and any(folder.iterdir()):
             raise UserError(f"{folder}: holds files already; give a folder that is empty or does not exist")
+        if transfer.layout.dense:
+            return _write_masks(transfer, folder)
         names = transfer.metadata.get("classes") or [str(label) for label in range(classes)]
         # The number stands first, since a name may hold anything, and folders sort as classes do.
         width = len(str(classes - 1))
@@ -41,3 +44,15 @@ def write_png(path, folder) -> int:
                 rows.append(f"{file.relative_to(folder).as_posix()},{label},{sure[place]:.6f}\n")
     folder.joinpath(TABLE).write_text("file,class,probability\n" + "".join(rows))
     return len(rows)
+
+
+def _write_masks(transfer, folder) -> int:
+    for kind in ("images", "masks"):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
+    for start, part in progress.bar(transfer.chunks("images", "labels", rows=256), desc="png", unit="chunk"):
+        pixels = np.rint(to_unit(part["images"]) * 255).astype(np.uint8)
+        for place, (image, mask) in enumerate(zip(pixels, part["labels"])):
+            picture = image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
+            Image.fromarray(picture).save(folder / f"images/{start + place:07}.png")
+            Image.fromarray(mask).save(folder / f"masks/{start + place:07}.png")
+    return len(transfer)

@@ -2,6 +2,7 @@
 
 import jinja2
 
+from ..models.tasks import SEGMENTATION
 from ..pipeline import spec
 
 # In this file, so that the fingerprint of the step export covers it.
@@ -10,7 +11,7 @@ TEMPLATE = """\
 {% set student, teacher = card.networks.student, card.networks.teacher %}
 # {{ student.name }}, distilled from {{ teacher.name }}
 
-An image classifier of {{ card.classes|length }} classes.
+{{ "A segmentation network" if dense else "An image classifier" }} of {{ card.classes|length }} classes.
 It learnt from the answers of its teacher to {{ "{:,}".format(card.transfer_set.samples) }} images of the transfer set `{{ card.specs[2] }}` ({{ card.transfer_set.label }}).
 
 | | |
@@ -19,7 +20,7 @@ It learnt from the answers of its teacher to {{ "{:,}".format(card.transfer_set.
 | {{ group }} | `{{ text }}` |
 {% endfor %}
 | input | `input`, float32 (N, {{ card.image_shape|join(", ") }}), values in [0, 1]; the normalisation is inside |
-| output | `logits`, float32 (N, {{ card.classes|length }}) |
+| output | `logits`, float32 (N, {{ card.classes|length }}{% if dense %}, {{ card.image_shape[1:]|join(", ") }}{% endif %}) |
 | classes | {{ card.classes[:20]|join(", ") }}{% if card.classes|length > 20 %} and {{ card.classes|length - 20 }} more, in the metadata of the ONNX files{% endif %} |
 
 ## Files
@@ -38,7 +39,11 @@ import json, numpy as np, onnxruntime
 session = onnxruntime.InferenceSession("student.onnx")
 images = np.random.rand(1, {{ card.image_shape|join(", ") }}).astype(np.float32)  # yours, divided by 255
 logits = session.run(["logits"], {"input": images})[0]
+{% if dense %}
+print(logits[0].argmax(0))  # the number of the class of each pixel; names: custom_metadata_map["classes"] of session.get_modelmeta()
+{% else %}
 print(json.loads(session.get_modelmeta().custom_metadata_map["classes"])[logits[0].argmax()])
+{% endif %}
 ```
 
 ## What was measured
@@ -48,7 +53,7 @@ print(json.loads(session.get_modelmeta().custom_metadata_map["classes"])[logits[
 | teacher | {{ "{:,}".format(teacher.parameters) }} | {{ "{:,}".format(teacher.macs) }} |
 | student | {{ "{:,}".format(student.parameters) }} | {{ "{:,}".format(student.macs) }} |
 
-Agreement is the share of images on which two networks predict the same class, in percent.
+Agreement is the share of {{ "pixels" if dense else "images" }} on which two networks predict the same class, in percent.
 It is not an accuracy: no label was read.
 
 | images | number | student and teacher | int8 and teacher | int8 and student | largest difference of a logit, ONNX and PyTorch |
@@ -66,4 +71,9 @@ Accuracy on images of yours, and latency on your machine: `dfkd evaluate FOLDER 
 def render(card: dict, sizes: dict[str, int]) -> str:
     """The card. ``card``: the content of export.json; sizes: name of a file -> its bytes."""
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    return environment.from_string(TEMPLATE).render(card=card, sizes=sizes, pairs=zip(spec.GROUPS, card["specs"])) + "\n"
+    return (
+        environment.from_string(TEMPLATE).render(
+            card=card, sizes=sizes, dense=card.get("task") == SEGMENTATION, pairs=zip(spec.GROUPS, card["specs"])
+        )
+        + "\n"
+    )

@@ -132,6 +132,8 @@ def measure(path: Path, source: Path | None, teacher_path: Path | None) -> list[
         raise UserError(f"{source}: has no labels and there is no teacher to compare with; give --teacher FILE")
     rows = memory.passed(first.image_shape)
     batches = [torch.from_numpy(np.array(images[start : start + rows])) for start in range(0, len(images), rows)]
+    if first(to_float(batches[0][:1])).ndim > 2:
+        raise UserError(f"{path}: is for segmentation, of which images of yours are not measured; its mIoU is in metrics.json")
     all_networks = ({"teacher": teacher} if teacher else {}) | networks
     logits = {name: torch.cat([net(to_float(part)) for part in batches]).float() for name, net in all_networks.items()}
     told = None if labels is None else torch.from_numpy(labels)
