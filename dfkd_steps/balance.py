@@ -30,7 +30,7 @@ def softmax(logits):
     return shifted / shifted.sum(1, keepdims=True)
 
 
-def confidence(transfer, teacher, device) -> np.ndarray:
+def confidence(transfer, teacher=None, device=None) -> np.ndarray:
     """The teacher's largest probability for each sample (N); for segmentation mean over its pixels, asked again."""
     if transfer.layout.dense:
         rows = memory.passed(transfer.layout.image_shape)

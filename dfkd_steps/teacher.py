@@ -11,12 +11,14 @@ import torch
 import torch.nn.functional as F
 
 from .models.classifier import Classifier, new_classifier
+from .models.tasks import VOID
 from .pipeline.job import Job, run_step
 from .runtime import memory, progress
 from .runtime.device import autocast, select_device
+from .runtime.errors import UserError
 from .runtime.seeds import seed_of
 from .storage import atomic, dataset_file, network_file
-from .training import augment, loop, maps, segmentation_metrics
+from .training import augment, loop, maps
 from .training.predict import to_float
 
 
@@ -25,6 +27,8 @@ def train(config, dataset, partial, key, device):
     images, labels = (torch.from_numpy(array).to(device) for array in dataset.read("train"))
     classifier = new_classifier(config.arch, dataset, seed_of("teacher", config.seed))
     classifier = classifier.to(device, memory_format=torch.channels_last)
+    if config.zoom and not classifier.description.dense:
+        raise UserError("teacher: zoom: is for segmentation, the task is classification; leave it out")
     if config.start:
         # By name: its code counts for teachers with a start alone (schemas.groups.TrainTeacher).
         importlib.import_module("dfkd_steps.models.start").encoder(classifier, config.start)
@@ -60,31 +64,18 @@ def inspect(teacher, dataset, device):
     if not dataset.has_images:
         return
     teacher.to(device, memory_format=torch.channels_last)
-    if teacher.description.dense:
-        inspect_maps(teacher, dataset, device)
-        return
-    number, right, rows = dataset.sizes["test"], 0, memory.passed(dataset.image_shape)
+    dense, number, right = teacher.description.dense, 0, 0
+    rows = memory.passed(dataset.image_shape)
     with torch.no_grad():
-        for start in range(0, number, rows):
-            images, labels = dataset.read("test", slice(start, start + rows))
-            logits = teacher(to_float(torch.from_numpy(images).to(device)))
-            right += int((logits.argmax(1).cpu() == torch.from_numpy(labels)).sum())
-    progress.say(f"teacher: predicts {100 * right / number:.2f} % of {number} test images right")
+        for start in range(0, dataset.sizes["test"], rows):
+            images, labels = map(torch.from_numpy, dataset.read("test", slice(start, start + rows)))
+            answers = teacher(to_float(images.to(device))).argmax(1).cpu()
+            right += int((answers == labels).sum())
+            number += int((labels != VOID).sum()) if dense else len(labels)
+    progress.say(f"teacher: predicts {100 * right / number:.2f} % of {number} {'pixels of ' * dense}test images right")
     chance = 1 / teacher.description.num_classes
     if right / number < chance + 0.1 * (1 - chance):
         progress.say("teacher: WARNING: that is hardly better than chance; check mean, std, the order of classes and the weights")
-
-
-def inspect_maps(teacher, dataset, device):
-    """The same of a segmentation network: its mIoU on the test images."""
-    classes, rows = teacher.description.num_classes, memory.passed(dataset.image_shape)
-    matrix = torch.zeros(classes, classes, dtype=torch.int64)
-    for begin in range(0, dataset.sizes["test"], rows):
-        images, labels = dataset.read("test", slice(begin, begin + rows))
-        answers = torch.from_numpy(maps.predict(teacher, images, device))
-        matrix += segmentation_metrics.confusion(torch.from_numpy(labels), answers, classes)
-    found = segmentation_metrics.mean(segmentation_metrics.iou(matrix))
-    progress.say(f"teacher: mIoU {found:.2f} %, pixel accuracy {segmentation_metrics.accuracy(matrix):.2f} % on the test images")
 
 
 def run(job: Job):

@@ -51,5 +51,5 @@ def build(num_classes: int, image_shape, width: int) -> nn.Module:
     """The network; raises UserError for images that four halvings leave nothing of."""
     channels, *sides = image_shape
     if min(sides) < LEAST:
-        raise UserError(f"unet: takes images of {LEAST} pixels a side or more, not {sides[0]}x{sides[1]}; take larger images")
+        raise UserError(f"unet: image shape {tuple(image_shape)} does not fit; it takes sides of {LEAST} pixels or more")
     return UNet(width, channels, num_classes)

@@ -57,6 +57,7 @@ class Auto(Dataset):
     download: bool = opt(True, "download where missing")
 
 
+LABEL_MAPS = "datasets.label_maps"
 VOID = "segmentation: the label of pixels that are of no class; 255 always is"
 
 
@@ -67,7 +68,10 @@ class Npz(Dataset):
     """
 
     path: str = required("the file", external="file")
-    task: str = opt(tasks.CLASSIFICATION, "what the labels are for", choices=tasks.TASKS)
+    task: str = opt(
+        tasks.CLASSIFICATION, "what the labels are for", choices=tasks.TASKS,
+        code=lambda task: LABEL_MAPS if task == tasks.SEGMENTATION else "datasets.array_files",
+    )  # fmt: skip
     names: list[str] = opt([], "names of the classes, in the order of the labels (empty = their numbers)")
     void: int = opt(tasks.VOID, VOID, lo=0, hi=tasks.VOID)
 
@@ -97,6 +101,7 @@ class Masks(Dataset):
     train/ and test/. A mask is an 8-bit grey or palette PNG whose values are class numbers.
     """
 
+    source: str = opt("masks", "where the images come from", code=lambda source: LABEL_MAPS)
     path: str = required("the folder", external="folder")
     names: list[str] = opt([], "names of the classes, in the order of the labels")
     classes: int = opt(0, "number of classes (0 = as many as there are names)", lo=0, hi=tasks.MOST_CLASSES)
@@ -120,6 +125,7 @@ class DrawnShapes(Dataset):
     segmentation, no download.
     """
 
+    source: str = opt("drawn-shapes", "where the images come from", code=lambda source: LABEL_MAPS)
     height: int = opt(40, "of an image, pixels", lo=16, hi=512)
     width: int = opt(56, "of an image, pixels", lo=16, hi=512)
     drawn: int = opt(480, "training images that are drawn; as many test images as a quarter of them", lo=8, hi=100_000)

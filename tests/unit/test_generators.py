@@ -115,6 +115,7 @@ PUBLISHED = {
     "cmi-large": (1e-5, False, None, 16, False, True, False),
     "dafl": (0.8, True, (False, False), 8, False, True, True),
     "dfad": (1e-5, True, (False, False), 8, False, True, True),
+    "dfad-segmentation": (1e-5, True, None, 32, False, True, False),
     "gdfd": (0.8, True, (True, False), 8, True, False, False),
     "zskt": (1e-5, False, (True, True), 8, False, True, True),
 }
@@ -141,14 +142,14 @@ def test_the_generator_of_each_publication(arch):
     if last is not None:
         assert last.eps == (0.8 if arch == "gdfd" else 1e-5)
     assert [stage[2].negative_slope for stage in made.stages] == [0.2, 0.2]
-    assert [stage[0].out_channels for stage in made.stages] == [8, 4]
+    assert [stage[0].out_channels for stage in made.stages] == ([16, 8] if arch == "dfad-segmentation" else [8, 4])
 
 
 def arch_tanh(made, values):
     """Whether the head puts its input through a tanh: whether values far out make a difference."""
     seen = []
     if made.head_norm is None:
-        return False
+        return made.tanh
     handle = made.head_norm.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
     made(torch.randn(50, 4, generator=draw()) * 100)
     handle.remove()

@@ -57,7 +57,9 @@ def gap(inputs, moments):
 def expected(name, teacher, images, targets):
     logits, features, inputs = follow(teacher, images)
     p, q = F.softmax(logits, 1), F.softmax(student(images), 1)
-    if name == "onehot":
+    if name == "entropy":
+        return -(p * p.log()).sum(1).mean()
+    if name in ("onehot", "presence"):
         return -p.log()[range(len(images)), targets].mean()
     if name == "balance":
         return (p.mean(0) * p.mean(0).log()).sum()

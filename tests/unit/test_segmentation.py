@@ -163,7 +163,7 @@ def test_what_is_no_network_for_segmentation_says_so():
     refused("unet: is for segmentation, the task is classification", new_classifier, "unet", other, 0)
     refused("no classification model 'fcn_resnet50'", new_classifier, "torchvision.fcn_resnet50", other, 0)
     refused("shape .* not .*a logit for each class and pixel", library.require_fit, torch.nn.Identity(), like, "teacher")
-    refused("16 pixels a side", new_classifier, "unet", dataclasses.replace(like, image_shape=(3, 8, 32)), 0)
+    refused("it takes sides of 16 pixels or more", new_classifier, "unet", dataclasses.replace(like, image_shape=(3, 8, 32)), 0)
 
 
 def test_a_part_of_a_network_starts_from_a_file(tmp_path, teacher):
