@@ -184,10 +184,11 @@ def patch_features(net: nn.Module):
     tokens = getattr(net, "num_prefix_tokens", int(own))
 
     def keep_projected(module, inputs, output):
-        seen.append(output[0][:, tokens:])
+        seen.append((output[0] if module.batch_first else output[0].transpose(0, 1))[:, tokens:])
 
     def keep_heads(heads):
-        return lambda module, inputs: seen.append(inputs[0].unflatten(2, (heads, -1)).mean(2)[:, tokens:])
+        # (N,P,D), or windows in further dimensions before these.
+        return lambda module, inputs: seen.append(inputs[0].flatten(0, -3).unflatten(2, (heads, -1)).mean(2)[:, tokens:])
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(hooked([net], lambda *_: seen.clear(), before=True))

@@ -1,6 +1,7 @@
 """PSAQ-ViT: the entropy of patch similarities by a second formula, what a transformer gives for its patches, and the way down."""
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from small_method import alone, build
 from small_net import classifier, close, wrap
 from torch import nn
 
+from dfkd_steps import cli
 from dfkd_steps.methods.engines import image_losses, schedules
 from dfkd_steps.models import hooks
 from dfkd_steps.models.classifier import build_architecture
@@ -111,6 +113,16 @@ def test_two_cycles_rise_for_a_fifth_and_fall():
     rates = [schedules.rate("cycles", 2.0, step / 20) for step in range(20)]
     assert rates[:10] == pytest.approx(rates[10:])
     assert rates[:4] == pytest.approx([0.0, 1.0, 2.0, 2 * 0.5 * (1 + math.cos(math.pi / 8))])
+
+
+def test_without_timm_its_transformer_is_one_line_and_the_list_of_models_goes_on(monkeypatch, capsys):
+    for name in ("timm", "timm.models", "timm.models.vision_transformer"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(UserError, match="timm is not installed; run pip install"):
+        build_architecture("vit-mini", 10, (1, 16, 16))
+    cli.list_models()
+    shown = capsys.readouterr().out.splitlines()
+    assert any(line.startswith("vit-mini") and " - " in line for line in shown) and any("resnet8 " in line for line in shown)
 
 
 def test_a_transformer_needs_sides_of_whole_patches():
