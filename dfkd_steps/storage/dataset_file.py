@@ -184,6 +184,8 @@ def _values(told, arrays) -> list[str]:
         for split in ("train", "test")
         if not _labels_fit(arrays[f"y_{split}"], classes)
     ]
+    if not all(name.isprintable() for name in told["classes"]):  # they stand in logs, tables and networks
+        problems.append("attribute classes has a name that is not printable text")
     if not np.isfinite([*mean, *std]).all() or min(std, default=1) <= 0:
         problems.append(f"mean {mean} and std {std} are no normalisation")
     return problems

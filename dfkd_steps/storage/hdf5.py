@@ -6,15 +6,10 @@ structures can bring the library down, or make it go round for ever. So a checks
 passes over that, and it reads in a process of its own, which the system ends after a time.
 """
 
-import faulthandler
 import io
 import math
 import mmap
 import os
-import pickle
-import resource
-import signal
-import warnings
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from ..runtime import apart
 from ..runtime.errors import UserError
 
 MARK, DIGITS = b"dfkd crc32 ", 8
@@ -208,47 +204,12 @@ def structure(path, look: Callable[[Any], Any]) -> Any:
 
     Raises ValueError where HDF5 breaks down on the file, or takes more than SECONDS of a processor.
     """
-    receiving, sending = os.pipe()
-    if not (child := _fork()):
-        with open(sending, "wb") as pipe:
-            _answer(path, look, pipe)
-    os.close(sending)
-    with open(receiving, "rb") as pipe:
-        answer = pipe.read()
-    if code := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
-        endless = -code in (signal.SIGXCPU, signal.SIGKILL)
-        raise ValueError(f"HDF5 {f'does not end with it in {SECONDS} s' if endless else 'breaks down on it'}")
-    found, error = pickle.loads(answer)
-    if error:
-        raise error
-    return found
 
+    def work():
+        with h5py.File(path, "r") as file:
+            return look(file)
 
-def _fork() -> int:
-    # What is forked reads one file with HDF5 and ends: it needs no lock that another thread may hold.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return os.fork()
-
-
-def _answer(path, look, pipe):
-    """The child's part of ``structure``; ends the process."""
-    code = 1
-    try:
-        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        faulthandler.disable()  # the parent says it
-        found, failed = None, None
-        try:
-            with h5py.File(path, "r") as file:
-                found = look(file)
-        except Exception as error:
-            failed = error.with_traceback(None)
-        pipe.write(pickle.dumps((found, failed)))
-        pipe.flush()
-        code = 0
-    finally:
-        os._exit(code)
+    return apart.call("HDF5", work, SECONDS)
 
 
 def text(file, name: str) -> Any:

@@ -118,6 +118,7 @@ HOSTILE = {
     "is damaged": attribute("classes", "[" * 50_000),
     "is damaged (": attribute("classes", "3"),
     "is  damaged (": attribute("classes", ['["a", "b", "c"]'] * 3),
+    "classes has a name that is not printable": attribute("classes", '["a", "b\\u001b[2J", "c"]'),
     "names 1 classes": attribute("classes", '["a"]'),
     "is no data set of dfkd": attribute("kind", np.zeros(9)),
     "is no data set of dfkd (": attribute("kind", "transfer_set\n" * 50),
