@@ -17,9 +17,7 @@ from .runtime.device import autocast, select_device
 from .runtime.seeds import seed_of
 from .storage import atomic, dataset_file, network_file
 from .training import augment, loop
-from .training.predict import to_float
-
-AT_ONCE = 250  # images of a forward pass without training
+from .training.predict import rows_at_once, to_float
 
 
 def train(config, dataset, partial, key, device):
@@ -56,8 +54,8 @@ def inspect(teacher, dataset, device):
     teacher.to(device, memory_format=torch.channels_last)
     number, right = dataset.sizes["test"], 0
     with torch.no_grad():
-        for start in range(0, number, AT_ONCE):
-            images, labels = dataset.read("test", slice(start, start + AT_ONCE))
+        for start in range(0, number, rows := rows_at_once(dataset.image_shape)):
+            images, labels = dataset.read("test", slice(start, start + rows))
             logits = teacher(to_float(torch.from_numpy(images).to(device)))
             right += int((logits.argmax(1).cpu() == torch.from_numpy(labels)).sum())
     progress.say(f"teacher: predicts {100 * right / number:.2f} % of {number} test images right")

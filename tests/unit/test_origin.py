@@ -23,7 +23,7 @@ def metadata(teacher, text, own="mnist"):
     inputs = [Path("teacher"), *(Path(f"results/{one}/dataset.h5") for one in sources)]
     job = SimpleNamespace(config=config, inputs=inputs, out=f"results/{own}/t/x/transfer_set.h5")
     method = method_registry.load(config.method)(config, teacher, [SimpleNamespace(sizes={"train": 10})] * len(sources), CPU)
-    return synthesize.metadata(job, method)
+    return synthesize.metadata(job, method, {})
 
 
 ORIGINS = {
