@@ -25,7 +25,7 @@ from .storage.transfer_set import Layout, TransferSet, Writer
 from .training import maps
 from .training.predict import predict
 
-MOST_ROUNDS = 1000  # in learning curves, evenly spread: HDF5 keeps attributes up to 64 KiB
+MOST_ROUNDS = 500  # in learning curves, evenly spread: HDF5 keeps attributes up to 64 KiB, and a thousand classes take half
 
 
 def in_order(method, batches: range):

@@ -160,4 +160,8 @@ def test_long_learning_curves_are_evenly_thinned_and_keep_the_last_round():
     history = {}
     for number in range(1, 2501):
         synthesize.record(history, number, 2500, {"loss": 1 / number})
-    assert history["round"] == [*range(3, 2500, 3), 2500] and history["loss"][-1] == 0.0004
+    assert history["round"] == [*range(5, 2501, 5)] and history["loss"][-1] == 0.0004
+    others = {}
+    for number in range(1, 1202):
+        synthesize.record(others, number, 1201, {"loss": 1.0})
+    assert others["round"] == [*range(3, 1201, 3), 1201]
