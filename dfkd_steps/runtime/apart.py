@@ -9,12 +9,14 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
+PATIENCE = 30
+
 
 def call(name: str, work: Callable[[], Any], seconds: int) -> Any:
     """What ``work()`` returns, which has to be plain data; what it raises is raised here.
 
     Raises ValueError, with the ``name`` of the library, where the process breaks down or takes more than ``seconds`` of a
-    processor: not of a clock, which a busy machine would run out of.
+    processor; of a clock, which a busy machine runs out of, PATIENCE times as many.
     """
     receiving, sending = os.pipe()
     if not (child := _fork()):
@@ -24,7 +26,7 @@ def call(name: str, work: Callable[[], Any], seconds: int) -> Any:
     with open(receiving, "rb") as pipe:
         answer = pipe.read()
     if code := os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
-        endless = -code in (signal.SIGXCPU, signal.SIGKILL)
+        endless = -code in (signal.SIGXCPU, signal.SIGKILL, signal.SIGALRM)
         raise ValueError(f"{name} {f'does not end with it in {seconds} s' if endless else 'breaks down on it'}")
     found, error = pickle.loads(answer)
     if error:
@@ -45,6 +47,8 @@ def _answer(work, seconds, pipe):
     try:
         resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(PATIENCE * seconds)  # it may wait for something, and not compute
         faulthandler.disable()  # the parent says it
         found, failed = None, None
         try:

@@ -5,6 +5,7 @@ import os
 import resource
 import signal
 import struct
+import time
 
 import h5py
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from dfkd_steps.pipeline import fingerprint
 from dfkd_steps.reporting import inspect
+from dfkd_steps.runtime import apart
 from dfkd_steps.runtime.errors import UserError, errno_of
 from dfkd_steps.storage import dataset_file, hdf5, verify
 
@@ -185,6 +187,14 @@ def test_hdf5_that_breaks_down_takes_nothing_with_it(tmp_path, capfd):
     with pytest.raises(ValueError, match="HDF5 breaks down on it"):
         hdf5.structure(path, lambda file: os.kill(os.getpid(), signal.SIGSEGV))
     assert capfd.readouterr().err == ""
+
+
+def test_hdf5_that_waits_for_something_is_ended_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(apart, "PATIENCE", 1)
+    monkeypatch.setattr(hdf5, "SECONDS", 1)
+    path = write(tmp_path / "x.h5")
+    with pytest.raises(ValueError, match="HDF5 does not end with it in 1 s"):
+        hdf5.structure(path, lambda file: time.sleep(60))
 
 
 def test_what_is_found_or_raised_comes_back(tmp_path):
