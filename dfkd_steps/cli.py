@@ -107,10 +107,11 @@ def inspect(given):
     """dfkd inspect FILE [--png OUT]"""
     from .reporting import inspect
 
-    print("\n".join(inspect.summary(given.file)))
-    if given.png:
+    lines = inspect.summary(given.file)
+    if given.png:  # before anything is printed: whoever reads that may have seen enough soon, as head has
         inspect.write_grid(given.file, given.png)
-        print(f"\nwrote {given.png}")
+        lines += ["", f"wrote {given.png}"]
+    print("\n".join(lines))
 
 
 def verify(given) -> int:

@@ -200,6 +200,16 @@ def test_entropy_of_a_sure_target_is_nothing():
     np.testing.assert_allclose(inspect._entropy(np.array([[1, 0], [0.5, 0.5]], np.float32)), [0, np.log(2)])
 
 
+def test_png_is_written_though_the_reader_has_seen_enough(files, monkeypatch):
+    def closed(*text, **how):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("builtins.print", closed)
+    monkeypatch.setattr(os, "dup2", lambda *numbers: None)
+    assert cli.main(["inspect", str(files / "transfer_set.h5"), "--png", str(files / "seen.png")]) == 141
+    assert (files / "seen.png").stat().st_size > 1000
+
+
 def test_png_of_a_data_set_and_of_none(files, capsys):
     assert run(capsys, "inspect", files / "dataset.h5", "--png", files / "x.png")[0] == 0
     assert (files / "x.png").stat().st_size > 1000
