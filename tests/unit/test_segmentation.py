@@ -14,9 +14,10 @@ from small_net import CPU, classifier, close
 
 from dfkd_steps import balance, dataset, distill, evaluate
 from dfkd_steps.datasets import readers
-from dfkd_steps.methods.engines import image_losses, stored_answers
+from dfkd_steps.methods.engines import image_losses, objective, stored_answers
 from dfkd_steps.models import dense, library, onnx_file, start
 from dfkd_steps.models.classifier import Classifier, Description, new_classifier
+from dfkd_steps.models.generator import build_generator
 from dfkd_steps.models.tasks import SEGMENTATION, VOID
 from dfkd_steps.pipeline import params
 from dfkd_steps.procedural import shapes
@@ -400,3 +401,26 @@ def test_a_segmentation_network_in_onnx_takes_any_number_of_images(teacher):
     content = onnx_file.onnx_bytes(onnx_file.program_of(teacher), teacher.description)
     images = torch.rand(3, *SHAPE)
     close(onnx_file.OnnxClassifier(content)(images), teacher(images), atol=1e-4)
+
+
+def test_the_generator_of_dfad_for_segmentation_at_its_size(teacher):
+    like = dataclasses.replace(teacher.description, image_shape=(3, 128, 128))
+    made = build_generator(like, latent=256, width=128, arch="dfad-segmentation", seed=0)
+    assert made.dense.out_features == 512 * 8 * 8
+    assert [stage[0].out_channels for stage in made.stages] == [256, 128, 64, 64]
+    assert all(stage[0].kernel_size == (4, 4) and stage[0].stride == (2, 2) for stage in made.stages)
+    assert made.dense.weight.std().item() == pytest.approx(0.02, rel=0.01)
+    images = made(torch.randn(2, 256))
+    assert images.shape == (2, 3, 128, 128) and images.min() >= 0 and images.max() <= 1
+
+
+def test_adversarial_losses_over_pixels_by_hand(teacher):
+    images, other = torch.rand(2, *SHAPE), classifier("unet-tiny", SHAPE, 3, seed=1)
+    student_logits, teacher_logits = other(images), teacher(images)
+    gap = (student_logits - teacher_logits).abs().mean()
+    each = losses.kd_places(student_logits, teacher_logits, 1.0)
+    agree = student_logits.argmax(1) == teacher_logits.argmax(1)
+    wanted = {"l1": -gap, "l1-log": -torch.log(1 + gap), "kl": -each.mean(), "decision": -(each * agree).mean()}
+    for distance, by_hand in wanted.items():
+        config = types.SimpleNamespace(method="dfad", adversarial=1.0, distance=distance, precision="fp32")
+        close(objective.Objective(config, teacher)(images, None, other), by_hand)
