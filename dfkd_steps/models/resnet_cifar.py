@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..runtime.errors import UserError
-from .stem import Stem
+from .stem import stem
 
 
 class Shortcut(nn.Module):
@@ -43,7 +43,7 @@ class ResNet(nn.Module):
     def __init__(self, depth: int, option: str, image_shape, num_classes: int):
         super().__init__()
         blocks = (depth - 2) // 6
-        self.conv1 = Stem(image_shape[0], 16, image_shape)
+        self.conv1, self.pool = stem(16, image_shape)
         self.bn1 = nn.BatchNorm2d(16)
         self.layer1 = self._stage(16, 16, blocks, 1, option)
         self.layer2 = self._stage(16, 32, blocks, 2, option)
@@ -60,7 +60,7 @@ class ResNet(nn.Module):
         )
 
     def forward(self, x):
-        x = self.conv1.pooled(F.relu(self.bn1(self.conv1(x))))
+        x = self.pool(F.relu(self.bn1(self.conv1(x))))
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.linear(x.mean((2, 3)))
 

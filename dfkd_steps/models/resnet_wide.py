@@ -5,7 +5,7 @@ from torch import nn
 
 from ..runtime.errors import UserError
 from .resnet_cifar import Block
-from .stem import Stem
+from .stem import stem
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 
@@ -15,7 +15,7 @@ class ResNet(nn.Module):
 
     def __init__(self, depth: int, image_shape, num_classes: int):
         super().__init__()
-        self.conv1 = Stem(image_shape[0], 64, image_shape)
+        self.conv1, self.pool = stem(64, image_shape)
         self.bn1 = nn.BatchNorm2d(64)
         widths, inside = (64, 128, 256, 512), 64
         for stage, (width, blocks) in enumerate(zip(widths, BLOCKS[depth]), 1):
@@ -25,7 +25,7 @@ class ResNet(nn.Module):
         self.linear = nn.Linear(512, num_classes)
 
     def forward(self, x):
-        x = self.conv1.pooled(F.relu(self.bn1(self.conv1(x))))
+        x = self.pool(F.relu(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.linear(x.mean((2, 3)))
 

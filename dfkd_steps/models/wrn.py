@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..runtime.errors import UserError
-from .stem import Stem
+from .stem import stem
 
 
 class Block(nn.Module):
@@ -29,7 +29,7 @@ class WideResNet(nn.Module):
     def __init__(self, depth: int, widen: int, image_shape, num_classes: int):
         super().__init__()
         blocks, widths = (depth - 4) // 6, (16, 16 * widen, 32 * widen, 64 * widen)
-        self.conv1 = Stem(image_shape[0], 16, image_shape)
+        self.conv1, self.pool = stem(16, image_shape)
         self.stages = nn.Sequential(
             *(
                 Block(widths[stage - 1] if block == 0 else widths[stage], widths[stage], 2 if stage > 1 and block == 0 else 1)
@@ -45,7 +45,7 @@ class WideResNet(nn.Module):
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, x):
-        x = F.relu(self.bn(self.stages(self.conv1.pooled(self.conv1(x)))))
+        x = F.relu(self.bn(self.stages(self.pool(self.conv1(x)))))
         return self.fc(x.mean((2, 3)))
 
 

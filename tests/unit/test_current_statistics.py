@@ -55,7 +55,7 @@ def test_noise_is_answered_by_it_and_the_set_says_so(teacher):
 
 def test_synthesis_balance_and_distillation_ask_it(teacher, tmp_path, monkeypatch):
     method, path = build("noise", teacher, n=64, batch=32, statistics="current"), tmp_path / "set.h5"
-    writer = synthesize.fill(SimpleNamespace(config=method.config), method, range(2), path, "key")
+    writer, _ = synthesize.fill(SimpleNamespace(config=method.config), method, range(2), path, "key")
     writer.finish({}, method.about(), {})
     with TransferSet(path) as made:
         images = to_float(torch.from_numpy(made.read("images", slice(32, 64))))

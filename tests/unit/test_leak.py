@@ -142,7 +142,7 @@ def test_own_is_the_data_set_of_the_path(written):
     config = params.load("transfer", "dataset+source=own")
     job = Job("synthesize", path, ["teacher", Path("results/mnist-5k+canaries=9+shadow=1/dataset.h5")], config, "key", {})
     method = type("Real", (), {"all_from_sources": True, "drawn": (), "about": lambda self: {"label": "dataset"}})()
-    assert synthesize.metadata(job, method)["origin"] == "real"
+    assert synthesize.metadata(job, method, {})["origin"] == "real"
 
 
 # ---------------------------------------------------------------------------------------------- attacks

@@ -10,10 +10,10 @@ from small_method import alone, build
 from small_net import classifier, close, wrap
 from torch import nn
 
-from dfkd_steps import cli
 from dfkd_steps.methods.engines import image_losses, schedules
 from dfkd_steps.models import hooks
 from dfkd_steps.models.classifier import build_architecture
+from dfkd_steps.reporting import listing
 from dfkd_steps.runtime.errors import UserError
 
 
@@ -120,7 +120,7 @@ def test_without_timm_its_transformer_is_one_line_and_the_list_of_models_goes_on
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UserError, match="timm is not installed; run pip install"):
         build_architecture("vit-mini", 10, (1, 16, 16))
-    cli.list_models()
+    listing.list_models()
     shown = capsys.readouterr().out.splitlines()
     assert any(line.startswith("vit-mini") and " - " in line for line in shown) and any("resnet8 " in line for line in shown)
 

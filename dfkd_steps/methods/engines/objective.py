@@ -153,9 +153,10 @@ class Objective:
                 f"switch it off ({zero}) and weight entropy or presence"
             )
         self.needs_student = any(name in self.weights for name in NEEDS_STUDENT)
-        self.layer = (
-            hooks.last_linear(self.teacher.net, teacher.description.image_shape) if "activation" in self.weights else None
-        )
+        self.layer = None
+        if "activation" in self.weights:
+            with autocast(teacher.mean.device, config.precision):
+                self.layer = hooks.last_linear(self.teacher.net, teacher.description.image_shape)
         self.norms = "bn" in self.weights or "bn_kl" in self.weights
         if self.norms:
             try:
