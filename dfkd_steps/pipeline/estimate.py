@@ -104,7 +104,7 @@ def _images(root, dataset, teacher=""):
 def _declared(config):
     """Image shape and number of classes by a data set's config, where it says them."""
     height = getattr(config, "height", 0) or getattr(config, "size", 0)
-    shape = (config.channels, height, config.width or height) if height else CIFAR[0]
+    shape = (getattr(config, "channels", 3), height, config.width or height) if height else CIFAR[0]
     classes = getattr(config, "classes", 0) or len(getattr(config, "keep", ()) or getattr(config, "names", ()))
     return shape, classes or CIFAR[1]
 
