@@ -8,6 +8,7 @@ checkout, files copied by hand. One line for each that is stale, damaged or fore
 """
 
 import argparse
+import functools
 import hashlib
 import json
 import os
@@ -79,7 +80,7 @@ def _provenance(path) -> dict:
     path = Path(path)
     with reading(path):
         if path.suffix == ".h5":
-            return dict(json.loads(hdf5.structure(path, lambda file: hdf5.text(file, "provenance"))))
+            return dict(json.loads(hdf5.structure(path, functools.partial(hdf5.text, name="provenance"))))
         if path.suffix == ".safetensors":
             return dict(network_metadata.read_metadata(path)["provenance"])
         return dict(atomic.read_json(path)["provenance"][0])

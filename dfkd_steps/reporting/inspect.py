@@ -1,5 +1,6 @@
 """What is in an artefact, and what is wrong with it: for `dfkd inspect` and `dfkd verify`."""
 
+import functools
 import json
 import math
 
@@ -110,7 +111,7 @@ def _dataset(path):
     told["task"] = opened.task
     lines = [*_pairs(told), "", f"class: train, test{' (pixels)' if opened.task == SEGMENTATION else ''}"]
     lines += [f"  {name:<{width}}  {n:>7}  {m:>7}" for name, n, m in zip(opened.classes, counts["train"], counts["test"])]
-    return lines, json.loads(hdf5.structure(path, lambda file: hdf5.text(file, "provenance")))
+    return lines, json.loads(hdf5.structure(path, functools.partial(hdf5.text, name="provenance")))
 
 
 def _histogram(labels, number):

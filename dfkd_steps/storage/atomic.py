@@ -5,6 +5,7 @@ declared outputs of a failed job and know nothing of the hidden file.
 """
 
 import contextlib
+import functools
 import json
 import os
 import zlib
@@ -25,7 +26,7 @@ def key_of(path) -> str:
         if path.suffix == ".h5":
             if hdf5.stored(path) is None:
                 raise ValueError("no checksum at its end")
-            key = hdf5.structure(path, lambda file: hdf5.text(file, "key"))
+            key = hdf5.structure(path, functools.partial(hdf5.text, name="key"))
         elif path.suffix == ".safetensors":
             with safe_open(path, "np") as file:
                 key = json.loads((file.metadata() or {}).get("dfkd", "{}")).get("key")

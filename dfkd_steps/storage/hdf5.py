@@ -202,14 +202,16 @@ def _checksum(file, size) -> int:
 def structure(path, look: Callable[[Any], Any]) -> Any:
     """What ``look(file)`` finds in an HDF5 file, which has to be plain data; what it raises is raised here.
 
+    ``look`` is a function of a module, or a partial of one: another process calls it.
+
     Raises ValueError where HDF5 breaks down on the file, or takes more than SECONDS of a processor.
     """
+    return apart.call("HDF5", SECONDS, _looked, os.path.abspath(path), look)
 
-    def work():
-        with h5py.File(path, "r") as file:
-            return look(file)
 
-    return apart.call("HDF5", work, SECONDS)
+def _looked(path, look):
+    with h5py.File(path, "r") as file:
+        return look(file)
 
 
 def text(file, name: str) -> Any:

@@ -1,5 +1,6 @@
 """Is a transfer set whole and right? Reads every sample of it, in chunks."""
 
+import functools
 import math
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def kind_of(path) -> str:
     if path.suffix == ".json":
         return atomic.read_json(path).get("kind", "metrics")
     with reading(path):
-        kind = hdf5.structure(path, lambda file: hdf5.text(file, "kind"))
+        kind = hdf5.structure(path, functools.partial(hdf5.text, name="kind"))
     if kind not in (dataset_file.KIND, transfer_set.KIND):
         raise UserError(f"{path}: is neither a data set nor a transfer set of dfkd; delete it and make it again")
     return kind

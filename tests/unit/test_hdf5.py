@@ -182,11 +182,28 @@ def test_a_file_that_hdf5_never_comes_to_an_end_with(tmp_path, monkeypatch):
     assert "HDF5 does not end" in verify.verify(path)[0]
 
 
+def break_down(file):
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def wait(file):
+    time.sleep(60)
+
+
+def key_and_a_million_bytes(file):
+    return hdf5.text(file, "key"), bytes(1_000_000)
+
+
+def raise_a_line(file):
+    raise UserError("a: line")
+
+
 def test_hdf5_that_breaks_down_takes_nothing_with_it(tmp_path, capfd):
     path = write(tmp_path / "x.h5")
     with pytest.raises(ValueError, match="HDF5 breaks down on it"):
-        hdf5.structure(path, lambda file: os.kill(os.getpid(), signal.SIGSEGV))
+        hdf5.structure(path, break_down)
     assert capfd.readouterr().err == ""
+    assert hdf5.structure(path, key_and_a_million_bytes)[0] == "k"  # by another process
 
 
 def test_hdf5_that_waits_for_something_is_ended_too(tmp_path, monkeypatch):
@@ -194,18 +211,31 @@ def test_hdf5_that_waits_for_something_is_ended_too(tmp_path, monkeypatch):
     monkeypatch.setattr(hdf5, "SECONDS", 1)
     path = write(tmp_path / "x.h5")
     with pytest.raises(ValueError, match="HDF5 does not end with it in 1 s"):
-        hdf5.structure(path, lambda file: time.sleep(60))
+        hdf5.structure(path, wait)
 
 
 def test_what_is_found_or_raised_comes_back(tmp_path):
     path = write(tmp_path / "x.h5")
-    large = hdf5.structure(path, lambda file: (hdf5.text(file, "key"), bytes(1_000_000)))  # more than a pipe holds
+    large = hdf5.structure(path, key_and_a_million_bytes)  # more than a pipe holds
     assert large == ("k", bytes(1_000_000))
     with pytest.raises(UserError, match="a: line"):
-        hdf5.structure(path, lambda file: (_ for _ in ()).throw(UserError("a: line")))
+        hdf5.structure(path, raise_a_line)
     with pytest.raises(OSError) as caught:  # noqa: PT011
-        hdf5.structure(tmp_path / "missing.h5", lambda file: None)
+        hdf5.structure(tmp_path / "missing.h5", wait)
     assert errno_of(caught.value) == errno.ENOENT
+
+
+def test_a_process_that_was_ended_or_belongs_to_another_is_replaced(tmp_path):
+    path = write(tmp_path / "x.h5")
+    assert hdf5.structure(path, key_and_a_million_bytes)[0] == "k"
+    os.kill(apart.WORKER.child, signal.SIGKILL)
+    time.sleep(0.1)
+    assert hdf5.structure(path, key_and_a_million_bytes)[0] == "k"
+    mine = apart.WORKER.child
+    if not (forked := os.fork()):
+        os._exit(hdf5.structure(path, key_and_a_million_bytes)[0] != "k" or apart.WORKER.child == mine)
+    assert os.waitpid(forked, 0)[1] == 0
+    assert hdf5.structure(path, key_and_a_million_bytes)[0] == "k" and apart.WORKER.child == mine
 
 
 def test_only_this_module_opens_hdf5():
