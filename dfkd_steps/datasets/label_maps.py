@@ -11,10 +11,9 @@ from ..procedural import shapes
 from ..runtime import progress
 from ..runtime.errors import UserError, reading, require_file
 from ..runtime.seeds import seed_of
-from . import array_files
+from . import array_files, image_files
 from .array_files import Source, fits, pin
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")
 MASK_FORMATS = ("PNG", "BMP", "TIFF")  # without loss
 TEST_PART = 4  # of drawn shapes: training images by test images
 
@@ -98,35 +97,27 @@ def _decoded(config, pairs, split) -> dict[str, np.ndarray]:
     fits(pairs[0][0].parent, shape)
     images, maps = np.empty(shape, np.uint8), np.empty((len(pairs), size[1], size[0]), np.uint8)
     for row, (image, mask) in enumerate(progress.bar(pairs, desc=f"images {split}", unit="img")):
-        images[row], maps[row] = _image(image, size, config.channels), _mask(mask, image, size)
+        images[row], stored = _image(image, size, config.channels)
+        maps[row] = _mask(mask, stored, size)
     return {f"x_{split}": images, f"y_{split}": maps}
 
 
-def _image(path, size, channels: int) -> np.ndarray:
-    """One image (C,H,W) uint8."""
+def _image(path, size, channels: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """One image (C,H,W) uint8, and the width and height that it has in the file."""
     from PIL import Image, ImageOps
 
-    require_file(path)
-    with (
-        reading(path, f"is not a readable {', '.join(FORMATS)} image", "convert or remove it"),
-        Image.open(path, formats=FORMATS) as image,
-    ):
-        if image.mode[0] in "IF":
-            raise UserError(f"{path}: has more than 8 bits per channel (mode {image.mode}); convert it to 8 bits")
-        fits(path, (image.width, image.height, 3), os.path.getsize(path))
+    with image_files.opened(path) as image:
+        stored = image.size
         # Not turned by its EXIF tag: a mask has none, and would lie another way.
-        shown = ImageOps.fit(image.convert("L" if channels == 1 else "RGB"), size, Image.Resampling.BILINEAR)
-    pixels = np.asarray(shown)
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+        pixels = np.asarray(ImageOps.fit(image.convert("L" if channels == 1 else "RGB"), size, Image.Resampling.BILINEAR))
+    return (pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)), stored
 
 
-def _mask(path, image_path, size) -> np.ndarray:
-    """One label map (H,W) uint8, as stored."""
+def _mask(path, wanted, size) -> np.ndarray:
+    """One label map (H,W) uint8, as stored; ``wanted``: width and height of its image in the file."""
     from PIL import Image, ImageOps
 
     require_file(path)
-    with Image.open(image_path) as image:
-        wanted = image.size
     with (
         reading(path, f"is not a readable {', '.join(MASK_FORMATS)} mask", "write it without loss"),
         Image.open(path, formats=MASK_FORMATS) as mask,

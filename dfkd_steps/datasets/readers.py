@@ -15,17 +15,16 @@ import numpy as np
 
 from ..models import tasks
 from ..runtime import progress
-from ..runtime.errors import UserError, one_line, reading, require_file
+from ..runtime.errors import UserError, one_line
 from ..runtime.locks import locked
 from ..schemas import groups
-from . import array_files
+from . import array_files, image_files
 from .array_files import Source, compare, fits, pin
 from .cropping import middle
 
 # What torchvision raises for files that are missing, half there or out of reach.
 FAILURES = (OSError, RuntimeError, ValueError, EOFError, AssertionError, http.client.HTTPException)
 MNIST_5K_TEST_SHARE = 0.2
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # Pillow knows dozens, and starts programs for some of them
 
 
 def read(config) -> Source:
@@ -195,14 +194,7 @@ def image(path, shape, how: str = "crop") -> np.ndarray:
     """The image in a file as uint8 of ``shape`` (C,H,W): its middle, or all of it squashed; UserError where it is none."""
     from PIL import Image, ImageOps
 
-    require_file(path)
-    with (
-        reading(path, f"is not a readable {', '.join(FORMATS)} image", "convert or remove it"),
-        Image.open(path, formats=FORMATS) as stored,
-    ):
-        if stored.mode[0] in "IF":
-            raise UserError(f"{path}: has more than 8 bits per channel (mode {stored.mode}); convert it to 8 bits")
-        fits(path, (stored.width, stored.height, 3), os.path.getsize(path))
+    with image_files.opened(path) as stored:
         found = ImageOps.exif_transpose(stored).convert("L" if shape[0] == 1 else "RGB")
         size = (found.height, found.width)
         height, width = middle(size, shape[1:]) if how == "crop" else size
