@@ -3,11 +3,10 @@ that they do not."""
 
 import pytest
 import torch
-from test_methods import SMALL, everything, flat, leaves, traces, weights
+from test_methods import SMALL, everything, flat, require_gradients, traces, weights
 
 from dfkd_steps import synthesize
 from dfkd_steps.methods import registry as method_registry
-from dfkd_steps.methods.engines import objective
 from dfkd_steps.models.classifier import Classifier, Description, build_architecture
 from dfkd_steps.models.tasks import SEGMENTATION
 from dfkd_steps.pipeline import params
@@ -87,22 +86,7 @@ class TestContract:
         assert traces(method) == whole
 
     def test_every_loss_has_a_gradient(self, name, make, monkeypatch):
-        found = {}
-
-        def total(terms):
-            for term, value in terms.items():
-                gradients = torch.autograd.grad(value, leaves(value), retain_graph=True, allow_unused=True)
-                size = max(float(one.abs().max()) for one in gradients if one is not None)
-                found[term] = max(found.get(term, 0.0), size)
-            return sum(terms.values())
-
-        method = make(name)
-        if not hasattr(method, "objective"):
-            pytest.skip("it has no weighted sum of losses")
-        monkeypatch.setattr(objective, "total", total)
-        everything(method)
-        enabled = {one for one in objective.MEANING if getattr(method.config, one, 0)}
-        assert enabled and set(found) >= enabled and all(size > 0 for size in found.values()), found
+        require_gradients(make(name), monkeypatch)
 
     def test_its_networks_are_for_segmentation_and_survive_the_file(self, name, make):
         method = make(name)

@@ -220,6 +220,26 @@ def leaves(tensor):
     return found
 
 
+def require_gradients(method, monkeypatch):
+    """Each enabled loss of a method has a gradient that is not 0, to something."""
+    found = {}
+
+    def total(terms):
+        for term, value in terms.items():
+            gradients = torch.autograd.grad(value, leaves(value), retain_graph=True, allow_unused=True)
+            size = max(float(one.abs().max()) for one in gradients if one is not None)
+            found[term] = max(found.get(term, 0.0), size)
+        return sum(terms.values())
+
+    if not hasattr(method, "objective"):
+        pytest.skip("it has no weighted sum of losses")
+    monkeypatch.setattr(objective, "total", total)
+    everything(method)
+    enabled = {one for one in objective.MEANING if getattr(method.config, one, 0)}
+    assert enabled and set(found) >= enabled
+    assert all(size > 0 for size in found.values()), found
+
+
 @pytest.mark.parametrize("name", method_registry.REGISTRY)
 def test_each_field_has_one_default(name):
     """Declared in one class alone: whoever reads that class knows the default."""
@@ -349,23 +369,7 @@ class TestContract:
             assert differ(before, steps(make(name, **read, **{item.name: value}))), f"{name}: {item.name} changes nothing"
 
     def test_every_loss_has_a_gradient(self, name, make, monkeypatch):
-        found = {}
-
-        def total(terms):
-            for term, value in terms.items():
-                gradients = torch.autograd.grad(value, leaves(value), retain_graph=True, allow_unused=True)
-                size = max(float(one.abs().max()) for one in gradients if one is not None)
-                found[term] = max(found.get(term, 0.0), size)
-            return sum(terms.values())
-
-        method = make(name)
-        if not hasattr(method, "objective"):
-            pytest.skip("it has no weighted sum of losses")
-        monkeypatch.setattr(objective, "total", total)
-        everything(method)
-        enabled = {one for one in objective.MEANING if getattr(method.config, one, 0)}
-        assert enabled and set(found) >= enabled
-        assert all(size > 0 for size in found.values()), found
+        require_gradients(make(name), monkeypatch)
 
     def test_without_batchnorm_it_runs_or_says_so(self, name, make, plain):
         small = {"student": "lenet5-half"} if "student" in SMALL[name] else {}
