@@ -23,7 +23,7 @@ class Worker:
     """
 
     def __init__(self):
-        self.lock, self.owner, self.child, self.pipe = threading.Lock(), 0, 0, None
+        self.lock, self.child, self.pipe = threading.Lock(), 0, None
 
     def call(self, name: str, seconds: int, work: Callable[..., Any], *arguments) -> Any:
         """What ``work(*arguments)`` returns, which has to be plain data; what it raises is raised here.
@@ -47,9 +47,9 @@ class Worker:
         return found
 
     def _alive(self) -> bool:
-        """Whether this very process has a worker; one that a process forked from it would share is none."""
+        """Whether this process has a worker that goes on; that of the process from which this one was forked is not its child."""
         with contextlib.suppress(ChildProcessError):
-            return self.owner == os.getpid() and os.waitpid(self.child, os.WNOHANG) == (0, 0)
+            return self.child > 0 and os.waitpid(self.child, os.WNOHANG) == (0, 0)
         return False
 
     def _begin(self):
@@ -58,11 +58,11 @@ class Worker:
         if not child:
             _serve(its)
         its.close()
-        self.owner, self.child, self.pipe = os.getpid(), child, mine.makefile("rwb")
+        self.child, self.pipe = child, mine.makefile("rwb")
 
     def _end(self, seconds) -> str:
         """Why the worker has ended."""
-        code, self.owner = os.waitstatus_to_exitcode(os.waitpid(self.child, 0)[1]), 0
+        code, self.child = os.waitstatus_to_exitcode(os.waitpid(self.child, 0)[1]), 0
         endless = -code in (signal.SIGXCPU, signal.SIGALRM)
         return f"does not end with it in {seconds} s" if endless else "breaks down on it"
 
