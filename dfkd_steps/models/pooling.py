@@ -1,4 +1,5 @@
-"""2x2 max-pooling of few maps, several times faster on a CPU than torch's, which works through 16 maps at a time."""
+"""Pooling at the speed of a CPU: means over all places, whose gradient keeps the channels last, and 2x2 max-pooling of few maps,
+several times faster than torch's, which works through 16 maps at a time."""
 
 import torch
 import torch.nn.functional as F
@@ -34,3 +35,31 @@ class _Largest(torch.autograd.Function):
         upper = across * (images[:, :, ::2] >= images[:, :, 1::2])
         down[:, :, ::2], down[:, :, 1::2] = upper, across - upper
         return down
+
+
+def global_mean(maps):
+    """The mean over the places of feature maps (N,C,H,W), before a classifier. -> (N,C)."""
+    # The gradient of ``mean`` is written out with places before channels, and a channels-last network goes on with it at an
+    # eighth of its speed; that of a sum is one number a channel.
+    return maps.sum((2, 3)) / maps.shape[2:].numel()
+
+
+class _PlaceMeans(torch.autograd.Function):
+    """``place_means`` with a gradient whose channels come last: it is added to that of the layers behind the maps."""
+
+    @staticmethod
+    def forward(ctx, maps):
+        ctx.size, ctx.dtype = maps.shape, maps.dtype
+        return maps.sum((2, 3), dtype=torch.float32) / maps.shape[2:].numel()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        number, channels, height, width = ctx.size
+        each = (gradient / (height * width)).to(ctx.dtype)
+        return each[:, None, None].expand(number, height, width, channels).contiguous().permute(0, 3, 1, 2)
+
+
+def place_means(maps):
+    """``global_mean`` in float32, of maps (N,C,H,W) that other layers read too. -> (N,C)."""
+    return _PlaceMeans.apply(maps)

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..runtime.errors import UserError
+from .pooling import global_mean
 from .resnet_cifar import Block
 from .stem import stem
 
@@ -27,7 +28,7 @@ class ResNet(nn.Module):
     def forward(self, x):
         x = self.pool(F.relu(self.bn1(self.conv1(x))))
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.linear(x.mean((2, 3)))
+        return self.linear(global_mean(x))
 
 
 def build(num_classes: int, image_shape, depth: int):

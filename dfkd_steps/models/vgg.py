@@ -3,6 +3,7 @@
 from torch import nn
 
 from ..runtime.errors import UserError
+from .pooling import global_mean
 
 STAGES = {11: (1, 1, 2, 2, 2), 19: (2, 2, 4, 4, 4)}
 WIDTHS = (64, 128, 256, 512, 512)
@@ -27,7 +28,7 @@ class VGG(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def forward(self, x):
-        return self.classifier(self.features(x).mean((2, 3)))
+        return self.classifier(global_mean(self.features(x)))
 
 
 def build(num_classes: int, image_shape, depth: int):

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..runtime.errors import UserError
+from .pooling import global_mean
 from .stem import stem
 
 
@@ -46,7 +47,7 @@ class WideResNet(nn.Module):
 
     def forward(self, x):
         x = F.relu(self.bn(self.stages(self.pool(self.conv1(x)))))
-        return self.fc(x.mean((2, 3)))
+        return self.fc(global_mean(x))
 
 
 def build(num_classes: int, image_shape, depth: int, widen: int):

@@ -6,12 +6,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dfkd_steps.models import hooks
 from dfkd_steps.models import registry as model_registry
 from dfkd_steps.models.alexnet import LocalResponseNorm
 from dfkd_steps.models.classifier import build_architecture
-from dfkd_steps.models.pooling import NarrowMaxPool2d
+from dfkd_steps.models.pooling import NarrowMaxPool2d, global_mean, place_means
 from dfkd_steps.runtime.errors import UserError
 
 # parameters at 10 classes, as papers and public code give them; LeNet with one channel, the others with three
@@ -199,6 +200,48 @@ def test_narrow_pooling_shares_no_gradient_among_equal_pixels():
 
 
 LARGE = {"resnet18": 1.9e9, "resnet34": 3.8e9, "resnet20": 1.7e8, "wrn16-2": 4.5e8}  # torchvision's: 1.8 and 3.7 GMAC
+
+
+@pytest.mark.parametrize("pool", [global_mean, place_means])
+def test_means_over_places_and_their_gradient(pool):
+    maps = torch.randn(4, 6, 5, 3, generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last)
+
+    def found(of):
+        leaf = maps.clone().requires_grad_()
+        means = of(leaf)
+        (means * torch.arange(6.0)).square().sum().backward()
+        return means, leaf.grad
+
+    for ours, torchs in zip(found(pool), found(lambda maps: maps.mean((2, 3)))):
+        assert torch.allclose(ours, torchs, rtol=1e-5, atol=1e-7)
+
+
+class OtherOrders(TorchDispatchMode):
+    """Counts the operations, but for views, that write maps whose channels are not last."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, operation, types, arguments=(), named=None):
+        made = operation(*arguments, **(named or {}))
+        maps = [one for one in (made if isinstance(made, tuple) else [made]) if isinstance(one, torch.Tensor) and one.ndim == 4]
+        for one in maps:
+            repeated, view = 0 in one.stride(), one._base is not None
+            several = one.shape[1] > 1 and one.shape[2:].numel() > 1
+            if several and not (repeated or view or one.is_contiguous(memory_format=torch.channels_last)):
+                self.found.append(str(operation))
+        return made
+
+
+@pytest.mark.parametrize("arch", ["resnet8", "resnet20", "wrn16-1", "vgg11"])
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_maps_and_gradients_of_a_channels_last_network_keep_the_channels_last(arch, precision):
+    net = build_architecture(arch, 10, (3, 32, 32)).to(memory_format=torch.channels_last).train()
+    images = torch.rand(2, 3, 32, 32).to(memory_format=torch.channels_last)
+    with OtherOrders() as orders, torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
+        net(images).float().square().sum().backward()
+    assert not orders.found
 
 
 @pytest.mark.parametrize("arch", LARGE)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ...models import hooks
+from ...models.pooling import place_means
 from ...runtime import memory
 from ...runtime.device import autocast
 from ...runtime.errors import UserError
@@ -61,7 +62,7 @@ class InstanceDiscriminator:
         means = []
 
         def keep(module, inputs, output):
-            means.append(inputs[0].float().mean((2, 3)))
+            means.append(place_means(inputs[0]))
 
         with hooks.hooked([self.teacher.net], lambda *_: means.clear(), before=True), hooks.hooked(self.layers, keep):
             yield lambda: torch.cat(means, 1)
@@ -135,4 +136,4 @@ def _means_by_size(maps: dict):
     """The mean of each channel of feature maps {size: (N,C,H,W)}, all sizes side by side. -> (N,D)."""
     if not maps:
         raise UserError("transfer: cmi: the teacher has no feature maps to tell images apart by; use another teacher or method")
-    return torch.cat([maps[size].float().mean((2, 3)) for size in sorted(maps)], 1)
+    return torch.cat([place_means(maps[size]) for size in sorted(maps)], 1)
