@@ -10,9 +10,8 @@ from ..runtime.commands import version
 from ..runtime.errors import UserError
 from ..storage.transfer_set import TransferSet, class_counts
 from . import curves, examples, figures
+from .metrics import ACCURACIES, COLUMNS
 from .runs import (
-    ACCURACIES,
-    COLUMNS,
     Group,
     Run,
     baseline,

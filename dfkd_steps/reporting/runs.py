@@ -3,58 +3,19 @@
 import csv
 import io
 import json
-import math
 import statistics
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
 from ..pipeline import graph, spec
-from ..runtime.errors import UserError, one_line
+from ..runtime.errors import UserError
 from ..storage import atomic
 from ..storage.transfer_set import TransferSet
+from .metrics import ACCURACIES, COLUMNS, ORIGINS, SIZES, WITHOUT_LABELS, fault, is_number, quality
 
 # Runs that differ in these groups' seeds alone are repeats. Another seed of the data set is another test set: no repeat.
 REPEATED = ("teacher", "transfer", "balance", "student")
-# Metrics in the order of tables: name, heading, digits, meaning. A metric that is not here follows in results.csv only.
-COLUMNS = (
-    ("top1", "top-1 %", 2, "test images the student classifies correctly, percent"),
-    ("miou", "mIoU %", 2, "segmentation: intersection over union with the true maps, mean over the classes, percent"),
-    ("gap", "gap to teacher", 2, "student's top-1 or mIoU minus teacher's, percentage points"),
-    ("pixel_accuracy", "pixels %", 2, "segmentation: pixels of test images the student classifies correctly, percent"),
-    (
-        "agreement_miou",
-        "agreement mIoU %",
-        2,
-        "segmentation: mIoU of the student's maps with the teacher's on test images",
-    ),
-    ("balanced_accuracy", "balanced %", 2, "mean over the classes of the share of test images classified correctly, percent"),
-    ("agreement", "agreement %", 2, "test images on which student and teacher answer the same, percent"),
-    (
-        "probe_balanced",
-        "probe agreement %",
-        2,
-        "no accuracy: noise and drawings on which student and teacher answer the same, "
-        "percent, mean over the classes of the teacher",
-    ),
-    ("probe_miou", "probe mIoU %", 2, "no true mIoU: the student's maps of noise and drawings with the teacher's, percent"),
-    ("ece", "ECE", 4, "expected calibration error, 0 to 1"),
-    ("nll", "NLL", 4, "negative log-likelihood of the right class, nats"),
-    ("kl_to_teacher", "KL", 4, "KL divergence from the teacher's probabilities to the student's, nats"),
-    ("parameters", "parameters", 0, "of the student"),
-    ("macs", "MACs", 0, "multiply-accumulates of the student for one image"),
-    ("compression", "compression", 2, "parameters of the teacher / parameters of the student"),
-)
-ORIGINS = ("data-free", "prior-based", "real", "other", "unknown")  # as synthesize says it; unknown where nobody does
-SIZES = ("parameters", "macs", "compression")
-# What says how good a run is: the accuracy, or, without test images, how far the student answers as its teacher.
-ACCURACIES, WITHOUT_LABELS = ("top1", "miou"), ("probe_balanced", "probe_miou")
-BESIDE = {"top1": ("per_class", "confusion_matrix"), "miou": ("per_class_iou", "confusion_matrix")}  # what an accuracy comes with
-
-
-def quality(metrics: dict) -> str:
-    """The first of ``ACCURACIES`` and ``WITHOUT_LABELS`` that there is; top-1 where none is."""
-    return next((name for name in (*ACCURACIES, *WITHOUT_LABELS) if name in metrics), ACCURACIES[0])
 
 
 @dataclass(frozen=True)
@@ -85,7 +46,7 @@ class Run:
 
     def numbers(self) -> list[tuple[str, str]]:
         """All scalar metrics as plain decimals: those of COLUMNS first, the others by name."""
-        names = sorted((name for name, value in self.metrics.items() if _is_number(value)), key=_place)
+        names = sorted((name for name, value in self.metrics.items() if is_number(value)), key=_place)
         return [(name, format(Decimal(repr(self.metrics[name])), "f")) for name in names]
 
     @property
@@ -154,50 +115,11 @@ def _read(path):
     for group, text in specs.items():
         spec.parse(group, text)
     metrics = atomic.read_json(path)
-    if problem := _fault(metrics, specs):
+    if problem := fault(metrics, specs):
         raise UserError(f"{path}: {problem}; delete it and make it again")
     about = _about(path)
     origin = about.get("origin")
     return Run(path, specs, metrics, spec.shown(about.get("label", "unknown")), origin if origin in ORIGINS else "unknown")
-
-
-def _fault(metrics, specs) -> str | None:
-    told = quality(metrics)
-    needed = (told, f"teacher_{told}") if told in metrics and told in ACCURACIES else (told,)
-    for name, value in metrics.items():
-        if isinstance(value, float) and not math.isfinite(value):
-            return f"{name} is {value}, not a finite number"
-    known = {name for name in ("n_test", *(name for name, *_ in COLUMNS)) if name in metrics}
-    for name in (*needed, *sorted(known - {*needed})):
-        value = metrics.get(name)
-        if not _is_number(value) or value < 0 or (name in needed and value > 100):
-            return f"{name} is {one_line(repr(value))}, not a number of its range"
-    if metrics.get("specs") != list(specs.values()):
-        return f"is about {one_line(repr(metrics.get('specs')))} and not about the run its path spells"
-    beside = BESIDE.get(told, ("", ""))
-    classes, per_class, confusion = (metrics.get(name) for name in ("classes", *beside))
-    if not isinstance(classes, list) or not classes:
-        return "classes is missing or empty"
-    if told not in ACCURACIES:
-        return None
-    k = len(classes)
-    if not _are_numbers(per_class, k, or_none=True):
-        return f"{beside[0]} is not a list of {k} numbers"
-    if isinstance(errors := metrics.get("confusions"), list) and confusion is None:
-        sound = all(_are_numbers(one, 3) and min(one) >= 0 and max(one[:2]) < k for one in errors)
-        return None if sound else "confusions is not a list of true class, answer and number"
-    if not isinstance(confusion, list) or len(confusion) != k or not all(_are_numbers(row, k) for row in confusion):
-        return f"confusion_matrix is not a table of {k} x {k} numbers"
-    return None
-
-
-def _is_number(value):
-    """Is it a number that can be added to others without leaving the range of floats?"""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15
-
-
-def _are_numbers(values, count, or_none=False):
-    return isinstance(values, list) and len(values) == count and all(_is_number(v) or (or_none and v is None) for v in values)
 
 
 def _place(name):

@@ -7,7 +7,7 @@ import re
 import subprocess
 
 from ..pipeline import audit, graph, spec
-from . import runs
+from . import metrics, runs
 from .runs import Group, Run, constant, grouped
 
 HEAD = ("origin", "runs: top-1 %", "mean ± std", "agreement %", "synthesis + distillation, s")
@@ -70,7 +70,7 @@ def _latex_row(cells) -> str:
     return " & ".join("".join(special.get(sign, sign) for sign in cell) for cell in cells) + r" \\"
 
 
-TABLE = ("top1", "miou", "gap", "agreement", "agreement_miou", *runs.WITHOUT_LABELS, "parameters")
+TABLE = ("top1", "miou", "gap", "agreement", "agreement_miou", *metrics.WITHOUT_LABELS, "parameters")
 
 
 def _arranged(current_runs: list[Run]):

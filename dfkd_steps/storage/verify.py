@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ..runtime.errors import UserError, printable, reading
-from . import atomic, dataset_file, exported, hdf5, network_file, transfer_set
+from . import atomic, dataset_file, exported, hdf5, network_file, set_layout
 from .transfer_set import TransferSet
 
 ROWS = 1024
@@ -26,7 +26,7 @@ def kind_of(path) -> str:
         return atomic.read_json(path).get("kind", "metrics")
     with reading(path):
         kind = hdf5.structure(path, functools.partial(hdf5.text, name="kind"))
-    if kind not in (dataset_file.KIND, transfer_set.KIND):
+    if kind not in (dataset_file.KIND, set_layout.KIND):
         raise UserError(f"{path}: is neither a data set nor a transfer set of dfkd; delete it and make it again")
     return kind
 

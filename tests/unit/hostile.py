@@ -18,7 +18,7 @@ from dfkd_steps.models.classifier import Description, build_architecture
 from dfkd_steps.pipeline import audit, plain_yaml
 from dfkd_steps.reporting import runs
 from dfkd_steps.schemas import groups
-from dfkd_steps.storage import atomic, dataset_file, hdf5, network_file, transfer_set, verify
+from dfkd_steps.storage import atomic, dataset_file, hdf5, network_file, set_layout, transfer_set, verify
 
 ROWS, SIDE, CLASSES = 12, 6, 3
 
@@ -183,7 +183,7 @@ def open_set(path):
 def hdf5_cases():
     forms = (
         (dataset, dataset_file.FIELDS, ("kind", "key", "classes", "mean", "std"), dataset_file.open_dataset),
-        (a_set, transfer_set.FIELDS, ("kind", "key", "provenance", "metadata", "schema_version"), open_set),
+        (a_set, set_layout.FIELDS, ("kind", "key", "provenance", "metadata", "schema_version"), open_set),
     )
     for make, fields, attributes, opened in forms:
         for field, (what, change) in itertools.product(fields, FIELD.items()):

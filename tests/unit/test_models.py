@@ -216,6 +216,12 @@ def test_means_over_places_and_their_gradient(pool):
         assert torch.allclose(ours, torchs, rtol=1e-5, atol=1e-7)
 
 
+def test_the_gradient_of_means_over_places_has_the_channels_last():
+    maps = torch.randn(4, 6, 5, 3).to(memory_format=torch.channels_last).requires_grad_()
+    (gradient,) = torch.autograd.grad(place_means(maps).square().sum(), maps)
+    assert gradient.is_contiguous(memory_format=torch.channels_last)
+
+
 class OtherOrders(TorchDispatchMode):
     """Counts the operations, but for views, that write maps whose channels are not last."""
 
