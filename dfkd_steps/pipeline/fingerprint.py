@@ -10,17 +10,25 @@ from ..runtime.errors import UserError
 
 HERE = Path(__file__).parents[1]
 # Folders and modules that decide whether a job runs, where, and what it says while it does; not what it computes. What
-# the schemas decide is in the resolved config. A checkpoint decides how a run goes on, not where it arrives: it holds the
-# key of the run, so that no other config or code goes on from it, and tests compare resumed runs with undisturbed ones.
+# these schemas decide is in the resolved config; those of methods, schemas.transfer, are not among them, since methods
+# compute with functions of their configs. A checkpoint decides how a run goes on, not where it arrives: it holds the key of
+# the run, so that no other config or code goes on from it, and tests compare resumed runs with undisturbed ones.
 NEUTRAL = {
     "pipeline",
-    "schemas",
     "runtime.commands",
     "runtime.errors",
     "runtime.event_files",
     "runtime.gpu",
     "runtime.locks",
     "runtime.progress",
+    "schemas.balance",
+    "schemas.choices",
+    "schemas.dataset",
+    "schemas.fields",
+    "schemas.groups",
+    "schemas.student",
+    "schemas.teacher",
+    "schemas.training",
     "storage.atomic",
     "storage.checkpoint",
 }

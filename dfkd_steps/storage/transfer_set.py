@@ -25,8 +25,9 @@ import numpy as np
 
 from ..models import tasks
 from ..runtime.errors import UserError, one_line, reading, require_file
+from ..schemas.choices import IMAGE_TYPES
 from . import hdf5
-from .image_format import IMAGE_TYPES, to_unit
+from .image_format import to_unit
 
 SCHEMA_VERSION = 2
 KIND = "transfer_set"
