@@ -113,7 +113,7 @@ from dfkd_steps.pipeline import keys
 
 presets = {params.kind_of("transfer", name): name for name in params.names("transfer")}
 assert sorted(presets) == params.kinds("transfer")
-for name in presets.values():
+for name in {**presets, "dataset": "dataset+source=own"}.values():
     params.load("transfer", name)
     keys.recipe("synthesize", {"transfer": name})
     graph.sources(name)
@@ -137,6 +137,7 @@ def test_nothing_before_a_job_imports_torch(program, tmp_path):
     """Configs, keys and what the drivers do with them: every start of a driver, and of a job on a cluster, would wait for it."""
     root = fingerprint.HERE.parent
     (tmp_path / "params").symlink_to(root / "params")
+    (tmp_path / "results").mkdir()
     program = f"{program.replace('ROOT', str(root))}\nprint(sorted({HEAVY} & set(sys.modules)))"
     environment = {**os.environ, "PYTHONPATH": str(root)}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, env=environment)
