@@ -13,28 +13,22 @@ from . import remembered
 
 HERE = Path(__file__).parents[1]
 # Folders and modules that decide whether a job runs, where, and what it says while it does; not what it computes. What
-# these schemas decide is in the resolved config; those of methods, schemas.transfer, are not among them, since methods
-# compute with functions of their configs. A checkpoint decides how a run goes on, not where it arrives: it holds the key of
-# the run, so that no other config or code goes on from it, and tests compare resumed runs with undisturbed ones.
+# the schemas decide is in the resolved config. A checkpoint decides how a run goes on, not where it arrives: it holds the
+# key of the run, so that no other config or code goes on from it, and tests compare resumed runs with undisturbed ones.
 NEUTRAL = {
     "pipeline",
+    "schemas",
     "runtime.commands",
     "runtime.errors",
     "runtime.event_files",
     "runtime.gpu",
     "runtime.locks",
     "runtime.progress",
-    "schemas.balance",
-    "schemas.choices",
-    "schemas.dataset",
-    "schemas.fields",
-    "schemas.groups",
-    "schemas.student",
-    "schemas.teacher",
-    "schemas.training",
     "storage.atomic",
     "storage.checkpoint",
 }
+# A folder in a neutral one that counts: methods compute with what the functions of their configs say.
+COUNTED = "schemas.transfer"
 # Of a registry the functions count, but not its table: a new entry changes nothing that is there. The entry that a config
 # chooses is in the recipe (``keys.recipe``).
 TABLE = "REGISTRY"
@@ -52,7 +46,7 @@ def _file(module: str) -> Path | None:
 
 def is_neutral(module: str) -> bool:
     """Does a module, or the folder that it lies in, count for nothing?"""
-    return module in NEUTRAL or module.split(".")[0] in NEUTRAL
+    return module in NEUTRAL or (module.split(".")[0] in NEUTRAL and not f"{module}.".startswith(f"{COUNTED}."))
 
 
 def _tree(source: bytes) -> ast.Module:
