@@ -30,7 +30,7 @@ def train(config, dataset, partial, key, device):
     if config.zoom and not classifier.description.dense:
         raise UserError("teacher: zoom: is for segmentation, the task is classification; leave it out")
     if config.start:
-        # By name: its code counts for teachers with a start alone (schemas.groups.TrainTeacher).
+        # By name: its code counts for teachers with a start alone (schemas.teacher.TrainTeacher).
         importlib.import_module("dfkd_steps.models.start").encoder(classifier, config.start)
 
     def losses(rng, epoch):
@@ -88,7 +88,7 @@ def run(job: Job):
         if job.config.kind == "train":
             net, description, history = train(job.config, dataset, partial, job.key, device)
         else:
-            # By name: its code counts for imported teachers alone (schemas.groups.Import).
+            # By name: its code counts for imported teachers alone (schemas.teacher.Import).
             pretrained = importlib.import_module("dfkd_steps.models.pretrained")
             importer = {"import": pretrained.import_checkpoint, "library": pretrained.import_library}[job.config.kind]
             (net, description), history = importer(job.config, dataset), []

@@ -102,7 +102,7 @@ def layers() -> str:
         ("methods/", "one file a method; engines/: model inversion, alternating training, pixel optimisation", GREEN),
         ("training/", "loop, losses, augmentation, views, sampling", GREEN),
         ("storage/", "artefacts on disk: whole or not at all, with key and provenance", GREEN),
-        ("schemas/", "config fields and groups (no torch)", BLUE),
+        ("schemas/", "config fields, a file for each group and for each method (no torch)", BLUE),
         ("models/, datasets/, procedural/", "architectures and import; readers; drawn images", GREEN),
         ("runtime/", "device, GPU locks, progress, errors", GREY),
     )

@@ -248,7 +248,7 @@ def _npz(config):
 
 
 def _maps(reader: str, config):
-    # By name: its code counts for data sets with label maps alone (schemas.groups).
+    # By name: its code counts for data sets with label maps alone (schemas.dataset).
     return getattr(importlib.import_module("dfkd_steps.datasets.label_maps"), reader)(config)
 
 

@@ -1,20 +1,11 @@
 """Adaptive DeepInversion (Yin et al., CVPR 2020, arXiv 1912.08795, sec. 3.3)."""
 
-from dataclasses import dataclass
-
+from ..schemas.transfer.adi import ADIConfig
 from .base import Batch, Method
 from .engines import model_inversion, objective, pixel_inversion, stored_answers
 from .engines.image_pool import ImagePool
 from .engines.online_student import OnlineStudent
 from .engines.samplers import UniformSampler
-
-
-@dataclass
-class ADIConfig(model_inversion.InversionOptions, pixel_inversion.PixelOptions):
-    """DeepInversion whose images also make the student disagree; the student learns between the batches."""
-
-    n: int = model_inversion.pool_samples(51200)
-    jsd: float = objective.weight("jsd", 1.0)
 
 
 class ADI(Method):

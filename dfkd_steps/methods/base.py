@@ -1,7 +1,8 @@
 """The contract of a synthesis method.
 
-The file of a method holds its class, derived from ``Method``, and its config, a dataclass derived from
-``TransferConfig``, which is the class attribute ``Config``. A method has
+The file of a method holds its class, derived from ``Method``. Its config, a dataclass derived from ``TransferConfig``, is the
+class attribute ``Config``; it stands in the file of the same name in ``schemas.transfer``, since a config is read without
+torch. A method has
 
     __init__(self, config, teacher, sources, device)
     batch(self, index) -> Batch          # the batches of a set in order; ``index`` counts from 0
@@ -24,42 +25,13 @@ arbitrary transfer sets only. The step does everything else: device, progress, w
 """
 
 import abc
-import typing
 from dataclasses import dataclass
 
 import torch
 
 from ..models import tasks
 from ..runtime.seeds import seed_of
-from ..schemas.fields import opt, required
-from ..storage.image_format import IMAGE_TYPES
-
-
-def samples(default: int, doc: str = "samples", lo: int = 1):
-    """The config field ``n``."""
-    return opt(default, doc, lo=lo)
-
-
-def batch_size(default: int, lo: int = 1):
-    """The config field ``batch``."""
-    return opt(default, "samples that are made together", lo=lo)
-
-
-@dataclass
-class TransferConfig:
-    """The fields of all methods. ``n`` and ``batch`` are declared where their default is: by each method or its engine."""
-
-    if typing.TYPE_CHECKING:
-        n: int
-        batch: int
-
-    method: str = required("synthesis method")
-    image_type: str = opt("uint8", "how images are stored", choices=IMAGE_TYPES)
-    seed: int = opt(0, "seed of all that is random", lo=0)
-
-    def max_shards(self) -> int:
-        """As many shards a set can have at most: the number of ``Method.partitions``."""
-        return -(-self.n // self.batch)
+from ..schemas.transfer.base import TransferConfig
 
 
 @dataclass

@@ -1,11 +1,9 @@
 """CMI: contrastive model inversion (Fang et al., IJCAI 2021, arXiv 2105.08584)."""
 
-from dataclasses import dataclass
-
 import torch
 
 from ..models.generator import initialize_dcgan
-from ..schemas.fields import opt
+from ..schemas.transfer.cmi import CMIConfig
 from ..training import views
 from .base import Batch, Method
 from .engines import model_inversion, objective, stored_answers
@@ -14,25 +12,6 @@ from .engines.image_pool import ImagePool
 from .engines.instance_discriminator import InstanceDiscriminator, resized_crop
 from .engines.online_student import OnlineStudent
 from .engines.samplers import UniformSampler
-
-
-@dataclass
-class CMIConfig(model_inversion.InversionOptions):
-    """Batches from a generator that starts anew for each; a contrastive loss keeps an image unlike all earlier ones."""
-
-    n: int = model_inversion.pool_samples(51200)
-    bn: float = objective.weight("bn", 1.0)
-    onehot: float = objective.weight("onehot", 1.0)
-    adversarial: float = objective.weight("adversarial", 0.5)
-    distance: str = objective.distance("decision")
-    contrastive: float = opt(0.8, "weight of the contrastive loss on features of two views (0 = off)", lo=0)
-    tau_c: float = opt(0.1, "temperature of the contrastive loss", above=0, hi=10)
-    bank: int = opt(4096, "earlier images that an image is compared with in each step", lo=0)
-    steps: int = opt(200, "steps on generator and latent vectors for a batch", lo=1)
-    lr_g: float = opt(1e-3, "Adam step of the generator, and of the head of the contrastive loss", above=0, hi=10)
-    lr_z: float = opt(1e-3, "Adam step of the latent vectors", above=0, hi=10)
-    latent: int = opt(256, "length of the latent vector", lo=1, hi=65536)
-    width: int = opt(128, "channels of the generator", lo=2, hi=65536)
 
 
 class CMI(Method):

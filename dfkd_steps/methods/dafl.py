@@ -1,31 +1,7 @@
 """DAFL: data-free learning of student networks (Chen et al., ICCV 2019, arXiv 1904.01186)."""
 
-from dataclasses import dataclass
-
-from .engines import alternating, generator_options, objective, online_student
-
-
-@dataclass
-class DAFLConfig(alternating.AlternatingOptions, online_student.SGDOptions):
-    """A generator whose images the teacher is sure of, evenly over the classes, with large features; no student in it."""
-
-    onehot: float = objective.weight("onehot", 1.0)
-    balance: float = objective.weight("balance", 20.0)
-    activation: float = objective.weight("activation", 1e-3)
-    arch_g: str = generator_options.arch("cmi-large")
-    latent: int = generator_options.latent(512)
-    beta_g: float = alternating.field("beta_g", 0.5)
-    schedule_g: str = alternating.field("schedule_g", "constant")
-    clip_g: float = alternating.field("clip_g", 0.0)
-    steps_s: int = alternating.field("steps_s", 5)
-    images_s: str = alternating.field("images_s", "new")
-    mode_g: str = alternating.field("mode_g", "eval")
-    loss_s: str = online_student.field("loss_s", "kd")
-    tau: float = online_student.field("tau", 1.0)
-    lr_s: float = online_student.field("lr_s", 0.1)
-    schedule_s: str = alternating.field("schedule_s", "cosine")
-    weight_decay_s: float = online_student.field("weight_decay_s", 1e-4)
-    collect: float = alternating.field("collect", 0.5)
+from ..schemas.transfer.dafl import DAFLConfig
+from .engines import alternating
 
 
 class DAFL(alternating.AlternatingTraining):

@@ -1,29 +1,14 @@
 """A data set as the transfer set: another one (arXiv 2011.09113), or the task's own as the real-data baseline."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
 from ..models.tasks import TASKS
 from ..runtime.errors import UserError
 from ..runtime.seeds import seed_of
-from ..schemas.fields import required
-from .base import Batch, Method, TransferConfig, batch_size, samples
+from ..schemas.transfer.dataset import RealDataConfig
+from .base import Batch, Method
 from .engines.image_fit import fit
-
-
-@dataclass
-class RealDataConfig(TransferConfig):
-    """Training images of a data set, made to fit the teacher (grey to colour or back, resized); its labels are not read."""
-
-    source: str = required("name of the data set, params/dataset/NAME.yaml; own = that of the path", reads="dataset")
-    n: int = samples(0, "samples, a random subset (0 = all training images)", lo=0)
-    batch: int = batch_size(500)
-
-    def max_shards(self) -> int:
-        """One: reading is no work to share."""
-        return 1
 
 
 class RealData(Method):

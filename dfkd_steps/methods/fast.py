@@ -1,30 +1,14 @@
 """Fast: up to 100x faster data-free knowledge distillation (Fang et al., AAAI 2022, arXiv 2112.06253)."""
 
-from dataclasses import dataclass
-
 from ..models.tasks import TASKS
+from ..schemas.transfer.fast import FastConfig
 from ..training import views
 from .base import Batch, Method
 from .engines import channel_exchange, model_inversion, objective, stored_answers
-from .engines.generator_inversion import MetaInverter, MetaInverterOptions, new_generator
+from .engines.generator_inversion import MetaInverter, new_generator
 from .engines.image_pool import ImagePool
 from .engines.online_student import OnlineStudent
 from .engines.samplers import UniformSampler
-
-
-@dataclass
-class FastConfig(MetaInverterOptions, model_inversion.InversionOptions):
-    """Batches from a generator that is meta-learned to need only a few steps for each."""
-
-    n: int = model_inversion.pool_samples(56320)
-    bn: float = objective.weight("bn", 10.0)
-    onehot: float = objective.weight("onehot", 0.4)
-    entropy: float = objective.weight("entropy", 0.0)
-    presence: float = objective.weight("presence", 0.0)
-    balance: float = objective.weight("balance", 0.0)
-    moments: float = objective.weight("moments", 0.0)
-    adversarial: float = objective.weight("adversarial", 1.1)
-    distance: str = objective.distance("decision")
 
 
 class Fast(Method):

@@ -1,41 +1,16 @@
 """LS-GDFD: large-scale generative data-free distillation (Luo et al., 2020, arXiv 2012.05578)."""
 
-from dataclasses import dataclass
-
 import torch
 
 from ..models.generator import build_generator
 from ..runtime.device import autocast
 from ..runtime.errors import UserError
 from ..runtime.seeds import seed_of
-from ..schemas.fields import opt
+from ..schemas.transfer.generative import LSGDFDConfig
 from ..storage import checkpoint
 from ..training import loop, views
-from .base import Batch, Method, TransferConfig, batch_size, samples
-from .engines import generator_options, objective
-
-
-@dataclass
-class LSGDFDConfig(generator_options.GeneratorOptions, TransferConfig):
-    """Class-conditional generators, trained without any student to reproduce the teacher's normalisation statistics."""
-
-    n: int = samples(24000)
-    batch: int = batch_size(500)
-    bn: float = objective.weight("bn", 1.0)
-    bn_kl: float = objective.weight("bn_kl", 0.0)
-    moments: float = objective.weight("moments", 0.0)
-    onehot: float = objective.weight("onehot", 1.0)
-    latent: int = generator_options.latent(100)
-    members: int = opt(1, "generators; the classes are dealt out among them in turn", lo=1)
-    rounds_each: int = opt(40, "rounds of `steps` steps for each member", lo=1)
-    steps: int = opt(50, "generator steps in a round", lo=1)
-    train_batch: int = opt(256, "images in a generator step", lo=2)
-    lr: float = opt(1e-3, "peak Adam step of the generator; half a cosine over its rounds", above=0, hi=10)
-    precision: str = opt("fp32", "bf16 = autocast, where the device computes in it", choices=("fp32", "bf16"))
-
-    def max_shards(self) -> int:
-        """The members."""
-        return self.members
+from .base import Batch, Method
+from .engines import objective
 
 
 class Member:

@@ -1,32 +1,12 @@
 """Several sources in equal parts as an arbitrary transfer set (Nayak et al., WACV 2021, arXiv 2011.09113)."""
 
-from dataclasses import dataclass
-
 import torch
 
 from ..models.tasks import TASKS
-from ..procedural import registry
-from ..schemas.fields import opt
-from .base import Batch, Method, TransferConfig, batch_size, samples
+from ..procedural import drawing, registry
+from ..schemas.transfer.mixture import MixtureConfig
+from .base import Batch, Method
 from .engines.image_fit import fit
-
-
-@dataclass
-class MixtureConfig(TransferConfig):
-    """Noise, procedural images and, where ``source`` names one, a data set, sample by sample in turn."""
-
-    n: int = samples(24000)
-    batch: int = batch_size(500)
-    kinds: list[str] = opt(
-        ["uniform", "smooth", "leaves", "strokes", "fractals"],
-        "what is mixed",
-        choices=tuple(registry.REGISTRY),
-        code=registry.module_of,
-    )
-    source: str = opt("", "a data set that is mixed in, params/dataset/NAME.yaml ('' = none)", reads="dataset")
-
-    def check(self):
-        return None if self.kinds or self.source else "kinds is empty and there is no source; name at least one"
 
 
 class Mixture(Method):
@@ -51,7 +31,7 @@ class Mixture(Method):
             if part == "source":
                 images[chosen] = self.from_source(int(chosen.sum()), rng)
             elif chosen.any():
-                images[chosen] = registry.draw(part, int(chosen.sum()), description, rng)
+                images[chosen] = drawing.draw(part, int(chosen.sum()), description, rng)
         return Batch(images)
 
     def from_source(self, number: int, rng):

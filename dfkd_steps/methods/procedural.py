@@ -1,23 +1,11 @@
 """Procedural images as an arbitrary transfer set (Nayak et al., WACV 2021, arXiv 2011.09113): made here, no download."""
 
-from dataclasses import dataclass
-
 import torch
 
 from ..models.tasks import TASKS
-from ..procedural import registry
-from ..schemas.fields import opt
-from .base import Batch, Method, TransferConfig, batch_size, samples
-
-
-@dataclass
-class ProceduralConfig(TransferConfig):
-    """Dead leaves (overlapping discs), strokes (curves), glyphs (as a pen writes), objects (one in each image), scenes (objects
-    on a ground, in the colours of photographs) or fractals (iterated function systems)."""
-
-    n: int = samples(24000)
-    batch: int = batch_size(500)
-    kind: str = opt("strokes", "what is drawn", choices=registry.PROCEDURAL, code=registry.module_of)
+from ..procedural import drawing
+from ..schemas.transfer.procedural import ProceduralConfig
+from .base import Batch, Method
 
 
 class Procedural(Method):
@@ -33,7 +21,7 @@ class Procedural(Method):
     def batch(self, index: int) -> Batch:
         """Images, no targets."""
         rng = torch.Generator().manual_seed(self.seed_of(self.config.kind, index))
-        return Batch(registry.draw(self.config.kind, len(self.rows(index)), self.teacher.description, rng))
+        return Batch(drawing.draw(self.config.kind, len(self.rows(index)), self.teacher.description, rng))
 
     def about(self) -> dict:
         """Says what is drawn."""

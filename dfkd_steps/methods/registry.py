@@ -1,4 +1,5 @@
-"""The synthesis methods: name in params/ -> module and class. One file each, one line here, one folder in params/transfer.
+"""The synthesis methods: name in params/ -> module and class. One file each, one of the same name in ``schemas.transfer`` for its
+config, one line here, one folder in params/transfer.
 
 A module is imported when its method is loaded, so that a change in one method makes the sets of that method alone stale.
 """
@@ -30,6 +31,12 @@ REGISTRY = {
 def module_of(name: str) -> str:
     """The module (below dfkd_steps) of a method."""
     return f"methods.{REGISTRY[name][0]}"
+
+
+def config_class(name: str) -> type:
+    """The dataclass of a registered method's config; does not import torch, as ``load`` does."""
+    module, method_class = REGISTRY[name]
+    return getattr(importlib.import_module(f"dfkd_steps.schemas.transfer.{module}"), f"{method_class}Config")
 
 
 def load(name: str):

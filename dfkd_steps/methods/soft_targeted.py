@@ -1,26 +1,14 @@
 """Soft-targeted transfer set: a Gaussian model of the features (Wang, AAAI 2021, arXiv 2104.04868)."""
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 
 from ..models import hooks
 from ..runtime.device import autocast
 from ..runtime.errors import UserError
-from ..schemas.fields import opt
+from ..schemas.transfer.soft_targeted import SoftTargetedConfig
 from .base import Batch, Method
 from .engines import image_losses, soft_targets
-
-
-@dataclass
-class SoftTargetedConfig(soft_targets.SoftTargetOptions):
-    """Images whose softened output is that of features drawn from a Gaussian, and which excite the features."""
-
-    sigma: float = opt(
-        1.5, "deviation of features before their activation (times the scale of a BatchNorm there)", above=0, hi=100
-    )
-    activation: float = opt(0.05, "weight of the activation loss (0.05 LeNet-5, 0.1 AlexNet)", lo=0)
 
 
 def correlation(weights):

@@ -7,43 +7,19 @@ of phi and of the priorities are reconstructions, and so is the replacement rule
 each new batch, drawn by phi, replaces the images with the lowest priorities, which the student knows best.
 """
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 
 from ..models import frozen
 from ..models.tasks import TASKS
-from ..schemas.fields import opt
+from ..schemas.transfer.ssd_kd import SSDKDConfig
 from ..training import views
 from .base import Batch, Method
 from .engines import channel_exchange, model_inversion, objective, stored_answers
-from .engines.generator_inversion import MetaInverter, MetaInverterOptions, new_generator
+from .engines.generator_inversion import MetaInverter, new_generator
 from .engines.image_pool import ImagePool
 from .engines.online_student import OnlineStudent
 from .engines.samplers import PrioritySampler
-
-
-@dataclass
-class SSDKDConfig(MetaInverterOptions, model_inversion.InversionOptions):
-    """Fast inversion into a small buffer that is renewed in part, with what is rare and hard."""
-
-    n: int = model_inversion.pool_samples(5000)
-    bn: float = objective.weight("bn", 10.0)
-    onehot: float = objective.weight("onehot", 0.4)
-    entropy: float = objective.weight("entropy", 0.0)
-    presence: float = objective.weight("presence", 0.0)
-    balance: float = objective.weight("balance", 0.0)
-    moments: float = objective.weight("moments", 0.0)
-    adversarial: float = objective.weight("adversarial", 1.1)
-    distance: str = objective.distance("decision")
-    diversity: float = opt(1.0, "weight of rare images: exponent of (1 - share of their class in the buffer)", lo=0, hi=10)
-    gamma: float = opt(2.0, "weight of hard images: exponent of (1 - teacher's probability)", lo=0, hi=10)
-    priority: bool = opt(True, "the student draws by priority, with importance weights; else uniformly")
-    beta: float = opt(0.5, "exponent of the importance weights (0 = none, 1 = full correction)", lo=0, hi=1)
-    renew: float = opt(
-        0.5, "share of each new batch that replaces images of the full buffer, those the student knows best", above=0, hi=1
-    )
 
 
 class SSDKD(Method):

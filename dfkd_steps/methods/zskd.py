@@ -1,26 +1,14 @@
 """Zero-shot knowledge distillation: data impressions (Nayak et al., ICML 2019, arXiv 1905.08114)."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from ..models import hooks
 from ..runtime.device import autocast
-from ..schemas.fields import opt
+from ..schemas.transfer.zskd import ZSKDConfig
 from .base import Batch, Method
 from .engines import soft_targets
-
-
-@dataclass
-class ZSKDConfig(soft_targets.SoftTargetOptions):
-    """Data impressions: images whose softened teacher output is a target drawn from a Dirichlet distribution."""
-
-    betas: list[float] = opt([1.0, 0.1], "scales of the Dirichlet concentration, an equal share of samples each", above=0, hi=100)
-
-    def check(self):
-        return None if self.betas else "betas is empty; give at least one scale"
 
 
 def similarity(weights):

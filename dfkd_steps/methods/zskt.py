@@ -1,35 +1,7 @@
 """ZSKT: zero-shot knowledge transfer via adversarial belief matching (Micaelli & Storkey, NeurIPS 2019, arXiv 1905.09768)."""
 
-from dataclasses import dataclass
-
-from .engines import alternating, generator_options, objective, online_student
-
-
-@dataclass
-class ZSKTConfig(alternating.AlternatingOptions):
-    """A generator that looks for images on which student and teacher differ in KL; ten student steps on each batch of it,
-    by KL and by attention transfer. As in the public code, the KL is averaged over the classes too."""
-
-    adversarial: float = objective.weight("adversarial", 1.0)
-    distance: str = objective.distance("kl-mean")
-    mode_s: str = objective.mode("train")
-    arch_g: str = generator_options.arch("zskt")
-    latent: int = generator_options.latent(100)
-    beta_g: float = alternating.field("beta_g", 0.9)
-    schedule_g: str = alternating.field("schedule_g", "cosine")
-    clip_g: float = alternating.field("clip_g", 5.0)
-    steps_s: int = alternating.field("steps_s", 10)
-    images_s: str = alternating.field("images_s", "after")
-    mode_g: str = alternating.field("mode_g", "train")
-    loss_s: str = online_student.field("loss_s", "kd-mean")
-    tau: float = online_student.field("tau", 1.0)
-    attention_s: float = online_student.field("attention_s", 250.0)
-    optimizer_s: str = online_student.field("optimizer_s", "adam")
-    lr_s: float = online_student.field("lr_s", 2e-3)
-    schedule_s: str = alternating.field("schedule_s", "cosine")
-    weight_decay_s: float = online_student.field("weight_decay_s", 0.0)
-    clip_s: float = online_student.field("clip_s", 5.0)
-    collect: float = alternating.field("collect", 1.0)
+from ..schemas.transfer.zskt import ZSKTConfig
+from .engines import alternating
 
 
 class ZSKT(alternating.AlternatingTraining):

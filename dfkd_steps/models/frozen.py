@@ -10,8 +10,7 @@ from torch.fx.experimental.optimization import fuse
 from ..runtime.device import autocast, compiled, has_bf16
 from . import hooks
 from .classifier import Classifier
-
-CURRENT = "current"  # the BatchNorm statistics of a teacher that answers: of the batch, not those that it keeps ("running")
+from .statistics import CURRENT
 
 
 def fast_copy(network: Classifier, precision: str) -> Classifier:

@@ -9,7 +9,7 @@ from collections import Counter
 
 import torch
 
-from ..procedural import registry
+from ..procedural import drawing
 from ..runtime.errors import UserError
 from . import hooks
 from .classifier import Classifier
@@ -36,7 +36,7 @@ TIMES, LEAST = 4.0, 0.25
 def draw(description) -> dict[str, torch.Tensor]:
     """Images (N,C,H,W) in [0,1] of each kind, always the same ones."""
     kinds = KINDS[description.image_shape[0]]
-    return {kind: registry.draw(kind, SAMPLES, description, torch.Generator().manual_seed(0)).float() for kind in kinds}
+    return {kind: drawing.draw(kind, SAMPLES, description, torch.Generator().manual_seed(0)).float() for kind in kinds}
 
 
 def look(classifier: Classifier) -> list[str]:

@@ -1,25 +1,23 @@
 """The content of files that a config names: checkpoints, data sets, the code of a factory.
 
 A field says by ``external=`` (schemas.fields) what kind of thing its value names. Contents are hashed once and remembered
-by path, size and times in the user's cache folder, not in the working directory: asking for a key writes nothing there.
+by path, size and times (``remembered``).
 """
 
 import ast
 import contextlib
-import functools
 import hashlib
 import importlib.util
-import json
 import os
 import stat
-import tempfile
 import time
 from pathlib import Path
 
 from ..models import names as network_names
-from . import fingerprint
+from . import fingerprint, remembered
 
 MISSING = "missing"
+REMEMBERED = "hashes"
 RACY_NS = 2_000_000_000  # a file changed so short a time ago may change again within one tick of its clock
 NOISE = {".DS_Store", "Thumbs.db", "desktop.ini"}  # file managers leave these behind; no reader of images takes them
 
@@ -89,14 +87,15 @@ def digest(path: Path) -> str:
         if not all(stat.S_ISREG(one.st_mode) for one in stats):  # a pipe would be waited for
             return MISSING
         state = hashlib.sha256(repr([(name, *_state(one)) for name, one in zip(names, stats)]).encode()).hexdigest()
-        place, memory = os.path.abspath(path), _memory()
-        if memory.get(place, [""])[0] == state:
-            return memory[place][1]
+        place, known = os.path.abspath(path), remembered.entries(REMEMBERED)
+        if known.get(place, [""])[0] == state:
+            return known[place][1]
         found = _sha256(path) if names == [""] else _listing(path, names)
     except OSError:
         return MISSING
     if all(max(one.st_mtime_ns, one.st_ctime_ns) < time.time_ns() - RACY_NS for one in stats):
-        _remember(place, [state, found])
+        known[place] = [state, found]
+        remembered.keep(REMEMBERED)
     return found
 
 
@@ -120,30 +119,3 @@ def _listing(folder, names) -> str:
     """Names count, and with them the classes of images; one that is no text is refused by who reads it."""
     listing = "".join(f"{name}\0{_sha256(folder / name)}\0" for name in names)
     return hashlib.sha256(os.fsencode(listing)).hexdigest()
-
-
-# ---------------------------------------------------------------------------------------------- memory
-def _memory_file() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "dfkd", "hashes.json")
-
-
-@functools.cache
-def _memory() -> dict:
-    """Path -> [state, hash], of this process and those before it."""
-    with contextlib.suppress(OSError, ValueError, RuntimeError):
-        found = json.loads(_memory_file().read_text("utf-8"))
-        if isinstance(found, dict) and all(isinstance(entry, list) and len(entry) == 2 for entry in found.values()):
-            return found
-    return {}
-
-
-def _remember(place: str, entry: list[str]):
-    """Processes may overwrite each other's entries: what is lost is hashed again."""
-    _memory()[place] = entry
-    with contextlib.suppress(OSError, RuntimeError):  # no home, no room, no permission: it is hashed again next time
-        target = _memory_file()
-        target.parent.mkdir(parents=True, exist_ok=True)
-        number, beside = tempfile.mkstemp(dir=target.parent)
-        with open(number, "w") as file:
-            json.dump(_memory(), file)
-        os.replace(beside, target)

@@ -3,10 +3,13 @@
 import ast
 import functools
 import hashlib
+import os
+import sys
 from pathlib import Path
 
 from .. import AT_START
 from ..runtime.errors import UserError
+from . import remembered
 
 HERE = Path(__file__).parents[1]
 # Folders and modules that decide whether a job runs, where, and what it says while it does; not what it computes. What
@@ -24,9 +27,13 @@ NEUTRAL = {
     "storage.atomic",
     "storage.checkpoint",
 }
+# A folder in a neutral one that counts: methods compute with what the functions of their configs say.
+COUNTED = "schemas.transfer"
 # Of a registry the functions count, but not its table: a new entry changes nothing that is there. The entry that a config
 # chooses is in the recipe (``keys.recipe``).
 TABLE = "REGISTRY"
+# To read all modules takes half a second at each start of a driver: what was read is remembered by their content.
+REMEMBERED, MOST = "code", 2000
 
 
 def _file(module: str) -> Path | None:
@@ -39,12 +46,11 @@ def _file(module: str) -> Path | None:
 
 def is_neutral(module: str) -> bool:
     """Does a module, or the folder that it lies in, count for nothing?"""
-    return module in NEUTRAL or module.split(".")[0] in NEUTRAL
+    return module in NEUTRAL or (module.split(".")[0] in NEUTRAL and not f"{module}.".startswith(f"{COUNTED}."))
 
 
-@functools.cache
-def _tree(path: Path) -> ast.Module:
-    tree = ast.parse(path.read_text("utf-8"))
+def _tree(source: bytes) -> ast.Module:
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         match node:
             case ast.Module() | ast.ClassDef() | ast.FunctionDef() | ast.AsyncFunctionDef():
@@ -68,12 +74,7 @@ def imports(tree: ast.Module, package: list[str]):
 @functools.cache
 def imports_of(module: str) -> set[str]:
     """The modules of this package, as dotted names below it, that ``module`` imports, in functions too."""
-    path = _file(module)
-    if path is None:
-        return set()
-    parts = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
-    found = {name.partition(".")[2] for name in imports(_tree(path), [HERE.name, *parts]) if name.split(".")[0] == HERE.name}
-    return {name for name in found if name and _file(name)}
+    return {name for name in _read(module)[1] if _file(name)}
 
 
 @functools.cache
@@ -104,15 +105,43 @@ def _is_table(node) -> bool:
 
 
 @functools.cache
-def _hash(module: str) -> str:
+def _read(module: str) -> list:
+    """The hash of a module's code, and the names below this package that it imports: of modules, and of what is in them."""
     path = _file(module)
-    code = [node for node in _tree(path).body if not _is_table(node)] if path else []
-    return hashlib.sha256(_dump(code).encode()).hexdigest()[:8]
+    if path is None:
+        return ["", []]
+    source, known, name = path.read_bytes(), remembered.entries(REMEMBERED), ""
+    if reader := _reader():
+        name = hashlib.sha256(b"\0".join([reader, module.encode(), path.name.encode(), source])).hexdigest()
+        if name in known:
+            return known[name]
+    tree, parts = _tree(source), module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+    imported = {one.partition(".")[2] for one in imports(tree, [HERE.name, *parts]) if one.split(".")[0] == HERE.name}
+    code = [node for node in tree.body if not _is_table(node)]
+    found = [hashlib.sha256(_dump(code).encode()).hexdigest()[:8], sorted(imported - {""})]
+    if name:
+        known[name] = found
+    return found
+
+
+@functools.cache
+def _reader() -> bytes:
+    """Stands for all that decides, beside its source, what is read of a module: this file and Python. Empty where this file was
+    changed since this process loaded it."""
+    own = str(Path(__file__))
+    return Path(own).read_bytes() + sys.version.encode() if AT_START.get(own) == os.stat(own).st_mtime_ns else b""
 
 
 def hashes(*roots: str) -> dict[str, str]:
     """Module -> 8 hex digits, for all code reached from ``roots``; comments, docstrings and layout change none of them."""
-    return {module: _hash(module) for module in modules(*roots)}
+    known = remembered.entries(REMEMBERED)
+    before = len(known)
+    found = {module: _read(module)[0] for module in modules(*roots)}
+    if len(known) > before:
+        for name in list(known)[:-MOST]:
+            del known[name]
+        remembered.keep(REMEMBERED)
+    return found
 
 
 def refuse_changed(code):

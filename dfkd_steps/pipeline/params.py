@@ -1,7 +1,7 @@
 """A spec's resolved config: the dataclass of its kind, overridden by its YAML file (and that file's base), then by the spec.
 
 Dataclasses are closed (an unknown key is an error), typed and ranged. Each group but ``student`` has a key that says
-of which kind it is; the kind names the dataclass. A method's dataclass stands in the method's own file.
+of which kind it is; the kind names the dataclass.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ def kinds(group: str) -> list[str]:
 def schema(group: str, kind: str = "") -> type:
     """The dataclass of a group's kind."""
     if group == "transfer":
-        return method_registry.load(kind).Config
+        return method_registry.config_class(kind)
     return groups.KINDS[group][kind]
 
 

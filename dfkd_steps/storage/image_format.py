@@ -4,8 +4,6 @@ import numpy as np
 
 from ..runtime import memory
 
-IMAGE_TYPES = ("uint8", "float16", "float32")
-
 
 def to_stored(images: np.ndarray, image_type: str) -> np.ndarray:
     """Images in [0,1] as they are stored: uint8 by rounding, or floats; NaN raises FloatingPointError."""

@@ -8,8 +8,8 @@ import numpy as np
 
 from ..models import tasks
 from ..runtime.errors import one_line
+from ..schemas.choices import IMAGE_TYPES
 from . import hdf5
-from .image_format import IMAGE_TYPES
 
 SCHEMA_VERSION = 2
 KIND = "transfer_set"

@@ -3,7 +3,7 @@
 import torch
 
 from ..procedural import glyphs, noise, objects, scenes, strokes, textures
-from ..procedural.registry import in_pieces
+from ..procedural.drawing import in_pieces
 from ..runtime.seeds import make_rng
 
 PER_KIND = 200

@@ -90,12 +90,9 @@ def view(name: str, images, rng):
     return VIEWS[name](images, rng)
 
 
-REPEATABLE = ("none", "shift", "flip-crop")  # those that three small numbers an image describe
-
-
 def draw(name: str, images, rng):
-    """What a random view of each image (N,C,H,W) consists of, by a name in ``REPEATABLE``: two offsets and whether it is
-    flipped. -> (N,3) uint8."""
+    """What a random view of each image (N,C,H,W) consists of, by a name in ``schemas.choices.REPEATABLE``: two offsets and
+    whether it is flipped. -> (N,3) uint8."""
     parameters = torch.zeros(len(images), 3, dtype=torch.uint8, device=images.device)
     if name != "none":
         parameters[:, :2] = draw_shift(len(images), _most(images), rng).T

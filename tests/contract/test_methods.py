@@ -235,7 +235,7 @@ def require_gradients(method, monkeypatch):
         pytest.skip("it has no weighted sum of losses")
     monkeypatch.setattr(objective, "total", total)
     everything(method)
-    enabled = {one for one in objective.MEANING if getattr(method.config, one, 0)}
+    enabled = {one for one in objective.TERMS if getattr(method.config, one, 0)}
     assert enabled and set(found) >= enabled
     assert all(size > 0 for size in found.values()), found
 
@@ -255,7 +255,8 @@ def test_methods_are_named_and_flat():
     for name in method_registry.REGISTRY:
         cls = method_registry.load(name)
         assert cls.__name__.lower().replace("-", "") in {name.replace("-", ""), "realdata", "lsgdfd"}
-        assert cls.Config.__name__ == f"{cls.__name__}Config" and cls.Config.__module__ == cls.__module__
+        assert cls.Config.__name__ == f"{cls.__name__}Config" and cls.Config is method_registry.config_class(name)
+        assert cls.Config.__module__.rpartition(".") == ("dfkd_steps.schemas.transfer", ".", cls.__module__.rpartition(".")[2])
         assert len(cls.__mro__) <= 5  # the class, at most one engine, Method, ABC, object
 
 

@@ -44,7 +44,8 @@ class Copy:
         folder.mkdir()
         for name in COPIED:
             if (repository / name).is_dir():
-                shutil.copytree(repository / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+                # With what is compiled, which holds as times of modification are kept; not what another process is writing.
+                shutil.copytree(repository / name, folder / name, ignore=shutil.ignore_patterns("*.pyc.*"))
             else:
                 shutil.copy2(repository / name, folder / name)
         (folder / "params/experiment.yaml").write_text(sweep)
@@ -62,7 +63,9 @@ class Copy:
     def environment() -> dict[str, str]:
         """What commands find in their environment."""
         found = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DFKD_THREADS": "1"}
-        return found | {"PYTHONPATH": "", "DFKD_DEVICE": "cpu", "DVC_NO_ANALYTICS": "1", "COLUMNS": "200"}
+        # Each of many processes would compile the modules again.
+        found |= {"PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": ""}
+        return found | {"DFKD_DEVICE": "cpu", "DVC_NO_ANALYTICS": "1", "COLUMNS": "200"}
 
     def run(self, *command: str, fails=False) -> str:
         """What a command prints; the test ends here if it fails, or does not where it has to."""

@@ -1,11 +1,13 @@
 """The tree: files at the top are commands, folders are libraries, imports run down the layers and in no circle."""
 
 import ast
+import os
 import subprocess
 import sys
 
 import pytest
 
+from dfkd_steps.methods import registry as method_registry
 from dfkd_steps.pipeline import fingerprint
 
 # From the top down: a module imports from its own layer and from those below it. "" = the files at the top, the commands.
@@ -87,10 +89,56 @@ def test_no_circle():
         visit(module, [])
 
 
-@pytest.mark.parametrize("folder", ["pipeline", "schemas"])
-def test_config_and_keys_need_no_torch(folder):
-    """It takes seconds to import; also what these modules import may not need it."""
-    names = ", ".join(f"dfkd_steps.{module}" for module in MODULES if layer(module) == folder)
-    program = f"import sys, {names}; print(sorted({{'torch', 'torchvision', 'timm'}} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=fingerprint.HERE.parent)
-    assert done.stdout == "[]\n", done.stderr
+def test_the_config_of_a_method_rests_on_no_other_method():
+    """Else a default changed in one made the sets of the other stale."""
+    own = {f"schemas.transfer.{module}" for module, _ in method_registry.REGISTRY.values()}
+    assert own < set(MODULES)
+    for module in MODULES:
+        assert not own & set(imported(module)) or module.startswith("methods."), module
+        if module.startswith("methods.") and own & set(imported(module)):
+            assert own & set(imported(module)) == {f"schemas.transfer.{module.removeprefix('methods.')}"}
+
+
+# ---------------------------------------------------------------------------------------------- what starts in no time
+HEAVY = {"torch", "torchvision", "timm"}  # seconds to import
+IMPORTS = "import sys, " + ", ".join(f"dfkd_steps.{module}" for module in MODULES if layer(module) in ("pipeline", "schemas"))
+SNAKEMAKE = """
+import sys
+from pathlib import Path
+
+for line in Path("ROOT/workflow/Snakefile").read_text().splitlines():
+    if line.startswith("from dfkd_steps"):
+        exec(line)
+from dfkd_steps.pipeline import keys
+
+presets = {params.kind_of("transfer", name): name for name in params.names("transfer")}
+assert sorted(presets) == params.kinds("transfer")
+for name in {**presets, "dataset": "dataset+source=own"}.values():
+    params.load("transfer", name)
+    keys.recipe("synthesize", {"transfer": name})
+    graph.sources(name)
+estimate.summary(sweep.finals(sweep.read(sweep.EXPERIMENT)))
+audit.to_remake("results", ["report/index.html"], [])
+"""
+COMMANDS = """
+import sys
+from dfkd_steps import cli, resolve
+
+lists = ("methods", "views", "fields", "datasets", "teachers", "transfers", "balances", "students")
+for command in (["spec", "fast-5"], ["audit"], ["table"], *(["list", what] for what in lists)):
+    assert cli.main(command) == 0, command
+sys.argv = ["resolve"]
+assert resolve.main() == 0
+"""
+
+
+@pytest.mark.parametrize("program", [IMPORTS, SNAKEMAKE, COMMANDS], ids=["imports", "snakemake", "commands"])
+def test_nothing_before_a_job_imports_torch(program, tmp_path):
+    """Configs, keys and what the drivers do with them: every start of a driver, and of a job on a cluster, would wait for it."""
+    root = fingerprint.HERE.parent
+    (tmp_path / "params").symlink_to(root / "params")
+    (tmp_path / "results").mkdir()
+    program = f"{program.replace('ROOT', str(root))}\nprint(sorted({HEAVY} & set(sys.modules)))"
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.stdout.endswith("[]\n"), done.stdout[-200:] + done.stderr

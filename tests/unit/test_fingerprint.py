@@ -1,5 +1,6 @@
 """The fingerprint of a step's code: which edits make which artefacts stale."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import pytest
 
 from dfkd_steps.methods import registry as method_registry
 from dfkd_steps.models import registry as model_registry
-from dfkd_steps.pipeline import fingerprint, graph, keys, params
+from dfkd_steps.pipeline import fingerprint, graph, keys, params, remembered
 from dfkd_steps.runtime.errors import UserError
 
 PACKAGE = fingerprint.HERE
@@ -48,6 +49,12 @@ STALE = {
     "procedural.strokes": {"strokes", "metrics"},
     "procedural.noise": {"noise", "zskd", "metrics"},
     "methods.zskd": {"zskd", "zskd-glyphs"},
+    "schemas.transfer.zskd": {"zskd", "zskd-glyphs"},
+    "schemas.transfer.ssd_kd": {"ssd-kd"},
+    "schemas.transfer.options.soft_targets": {"zskd", "zskd-glyphs"},
+    "schemas.transfer.options.model_inversion": {"adi", "ssd-kd"},
+    "schemas.transfer.options.alternating": {"dfq"},
+    "schemas.transfer.base": SETS,
     "methods.noise": {"noise"},
     "methods.dataset": {"real"},
     "methods.ssd_kd": {"ssd-kd"},
@@ -65,6 +72,8 @@ STALE = {
     "storage.checkpoint": set(),
     "storage.atomic": set(),
     "pipeline.keys": set(),
+    "schemas.choices": set(),
+    "schemas.student": set(),
     "schemas.groups": set(),
     "runtime.errors": set(),
     "runtime.event_files": set(),
@@ -75,15 +84,20 @@ STALE = {
 
 def forget():
     for cached in (
-        fingerprint._tree,
         fingerprint.imports_of,
         fingerprint.modules,
-        fingerprint._hash,
+        fingerprint._read,
         keys._recipe,
         params._load,
         params._layers,
     ):
         cached.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch):
+    """A cache folder for all tests here, and not the user's."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 @pytest.fixture
@@ -178,6 +192,42 @@ def test_a_new_entry_of_a_registry_makes_nothing_stale_and_its_functions_count(c
     assert stale(before, recipes()) == set()
     copy(module, append("\nSOMETHING = 1\n"))
     assert stale(before, recipes()) >= {"models.registry": TEACHERS | {"student"}}.get(module, {"zskd", "noise"})
+
+
+# ------------------------------------------------------------------------------------- what is remembered
+def test_what_is_remembered_is_what_is_read(monkeypatch):
+    everything = sorted({root for roots in SYNTHESIZE.values() for root in roots} | {*STEPS})
+    forget()
+    fingerprint.hashes(*everything)
+    remembered.entries.cache_clear()
+    forget()
+    with monkeypatch.context() as patch:
+        patch.setattr(fingerprint, "_tree", lambda source: pytest.fail("was not remembered"))
+        known = fingerprint.hashes(*everything)
+    forget()
+    fingerprint._reader.cache_clear()
+    monkeypatch.setitem(fingerprint.AT_START, fingerprint.__file__, 0)  # this code is no longer that of its file
+    assert fingerprint._reader() == b"" and fingerprint.hashes(*everything) == known
+    fingerprint._reader.cache_clear()
+    forget()
+
+
+def test_equal_files_in_two_places_are_two_modules(copy):
+    for name in ("one", "package.one"):
+        copy(name, lambda text: "from . import two\n")
+    for name in ("two", "package.two", "package"):
+        copy(name, lambda text: "VALUE = 1\n")
+    assert fingerprint.imports_of("one") == {"two"}
+    assert fingerprint.imports_of("package.one") == {"package", "package.two"}
+
+
+def test_old_entries_go(copy, monkeypatch):
+    monkeypatch.setattr(fingerprint, "MOST", 3)
+    monkeypatch.setattr(fingerprint, "REMEMBERED", "few")
+    for number in range(5):
+        copy("one", lambda text, number=number: f"VALUE = {number}\n")
+        fingerprint.hashes("one")
+    assert len(remembered.entries("few")) == len(json.loads(remembered.path_of("few").read_text())) == 3
 
 
 def test_neutral_modules_exist():

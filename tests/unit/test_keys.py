@@ -15,7 +15,7 @@ import torch
 
 from dfkd_steps.models import names as network_names
 from dfkd_steps.models.classifier import build_architecture
-from dfkd_steps.pipeline import audit, external, fingerprint, graph, keys, params, spec
+from dfkd_steps.pipeline import audit, external, fingerprint, graph, keys, params, remembered, spec
 from dfkd_steps.pipeline.job import parse_job
 from dfkd_steps.runtime.errors import Changed, UserError
 from dfkd_steps.schemas import fields as schema_fields
@@ -29,7 +29,7 @@ SPECS = {"dataset": {"dataset": "mine"}, "teacher": {"teacher": "mine"}}
 
 def forget():
     """What a new process would not know: configs, recipes, keys, and hashes that are not written down."""
-    for cached in (params._load, params._layers, keys._recipe, keys.expected_key, external._memory):
+    for cached in (params._load, params._layers, keys._recipe, keys.expected_key, remembered.entries):
         cached.cache_clear()
 
 
@@ -218,12 +218,12 @@ def test_a_file_that_has_just_been_written_is_hashed_again(here, monkeypatch):
     hashed = count_hashes(monkeypatch)
     step, path = npz(1)
     assert key(step) == key(step) and hashed == [path, path]
-    assert not (here / "cache").exists()
+    assert not remembered.path_of("hashes").exists()
 
 
 def memory_is(content):
     def make(here):
-        path = external._memory_file()
+        path = remembered.path_of("hashes")
         path.parent.mkdir(parents=True)
         path.write_text(content)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dfkd_steps.models.classifier import Description
-from dfkd_steps.procedural import registry
+from dfkd_steps.procedural import drawing, registry
 from dfkd_steps.runtime import device, memory
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.training import predict
@@ -39,7 +39,7 @@ def test_large_images_are_drawn_a_piece_after_the_other(kind, monkeypatch):
     like, sizes, plain = described((3, 20, 28)), [], registry.load(kind)
     monkeypatch.setattr(memory, "VALUES", 3 * 3 * 20 * 28)
     monkeypatch.setattr(registry, "load", lambda kind: lambda number, *given: sizes.append(number) or plain(number, *given))
-    images = registry.draw(kind, 7, like, torch.Generator().manual_seed(3))
+    images = drawing.draw(kind, 7, like, torch.Generator().manual_seed(3))
     assert sizes == [3, 3, 1] and images.shape == (7, 3, 20, 28)
     rng = torch.Generator().manual_seed(3)
     assert torch.equal(images[:3], plain(3, like, rng)) and torch.equal(images[3:6], plain(3, like, rng))

@@ -9,8 +9,9 @@ from small_net import close, convolutions, wrap
 from torch import nn
 
 from dfkd_steps.methods.engines import image_losses, objective
-from dfkd_steps.methods.engines.objective import MEANING, NEEDS_STUDENT, TERMS, Objective
+from dfkd_steps.methods.engines.objective import NEEDS_STUDENT, TERMS, Objective
 from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.schemas.transfer.options.objective import MEANING, weight
 
 CLASSES = 3
 
@@ -206,7 +207,7 @@ def test_hooks_do_not_outlive_the_forward_pass(teacher, images):
 
 
 def test_weights_as_config_fields():
-    assert objective.weight("tv", 0.5).metadata["lo"] == 0 and MEANING["tv"] in objective.weight("tv", 0.5).metadata["doc"]
+    assert weight("tv", 0.5).metadata["lo"] == 0 and MEANING["tv"] in weight("tv", 0.5).metadata["doc"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from small_net import CPU, classifier, close
 
-from dfkd_steps.methods.engines.model_inversion import InversionOptions
 from dfkd_steps.methods.engines.online_student import OnlineStudent
 from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.schemas.transfer.options.model_inversion import InversionOptions
 from dfkd_steps.training import losses
 
 

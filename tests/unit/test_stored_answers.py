@@ -7,6 +7,7 @@ from small_net import CPU, classifier
 from dfkd_steps.methods import registry as method_registry
 from dfkd_steps.methods.engines.image_pool import ImagePool
 from dfkd_steps.methods.engines.stored_answers import StoredAnswers
+from dfkd_steps.schemas import choices
 from dfkd_steps.storage import checkpoint
 from dfkd_steps.training import views
 
@@ -39,7 +40,7 @@ def make(capacity=12, **options):
 
 
 def test_the_logits_are_those_of_the_views():
-    for view in views.REPEATABLE:
+    for view in choices.REPEATABLE:
         for fresh in (0.0, 0.5, 1.0):
             pool, teacher, stored = make(view=view, fresh=fresh)
             pool.add(images_of(12, 1), 0)
@@ -112,7 +113,7 @@ def test_resumes_to_the_bit():
     assert all(torch.equal(a, b) for a, b in zip(whole.batch(rows, rng(7)), resumed.batch(rows, rng(7))))
 
 
-@pytest.mark.parametrize("name", views.REPEATABLE)
+@pytest.mark.parametrize("name", choices.REPEATABLE)
 def test_a_view_is_what_its_parameters_repeat(name):
     images = images_of(30, 4)
     parameters = views.draw(name, images, rng(5))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dfkd_steps.runtime.errors import UserError
-from dfkd_steps.schemas import groups
+from dfkd_steps.schemas import choices, groups
 from dfkd_steps.storage import checkpoint
 from dfkd_steps.training import loop
 
@@ -38,7 +38,7 @@ def fit(tmp_path, net, config=CONFIG, stop_after=None, key="k"):
     return loop.fit(net, config, 4, losses, tmp_path / ".partial", key, "cpu", "test")
 
 
-@pytest.mark.parametrize("kind", groups.OPTIMIZERS)
+@pytest.mark.parametrize("kind", choices.OPTIMIZERS)
 def test_learns_and_resumes_to_the_bit(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(checkpoint, "EVERY", -1.0)
     config = dataclasses.replace(CONFIG, optimizer=kind)

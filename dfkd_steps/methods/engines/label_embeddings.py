@@ -9,13 +9,12 @@ import torch
 from ...runtime.errors import UserError, reading
 
 SIZE = 512  # of an orthogonal vector where there are not more classes, as of CLIP ViT-B/32
-DRAWN = ("orthogonal", "one-hot")
 LARGEST = 1 << 28  # bytes of a file
 
 
 def build(kind: str, file: str, classes: int, rng):
-    """Embeddings (K,E) float32, on the device of ``rng``: the rows of ``file``, or where there is none of a ``kind`` in
-    ``DRAWN``."""
+    """Embeddings (K,E) float32, on the device of ``rng``: the rows of ``file``, or where there is none of a ``kind``,
+    'orthogonal' or 'one-hot'."""
     if file:
         return read(file, classes).to(rng.device)
     if kind == "one-hot":

@@ -1,28 +1,9 @@
 """Images by gradient descent on the pixels of a batch (DeepInversion, ADI; arXiv 1912.08795)."""
 
-from dataclasses import dataclass
-
 import torch
 
-from ...schemas.fields import opt
 from ...training import views
-from . import objective
 from .schedules import rate
-
-
-@dataclass
-class PixelOptions:
-    """The fields that DeepInversion and its adaptive form share."""
-
-    onehot: float = objective.weight("onehot", 1.0)
-    bn: float = objective.weight("bn", 10.0)
-    # Published: 2.5e-5 of the norm over a batch of 256 (16 times that by image), images in units of a std of 0.2, and with it
-    # Adam steps of 0.05 in these units.
-    tv: float = objective.weight("tv", 2e-3)
-    l2: float = objective.weight("l2", 0.0)
-    steps: int = opt(2000, "Adam steps on a batch of pixels", lo=1)
-    lr: float = opt(0.01, "peak Adam step on pixels in [0,1] (0.05 in units of a std of 0.2)", above=0, hi=100)
-    schedule: str = opt("constant", "of the step, over the steps of a batch", choices=("constant", "cosine"))
 
 
 def invert(config, teacher, number: int, loss_of, betas, rng):

@@ -21,10 +21,6 @@ SCHEDULES = {
     "drops-33-67": _drops(1 / 3, 2 / 3),  # DFAD for segmentation
     "drops-40-80": _drops(0.4, 0.8),  # DAFL
 }
-MEANING = (
-    "cosine = half of one, down to 0; drops-20-40 = a tenth from 20 % on and a hundredth from 40 % on; "
-    "cycles = twice up over a fifth, then half a cosine down"
-)
 
 
 def rate(schedule: str, peak: float, progress: float) -> float:

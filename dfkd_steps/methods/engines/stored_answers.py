@@ -4,31 +4,10 @@ Of a student step with WRN-40-2 -> WRN-16-1, 80 % of the operations are the teac
 a few views of each image save most of these, as in FKD for ImageNet (Shen & Xing, ECCV 2022, arXiv 2112.01528).
 """
 
-from dataclasses import dataclass
-
 import torch
 
 from ...runtime.errors import UserError
-from ...schemas.fields import opt
 from ...training import views
-
-
-@dataclass
-class StoredAnswerOptions:
-    """The fields of stored answers."""
-
-    views_kept: int = opt(0, "views of each pool image whose teacher's logits are kept (0 = ask in every step)", lo=0, hi=256)
-    fresh: float = opt(0.25, "share of a student's batch that takes new views, which replace kept ones", lo=0, hi=1)
-
-    def fault_of_views(self):
-        """Why the views of a student cannot be kept, or None."""
-        if not self.views_kept:
-            return None
-        if self.view_s not in views.REPEATABLE:
-            return f"views_kept: a view '{self.view_s}' cannot be kept; set view_s to one of {', '.join(views.REPEATABLE)}, or 0"
-        if getattr(self, "exchange", 0):
-            return "views_kept: images that exchange channels are new in each step; set exchange: 0, or views_kept: 0"
-        return "views_kept: feature maps are not kept; set attention_s: 0, or views_kept: 0" if self.attention_s else None
 
 
 def build(config, pool, student):
@@ -49,7 +28,7 @@ class StoredAnswers:
     """
 
     def __init__(self, pool, ask, classes: int, *, view: str, number: int, fresh: float):
-        """ask(images (N,C,H,W)) -> the teacher's logits (N,K). view: a name in ``views.REPEATABLE``."""
+        """ask(images (N,C,H,W)) -> the teacher's logits (N,K). view: a name in ``schemas.choices.REPEATABLE``."""
         self.pool, self.ask, self.view, self.number, self.fresh = pool, ask, view, number, fresh
         device = pool.images.device
         self.parameters = torch.zeros(pool.capacity, number, 3, dtype=torch.uint8, device=device)

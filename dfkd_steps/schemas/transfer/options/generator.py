@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from ...models.generator import ARCHITECTURES
-from ...schemas.fields import opt
-from ...training import views
+from ....models.generator_architectures import ARCHITECTURES
+from ...choices import VIEWS
+from ...fields import opt
 
 
 def arch(default: str):
@@ -22,4 +22,4 @@ class GeneratorOptions:
     """The fields of a generator that is trained once and kept, but for its architecture and its latent vector."""
 
     width: int = opt(128, "channels of the generator", lo=2, hi=65536)
-    view: str = opt("none", "augmentation inside the generator's losses, drawn anew each step", choices=tuple(views.VIEWS))
+    view: str = opt("none", "augmentation inside the generator's losses, drawn anew each step", choices=VIEWS)

@@ -1,0 +1,4 @@
+"""By which BatchNorm statistics a teacher answers."""
+
+RUNNING = "running"  # those that it keeps, of its training data
+CURRENT = "current"  # those of the batch itself

@@ -1,0 +1,47 @@
+"""The config of a student."""
+
+from dataclasses import dataclass
+
+from .choices import OPTIMIZERS
+from .fields import opt
+from .training import OPTIMIZER, Training
+
+
+@dataclass
+class Student(Training):
+    """Distillation from the teacher over the transfer set; the last epoch is the result."""
+
+    epochs: int = opt(20, "passes over the set (0 with init: transfer = the student as it was trained with the set)", lo=0)
+    optimizer: str = opt("adam", OPTIMIZER, choices=OPTIMIZERS)
+    lr: float = opt(1e-3, "peak learning rate", above=0, hi=100)
+    loss: str = opt("kd", "kd = tau^2 KL at temperature tau; l1 = mean absolute difference of logits", choices=("kd", "l1"))
+    tau: float = opt(20.0, "temperature of kd", lo=0.01, hi=1000)
+    augment: str = opt(
+        "strong",
+        "view the teacher and the student are asked on",
+        choices=("none", "shift", "flip-crop", "mild", "zskd", "strong", "shapes"),
+    )
+    mix: str = opt("none", "views mixed in pairs, the teacher asked on the mixture", choices=("none", "mixup", "cutmix"))
+    init: str = opt("random", "where weights start: random, or the student trained with the set", choices=("random", "transfer"))
+    fresh: bool = opt(False, "new images from the set's generators in each step, in place of the stored ones")
+    sampling: str = opt(
+        "uniform",
+        "given = by the transfer set's weights; priority = what the student has not learnt more often (SSD-KD); hard = by the"
+        " student's loss on each stored image, found anew before every epoch",
+        choices=("uniform", "given", "priority", "hard"),
+    )
+    beta: float = opt(0.5, "priority: exponent of the importance weights (0 = none, 1 = full correction)", lo=0, hi=1)
+    select: str = opt(
+        "last",
+        "the last epoch, or the one that agrees best with the teacher on held-out synthetic samples",
+        choices=("last", "agreement"),
+    )
+    holdout: float = opt(0.1, "agreement: share of the stored samples that is held out", above=0, hi=0.5)
+    steps_per_epoch: int = opt(0, "steps an epoch has (0 = one pass over the set)", lo=0)
+
+    def check(self):
+        if not self.epochs and self.init != "transfer":
+            return "epochs is 0 and init random: nothing would be learnt; set init: transfer or give epochs"
+        if self.fresh and self.sampling != "uniform":
+            return f"fresh images have no {self.sampling} sampling; set sampling: uniform or fresh: false"
+        return None

@@ -1,0 +1,39 @@
+"""The config of a synthesis method: the fields that all have.
+
+The dataclass of a method stands in the file here that has the name of the method's module, the fields that several methods
+have from one engine in ``options``. Nothing here imports torch: whoever reads a config waits seconds for it. These modules
+count as code of the methods, since a method also computes with what its config's functions say.
+"""
+
+import typing
+from dataclasses import dataclass
+
+from ..choices import IMAGE_TYPES
+from ..fields import opt, required
+
+
+def samples(default: int, doc: str = "samples", lo: int = 1):
+    """The config field ``n``."""
+    return opt(default, doc, lo=lo)
+
+
+def batch_size(default: int, lo: int = 1):
+    """The config field ``batch``."""
+    return opt(default, "samples that are made together", lo=lo)
+
+
+@dataclass
+class TransferConfig:
+    """The fields of all methods. ``n`` and ``batch`` are declared where their default is: by each method or its engine."""
+
+    if typing.TYPE_CHECKING:
+        n: int
+        batch: int
+
+    method: str = required("synthesis method")
+    image_type: str = opt("uint8", "how images are stored", choices=IMAGE_TYPES)
+    seed: int = opt(0, "seed of all that is random", lo=0)
+
+    def max_shards(self) -> int:
+        """As many shards a set can have at most: the number of ``Method.partitions``."""
+        return -(-self.n // self.batch)

@@ -1,0 +1,20 @@
+"""The config of the method DeepInversion (``methods.deepinversion``)."""
+
+from dataclasses import dataclass
+
+from ..choices import VIEWS, precision_field
+from ..fields import opt
+from .base import TransferConfig, batch_size, samples
+from .options import objective, pixel_inversion
+
+
+@dataclass
+class DeepInversionConfig(pixel_inversion.PixelOptions, TransferConfig):
+    """Pixels that the teacher calls by a given class, with the statistics of its BatchNorm layers and smooth."""
+
+    entropy: float = objective.weight("entropy", 0.0)
+    presence: float = objective.weight("presence", 0.0)
+    n: int = samples(24000)
+    batch: int = batch_size(256)
+    view: str = opt("roll", "augmentation inside the losses, drawn anew each step", choices=VIEWS)
+    precision: str = precision_field()

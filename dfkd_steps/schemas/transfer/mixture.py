@@ -1,0 +1,25 @@
+"""The config of the method Mixture (``methods.mixture``)."""
+
+from dataclasses import dataclass
+
+from ...procedural import registry
+from ..fields import opt
+from .base import TransferConfig, batch_size, samples
+
+
+@dataclass
+class MixtureConfig(TransferConfig):
+    """Noise, procedural images and, where ``source`` names one, a data set, sample by sample in turn."""
+
+    n: int = samples(24000)
+    batch: int = batch_size(500)
+    kinds: list[str] = opt(
+        ["uniform", "smooth", "leaves", "strokes", "fractals"],
+        "what is mixed",
+        choices=tuple(registry.REGISTRY),
+        code=registry.module_of,
+    )
+    source: str = opt("", "a data set that is mixed in, params/dataset/NAME.yaml ('' = none)", reads="dataset")
+
+    def check(self):
+        return None if self.kinds or self.source else "kinds is empty and there is no source; name at least one"

@@ -1,0 +1,27 @@
+"""The config of the method Noise (``methods.noise``)."""
+
+from dataclasses import dataclass
+
+from ...models.statistics import CURRENT, RUNNING
+from ...procedural import registry
+from ..fields import opt
+from .base import TransferConfig, batch_size, samples
+
+
+@dataclass
+class NoiseConfig(TransferConfig):
+    """Images of noise, nothing optimised: uniform, Gaussian (the teacher's mean and std), or smooth (low-pass)."""
+
+    n: int = samples(24000)
+    batch: int = batch_size(500)
+    kind: str = opt("uniform", "distribution of the pixels", choices=registry.NOISE, code=registry.module_of)
+    statistics: str = opt(
+        RUNNING, "BatchNorm statistics of the teacher that answers: those that it keeps, or those of the batch (NormShift)",
+        choices=(RUNNING, CURRENT),
+    )  # fmt: skip
+
+    def check(self):
+        rest = self.n % self.batch
+        if self.statistics == CURRENT and 0 < rest < min(self.n, 32):
+            return f"n: the last batch has {rest} images, too few for statistics of their own; take a multiple of {self.batch}"
+        return None

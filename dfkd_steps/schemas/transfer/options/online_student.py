@@ -1,0 +1,48 @@
+"""The config fields of a student that is trained inside a method (``engines.online_student``)."""
+
+from dataclasses import dataclass
+
+from ....models import names
+from ...choices import ARCH, OPTIMIZERS, VIEWS
+from ...fields import opt
+
+FIELDS = {
+    "loss_s": {
+        "doc": "loss of the student: kd at temperature tau; kd-mean = by the number of classes; l1 on logits",
+        "choices": ("kd", "kd-mean", "l1"),
+    },
+    "tau": {"doc": "temperature of kd", "lo": 0.01, "hi": 1000},
+    "attention_s": {"doc": "weight of attention transfer in the student's loss: maps of equal size (0 = off)", "lo": 0},
+    "view_s": {"doc": "augmentation of the student's images, drawn anew each step", "choices": VIEWS},
+    "optimizer_s": {
+        "doc": "sgd = momentum 0.9 without Nesterov, decay on all parameters; soap = Adam in Shampoo's eigenbasis, few steps",
+        "choices": OPTIMIZERS,
+    },
+    "lr_s": {"doc": "peak learning rate of the student", "above": 0, "hi": 100},
+    "weight_decay_s": {"doc": "of the student; but for sgd on weights of two or more dimensions only", "lo": 0, "hi": 1},
+    "clip_s": {"doc": "largest gradient norm of the student (0 = no limit)", "lo": 0},
+}
+
+
+def field(name: str, default):
+    """A config field of a student, with a method's own default."""
+    return opt(default, **FIELDS[name])
+
+
+@dataclass
+class StudentOptions:
+    """The field of a student whose default no method changes."""
+
+    student: str = opt(
+        "lenet5-half", f"the online student, {ARCH} or factory.MODULE.FUNCTION", choices=names.Networks, code=names.code_of,
+        external="network",
+    )  # fmt: skip
+
+
+@dataclass
+class SGDOptions(StudentOptions):
+    """A student as most methods train it; without the fields whose default differs among those."""
+
+    attention_s: float = field("attention_s", 0.0)
+    optimizer_s: str = field("optimizer_s", "sgd")
+    clip_s: float = field("clip_s", 0.0)

@@ -1,0 +1,17 @@
+"""The config of the method Procedural (``methods.procedural``)."""
+
+from dataclasses import dataclass
+
+from ...procedural import registry
+from ..fields import opt
+from .base import TransferConfig, batch_size, samples
+
+
+@dataclass
+class ProceduralConfig(TransferConfig):
+    """Dead leaves (overlapping discs), strokes (curves), glyphs (as a pen writes), objects (one in each image), scenes (objects
+    on a ground, in the colours of photographs) or fractals (iterated function systems)."""
+
+    n: int = samples(24000)
+    batch: int = batch_size(500)
+    kind: str = opt("strokes", "what is drawn", choices=registry.PROCEDURAL, code=registry.module_of)

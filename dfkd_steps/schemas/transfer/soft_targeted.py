@@ -1,0 +1,16 @@
+"""The config of the method SoftTargeted (``methods.soft_targeted``)."""
+
+from dataclasses import dataclass
+
+from ..fields import opt
+from .options import soft_targets
+
+
+@dataclass
+class SoftTargetedConfig(soft_targets.SoftTargetOptions):
+    """Images whose softened output is that of features drawn from a Gaussian, and which excite the features."""
+
+    sigma: float = opt(
+        1.5, "deviation of features before their activation (times the scale of a BatchNorm there)", above=0, hi=100
+    )
+    activation: float = opt(0.05, "weight of the activation loss (0.05 LeNet-5, 0.1 AlexNet)", lo=0)
