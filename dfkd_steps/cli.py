@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from .models.tasks import VOID
 from .reporting.listing import LISTS, table
 from .runtime.commands import guarded, version
 
@@ -50,8 +51,13 @@ def parser() -> argparse.ArgumentParser:
     told = "Measure a finished student, or its exported files, on other images, beside its teacher. Makes and writes nothing."
     one = commands.add_parser("evaluate", help="a finished student on other images, labelled or not", description=told)
     one.add_argument("student", metavar="STUDENT", type=Path, help="student.safetensors, an .onnx file or a folder export/")
-    told = "a folder of images (or of a folder for each class), an .npz or a dataset.h5; without it the test images of its path"
+    told = (
+        "a folder of images (or of a folder for each class; for segmentation of images/ and masks/), an .npz or a dataset.h5; "
+        "without it the test images of its path"
+    )
     one.add_argument("--images", metavar="IMAGES", type=Path, help=told)
+    told = "the label of pixels of no class in masks (255 always is)"
+    one.add_argument("--void", metavar="N", type=int, default=VOID, help=told)
     one.add_argument("--teacher", metavar="FILE", type=Path, help="teacher.safetensors; without it the one of its path")
     one.set_defaults(run=evaluate)
 
@@ -127,13 +133,15 @@ def verify(given) -> int:
 
 
 def evaluate(given):
-    """dfkd evaluate STUDENT [--images IMAGES] [--teacher FILE]"""
-    from .reporting import other_images
+    """dfkd evaluate STUDENT [--images IMAGES] [--void N] [--teacher FILE]"""
+    from .reporting import other_images, other_maps
     from .runtime import device
 
     device.setup_process()
-    head, *rows = other_images.rows(other_images.measure(given.student, given.images, given.teacher))
-    table(rows, head)
+    found = other_images.measure(given.student, given.images, given.teacher, given.void)
+    for place, lines in enumerate(filter(None, (other_images.rows(found), other_maps.class_rows(found)))):
+        print("\n" * place, end="")
+        table(lines[1:], lines[0])
 
 
 def export_set(given):

@@ -6,31 +6,31 @@ dfkd new mine --teacher timm:resnet18 --checkpoint mine.pth --classes cat,dog --
 import argparse
 import dataclasses
 import importlib
-import resource
 import shlex
-import sys
 import tempfile
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import yaml
 
-from .models import names
+from .models import names, tasks
 from .pipeline import params, spec
 from .pipeline.job import run_guarded
 from .runtime import progress
 from .runtime.errors import UserError
 from .schemas import groups
 
-NUMBER, DRAWN_AT_ONCE = 20_000, 50
-TIMED_STEPS, TIMED_SECONDS = 10, 5  # of training, whichever comes first: SOAP finds its eigenvectors in each tenth step
-KIND = {1: "strokes", 3: "scenes"}
+NUMBERS = {"keep": int, "mean": float, "std": float}  # options that are lists of these
+TITLES = {"dataset": "Card of a task without images", "teacher": "Teacher", "student": "Student"}
+NUMBER = {tasks.CLASSIFICATION: 20_000, tasks.SEGMENTATION: 2_000}  # images to try first; of maps each pixel is an answer
+KIND = {1: "strokes", 3: "scenes"}  # of classification; maps have several things in an image, as scenes do
 # What did best in a few hundred steps on scenes for a teacher of ImageNet, by agreement on held-out ones; figures are in
 # docs/your-own-teacher.md.
 STUDENT = {"batch": 64, "schedule": "onecycle", "tau": 4.0, "augment": "none", "select": "agreement"}
 SOAP, ADAMW = {"optimizer": "soap", "lr": 0.01, "weight_decay": 0.0}, {"optimizer": "adamw", "lr": 2e-3}
 LARGEST = 512  # side of a weight: the eigenvectors of larger ones take SOAP longer than the steps that it saves
+# Of maps, as params/student/unet-small.yaml: 1,800 steps, whatever the size of the set.
+SEGMENTATION_STUDENT = {"epochs": 60, "batch": 16, "lr": 3e-3, "tau": 1.0, "augment": "flip-crop", "steps_per_epoch": 30}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -41,13 +41,18 @@ def parser() -> argparse.ArgumentParser:
     )
     made = argparse.ArgumentParser(prog="dfkd new", description=told)
     made.add_argument("name", metavar="NAME", help="of the three files")
-    made.add_argument("--teacher", required=True, help="FILE.onnx, torchvision:NAME, timm:NAME, MODULE:FUNCTION or one of ours")
+    told = "FILE.onnx, torchvision:NAME, timm:NAME, smp:NAME.ENCODER, MODULE:FUNCTION or one of ours"
+    made.add_argument("--teacher", required=True, help=told)
     made.add_argument(
         "--checkpoint", default="", help="its weights (.pth, .pt, .safetensors); of a library without it the library's"
     )
     made.add_argument(
-        "--student", required=True, help="torchvision:NAME, timm:NAME, MODULE:FUNCTION or one of `dfkd list models`"
+        "--student",
+        required=True,
+        help="torchvision:NAME, timm:NAME, MODULE:FUNCTION or one of `dfkd list models` (of maps a unet)",
     )
+    told = "what the teacher is for, where it does not tell (as an ONNX file without the shape of its output)"
+    made.add_argument("--task", default="", choices=tasks.TASKS, help=told)
     made.add_argument("--classes", default="", help="their number, their names (cat,dog) or a file with a name in each line")
     made.add_argument("--keep", default="", help="the teacher's classes that count, by number from 0 (0,217,482)")
     made.add_argument("--size", default="", help="HEIGHTxWIDTH of an image, pixels (default: as the teacher's library says)")
@@ -55,13 +60,16 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--mean", default="", help="per channel, of images in [0,1] (0.5,0.5,0.5)")
     made.add_argument("--std", default="", help="per channel")
     made.add_argument("--test", default="", metavar="DIR", help="test images, read by nothing but a measurement at the end")
+    told = "images of the task, if there are any, in place of a card: a folder for each class, or images/ and masks/"
+    made.add_argument("--data", default="", metavar="DIR", help=told)
+    made.add_argument("--void", type=int, default=tasks.VOID, metavar="N", help="pixels of no class in masks (255 always are)")
     return made
 
 
 def network(given: str) -> str:
     """A network as a person names it, by the name that it has in a config: torchvision:resnet18 -> torchvision.resnet18."""
     library, _, rest = given.partition(":")
-    if rest and library not in names.LIBRARIES:
+    if rest and library not in (*names.LIBRARIES, names.SMP):
         return names.spelled(names.FACTORY, given)
     return given.replace(":", ".")
 
@@ -69,28 +77,59 @@ def network(given: str) -> str:
 def contents(given) -> dict[str, dict]:
     """Group -> what its file is to hold."""
     library, name = names.split(network(given.teacher)) if not names.is_onnx(given.teacher) else ("onnx", given.teacher)
-    if library == "onnx":
-        teacher = {"kind": "import", "checkpoint": given.teacher}
-    elif library == names.FACTORY or given.checkpoint:
-        if not given.checkpoint:
-            raise UserError(f"--teacher: {given.teacher} has no weights of its own; give --checkpoint FILE")
-        teacher = {"kind": "import", "checkpoint": given.checkpoint}
-        teacher |= {"factory": name} if library == names.FACTORY else {"arch": network(given.teacher)}
-    elif library in names.LIBRARIES:
-        teacher = {"kind": "library", "library": library, "name": name}
-    else:
-        raise UserError(f"--teacher: {given.teacher} has no weights of its own; give --checkpoint FILE")
-    card = {"source": "card", **_classes(given.classes, library, name), **_size(given.size, library, name)}
-    for key, kind in (("keep", int), ("mean", float), ("std", float)):
-        if text := getattr(given, key):
-            card[key] = _numbers(key, text, kind)
+    size = _size(given.size, library, name)
+    card = {"source": "card", **_classes(given.classes, library, name), **size}
+    numbers = {key: _numbers(key, text, kind) for key, kind in NUMBERS.items() if (text := getattr(given, key))}
     if given.channels != 3:
         card["channels"] = given.channels
-    known = _told(library, name)
-    if known and known.names and not given.classes and max(card.get("keep", [0])) < len(known.names):
-        card.pop("classes", None)
-        card["names"] = [known.names[number] for number in card.get("keep", range(len(known.names)))]
-    return {"dataset": card, "teacher": teacher, "student": {"arch": network(given.student), **STUDENT}}
+    teacher = _teacher(given, library, name)
+    task = given.task or _task(given, library, name, card)
+    if given.data:
+        if "keep" in numbers:
+            raise UserError("--keep: cuts the teacher of a card; leave it out where there are images (--data)")
+        card = _images(given, task, card)
+        teacher |= numbers
+    else:
+        card |= numbers | ({"task": task} if task == tasks.SEGMENTATION else {})
+        known = _told(library, name)
+        if known and known.names and not given.classes and max(card.get("keep", [0])) < len(known.names):
+            card.pop("classes", None)
+            card["names"] = [known.names[number] for number in card.get("keep", range(len(known.names)))]
+    student = SEGMENTATION_STUDENT if task == tasks.SEGMENTATION else STUDENT
+    return {"dataset": card, "teacher": teacher, "student": {"arch": network(given.student), **student}}
+
+
+def _task(given, library, name, card) -> str:
+    """The task, by what the teacher gives."""
+    from .reporting import first_try
+
+    shape = (given.channels, card["height"], card.get("width", card["height"]))
+    classes = card.get("classes") or len(card.get("names", ())) or 2  # nothing depends on their number here
+    return first_try.task_of(library, name, classes, shape) or tasks.CLASSIFICATION
+
+
+def _teacher(given, library, name) -> dict:
+    if library == "onnx":
+        return {"kind": "import", "checkpoint": given.teacher}
+    if given.checkpoint:
+        own = {"factory": name} if library == names.FACTORY else {"arch": network(given.teacher)}
+        return {"kind": "import", "checkpoint": given.checkpoint, **own}
+    if library in names.LIBRARIES and name not in names.for_segmentation(library):
+        return {"kind": "library", "library": library, "name": name}
+    raise UserError(f"--teacher: {given.teacher} has no weights of its own; give --checkpoint FILE")
+
+
+def _images(given, task, card) -> dict:
+    """A data set of the images in a folder, with the classes and the size of a card."""
+    if not Path(given.data).is_dir():
+        raise UserError(f"--data: {given.data}: no such folder; leave it out where there are no images")
+    if task == tasks.SEGMENTATION:
+        if "names_file" in card:
+            raise UserError("--classes: masks take names or a number; write the names out (road,car), or leave out --data")
+        void = {"void": given.void} if given.void != tasks.VOID else {}
+        return {**card, "source": "masks", "path": given.data, **void}
+    kept = {key: card[key] for key in ("width", "channels") if key in card}
+    return {"source": "images", "path": given.data, "size": card["height"], **kept}
 
 
 def _told(library, name):
@@ -141,7 +180,7 @@ def write(name: str, made: dict[str, dict], folder: Path):
         raise UserError(f"{there[0]}: is there already; choose another NAME, or remove it")
     for group, path in paths.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        title = {"dataset": "Card of a task without images", "teacher": "Teacher", "student": "Student"}[group]
+        title = "Data set" if group == "dataset" and "path" in made[group] else TITLES[group]
         lines = [yaml.safe_dump({key: value}, default_flow_style=None, width=1 << 16) for key, value in made[group].items()]
         lines = [line.strip().removeprefix("{").removesuffix("}") for line in lines]
         path.write_text("\n".join([f"# {title}, by `dfkd new`.", *lines, ""]))
@@ -166,70 +205,9 @@ def examine(name: str, made: dict[str, dict]):
         return teacher, new_classifier(config["student"].arch, teacher.description, 0)
 
 
-def fitting(teacher, student: str) -> list[tuple[str, str]]:
-    """Each data-free method with why it does not go with this teacher, '' where it does: as it says itself when it begins."""
-    import torch
-
-    from .methods import registry
-
-    found = []
-    for method in sorted(registry.REGISTRY):
-        files = [name for name in params.names("transfer") if params.kind_of("transfer", name) == method]
-        if not files or method in ("dataset", "mixture"):
-            continue
-        config = params.load("transfer", min(files, key=len))
-        if hasattr(config, "student"):
-            config = dataclasses.replace(config, student=student)
-        try:
-            registry.load(method)(config, teacher, [], torch.device("cpu"))
-            found.append((method, ""))
-        except UserError as error:
-            found.append((method, str(error).splitlines()[0]))
-    return found
-
-
 def settings(student) -> dict:
     """What the student's file says of its training beside STUDENT: the optimiser that goes with its size."""
     return SOAP if max(side for weight in student.parameters() for side in weight.shape) <= LARGEST else ADAMW
-
-
-def costs(teacher, student, config) -> dict[str, float]:
-    """Seconds of drawing and of training in fp32 and in bf16, bytes on disk and in memory, of the first thing to try; a few steps
-    are timed."""
-    import torch
-
-    from .procedural import registry
-
-    described, rng = teacher.description, torch.Generator().manual_seed(0)
-    started = time.monotonic()
-    images = registry.load(KIND[described.image_shape[0]])(DRAWN_AT_ONCE, described, rng).float()
-    with torch.no_grad():
-        logits = teacher(images)
-    drawing = (time.monotonic() - started) / DRAWN_AT_ONCE
-    training = {precision: _training(student, config, images, logits, precision) for precision in ("fp32", "bf16")}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    size = NUMBER * (images[0].numel() + 4 * (described.num_classes + 4))
-    all_steps = {precision: NUMBER * config.epochs * seconds for precision, seconds in training.items()}
-    return {"drawing": NUMBER * drawing, **all_steps, "disk": size, "memory": peak}
-
-
-def _training(student, config, images, logits, precision: str) -> float:
-    """Seconds of training for an image, by a few steps."""
-    import torch
-
-    from .runtime.device import autocast
-    from .training import loop, losses
-
-    rows, device = torch.arange(config.batch) % len(images), torch.device("cpu")
-    optimizer, done, started = loop.optimizer(student.train(), config), -1, 0.0
-    while done < TIMED_STEPS and (done < 1 or time.monotonic() - started < TIMED_SECONDS):
-        with autocast(device, precision):
-            answers = student(images[rows])
-        loop.advance(student, optimizer, losses.kd(answers.float(), logits[rows], config.tau), config.lr)
-        done += 1
-        if done == 0:  # the first one pays for what is set up once
-            started = time.monotonic()
-    return (time.monotonic() - started) / done / config.batch
 
 
 def run(argv=None):
@@ -241,24 +219,28 @@ def run(argv=None):
             raise UserError(f"{path}: is there already; choose another NAME, or remove it")
     if given.test and not Path(given.test).is_dir():
         raise UserError(f"--test: {given.test}: no such folder; leave it out until there are test images")
+    from .models import look
+    from .reporting import first_try
+
     teacher, student = examine(given.name, made)
     described = teacher.description
-    made["student"] |= settings(student)
-    if given.test:
-        from .reporting import other_images
-
-        found = other_images.listed(Path(given.test), SimpleNamespace(**vars(described)))
+    if not described.dense:
+        made["student"] |= settings(student)
+    found = _test_images(given, described) if given.test else []
     print(f"\nteacher: {described.spelled}, {described.num_classes} classes, images {'x'.join(map(str, described.image_shape))}")
-    for line in importlib.import_module("dfkd_steps.models.look").look(teacher):
+    if described.dense:
+        print("  gives a map of classes for an image: the task is segmentation")
+    for line in look.look(teacher):
         print(f"  {line}")
     sizes = [sum(value.numel() for value in net.parameters()) for net in (teacher, student)]
     print(f"student: {student.description.spelled}, {sizes[1]:,} parameters (the teacher has {sizes[0]:,})")
     print("\nmethods:")
-    for method, why in fitting(teacher, made["student"]["arch"]):
-        print(f"  {method:<15} {'fits' if not why else f'no: {why}'}")
-    cost, kind = costs(teacher, student, groups.Student(**made["student"])), KIND[described.image_shape[0]]
+    for method, preset, why in first_try.fitting(teacher, made["student"]["arch"]):
+        print(f"  {method:<15} {f'fits, as {preset}' if not why else f'no: {why}'}")
+    kind, number = "scenes" if described.dense else KIND[described.image_shape[0]], NUMBER[described.task]
+    cost = first_try.costs(teacher, student, groups.Student(**made["student"]), kind, number)
     made["student"]["precision"] = precision = min(("fp32", "bf16"), key=cost.get)
-    transfer = f"procedural+batch={DRAWN_AT_ONCE}+kind={kind}+n={NUMBER}"
+    transfer = f"procedural+batch={first_try.DRAWN_AT_ONCE}+kind={kind}+n={number}"
     drawing, training = (progress.duration(cost[part]) for part in ("drawing", precision))
     print(
         f"\nto try first: {transfer}, images drawn by formula (prior-based), for about {drawing} of drawing and {training} of "
@@ -269,8 +251,18 @@ def run(argv=None):
     place = f"results/{given.name}/{given.name}/{transfer}/none/{given.name}"
     print(f"wrote {', '.join(f'params/{group}/{given.name}.yaml' for group in made)}\n\n  snakemake {place}/metrics.json")
     if given.test:
-        print(f"  dfkd evaluate {place}/student.safetensors --images {shlex.quote(given.test)}")
+        void = f" --void {given.void}" if described.dense and given.void != tasks.VOID else ""
+        print(f"  dfkd evaluate {place}/student.safetensors --images {shlex.quote(given.test)}{void}")
         print(f"\nthe {len(found)} images of {given.test} are read by the last command alone")
+
+
+def _test_images(given, described) -> list:
+    """The test images, none of them opened; their folders are compared with the classes now, not after the work."""
+    from .reporting import other_images, other_maps
+
+    if described.dense:
+        return other_maps.listed(Path(given.test))
+    return other_images.listed(Path(given.test), SimpleNamespace(**vars(described)))
 
 
 def main(argv=None):

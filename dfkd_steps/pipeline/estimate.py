@@ -1,8 +1,8 @@
 """What a job takes, from its config alone: bytes on disk and in memory, steps of training. What no machine has is refused.
 
 Steps are those of the method's loops, by the names that config fields have in all methods; a lower bound where a method ends
-earlier or the size of a set is not known. Images are those of the teacher or data set where it is there, else those that the
-data set's config declares, else of CIFAR.
+earlier or the size of a set is not known. Images, classes and task are those of the teacher or data set where it is there, else
+those that the data set's config declares, else of CIFAR.
 """
 
 import functools
@@ -10,19 +10,52 @@ import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
+from ..models import tasks
 from ..runtime import memory
 from ..runtime.errors import UserError
 from ..storage import atomic, dataset_file, network_metadata
 from . import graph, params, spec
 
-CIFAR = ((3, 32, 32), 10)
 STEP_SECONDS, LONGEST = 1e-4, 10 * 365 * 86400  # no step is faster; ten years
 OUTER = ("members", "rounds_each", "rounds", "turns")  # loops of a method, one inside the other
 INNER = ("steps", "steps_g", "steps_s")  # one after the other
 POOLED = ("warmup", "collect")  # methods with these fields hold all their images, as uint8
 BATCHES = ("batch", "train_batch", "batch_s")
-FLOAT, BESIDE = 4, 12  # bytes of a number; of label and round of a sample
+FLOAT, LABEL, ROUND = 4, 8, 4  # bytes of a number, of a sample's class and of the round it was made in
+DENSE = ("masks", "drawn-shapes")  # sources whose labels are always maps
+
+
+class Task(NamedTuple):
+    """What the images of a job are: their shape (C,H,W), the number of classes, and what is predicted."""
+
+    image_shape: tuple[int, ...]
+    classes: int
+    task: str = tasks.CLASSIFICATION
+
+    @property
+    def pixels(self) -> int:
+        """Values of an image."""
+        return math.prod(self.image_shape)
+
+    @property
+    def label(self) -> int:
+        """Bytes of a label: a number, or for segmentation a byte a pixel."""
+        return math.prod(self.image_shape[1:]) if self.task == tasks.SEGMENTATION else LABEL
+
+    @property
+    def logits(self) -> int:
+        """Values that a network gives for an image."""
+        return self.classes * (self.label if self.task == tasks.SEGMENTATION else 1)
+
+    def sample(self, width: int = 1) -> int:
+        """Bytes of a sample of a transfer set, ``width`` for each value of its image; segmentation stores no logits."""
+        answers = 0 if self.task == tasks.SEGMENTATION else 2 * self.logits  # logits and targets
+        return width * self.pixels + FLOAT * answers + self.label + ROUND
+
+
+CIFAR = Task((3, 32, 32), 10)
 
 
 @dataclass(frozen=True)
@@ -46,31 +79,36 @@ def _size(count: int) -> str:
     return f"{count / (1 << 10 * unit):,.3g} {('bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB')[unit]}"
 
 
-def of_config(group: str, config, images=CIFAR, before: int = 0) -> Estimate:
-    """What a config's job takes, for ``images`` (C,H,W), classes; ``before``: samples of the set that it reads, 0 = unknown."""
-    pixels, classes = math.prod(images[0]), images[1]
+def of_config(group: str, config, task: Task = CIFAR, before: int = 0) -> Estimate:
+    """What a config's job takes, for images of ``task``; ``before``: samples of the set that it reads, 0 = unknown."""
     if group == "dataset":
-        samples = config.train + config.test
-        disk = samples * (pixels + 8)
+        samples = training_images(config) + config.test
+        disk = samples * (task.pixels + task.label)
         return Estimate(samples, disk, disk, 0)
     batch = max((getattr(config, name, 0) for name in BATCHES), default=0)
     if group in ("teacher", "student"):
         per_epoch = getattr(config, "steps_per_epoch", 0) or -(-before // max(1, batch)) or 1
-        held = min(batch, before) if before else 1
-        return Estimate(0, 0, held * pixels * FLOAT, getattr(config, "epochs", 0) * per_epoch)
-    samples = getattr(config, "n", 0) or getattr(config, "per_class", 0) * classes or before
-    width = {"float16": 2, "float32": 4}.get(getattr(config, "image_type", ""), 1)
-    disk = samples * (width * pixels + 2 * FLOAT * classes + BESIDE)
+        held = (min(batch, before) if before else 1) * (task.pixels + task.logits) * FLOAT
+        whole = before * (task.pixels + task.label) if group == "teacher" and batch else 0  # the training images and labels
+        return Estimate(0, 0, held + whole, getattr(config, "epochs", 0) * per_epoch)
+    samples = getattr(config, "n", 0) or getattr(config, "per_class", 0) * task.classes or before
+    row = task.sample({"float16": 2, "float32": 4}.get(getattr(config, "image_type", ""), 1))
     if group == "balance":
-        return Estimate(samples, disk, 0, 0)
+        return Estimate(samples, samples * row, min(samples, memory.drawn(task.image_shape)) * row, 0)
     loops = [getattr(config, name) for name in OUTER if hasattr(config, name)]
     inner = sum(getattr(config, name, 0) for name in INNER)
     steps = (math.prod(loops) if loops else -(-samples // max(1, batch))) * inner
     held = max(min(config.batch, samples), *(getattr(config, name, 0) for name in BATCHES[1:]))
     width = getattr(config, "width", 0)  # of a generator, which begins with a dense layer
-    weights = (getattr(config, "latent", 0) + classes) * width * 16 + 18 * width**2
-    pool = samples * pixels if any(hasattr(config, name) for name in POOLED) else 0
-    return Estimate(samples, disk, (held * pixels + weights) * FLOAT + pool, steps)
+    weights = (getattr(config, "latent", 0) + task.classes) * width * 16 + 18 * width**2
+    pool = samples * task.pixels if any(hasattr(config, name) for name in POOLED) else 0
+    together = held * ((task.pixels + task.logits) * FLOAT + task.label)
+    return Estimate(samples, samples * row, together + weights * FLOAT + pool, steps)
+
+
+def training_images(config) -> int:
+    """How many training images a data set has by its config; 0 = it does not say."""
+    return config.train or getattr(config, "drawn", 0)
 
 
 def of_path(path) -> Estimate:
@@ -82,31 +120,33 @@ def of_path(path) -> Estimate:
     samples = 0
     for earlier in {"teacher": ("dataset",), "balance": ("transfer",), "student": ("transfer", "balance")}.get(group, ()):
         read = params.load(earlier, specs[earlier])
-        samples = read.train if earlier == "dataset" else of_config(earlier, read, before=samples).samples
+        samples = training_images(read) if earlier == "dataset" else of_config(earlier, read, before=samples).samples
     return of_config(group, params.load(group, specs[group]), _images(spec.root_of(path), *list(specs.values())[:2]), samples)
 
 
 @functools.cache
-def _images(root, dataset, teacher=""):
-    """Image shape and number of classes of a data set or, where it is gone, of a teacher; as declared where neither is there."""
+def _images(root, dataset, teacher="") -> Task:
+    """Images, classes and task of a data set or, where it is gone, of a teacher; as declared where neither is there."""
     try:
         found = dataset_file.open_dataset(Path(root, dataset, "dataset.h5"))
-        return found.image_shape, len(found.classes)
+        return Task(found.image_shape, len(found.classes), found.task)
     except UserError:
         pass
     try:
         told = network_metadata.read_metadata(Path(root, dataset, teacher, "teacher.safetensors"))["description"]
-        return tuple(map(int, told["image_shape"])), len(told["classes"])
+        task = str(told.get("task", tasks.CLASSIFICATION))
+        return Task(tuple(map(int, told["image_shape"])), len(told["classes"]), task)
     except (UserError, KeyError, TypeError, ValueError):
         return _declared(params.load("dataset", dataset))
 
 
-def _declared(config):
-    """Image shape and number of classes by a data set's config, where it says them."""
+def _declared(config) -> Task:
+    """Image shape, number of classes and task by a data set's config, where it says them."""
     height = getattr(config, "height", 0) or getattr(config, "size", 0)
-    shape = (getattr(config, "channels", 3), height, config.width or height) if height else CIFAR[0]
+    shape = (getattr(config, "channels", 3), height, config.width or height) if height else CIFAR.image_shape
     classes = getattr(config, "classes", 0) or len(getattr(config, "keep", ()) or getattr(config, "names", ()))
-    return shape, classes or CIFAR[1]
+    dense = config.source in DENSE or getattr(config, "task", "") == tasks.SEGMENTATION
+    return Task(shape, classes or CIFAR.classes, tasks.SEGMENTATION if dense else tasks.CLASSIFICATION)
 
 
 def refuse(paths):

@@ -4,6 +4,7 @@ Heavy imports stand in the functions that need them, so that ``dfkd --help`` ans
 """
 
 import ast
+import contextlib
 import functools
 import itertools
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from ..runtime.errors import UserError
 
 PACKAGE = Path(__file__).parents[1]
+SIDES = (28, 32, 64, 224)  # of images that architectures are tried on, pixels
 
 
 def table(rows, head=None, gap="  "):
@@ -64,17 +66,18 @@ def list_models():
     from ..models import registry as model_registry
     from ..models.classifier import build_architecture
 
+    def built(name, side):
+        with contextlib.suppress(UserError), torch.device("meta"):  # shapes without memory
+            return build_architecture(name, 10, (3, side, side))
+
     rows = []
     for name in model_registry.names():
-        try:
-            with torch.device("meta"):  # shapes without memory
-                net = build_architecture(name, 10, (3, 32, 32))
-            size = f"{sum(value.numel() for value in net.parameters()):>14,}"
-        except UserError:  # its library is not installed
-            size = f"{'-':>14}"
-        rows.append((name, size, headline(model_registry.module_of(name))))
-    table(rows, ("ARCHITECTURE", "PARAMETERS (1)", "DESCRIPTION"))
-    print("\n(1) for 10 classes and images of 3x32x32")
+        taken = {side: net for side in SIDES if (net := built(name, side))}  # none where its library is not installed
+        size = f"{sum(value.numel() for value in taken[32].parameters()):,}" if 32 in taken else "-"
+        sides = "all" if len(taken) == len(SIDES) else ", ".join(map(str, taken)) or "-"
+        rows.append((name, model_registry.task_of(name), f"{size:>14}", sides, headline(model_registry.module_of(name))))
+    table(rows, ("ARCHITECTURE", "TASK", "PARAMETERS (1)", "SIDES (2)", "DESCRIPTION"))
+    print(f"\n(1) for 10 classes and images of 3x32x32\n(2) of {', '.join(map(str, SIDES))} pixels, those that it is built for")
 
 
 def list_views():
@@ -95,6 +98,7 @@ def list_fields():
 
 
 LISTS = {
+    "balance": functools.partial(list_group, "balance"),
     "methods": list_methods,
     "views": list_views,
     "models": list_models,
@@ -102,6 +106,5 @@ LISTS = {
     "datasets": functools.partial(list_group, "dataset"),
     "teachers": functools.partial(list_group, "teacher"),
     "transfers": functools.partial(list_group, "transfer"),
-    "balances": functools.partial(list_group, "balance"),
     "students": functools.partial(list_group, "student"),
 }

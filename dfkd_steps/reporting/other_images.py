@@ -7,11 +7,13 @@ import torch
 
 from ..datasets import readers
 from ..models.onnx_file import OnnxClassifier
+from ..models.tasks import VOID
 from ..runtime import latency, memory
 from ..runtime.errors import UserError, one_line
 from ..storage import dataset_file, network_file
 from ..training import metrics
 from ..training.predict import to_float
+from . import other_maps
 
 
 def networks_of(path: Path) -> dict:
@@ -34,17 +36,26 @@ def teacher_of(path: Path) -> Path | None:
     return next((one for one in found if one.is_file()), None)
 
 
-def read(source: Path, network) -> tuple[np.ndarray, np.ndarray | None]:
-    """Images (N,C,H,W) uint8 of the size of a network, and labels (N) or None.
-
-    ``source``: a dataset.h5 (its test images), an .npz (x_test and y_test, or images and labels), or a folder: of folders
-    named as the classes or in their order, or of images without labels. Raises UserError for what does not fit.
-    """
+def is_dense(network) -> bool:
+    """Does a network give a map for an image?"""
     if network.image_shape is None or network.classes is None:
         raise UserError("images: the ONNX file does not say its image shape and classes; give one that dfkd exported")
+    return network(torch.zeros(1, *network.image_shape)).ndim > 2
+
+
+def read(source: Path, network, dense: bool = False, void: int = VOID) -> tuple[np.ndarray, np.ndarray | None]:
+    """Images (N,C,H,W) uint8 of the size of a network, and labels (N) or None; for segmentation maps (N,H,W), 255 = void.
+
+    ``source``: a dataset.h5 (its test images), an .npz (x_test and y_test, or images and labels), or a folder: of folders
+    named as the classes or in their order, or of images without labels; for segmentation of images/ and masks/. Raises
+    UserError for what does not fit. void: a further label in maps that is of no class.
+    """
     if not source.exists():
         raise UserError(f"{source}: no such file or folder; give a folder of images, an .npz or a dataset.h5")
-    images, labels = _folder(source, network) if source.is_dir() else _file(source)
+    if source.is_dir():
+        images, labels = other_maps.read_folder(source, network, void) if dense else _folder(source, network)
+    else:
+        images, labels = _file(source)
     if images.ndim == 3:
         images = images[:, None]
     elif images.ndim == 4 and images.shape[1:] != tuple(network.image_shape) and images.shape[-1] == network.image_shape[0]:
@@ -52,6 +63,9 @@ def read(source: Path, network) -> tuple[np.ndarray, np.ndarray | None]:
     if images.dtype != np.uint8 or images.shape[1:] != tuple(network.image_shape) or not len(images):
         wanted = "x".join(map(str, network.image_shape))
         raise UserError(f"{source}: images are {images.dtype} of shape {images.shape}; give uint8 of N x {wanted}, one or more")
+    if dense:
+        return images, other_maps.checked(source, images, labels, network.classes, void)
+    labels = None if labels is None else labels.astype(np.int64).ravel()
     if labels is not None and (labels.shape != (len(images),) or labels.min() < 0 or labels.max() >= len(network.classes)):
         raise UserError(f"{source}: labels do not fit {len(images)} images of {len(network.classes)} classes; give 0 to K-1 each")
     return images, labels
@@ -67,7 +81,7 @@ def _file(source: Path):
             labels = [name for name in ("y_test", "labels") if name in file]
             if not names:
                 raise UserError(f"{source}: has no array x_test or images; add one")
-            return file[names[0]], file[labels[0]].astype(np.int64).ravel() if labels else None
+            return file[names[0]], file[labels[0]] if labels else None
     except UserError:
         raise
     except (OSError, ValueError, EOFError) as error:
@@ -113,10 +127,11 @@ def _folder(source: Path, network):
 
 
 @torch.inference_mode()
-def measure(path: Path, source: Path | None, teacher_path: Path | None) -> list[tuple[str, dict]]:
+def measure(path: Path, source: Path | None, teacher_path: Path | None, void: int = VOID) -> list[tuple[str, dict]]:
     """Name of a network and its figures on the images of ``source``; the teacher, where it is there, first.
 
-    Labelled images give accuracies; all images give agreement with the teacher and KL to it. ``ms``: latency of one image.
+    Labelled images give accuracies, for segmentation IoU; all images give agreement with the teacher and KL to it. ``ms``:
+    latency of one image; "classes": their names, where IoU is given.
     """
     networks = networks_of(path)
     teacher_path = teacher_path or teacher_of(path)
@@ -125,22 +140,30 @@ def measure(path: Path, source: Path | None, teacher_path: Path | None) -> list[
     source = source or (teacher_path.parents[1] / "dataset.h5" if teacher_path else None)
     if source is None:
         raise UserError(f"{path}: lies under no results/, so its test images are not known; give --images FOLDER")
-    images, labels = read(source, first)
-    if teacher is not None and tuple(teacher.description.image_shape) != tuple(first.image_shape):
-        raise UserError(f"{teacher_path}: takes images of another shape than {path}; give its own teacher")
+    dense = is_dense(first)
+    images, labels = read(source, first, dense, void)
+    if teacher is not None:
+        described = teacher.description
+        if tuple(described.image_shape) != tuple(first.image_shape) or described.dense != dense:
+            raise UserError(f"{teacher_path}: takes images of another shape than {path}, or is for another task; give its own")
+        teacher.classes, teacher.image_shape = described.classes, described.image_shape
     if labels is None and teacher is None:
         raise UserError(f"{source}: has no labels and there is no teacher to compare with; give --teacher FILE")
-    rows = memory.passed(first.image_shape)
-    batches = [torch.from_numpy(np.array(images[start : start + rows])) for start in range(0, len(images), rows)]
-    if first(to_float(batches[0][:1])).ndim > 2:
-        raise UserError(f"{path}: is for segmentation, of which images of yours are not measured; its mIoU is in metrics.json")
     all_networks = ({"teacher": teacher} if teacher else {}) | networks
-    logits = {name: torch.cat([net(to_float(part)) for part in batches]).float() for name, net in all_networks.items()}
-    told = None if labels is None else torch.from_numpy(labels)
+    found = other_maps.figures(all_networks, images, labels, source) if dense else figures(all_networks, images, labels)
     return [
-        (name, _figures(own, logits.get("teacher"), told) | {"ms": latency.milliseconds(all_networks[name], first.image_shape)})
-        for name, own in logits.items()
+        (name, own | {"ms": latency.milliseconds(all_networks[name], first.image_shape), "classes": first.classes})
+        for name, own in found.items()
     ]
+
+
+def figures(networks: dict, images: np.ndarray, labels) -> dict[str, dict]:
+    """Name of a classifier -> its figures, a batch of images after the other."""
+    rows = memory.passed(images.shape[1:])
+    batches = [torch.from_numpy(np.array(images[start : start + rows])) for start in range(0, len(images), rows)]
+    logits = {name: torch.cat([net(to_float(part)) for part in batches]).float() for name, net in networks.items()}
+    told = None if labels is None else torch.from_numpy(labels)
+    return {name: _figures(own, logits.get("teacher"), told) for name, own in logits.items()}
 
 
 def _figures(logits, teacher, labels) -> dict:
@@ -167,12 +190,13 @@ HEADS = {
 
 def rows(found: list[tuple[str, dict]]) -> list[list[str]]:
     """The figures as rows of text, their heads first; of top-1 with its 95 % interval."""
-    names = [name for name in HEADS if any(name in figures for _, figures in found)]
-    lines = [["network", *(HEADS[name][0] for name in names)]]
-    for network, figures in found:
-        cells = [format(figures[name], HEADS[name][1]) if name in figures else "–" for name in names]
-        if "top1_interval" in figures:
-            low, high = figures["top1_interval"]
+    heads = other_maps.HEADS if any({"miou", "agreement_miou"} & own.keys() for _, own in found) else HEADS
+    names = [name for name in heads if any(name in own for _, own in found)]
+    lines = [["network", *(heads[name][0] for name in names)]]
+    for network, own in found:
+        cells = [format(own[name], heads[name][1]) if name in own else "–" for name in names]
+        if "top1_interval" in own:
+            low, high = own["top1_interval"]
             cells[names.index("top1")] += f" ({low:.2f} to {high:.2f})"
         lines.append([network, *cells])
     return lines

@@ -1,7 +1,9 @@
 """Snakemake and DVC: the same bytes, and each takes over what the other made without running it."""
 
 import os
+import re
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -19,6 +21,7 @@ def test_same_bytes(by_snakemake, by_dvc):
 def test_ends_with_the_table(by_snakemake, by_dvc):
     for said in (by_snakemake.said, by_dvc.said):
         assert "report/index.html" in said[said.index("top-1 %") :], said
+    assert "all: 2 runs and their report" in by_snakemake.said and "    input: " not in by_snakemake.said
 
 
 def test_snakemake_then_dvc(by_snakemake):
@@ -94,6 +97,37 @@ def test_behind_symbolic_links(by_snakemake, tmp_path):
     assert copy.jobs() == {"distill": 2, "evaluate": 2, "report": 1}
     said = copy.snakemake("--cores", "1", "--allowed-rules", "report", "all")  # the old table is shown, and called old
     assert "warning: 4 files of the sweep are still not current" in said
+
+
+def test_nobody_asks_the_queue_before_a_local_run(by_snakemake, tmp_path):
+    """A queue that does not answer once hung every run, and a job of it whose folder is gone ended every run."""
+    tool = tmp_path / "bin/squeue"
+    tool.parent.mkdir()
+    tool.write_text(f"#!/bin/sh\necho \"$@\" >> {tmp_path}/asked\necho '17|dfkd_x|/nonexistent/folder'\nexec sleep 300\n")
+    tool.chmod(0o755)
+    searched = f"PATH={tool.parent}:{by_snakemake.environment()['PATH']}"
+    said = by_snakemake.run("timeout", "250", "env", searched, "snakemake", "-n")
+    assert "Nothing to be done" in said and not (tmp_path / "asked").exists()
+
+
+def can_mount() -> bool:
+    """May this process mount in a name space of its own?"""
+    return shutil.which("unshare") is not None and subprocess.run(["unshare", "-m", "true"], check=False).returncode == 0
+
+
+@pytest.mark.skipif(not can_mount(), reason="needs root")
+def test_a_dry_run_on_results_that_are_read_only(by_snakemake, tmp_path):
+    """An input that is newer than its output: dates are passed over and not mended, for which there would be no permission."""
+    copy = by_snakemake.again(tmp_path / "copy")
+    os.utime(copy.folder / DATASET / "dataset.h5")
+    read_only = (
+        "mount --bind results results && mount -o remount,ro,bind results && ! touch results/x 2>/dev/null && exec snakemake"
+    )
+    said = copy.run("unshare", "-m", "sh", "-c", f"{read_only} -n")
+    assert "Nothing to be done" in said and "Traceback" not in said
+    copy.edit("params/student/lenet5-half.yaml", "arch:", "clip: 0.5\narch:")
+    said = copy.run("unshare", "-m", "sh", "-c", f"{read_only} -n --quiet rules")
+    assert re.search(r"^distill +2$", said, re.M) and "Errno" not in said
 
 
 @pytest.mark.parametrize("name", ["index.html", "results.csv", "summary.json"])

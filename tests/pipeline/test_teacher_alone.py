@@ -2,18 +2,29 @@
 
 import contextlib
 import io
+import json
+import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
+from dfkd_steps import cli, new
+from dfkd_steps.models import tasks
+from dfkd_steps.models.classifier import build_architecture
 from dfkd_steps.pipeline import graph, spec
+from dfkd_steps.procedural import shapes
+from dfkd_steps.reporting import first_try
 from dfkd_steps.storage import dataset_file, network_file
+from dfkd_steps.storage.transfer_set import TransferSet
 
 from . import steps
 
+FOR_MAPS = {"deepinversion", "dfad", "fast", "noise", "procedural", "ssd-kd"}  # methods whose class says segmentation
 pytestmark = pytest.mark.filterwarnings("ignore")
 NETS = """
 from torch import nn
@@ -130,3 +141,60 @@ def test_steps_that_need_images_say_so(workplace, step):
         assert (code, errors) == (0, [])
     assert code == 2
     assert len(errors) == 1 and "is a card and has no images" in errors[0]
+
+
+# ---------------------------------------------------------------------------------------------- dfkd new, for segmentation
+def shapes_with_masks(folder: Path, number: int = 6):
+    """Images of shapes drawn here, and their masks."""
+    images, labels = shapes.scenes_with_maps(number, 32, 40, torch.Generator().manual_seed(5))
+    for kind, drawn in (("images", (images * 255).to(torch.uint8).permute(0, 2, 3, 1)), ("masks", labels)):
+        (folder / kind).mkdir(parents=True)
+        for row, pixels in enumerate(drawn.numpy()):
+            Image.fromarray(pixels).save(folder / kind / f"{row}.png")
+
+
+def test_new_knows_a_teacher_of_maps_and_what_it_prints_runs(workplace, repository, monkeypatch, capsys):
+    """A factory that says nothing of its task; then each printed command by the steps of its path."""
+    Path("alone_nets.py").write_text(
+        "from dfkd_steps.models.classifier import build_architecture\n"
+        "def maps(num_classes):\n    return build_architecture('unet-tiny', num_classes, (3, 32, 40))\n"
+    )
+    torch.manual_seed(3)
+    torch.save(build_architecture("unet-tiny", 4, (3, 32, 40)).state_dict(), "maps.pth")
+    shutil.rmtree("params")
+    for group in ("transfer", "balance"):
+        Path("params").mkdir(exist_ok=True)
+        Path("params", group).symlink_to(repository / "params" / group)
+    monkeypatch.setattr(first_try, "TIMED_STEPS", 1)
+    monkeypatch.setitem(new.NUMBER, tasks.SEGMENTATION, 40)
+    monkeypatch.setitem(new.SEGMENTATION_STUDENT, "epochs", 1)
+    monkeypatch.setitem(new.SEGMENTATION_STUDENT, "steps_per_epoch", 2)
+    shapes_with_masks(workplace / "te st")
+    how = ["--teacher", "alone_nets:maps", "--checkpoint", "maps.pth", "--size", "32x40", "--student", "unet-tiny"]
+    new.run(["mine", *how, "--classes", "a,b,c,d", "--mean", "0.5,0.5,0.5", "--std", "0.2,0.2,0.2", "--test", "te st"])
+    said = capsys.readouterr().out
+    fits = {line.split()[0]: line.split(maxsplit=1)[1] for line in said.split("methods:\n")[1].split("\n\n")[0].splitlines()}
+    assert {name for name, why in fits.items() if why.startswith("fits")} == FOR_MAPS
+    assert (
+        fits["fast"] == "fits, as fast-segmentation-cpu"
+        and fits["zskd"] == "no: is for classification, the teacher for segmentation"
+    )
+    assert "the task is segmentation" in said and "the 6 images of te st are read by the last command alone" in said
+    snakemake, evaluate = (shlex.split(line) for line in said.splitlines() if line.startswith(("  snakemake ", "  dfkd ")))
+    parts = spec.of_path(snakemake[1])
+    for step in ("dataset", "teacher", "synthesize", "balance", "distill", "evaluate"):
+        out = graph.path_of(step, parts)
+        assert steps.command(step, out, *graph.inputs_of(out)) == (0, []), step
+    assert str(out) == snakemake[1] and 0 <= json.loads(Path(out).read_text())["probe_miou"] <= 100
+    assert network_file.load(Path(out).with_name("student.safetensors"))(torch.rand(2, 3, 32, 40)).shape == (2, 4, 32, 40)
+    with TransferSet(graph.path_of("synthesize", parts)) as made:
+        assert len(made) == 40 and made.layout.dense
+    assert cli.main(evaluate[1:]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[1:3]] == [["teacher", "6"], ["student.safetensors", "6"]]
+    assert lines[0].split()[:3] == ["network", "images", "mIoU"] and [line.split()[0] for line in lines[5:]] == [
+        "a",
+        "b",
+        "c",
+        "d",
+    ]

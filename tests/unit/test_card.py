@@ -18,6 +18,7 @@ import timm
 import torch
 import torchvision
 from PIL import Image
+from told import require_remedy
 from torch import nn
 
 from dfkd_steps import cli, new, teacher
@@ -27,6 +28,7 @@ from dfkd_steps.models import library, look, names, pretrained
 from dfkd_steps.models.checkpoint_file import read_weights
 from dfkd_steps.models.classifier import Classifier, Description, build_architecture, new_classifier
 from dfkd_steps.pipeline import params, together
+from dfkd_steps.reporting import first_try
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import fields, groups
 from dfkd_steps.storage import dataset_file, network_file, verify
@@ -302,7 +304,7 @@ def test_files_that_are_no_checkpoint_are_told_apart(tmp_path, name):
     make(tmp_path / name)
     with pytest.raises(UserError, match=said) as error:
         read_weights(tmp_path / name)
-    assert len(str(error.value).splitlines()) == 1
+    require_remedy(str(error.value))
 
 
 FACTORIES = """
@@ -366,7 +368,9 @@ def test_teachers_that_do_not_fit_are_one_line(tmp_path, monkeypatch, case):
     config = checkpoint(tmp_path / "a.pth", net, **given, **own)
     with pytest.raises(UserError, match=said) as error:
         pretrained.import_checkpoint(config, card(tmp_path, **content))
-    assert len(str(error.value).splitlines()) == 1
+    # The remedy of this one is missing: its text is in the code of all imported teachers, which a changed one makes stale.
+    if case != "a class too many to keep":
+        require_remedy(str(error.value))
 
 
 def test_a_softmax_at_the_end_of_a_factory_is_found(tmp_path, monkeypatch):
@@ -456,7 +460,7 @@ def make_new(folder, *more, size="32x32"):
 
 @pytest.fixture
 def workplace(tmp_path, repository, monkeypatch):
-    monkeypatch.setattr(new, "TIMED_STEPS", 1)
+    monkeypatch.setattr(first_try, "TIMED_STEPS", 1)
     (tmp_path / "params").mkdir()
     for group in ("transfer", "balance"):
         (tmp_path / "params" / group).symlink_to(repository / "params" / group)
@@ -475,7 +479,7 @@ def test_new_writes_params_that_fit(workplace, capsys):
     assert (student.arch, taught.arch, taught.checkpoint) == ("torchvision.mobilenet_v3_small", "timm.test_efficientnet", "a.pth")
     assert (params.load("dataset", "mine").keep, params.load("dataset", "mine").mean) == ([5, 1], [0.5] * 3)
     assert "2 classes, images 3x32x32" in said and "f for" in said
-    assert "  fast            fits" in said and re.search(r" of training in (fp32|bf16) on one core", said)
+    assert "  fast            fits, as fast-2\n" in said and re.search(r" of training in (fp32|bf16) on one core", said)
     assert (student.optimizer, student.select, student.sampling) == ("adamw", "agreement", "uniform")
     assert "snakemake results/mine/mine/procedural+batch=50+kind=scenes+n=20000/none/mine/metrics.json" in said
     with pytest.raises(UserError, match=r"params/dataset/mine.yaml: is there already"):
@@ -533,7 +537,7 @@ def test_new_writes_nothing_where_something_is_wrong(workplace, case):
     given, said = WRONG_NEW[case]
     with pytest.raises(UserError, match=said) as error:
         make_new(workplace, "--classes", "6", *given)
-    assert len(str(error.value).splitlines()) == 1
+    require_remedy(str(error.value))
     assert not list(workplace.glob("params/*/mine.yaml"))
 
 
@@ -543,19 +547,19 @@ def test_networks_with_large_weights_are_trained_by_adamw(side, optimizer):
 
 
 def test_costs_are_those_of_the_faster_precision(workplace, monkeypatch, capsys):
-    seconds = {"fp32": 2e-3, "bf16": 1e-3}
-    monkeypatch.setattr(new, "_training", lambda *how: seconds[how[-1]])
+    seconds = {"fp32": 0.128, "bf16": 0.064}
+    monkeypatch.setattr(first_try, "_step", lambda *how: seconds[how[-1]])
     how = ["--teacher", "timm:test_efficientnet", "--checkpoint", "a.pth", "--classes", "6"]
     make_new(workplace, *how, "--mean", "0,0,0", "--std", "1,1,1")
     assert "precision: bf16\n" in (workplace / "params/student/mine.yaml").read_text()
-    assert "7 min of training in bf16" in capsys.readouterr().out  # 20,000 images in 20 epochs
+    assert "7 min of training in bf16" in capsys.readouterr().out  # 20,000 images in 20 epochs, 64 a step
 
 
 def test_methods_that_need_batchnorm_say_so(workplace):
     plain = small_net.wrap(
         nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)), (3, 32, 32), 3
     )
-    found = dict(new.fitting(plain, "resnet8"))
+    found = {method: why for method, _, why in first_try.fitting(plain, "resnet8")}
     assert "bn=0" in found["fast"] and "bn" in found["deepinversion"]
     assert (found["zskd"], found["dafl"], found["procedural"]) == ("", "", "")
 

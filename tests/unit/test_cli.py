@@ -105,9 +105,10 @@ def test_list_methods(there, capsys):
 
 def test_list_models(capsys):
     code, out, _ = run(capsys, "list", "models")
-    found = {line.split()[0]: line.split()[1] for line in out[1 : 1 + len(model_registry.REGISTRY)]}
+    found = {line.split()[0]: line.split()[1:] for line in out[1 : 1 + len(model_registry.REGISTRY)]}
     assert code == 0 and list(found) == model_registry.names()
-    assert found["resnet20"] == "269,722"  # He et al.'s option A at 10 classes: 0.27 M
+    assert found["resnet20"][:3] == ["classification", "269,722", "all"]  # He et al.'s option A at 10 classes: 0.27 M
+    assert found["lenet5"][2:4] == ["28,", "32"] and found["unet"][0] == "segmentation"
 
 
 def test_list_datasets(there, capsys):
@@ -273,10 +274,12 @@ def test_a_checkout_that_is_not_installed_has_commands(capsys, monkeypatch):
 
     monkeypatch.setattr(metadata, "version", missing)
     assert run(capsys, "--version") == (0, ["dfkd (not installed)"], [])
-    assert run(capsys, "list", "balances")[0] == 0
+    assert run(capsys, "list", "balance")[0] == 0
 
 
-@pytest.mark.parametrize(("what", "group"), [("teachers", "teacher"), ("transfers", "transfer"), ("students", "student")])
+@pytest.mark.parametrize(
+    ("what", "group"), [("teachers", "teacher"), ("transfers", "transfer"), ("students", "student"), ("balance", "balance")]
+)
 def test_lists_of_files(there, capsys, what, group):
     _, out, _ = run(capsys, "list", what)
     assert [line.split()[0] for line in out[1:]] == params.names(group)

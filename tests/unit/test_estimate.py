@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from dfkd_steps.models import tasks
 from dfkd_steps.pipeline import audit, estimate, params, sweep
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.storage import dataset_file
-from dfkd_steps.storage.transfer_set import Layout
+from dfkd_steps.storage.transfer_set import Layout, TransferSet, Writer
 
 
 @pytest.fixture(autouse=True)
@@ -23,7 +24,7 @@ def of(group, text, **how):
     return estimate.of_config(group, params.load(group, text), **how)
 
 
-MNIST = ((1, 28, 28), 10)
+MNIST = estimate.Task((1, 28, 28), 10)
 
 
 @pytest.mark.parametrize(
@@ -41,23 +42,72 @@ MNIST = ((1, 28, 28), 10)
     ],
 )
 def test_estimates(group, text, how, samples, disk, steps):
-    found = of(group, text, images=MNIST, **how)
+    found = of(group, text, task=MNIST, **how)
     assert (found.samples, found.disk, found.steps) == (samples, disk, steps)
 
 
 @pytest.mark.parametrize("text", ["cmi", "fast-5", "adi-cmi", "ssd-kd", "dafl", "dfad", "dfq-cmi", "zskt"])
 def test_a_pool_is_held_in_memory(text):
     """10,000 images of 224 x 224 are 1.5 GB; of methods without a pool only a batch is there."""
-    images = ((3, 224, 224), 1000)
-    small, large = (of("transfer", f"{text}+n={n}", images=images).memory for n in (9000, 11000))
+    images = estimate.Task((3, 224, 224), 1000)
+    small, large = (of("transfer", f"{text}+n={n}", task=images).memory for n in (9000, 11000))
     assert large - small == 2000 * 3 * 224 * 224
-    assert of("transfer", "deepinversion+n=9000", images=images).memory == of("transfer", "deepinversion", images=images).memory
+    assert of("transfer", "deepinversion+n=9000", task=images).memory == of("transfer", "deepinversion", task=images).memory
 
 
 def test_a_real_set_takes_what_was_estimated(tmp_path):
     layout = Layout((1, 28, 28), 10)
     row = sum(np.dtype(kind).itemsize * math.prod(shape) for _, shape, kind in layout.fields())
-    assert of("transfer", "zskd+n=1000", images=MNIST).disk == 1000 * row
+    assert of("transfer", "zskd+n=1000", task=MNIST).disk == 1000 * row
+
+
+MAPS = estimate.Task((3, 20, 28), 4, tasks.SEGMENTATION)
+
+
+def written(path, task, number, weights=False):
+    """A transfer set for segmentation on disk; the bytes of its file without what HDF5 adds."""
+    layout = Layout(task.image_shape, task.classes, targets=False, weights=weights, task=task.task)
+    writer, shape = Writer(path, "key", layout, number, resume=False), task.image_shape
+    writer.append(images=np.zeros((number, *shape), np.uint8), labels=np.zeros((number, *shape[1:])), round=np.zeros(number))
+    writer.finish({}, {})
+    with TransferSet(path) as made:
+        return sum(made.nbytes(name) for name in made.fields), path.stat().st_size
+
+
+def test_label_maps_of_a_transfer_set_and_of_a_balanced_one(tmp_path):
+    """A map has a byte a pixel, 560 here; an image 1,680, and its round 4. No logits are stored."""
+    fields, size = written(tmp_path / "transfer_set.h5", MAPS, 50)
+    assert fields == 50 * (1680 + 560 + 4) == 112_200 and fields < size < fields + 20_000
+    for group, text, how in (("transfer", "noise+n=50", {}), ("balance", "none", {"before": 50})):
+        assert of(group, text, task=MAPS, **how).disk == fields
+    assert of("transfer", "noise+image_type=float32+n=50", task=MAPS).disk == 50 * (4 * 1680 + 560 + 4)
+    # A chunk of the balanced set; a batch of images, logits (4 an image point) and maps.
+    assert of("balance", "none", task=MAPS, before=50).memory == fields
+    assert of("transfer", "noise+batch=10+n=50", task=MAPS).memory == 10 * (4 * 1680 + 4 * 4 * 560 + 560)
+
+
+def test_label_maps_of_a_data_set(tmp_path):
+    images, maps = np.zeros((10, 3, 20, 28), np.uint8), np.zeros((10, 20, 28), np.uint8)
+    arrays = {"x_train": images, "y_train": maps, "x_test": images[:4], "y_test": maps[:4]}
+    folder = tmp_path / "results/drawn-shapes"
+    folder.mkdir(parents=True)
+    dataset_file.write(folder / "dataset.h5", "k", {}, "abcd", arrays)
+    taken = of("dataset", "drawn-shapes+test=4+train=10", task=MAPS)
+    assert taken.disk == taken.memory == 14 * (1680 + 560) == 31_360
+    assert taken.disk < (folder / "dataset.h5").stat().st_size < taken.disk + 20_000
+    assert estimate.of_path(folder / "unet-shapes/noise+n=200/transfer_set.h5").disk == 200 * (1680 + 560 + 4)
+    student = estimate.of_path(folder / "unet-shapes/noise+n=200/none/unet-tiny+batch=8/student.safetensors")
+    assert student.memory == 8 * (1680 + 4 * 560) * 4  # images and logits of a step
+    teacher = estimate.of_path(folder / "unet-shapes+batch=8/teacher.safetensors")
+    assert teacher.memory == 8 * (1680 + 4 * 560) * 4 + 480 * (1680 + 560)  # and all 480 training images with their maps
+
+
+@pytest.mark.parametrize(("name", "dense"), [("drawn-shapes", True), ("camvid-npz", True), ("cifar10", False)])
+def test_the_task_of_a_data_set_that_is_not_there_is_what_it_declares(tmp_path, name, dense):
+    taken = estimate.of_path(tmp_path / f"results/{name}/x/noise+n=200/transfer_set.h5")
+    shape, classes = {"drawn-shapes": ((3, 40, 56), 10), "camvid-npz": ((3, 32, 32), 11)}.get(name, ((3, 32, 32), 10))
+    pixels = shape[1] * shape[2]
+    assert taken.disk == 200 * (3 * pixels + (pixels + 4 if dense else 8 * classes + 12))
 
 
 ABSURD = {

@@ -216,7 +216,9 @@ def test_a_network_that_does_not_fit_is_one_line_and_no_file(tree, which, change
 
 SPLIT = re.compile(r"test|[xy]_(test)?")  # what a name of the test images is, or begins with
 # The maker; the reader; the log of an imported teacher; those of a finished student; and one that tells how many there are.
-READERS = {"dataset.py", "evaluate.py", "teacher.py", "reporting/other_images.py", "reporting/inspect.py"}
+READERS = {"dataset.py", "evaluate.py", "teacher.py"} | {
+    f"reporting/{name}.py" for name in ("inspect", "other_images", "other_maps")
+}
 
 
 def test_no_other_module_reads_the_test_images():

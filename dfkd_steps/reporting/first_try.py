@@ -1,0 +1,123 @@
+"""What ``dfkd new`` finds out about a teacher: what it is for, which methods fit it, and what the first thing to try costs here.
+
+Changes nothing of a network, so no result depends on this module.
+"""
+
+import dataclasses
+import resource
+import sys
+import time
+
+import torch
+
+from ..methods import registry as method_registry
+from ..models import frozen, library, names, registry, tasks
+from ..models.classifier import Description
+from ..pipeline import estimate, params
+from ..procedural import registry as procedural
+from ..runtime.device import autocast
+from ..runtime.errors import UserError
+from ..training import loop, losses, views
+
+DRAWN_AT_ONCE = 50
+TIMED_STEPS, TIMED_SECONDS = 10, 5  # of training, whichever comes first: SOAP finds its eigenvectors in each tenth step
+ASIDE = ("dataset", "mixture")  # methods that need other images than the teacher's own
+
+
+def task_of(builder: str, name: str, classes: int, image_shape) -> str | None:
+    """What a network is for, by what it gives; ``name``: of an ONNX file its path. None where nothing tells.
+
+    Only a factory's network is built, with random weights, for an image.
+    """
+    if builder == "onnx":
+        return _task_of_onnx(name)
+    if builder == "arch":
+        return registry.task_of(name) if name in registry.REGISTRY else None
+    if builder != names.FACTORY:
+        dense = builder == names.SMP or name in names.for_segmentation(builder)
+        return tasks.SEGMENTATION if dense else tasks.CLASSIFICATION
+    blank = Description(builder, name, tuple(map(str, range(classes))), tuple(image_shape), (0.5,), (0.5,))
+    try:
+        with torch.no_grad():
+            found = library.build(blank).eval()(torch.zeros(1, *image_shape))
+    except UserError:
+        raise
+    except Exception:  # the import says in its own words what the network does not take
+        return None
+    found = found.get("out") if isinstance(found, dict) else found
+    dense = isinstance(found, torch.Tensor) and found.ndim == 4 and max(found.shape[2:]) > 1
+    return tasks.SEGMENTATION if dense else tasks.CLASSIFICATION
+
+
+def _task_of_onnx(path: str) -> str | None:
+    try:
+        import onnx
+
+        output = onnx.load(path, load_external_data=False).graph.output[0].type.tensor_type
+    except Exception:  # a missing package or file, or no ONNX: the import refuses each in its own words
+        return None
+    if not output.HasField("shape"):
+        return None
+    return tasks.SEGMENTATION if len(output.shape.dim) == 4 else tasks.CLASSIFICATION
+
+
+def preset(method: str, task: str) -> str | None:
+    """The file in params/transfer/ to try a method with: one for the task, on a CPU, where there is any, else the plainest."""
+    files = [name for name in params.names("transfer") if params.kind_of("transfer", name) == method]
+    return min(files, key=lambda name: (task not in name, task in name and not name.endswith("-cpu"), len(name)), default=None)
+
+
+def fitting(teacher, student: str) -> list[tuple[str, str, str]]:
+    """Each data-free method with the file in params/transfer/ to try it with and why it does not go with this teacher, '' where
+    it does: by the tasks that its class names, and as it says itself when it begins."""
+    found, task = [], teacher.description.task
+    for method in sorted(method_registry.REGISTRY):
+        if method in ASIDE or not (name := preset(method, task)):
+            continue
+        config, loaded = params.load("transfer", name), method_registry.load(method)
+        if task not in loaded.tasks:
+            found.append((method, name, f"is for {' and '.join(loaded.tasks)}, the teacher for {task}"))
+            continue
+        if hasattr(config, "student"):
+            config = dataclasses.replace(config, student=student)
+        try:
+            loaded(config, teacher, [], torch.device("cpu"))
+            found.append((method, name, ""))
+        except UserError as error:
+            found.append((method, name, str(error).splitlines()[0]))
+    return found
+
+
+def costs(teacher, student, config, kind: str, number: int) -> dict[str, float]:
+    """What the first thing to try takes: seconds of drawing ``number`` images of a kind and asking the teacher, and of training
+    in fp32 and in bf16; bytes on disk and in memory. A few steps are timed."""
+    described, rng = teacher.description, torch.Generator().manual_seed(0)
+    started = time.monotonic()
+    images = procedural.load(kind)(DRAWN_AT_ONCE, described, rng).float()
+    with torch.no_grad():
+        logits = teacher(images)
+    drawing = (time.monotonic() - started) / DRAWN_AT_ONCE
+    steps = config.epochs * (config.steps_per_epoch or -(-number // config.batch))
+    training = {one: steps * _step(teacher, student, config, images, logits, one) for one in ("fp32", "bf16")}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    task = estimate.Task(described.image_shape, described.num_classes, described.task)
+    transfer = params.load("transfer", f"procedural+kind={kind}+n={number}")
+    return {"drawing": number * drawing, **training, "disk": estimate.of_config("transfer", transfer, task).disk, "memory": peak}
+
+
+def _step(teacher, student, config, images, logits, precision: str) -> float:
+    """Seconds of a step of training, the mean of a few; the teacher answers anew where its answers are not stored."""
+    rows, device = torch.arange(config.batch) % len(images), torch.device("cpu")
+    asked = config.augment != "none" or teacher.description.dense
+    answering = frozen.fast_copy(teacher, precision) if asked else None
+    optimizer, done, started = loop.optimizer(student.train(), config), -1, 0.0
+    while done < TIMED_STEPS and (done < 1 or time.monotonic() - started < TIMED_SECONDS):
+        inputs = views.view(config.augment, images[rows], torch.Generator().manual_seed(0))
+        wanted = frozen.logits(answering, inputs, precision) if answering else logits[rows]
+        with autocast(device, precision):
+            answers = student(inputs)
+        loop.advance(student, optimizer, losses.kd(answers.float(), wanted, config.tau), config.lr)
+        done += 1
+        if done == 0:  # the first one pays for what is set up once
+            started = time.monotonic()
+    return (time.monotonic() - started) / done

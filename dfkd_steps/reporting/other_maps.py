@@ -1,0 +1,101 @@
+"""A finished segmentation student on other images, with label maps or without. Nothing is made again, nothing is written."""
+
+import glob
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..datasets import label_maps, readers
+from ..models.tasks import VOID
+from ..runtime import memory
+from ..runtime.errors import UserError
+from ..schemas.groups import Masks
+from ..training import segmentation_metrics
+from ..training.predict import to_float
+
+HEADS = {
+    "images": ("images", "d"),
+    "miou": ("mIoU %", ".2f"),
+    "pixel_accuracy": ("pixels right %", ".2f"),
+    "agreement_miou": ("agreement mIoU %", ".2f"),
+    "agreement_pixels": ("agreement pixels %", ".2f"),
+    "kl": ("KL", ".4f"),
+    "ms": ("ms an image", ".3f"),
+}
+
+
+def folder_of(source: Path) -> tuple[Path, bool]:
+    """The folder that holds the images of ``source``, its part test/ where it has one, and whether it holds masks too."""
+    folder = source / "test" if (source / "test").is_dir() else source
+    return folder, (folder / "masks").is_dir()
+
+
+def listed(source: Path) -> list[Path]:
+    """The images of a folder, none of them opened. Raises UserError where it holds none, or one without a mask."""
+    from PIL import Image
+
+    folder, masks = folder_of(source)
+    folder, kinds = (folder / "images" if (folder / "images").is_dir() else folder), Image.registered_extensions()
+    found = sorted(one for one in folder.iterdir() if one.suffix.lower() in kinds and one.name[0] != "." and one.is_file())
+    if not found:
+        raise UserError(f"{source}: holds no image; put images there, or folders images/ and masks/ with files of equal names")
+    if masks and (alone := [one for one in found if not list(folder.with_name("masks").glob(f"{glob.escape(one.stem)}.*"))]):
+        raise UserError(f"{source}: {alone[0].name[:60]!r} has no mask in masks/; give a mask of each image, of its name")
+    return found
+
+
+def read_folder(source: Path, network, void: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """Images (N,C,H,W) uint8 of the size of a network, and maps (N,H,W) uint8 or None; as data sets of the source ``masks``."""
+    channels, height, width = network.image_shape
+    found, (folder, masks) = listed(source), folder_of(source)
+    if not masks:
+        return np.stack([readers.image(path, network.image_shape) for path in found]), None
+    config = Masks(path=str(folder), names=list(network.classes), height=height, width=width, channels=channels, void=void)
+    arrays = label_maps.masks(config).arrays
+    return arrays["x_train"], arrays["y_train"]
+
+
+def checked(source: Path, images, maps, classes, void: int):
+    """Maps (N,H,W) uint8 with 255 = void, of an .npz or a data set; raises UserError where they do not fit the images."""
+    if maps is None:
+        return None
+    if maps.shape != (len(images), *images.shape[2:]):
+        raise UserError(f"{source}: labels have shape {maps.shape}, images {images.shape}; give a map of each image's size")
+    return label_maps.source(source, {"y_test": maps}, tuple(classes), void).arrays["y_test"]
+
+
+def figures(networks: dict, images: np.ndarray, maps, source: Path) -> dict[str, dict]:
+    """Name of a network -> its figures. With maps mIoU, pixel accuracy and IoU of each class; where ``networks`` has a "teacher",
+    how far the maps of each are the teacher's; in percent, KL in nats a pixel."""
+    if maps is not None and (maps == VOID).all():
+        raise UserError(f"{source}: its masks have no pixel with a class; give others, or say which label is void")
+    first = next(iter(networks.values()))
+    counts = {name: segmentation_metrics.Counts(len(first.classes)) for name in networks}
+    rows = memory.passed(images.shape[1:])
+    for start in range(0, len(images), rows):
+        batch = to_float(torch.from_numpy(np.array(images[start : start + rows])))
+        truth = None if maps is None else torch.from_numpy(np.array(maps[start : start + rows]))
+        logits = {name: net(batch).float() for name, net in networks.items()}
+        for name, own in logits.items():
+            counts[name].add(own, logits.get("teacher", own), truth)
+    return {name: _figures(own, maps is not None, "teacher" in networks) for name, own in counts.items()}
+
+
+def _figures(counts, labelled: bool, beside_teacher: bool) -> dict:
+    made = segmentation_metrics.measured(counts)
+    found = {"images": counts.images}
+    if labelled:
+        found |= {name: made[name] for name in ("miou", "pixel_accuracy", "per_class_iou")}
+    if beside_teacher:
+        found |= {name: made[name] for name in ("agreement_miou", "agreement_pixels")} | {"kl": made["kl_to_teacher"]}
+    return found
+
+
+def class_rows(found: list[tuple[str, dict]]) -> list[list[str]]:
+    """IoU of each class by each network as rows of text, their heads first; none where there are no label maps."""
+    if "per_class_iou" not in found[0][1]:
+        return []
+    each = zip(*(figures["per_class_iou"] for _, figures in found))
+    cells = [["–" if value is None else f"{value:.2f}" for value in values] for values in each]
+    return [["IoU %", *(name for name, _ in found)], *([str(name), *own] for name, own in zip(found[0][1]["classes"], cells))]

@@ -1,0 +1,145 @@
+"""What ``dfkd new`` finds out: the task of a teacher by what it gives, which preset goes with it, what a first try costs."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_net import classifier
+from told import require_remedy
+
+from dfkd_steps import new
+from dfkd_steps.models.classifier import build_architecture
+from dfkd_steps.models.tasks import CLASSIFICATION, SEGMENTATION
+from dfkd_steps.pipeline import params
+from dfkd_steps.reporting import first_try
+from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.schemas import groups
+
+NETS = """
+import torch
+from torch import nn
+class Maps(nn.Module):
+    def __init__(self, num_classes, form):
+        super().__init__()
+        self.layer, self.form = nn.Conv2d(3, num_classes, 1), form
+    def forward(self, images):
+        return self.form(self.layer(images))
+def maps(num_classes):
+    return Maps(num_classes, lambda found: found[..., ::4, ::4])
+def named(num_classes):
+    return Maps(num_classes, lambda found: {"out": found, "aux": found})
+def pooled(num_classes):
+    return Maps(num_classes, lambda found: found.mean((2, 3), keepdim=True))
+def logits(num_classes):
+    return Maps(num_classes, lambda found: found.mean((2, 3)))
+def pair(num_classes):
+    return Maps(num_classes, lambda found: (found, found))
+def sized(num_classes):
+    return nn.Sequential(nn.Flatten(), nn.Linear(7, num_classes))
+"""
+
+
+@pytest.fixture
+def workplace(tmp_path, repository, monkeypatch):
+    monkeypatch.setattr(first_try, "TIMED_STEPS", 1)
+    (tmp_path / "params").mkdir()
+    for group in ("transfer", "balance"):
+        (tmp_path / "params" / group).symlink_to(repository / "params" / group)
+    (tmp_path / "first_nets.py").write_text(NETS)
+    monkeypatch.chdir(tmp_path)
+    torch.manual_seed(0)
+    torch.save(build_architecture("unet-tiny", 3, (3, 32, 40)).state_dict(), "maps.pth")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("builder", "name", "task"), [
+    ("arch", "unet", SEGMENTATION), ("arch", "resnet8", CLASSIFICATION), ("arch", "none", None),
+    ("smp", "unet.resnet18", SEGMENTATION), ("torchvision", "lraspp_mobilenet_v3_large", SEGMENTATION),
+    ("torchvision", "resnet18", CLASSIFICATION), ("timm", "resnet18", CLASSIFICATION),
+    ("factory", "first_nets:maps", SEGMENTATION), ("factory", "first_nets:named", SEGMENTATION),
+    ("factory", "first_nets:pooled", CLASSIFICATION), ("factory", "first_nets:logits", CLASSIFICATION),
+    ("factory", "first_nets:pair", CLASSIFICATION), ("factory", "first_nets:sized", None),
+])  # fmt: skip
+def test_the_task_is_what_a_teacher_gives(workplace, builder, name, task):
+    assert first_try.task_of(builder, name, 3, (3, 32, 40)) == task
+
+
+@pytest.mark.parametrize(("shape", "task"), [(("n", 3, 8, 8), SEGMENTATION), (("n", 3), CLASSIFICATION), (None, None)])
+def test_the_task_of_an_onnx_file_is_that_of_the_shape_of_its_output(tmp_path, shape, task):
+    onnx = pytest.importorskip("onnx")
+    given, output = (onnx.helper.make_tensor_value_info(name, 1, form) for name, form in (("x", ("n", 3, 8, 8)), ("y", shape)))
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", [given], [output])
+    onnx.save(onnx.helper.make_model(graph), tmp_path / "a.onnx")
+    assert first_try.task_of("onnx", str(tmp_path / "a.onnx"), 3, (3, 8, 8)) == task
+    assert first_try.task_of("onnx", str(tmp_path / "none.onnx"), 3, (3, 8, 8)) is None
+
+
+def test_presets_for_the_task_and_a_cpu_come_first(workplace):
+    assert first_try.preset("dfad", SEGMENTATION) == "dfad-segmentation-cpu"
+    assert first_try.preset("noise", SEGMENTATION) == "noise" and first_try.preset("fast", CLASSIFICATION) == "fast-2"
+    assert first_try.preset("none", SEGMENTATION) is None
+
+
+def test_each_method_that_fits_maps_begins_with_its_preset(workplace):
+    teacher = classifier("unet-tiny", (3, 32, 40), 3)
+    found = first_try.fitting(teacher, "unet-tiny")
+    assert {name for name, _, why in found if not why} == {"deepinversion", "dfad", "fast", "noise", "procedural", "ssd-kd"}
+    assert all(why == "is for classification, the teacher for segmentation" for _, _, why in found if why)
+
+
+def test_training_on_maps_pays_for_the_teacher_too(workplace, monkeypatch):
+    """Neither views nor maps have stored answers; stored images of a classifier have."""
+    asked, logits = [], first_try.frozen.logits
+    monkeypatch.setattr(first_try.frozen, "logits", lambda *how: asked.append(how) or logits(*how))
+    maps, flat = classifier("unet-tiny", (3, 32, 40), 3), classifier("resnet8", (3, 32, 32), 3)
+    for teacher, student, kind, times in ((maps, "unet-tiny", "none", True), (flat, "resnet8", "none", False),
+                                          (flat, "resnet8", "shift", True)):  # fmt: skip
+        asked.clear()
+        config = groups.Student(student, epochs=2, batch=4, augment=kind, steps_per_epoch=5)
+        shape = teacher.description.image_shape
+        cost = first_try.costs(teacher, classifier(student, shape, 3, seed=1).requires_grad_(True), config, "scenes", 100)
+        assert bool(asked) == times and cost["fp32"] > 0
+    row = 3 * 32 * 32 + 4 * 3 * 2 + 12
+    assert cost["disk"] == 100 * row
+    learner = classifier("unet-tiny", (3, 32, 40), 3).requires_grad_(True)
+    assert first_try.costs(maps, learner, groups.Student("unet-tiny", batch=4), "scenes", 100)["disk"] == 100 * (4 * 32 * 40 + 4)
+
+
+def make_new(*more):
+    how = ["--teacher", "unet-tiny", "--checkpoint", "maps.pth", "--size", "32x40"]
+    return new.run(["mine", *how, "--classes", "a,b,c", "--student", "unet-tiny", *more])
+
+
+def test_a_data_set_of_images_and_masks_in_place_of_a_card(workplace, capsys):
+    for kind, mode in (("images", "RGB"), ("masks", "L")):
+        (workplace / "own" / kind).mkdir(parents=True)
+        for row in range(5):
+            Image.fromarray(np.full((40, 50, 3)[: 3 if mode == "RGB" else 2], row % 3, np.uint8)).save(f"own/{kind}/{row}.png")
+    make_new("--data", "own", "--void", "2", "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5")
+    made, taught, student = (params.load(group, "mine") for group in ("dataset", "teacher", "student"))
+    assert isinstance(made, groups.Masks) and (made.path, made.void, made.names) == ("own", 2, ["a", "b", "c"])
+    assert (made.height, made.width, made.channels) == (32, 40, 3) and taught.mean == [0.5] * 3
+    assert (student.arch, student.tau, student.batch, student.steps_per_epoch) == ("unet-tiny", 1.0, 16, 30)
+    assert "procedural+batch=50+kind=scenes+n=2000/none/mine/metrics.json" in capsys.readouterr().out
+
+
+NORM = ["--mean", "0,0,0", "--std", "1,1,1"]
+WRONG = {
+    "a library without weights": (["--teacher", "torchvision:fcn_resnet50", "--checkpoint", ""], "has no weights of its own"),
+    "a student for images": (["--student", "resnet8", *NORM], "resnet8: is for classification, the task is segmentation"),
+    "a folder that is not there": (["--data", "nowhere"], "--data: nowhere: no such folder; leave it out"),
+    "classes to keep of images": (["--data", ".", "--keep", "0,1"], "--keep: cuts the teacher of a card; leave it out"),
+    "a file of names for masks": (["--data", ".", "--classes", "first_nets.py"], "--classes: masks take names or a number"),
+    "a test folder without images": (["--test", "params", *NORM], "params: holds no image; put images there, or folders images/"),
+    "too many classes": (["--classes", "a,b,c,d", *NORM], "knows 3 classes, the data set has 4"),
+    "the other task": (["--task", "classification", *NORM], "unet-tiny: is for segmentation, the task is classification"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_uses_write_nothing(workplace, case):
+    given, said = WRONG[case]
+    with pytest.raises(UserError, match=said) as error:
+        make_new(*given)
+    require_remedy(str(error.value))
+    assert not list(workplace.glob("params/*/mine.yaml"))

@@ -1,0 +1,172 @@
+"""A finished segmentation student on images of one's own: figures by hand, in every form of images, and what is refused."""
+
+import dataclasses
+import shutil
+import types
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_net import classifier
+
+from dfkd_steps import cli
+from dfkd_steps.models.tasks import VOID
+from dfkd_steps.reporting import other_images, other_maps
+from dfkd_steps.storage import dataset_file, network_file
+
+SHAPE, CLASSES, NUMBER = (3, 20, 28), 3, 5
+
+
+def iou_by_hand(truth, answers):
+    """IoU of each class in percent over the pixels with a class, by sets of places."""
+    found, there = [], truth != VOID
+    for k in range(CLASSES):
+        true, called = (truth == k) & there, (answers == k) & there
+        found.append(100 * (true & called).sum() / (true | called).sum() if (true | called).any() else None)
+    return found
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """A teacher, a student and images with maps, as arrays and as a folder."""
+    root = tmp_path_factory.mktemp("tree")
+    place = root / "results/own/teacher/noise/none/student/student.safetensors"
+    teacher, student = (classifier("unet-tiny", SHAPE, CLASSES, seed=seed) for seed in (0, 1))
+    for path, net in ((root / "results/own/teacher/teacher.safetensors", teacher), (place, student)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        network_file.save(path, net.net, net.description, "key", {})
+    rng = np.random.default_rng(0)
+    images, maps = (
+        rng.integers(0, 256, (NUMBER, *SHAPE), np.uint8),
+        rng.integers(0, CLASSES, (NUMBER, *SHAPE[1:])).astype(np.uint8),
+    )
+    maps[:, :4], maps[0, 4:8] = VOID, 9  # 9 = void in these files
+    write(root / "labelled", images, maps)
+    write(root / "plain", images)
+    stored = torch.from_numpy(images).float() / 255
+    with torch.no_grad():
+        answers = [network_file.load_frozen(path)(stored).argmax(1).numpy() for path in (place, teacher_at(place))]
+    truth = np.where(maps == 9, VOID, maps)
+    return types.SimpleNamespace(root=root, student=place, images=images, maps=maps, truth=truth, answers=answers)
+
+
+def teacher_at(student):
+    return student.parents[3] / "teacher.safetensors"
+
+
+def write(folder, images, maps=None):
+    for kind, arrays in (("images", images.transpose(0, 2, 3, 1)), ("masks", maps)):
+        if arrays is not None:
+            (folder / kind).mkdir(parents=True)
+            for row, pixels in enumerate(arrays):
+                Image.fromarray(pixels).save(folder / kind / f"{row}.png")
+
+
+def test_a_labelled_folder_by_hand(tree):
+    found = dict(other_images.measure(tree.student, tree.root / "labelled", None, 9))
+    assert list(found) == ["teacher", "student.safetensors"] and found["teacher"]["agreement_miou"] == 100.0
+    for (name, own), answers in zip(found.items(), tree.answers[::-1]):
+        wanted = iou_by_hand(tree.truth, answers)
+        assert own["per_class_iou"] == pytest.approx(wanted, abs=1e-3), name
+        assert own["miou"] == pytest.approx(np.mean(wanted), abs=1e-3) and own["images"] == NUMBER
+        there = tree.truth != VOID
+        assert own["pixel_accuracy"] == pytest.approx(100 * (tree.truth == answers)[there].mean(), abs=1e-3)
+    student = found["student.safetensors"]
+    assert student["agreement_pixels"] == pytest.approx(100 * (tree.answers[0] == tree.answers[1]).mean(), abs=1e-3)
+    assert 0 < student["agreement_pixels"] < 100 and student["miou"] != found["teacher"]["miou"]
+
+
+@pytest.mark.parametrize("form", ["npz", "data set", "test", "images"])
+def test_every_form_of_images(tree, tmp_path, form):
+    labelled = dict(other_images.measure(tree.student, tree.root / "labelled", None, 9))["student.safetensors"]
+    source = tmp_path / {"npz": "some.npz", "data set": "dataset.h5"}.get(form, "folder")
+    if form == "npz":
+        np.savez(source, images=tree.images.transpose(0, 2, 3, 1), labels=tree.maps)
+    elif form == "data set":
+        arrays = {
+            f"{name}_{split}": values for split in ("train", "test") for name, values in (("x", tree.images), ("y", tree.truth))
+        }
+        dataset_file.write(source, "key", {}, ("a", "b", "c"), arrays)
+    elif form == "test":
+        write(source / "test", tree.images, tree.maps)
+        write(source / "train", tree.images[:1], tree.maps[:1])
+    else:
+        write(source, tree.images)
+    found = dict(other_images.measure(tree.student, source, None, 9))["student.safetensors"]
+    for name in ("miou", "per_class_iou", "pixel_accuracy", "agreement_miou", "agreement_pixels", "kl", "images"):
+        if form == "images" and name in ("miou", "per_class_iou", "pixel_accuracy"):
+            assert name not in found
+        else:
+            assert found[name] == pytest.approx(labelled[name], abs=1e-5), name
+
+
+def test_it_prints_a_line_for_each_network_and_each_class(tree, tmp_path, capsys):
+    """Without a teacher there is no agreement; a folder of images alone has no IoU."""
+    shutil.copy(tree.student, tmp_path / "student.safetensors")
+    labelled = ["--images", str(tree.root / "labelled"), "--void", "9"]
+    assert cli.main(["evaluate", str(tmp_path / "student.safetensors"), *labelled]) == 0
+    alone = capsys.readouterr().out.splitlines()
+    assert cli.main(["evaluate", str(tree.student), *labelled]) == 0
+    both = capsys.readouterr().out.splitlines()
+    assert alone[0].startswith("network ") and "agreement" not in alone[0] and "agreement mIoU %" in both[0]
+    assert alone[1].split()[:4] == both[2].split()[:4]
+    assert both[3] == "" and both[4].split() == ["IoU", "%", "teacher", "student.safetensors"]
+    assert [line.split()[0] for line in both[5:]] == list(network_file.load(tree.student).description.classes)
+    assert cli.main(["evaluate", str(tree.student), "--images", str(tree.root / "plain" / "images")]) == 0
+    plain = capsys.readouterr().out.splitlines()
+    assert len(plain) == 3 and plain[0].split()[:3] == ["network", "images", "agreement"]
+
+
+def without_a_mask(folder, tree):
+    write(folder, tree.images, tree.truth)
+    (folder / "masks/2.png").unlink()
+
+
+def with_a_small_mask(folder, tree):
+    write(folder, tree.images, tree.truth)
+    Image.new("L", (9, 9)).save(folder / "masks/1.png")
+
+
+WRONG = {
+    "a label too many": (
+        lambda at, tree: write(at, tree.images, tree.maps), "y_train has the label 9, but classes are 0 to 2 and void is 255",
+    ),
+    "no mask of an image": (without_a_mask, "'2.png' has no mask in masks/; give a mask of each image"),
+    "no image": (lambda at, tree: (at / "images").mkdir(parents=True), "holds no image; put images there, or folders"),
+    "void alone": (lambda at, tree: write(at, tree.images, np.full_like(tree.truth, VOID)), "no pixel with a class; give others"),
+    "a mask of another size": (with_a_small_mask, "masks/1.png: is 9x9, its image 28x20; give one size"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_images_are_one_line(tree, tmp_path, capsys, case):
+    make, said = WRONG[case]
+    make(tmp_path / "images", tree)
+    assert cli.main(["evaluate", str(tree.student), "--images", str(tmp_path / "images")]) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 1 and said in told[0], told
+
+
+def test_maps_of_another_size_and_a_teacher_of_another_task_are_one_line(tree, tmp_path, capsys):
+    np.savez(tmp_path / "some.npz", images=tree.images, labels=tree.maps[:, :10])
+    assert cli.main(["evaluate", str(tree.student), "--images", str(tmp_path / "some.npz")]) == 2
+    assert "labels have shape (5, 10, 28), images (5, 3, 20, 28); give a map" in capsys.readouterr().err
+    other = classifier("resnet8", SHAPE, CLASSES)
+    described = dataclasses.replace(other.description, name="resnet8")
+    network_file.save(tmp_path / "teacher.safetensors", other.net, described, "key", {})
+    how = ["--images", str(tree.root / "plain"), "--teacher", str(tmp_path / "teacher.safetensors")]
+    assert cli.main(["evaluate", str(tree.student), *how]) == 2
+    assert "or is for another task; give its own" in capsys.readouterr().err
+
+
+def test_images_are_measured_a_batch_at_a_time(tree, monkeypatch):
+    whole = other_maps.figures({"teacher": network_with_classes(tree)}, tree.images, tree.truth, tree.root)
+    monkeypatch.setattr(other_maps.memory, "passed", lambda shape: 2)
+    assert other_maps.figures({"teacher": network_with_classes(tree)}, tree.images, tree.truth, tree.root) == whole
+
+
+def network_with_classes(tree):
+    network = network_file.load_frozen(teacher_at(tree.student))
+    network.classes = network.description.classes
+    return network
