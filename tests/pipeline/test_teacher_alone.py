@@ -171,7 +171,7 @@ def test_new_knows_a_teacher_of_maps_and_what_it_prints_runs(workplace, reposito
     monkeypatch.setitem(new.SEGMENTATION_STUDENT, "steps_per_epoch", 2)
     shapes_with_masks(workplace / "te st")
     how = ["--teacher", "alone_nets:maps", "--checkpoint", "maps.pth", "--size", "32x40", "--student", "unet-tiny"]
-    new.run(["mine", *how, "--classes", "a,b,c,d", "--mean", "0.5,0.5,0.5", "--std", "0.2,0.2,0.2", "--test", "te st"])
+    new.run(["of-maps", *how, "--classes", "a,b,c,d", "--mean", "0.5,0.5,0.5", "--std", "0.2,0.2,0.2", "--test", "te st"])
     said = capsys.readouterr().out
     fits = {line.split()[0]: line.split(maxsplit=1)[1] for line in said.split("methods:\n")[1].split("\n\n")[0].splitlines()}
     assert {name for name, why in fits.items() if why.startswith("fits")} == FOR_MAPS

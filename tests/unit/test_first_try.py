@@ -15,6 +15,7 @@ from dfkd_steps.reporting import first_try
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import groups
 
+NAME = "first-try"  # no other test's, as what is read in params/ is kept in memory
 NETS = """
 import torch
 from torch import nn
@@ -107,7 +108,7 @@ def test_training_on_maps_pays_for_the_teacher_too(workplace, monkeypatch):
 
 def make_new(*more):
     how = ["--teacher", "unet-tiny", "--checkpoint", "maps.pth", "--size", "32x40"]
-    return new.run(["mine", *how, "--classes", "a,b,c", "--student", "unet-tiny", *more])
+    return new.run([NAME, *how, "--classes", "a,b,c", "--student", "unet-tiny", *more])
 
 
 def test_a_data_set_of_images_and_masks_in_place_of_a_card(workplace, capsys):
@@ -116,11 +117,11 @@ def test_a_data_set_of_images_and_masks_in_place_of_a_card(workplace, capsys):
         for row in range(5):
             Image.fromarray(np.full((40, 50, 3)[: 3 if mode == "RGB" else 2], row % 3, np.uint8)).save(f"own/{kind}/{row}.png")
     make_new("--data", "own", "--void", "2", "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5")
-    made, taught, student = (params.load(group, "mine") for group in ("dataset", "teacher", "student"))
+    made, taught, student = (params.load(group, NAME) for group in ("dataset", "teacher", "student"))
     assert isinstance(made, groups.Masks) and (made.path, made.void, made.names) == ("own", 2, ["a", "b", "c"])
     assert (made.height, made.width, made.channels) == (32, 40, 3) and taught.mean == [0.5] * 3
     assert (student.arch, student.tau, student.batch, student.steps_per_epoch) == ("unet-tiny", 1.0, 16, 30)
-    assert "procedural+batch=50+kind=scenes+n=2000/none/mine/metrics.json" in capsys.readouterr().out
+    assert f"procedural+batch=50+kind=scenes+n=2000/none/{NAME}/metrics.json" in capsys.readouterr().out
 
 
 NORM = ["--mean", "0,0,0", "--std", "1,1,1"]
@@ -142,4 +143,4 @@ def test_wrong_uses_write_nothing(workplace, case):
     with pytest.raises(UserError, match=said) as error:
         make_new(*given)
     require_remedy(str(error.value))
-    assert not list(workplace.glob("params/*/mine.yaml"))
+    assert not list(workplace.glob(f"params/*/{NAME}.yaml"))
