@@ -126,8 +126,9 @@ def test_a_dry_run_on_results_that_are_read_only(by_snakemake, tmp_path):
     said = copy.run("unshare", "-m", "sh", "-c", f"{read_only} -n")
     assert "Nothing to be done" in said and "Traceback" not in said
     copy.edit("params/student/lenet5-half.yaml", "arch:", "clip: 0.5\narch:")
-    said = copy.run("unshare", "-m", "sh", "-c", f"{read_only} -n --quiet rules")
-    assert re.search(r"^distill +2$", said, re.M) and "Errno" not in said
+    # What would have to be made anew, Snakemake refuses to plan where it may not write.
+    said = copy.run("unshare", "-m", "sh", "-c", f"{read_only} -n --quiet rules", fails=True)
+    assert "Write-protected output" in said and "Traceback" not in said
 
 
 @pytest.mark.parametrize("name", ["index.html", "results.csv", "summary.json"])

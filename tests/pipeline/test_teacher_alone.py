@@ -155,7 +155,7 @@ def shapes_with_masks(folder: Path, number: int = 6):
 
 def test_new_knows_a_teacher_of_maps_and_what_it_prints_runs(workplace, repository, monkeypatch, capsys):
     """A factory that says nothing of its task; then each printed command by the steps of its path."""
-    Path("alone_nets.py").write_text(
+    Path("nets_of_maps.py").write_text(
         "from dfkd_steps.models.classifier import build_architecture\n"
         "def maps(num_classes):\n    return build_architecture('unet-tiny', num_classes, (3, 32, 40))\n"
     )
@@ -170,7 +170,7 @@ def test_new_knows_a_teacher_of_maps_and_what_it_prints_runs(workplace, reposito
     monkeypatch.setitem(new.SEGMENTATION_STUDENT, "epochs", 1)
     monkeypatch.setitem(new.SEGMENTATION_STUDENT, "steps_per_epoch", 2)
     shapes_with_masks(workplace / "te st")
-    how = ["--teacher", "alone_nets:maps", "--checkpoint", "maps.pth", "--size", "32x40", "--student", "unet-tiny"]
+    how = ["--teacher", "nets_of_maps:maps", "--checkpoint", "maps.pth", "--size", "32x40", "--student", "unet-tiny"]
     new.run(["of-maps", *how, "--classes", "a,b,c,d", "--mean", "0.5,0.5,0.5", "--std", "0.2,0.2,0.2", "--test", "te st"])
     said = capsys.readouterr().out
     fits = {line.split()[0]: line.split(maxsplit=1)[1] for line in said.split("methods:\n")[1].split("\n\n")[0].splitlines()}

@@ -124,7 +124,7 @@ COMMANDS = """
 import sys
 from dfkd_steps import cli, resolve
 
-lists = ("methods", "views", "fields", "datasets", "teachers", "transfers", "balances", "students")
+lists = ("methods", "views", "fields", "datasets", "teachers", "transfers", "balance", "students")
 for command in (["spec", "fast-5"], ["audit"], ["table"], *(["list", what] for what in lists)):
     assert cli.main(command) == 0, command
 sys.argv = ["resolve"]

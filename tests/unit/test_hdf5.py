@@ -232,7 +232,7 @@ def test_a_process_that_was_ended_or_belongs_to_another_is_replaced(tmp_path):
     path = write(tmp_path / "x.h5")
     assert hdf5.structure(path, key_and_a_million_bytes)[0] == "k"
     os.kill(apart.WORKER.child, signal.SIGKILL)
-    time.sleep(0.1)
+    os.waitid(os.P_PID, apart.WORKER.child, os.WEXITED | os.WNOWAIT)
     assert hdf5.structure(path, key_and_a_million_bytes)[0] == "k"
     mine = apart.WORKER.child
     if not (forked := os.fork()):
