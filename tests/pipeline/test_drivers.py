@@ -1,7 +1,6 @@
 """Snakemake and DVC: the same bytes, and each takes over what the other made without running it."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
