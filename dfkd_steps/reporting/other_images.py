@@ -95,8 +95,6 @@ def listed(source: Path, network) -> list[tuple[Path, int]]:
 
     Raises UserError where the folders are not those of the network's classes, or hold no image.
     """
-    from PIL import Image
-
     folders = sorted(one for one in source.iterdir() if one.is_dir() and not one.name.startswith("."))
     classes = [str(name) for name in network.classes]
     if folders and all(one.name in classes for one in folders):
@@ -108,12 +106,7 @@ def listed(source: Path, network) -> list[tuple[Path, int]]:
         )
     else:
         labels = {one: place for place, one in enumerate(folders)}
-    kinds = Image.registered_extensions()
-    found = [
-        (path, labels.get(folder, -1))
-        for folder in folders or [source]
-        for path in sorted(one for one in folder.iterdir() if one.is_file() and one.suffix.lower() in kinds)
-    ]
+    found = [(path, labels.get(folder, -1)) for folder in folders or [source] for path in other_maps.images_in(folder)]
     if not found:
         raise UserError(f"{source}: holds no image; put images, or a folder of images for each class, there")
     return found

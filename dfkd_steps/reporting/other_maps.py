@@ -31,13 +31,19 @@ def folder_of(source: Path) -> tuple[Path, bool]:
     return folder, (folder / "masks").is_dir()
 
 
-def listed(source: Path) -> list[Path]:
-    """The images of a folder, none of them opened. Raises UserError where it holds none, or one without a mask."""
+def images_in(folder: Path) -> list[Path]:
+    """The files of a folder whose names end as those of images do, sorted; none is opened."""
     from PIL import Image
 
+    kinds = Image.registered_extensions()
+    return sorted(one for one in folder.iterdir() if one.is_file() and one.suffix.lower() in kinds)
+
+
+def listed(source: Path) -> list[Path]:
+    """The images of a folder, none of them opened. Raises UserError where it holds none, or one without a mask."""
     folder, masks = folder_of(source)
-    folder, kinds = (folder / "images" if (folder / "images").is_dir() else folder), Image.registered_extensions()
-    found = sorted(one for one in folder.iterdir() if one.suffix.lower() in kinds and one.name[0] != "." and one.is_file())
+    folder = folder / "images" if (folder / "images").is_dir() else folder
+    found = [one for one in images_in(folder) if one.name[0] != "."]
     if not found:
         raise UserError(f"{source}: holds no image; put images there, or folders images/ and masks/ with files of equal names")
     if masks and (alone := [one for one in found if not list(folder.with_name("masks").glob(f"{glob.escape(one.stem)}.*"))]):

@@ -459,15 +459,10 @@ def make_new(folder, *more, size="32x32"):
 
 
 @pytest.fixture
-def workplace(tmp_path, repository, monkeypatch):
-    monkeypatch.setattr(first_try, "TIMED_STEPS", 1)
-    (tmp_path / "params").mkdir()
-    for group in ("transfer", "balance"):
-        (tmp_path / "params" / group).symlink_to(repository / "params" / group)
-    monkeypatch.chdir(tmp_path)
+def workplace(for_new):
     net = timm.create_model("test_efficientnet", num_classes=6)
     torch.save(net.state_dict(), "a.pth")
-    return tmp_path
+    return for_new
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -41,16 +41,11 @@ def sized(num_classes):
 
 
 @pytest.fixture
-def workplace(tmp_path, repository, monkeypatch):
-    monkeypatch.setattr(first_try, "TIMED_STEPS", 1)
-    (tmp_path / "params").mkdir()
-    for group in ("transfer", "balance"):
-        (tmp_path / "params" / group).symlink_to(repository / "params" / group)
-    (tmp_path / "first_nets.py").write_text(NETS)
-    monkeypatch.chdir(tmp_path)
+def workplace(for_new):
+    (for_new / "first_nets.py").write_text(NETS)
     torch.manual_seed(0)
     torch.save(build_architecture("unet-tiny", 3, (3, 32, 40)).state_dict(), "maps.pth")
-    return tmp_path
+    return for_new
 
 
 @pytest.mark.parametrize(("builder", "name", "task"), [
