@@ -50,7 +50,8 @@ class _PlaceMeans(torch.autograd.Function):
     @staticmethod
     def forward(ctx, maps):
         ctx.size, ctx.dtype = maps.shape, maps.dtype
-        return maps.sum((2, 3), dtype=torch.float32) / maps.shape[2:].numel()
+        # torch adds up bf16 in float32; asked for a sum in float32 it writes all maps out so first, at an eighth of the speed.
+        return maps.sum((2, 3)).float() / maps.shape[2:].numel()
 
     @staticmethod
     @once_differentiable
@@ -61,5 +62,6 @@ class _PlaceMeans(torch.autograd.Function):
 
 
 def place_means(maps):
-    """``global_mean`` in float32, of maps (N,C,H,W) that other layers read too. -> (N,C)."""
+    """``global_mean`` in float32, of maps (N,C,H,W) that other layers read too; of bf16 maps to the eight bits these have.
+    -> (N,C)."""
     return _PlaceMeans.apply(maps)
