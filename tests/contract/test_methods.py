@@ -5,6 +5,7 @@ the order in which it adds.
 """
 
 import dataclasses
+import inspect
 import itertools
 
 import numpy as np
@@ -245,7 +246,7 @@ def test_each_field_has_one_default(name):
     """Declared in one class alone: whoever reads that class knows the default."""
     declared = {}
     for cls in method_registry.load(name).Config.__mro__:
-        for field in vars(cls).get("__annotations__", {}):
+        for field in inspect.get_annotations(cls):  # those of the class itself
             declared.setdefault(field, []).append(cls.__name__)
     assert {field: classes for field, classes in declared.items() if len(classes) > 1} == {}
     assert set(declared) == {item.name for item in dataclasses.fields(method_registry.load(name).Config)}
