@@ -169,6 +169,17 @@ def test_a_date_in_the_future_is_refused_and_nothing_is_dated(here):
     assert Path(TEACHER).stat().st_mtime == before
 
 
+def test_a_report_over_other_metrics_is_made_again(here):
+    metrics, page = "results/mnist-5k/lenet5/noise/none/lenet5-half/metrics.json", Path("report/index.html")
+    page.parent.mkdir()
+    page.write_text(f'<meta name="dfkd-key" content="{keys.report_key({metrics: keys.expected_key(metrics)})}">')
+    assert audit.to_remake("results", [str(page)], [metrics]) == ({}, set())
+    found, _ = audit.to_remake("results", [str(page)], [metrics.replace("noise", "noise+seed=1")])
+    assert found == {str(page): "was made from other metrics or other code; make it again"}
+    page.write_text("<html>")
+    assert "no key" in audit.to_remake("results", [str(page)], [metrics])[0][str(page)]
+
+
 def test_an_input_of_which_a_bit_was_changed_is_refused(here):
     path = write(DATASET, keys.expected_key(DATASET))
     raw = bytearray(path.read_bytes())
