@@ -153,7 +153,7 @@ def report_fault(page, metrics) -> str | None:
     require_file(page)
     found = REPORT_KEY.search(Path(page).read_text(errors="replace"))
     if not found:
-        return "carries no key, so it was not made by this program; make it again"
+        return "was not written by dfkd (no key); make it again"
     expected = keys.report_key({path: keys.expected_key(path) for path in metrics})
     return None if found[1] == expected else "was made from other metrics or other code; make it again"
 

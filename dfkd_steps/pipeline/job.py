@@ -17,7 +17,9 @@ from ..storage import hdf5
 from ..storage.atomic import key_of
 from . import estimate, external, fingerprint, graph, keys, params, spec
 
-LIBRARIES = ("torch", "torchvision", "numpy", "h5py", "safetensors")
+# Whose versions bytes depend on. Of the optional ones those that the job has loaded: name of the module -> of the package.
+LIBRARIES = ("torch", "torchvision", "numpy", "h5py", "safetensors", "pillow", "pytorch-optimizer", "mlxtend")
+OPTIONAL = {"timm": "timm", "segmentation_models_pytorch": "segmentation-models-pytorch"}
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Job:
         changed += [path for path, state in self.seen.items() if _state(path) != state]
         if changed:
             raise Changed(f"{changed[0]}: was changed while it was read; run the step again")
-        versions = {"python": platform.python_version(), **{name: metadata.version(name) for name in LIBRARIES}}
+        libraries = [*LIBRARIES, *(name for module, name in OPTIONAL.items() if module in sys.modules)]
+        versions = {"python": platform.python_version(), **{name: metadata.version(name) for name in libraries}}
         return {"step": self.step, **self.recipe, "inputs": self.input_keys, "versions": versions, **settings(device)}
 
 

@@ -44,10 +44,10 @@ def explain(name: str, error: Exception) -> str:
     if isinstance(error, FloatingPointError):
         return f"{place}: {one_line(error)}; train with a smaller learning rate or smaller weights of losses"
     if number := errno_of(error):
-        remedy = "correct the path" if number in WRONG_PATH else "make room or mend the permissions, then run again"
+        remedy = "correct the path" if number in WRONG_PATH else "make room or correct the permissions, then run again"
         return f"{place}: {os.strerror(number)}; {remedy}"
     if "inline_container" in str(error):  # PyTorch's writer gives no number
-        return f"{place}: cannot be written; make room or mend the permissions, then run again"
+        return f"{place}: cannot be written; make room or correct the permissions, then run again"
     return f"{name}: {type(error).__name__}: {one_line(error)} (a fault of dfkd; log: {_log(name, error)})"
 
 

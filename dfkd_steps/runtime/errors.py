@@ -1,4 +1,4 @@
-"""The one exception that means: the user can mend this."""
+"""The one exception that means: the user can correct this."""
 
 import contextlib
 import difflib
@@ -32,7 +32,7 @@ def require_file(path):
             raise UserError(f"{name}: no such file; make it first (snakemake {name})")
         open(path, "rb").close()
     except OSError as error:
-        raise UserError(f"{name}: cannot be read ({error.strerror}); mend its permissions") from None
+        raise UserError(f"{name}: cannot be read ({error.strerror}); correct its permissions") from None
 
 
 @contextlib.contextmanager
@@ -49,7 +49,7 @@ def reading(path, fault="is damaged", remedy="delete it and make it again"):
         number = errno_of(error)
         if is_out_of_memory(error) or number in OF_THE_SYSTEM:
             why = os.strerror(number) if number else "memory ran out"
-            raise UserError(f"{path}: cannot be read ({why}); mend that, the file may be whole") from None
+            raise UserError(f"{path}: cannot be read ({why}); correct that, the file may be whole") from None
         raise UserError(f"{path}: {fault} ({one_line(error, 140)}); {remedy}") from None
 
 

@@ -33,7 +33,7 @@ def key_of(path) -> str:
         else:
             key = read_json(path).get("key")
     if not isinstance(key, str):
-        raise UserError(f"{path}: carries no key, so no step of dfkd made it; delete it and make it again")
+        raise UserError(f"{path}: was not written by dfkd (no key); delete it and make it again")
     return key
 
 

@@ -65,6 +65,11 @@ def _verify_network(path):
     return [f"{name}: holds values that are not finite" for name, value in weights.items() if not value.isfinite().all()]
 
 
+# What a metrics.json has at least: with test images, or, below a card, on probe images alone.
+NEEDED = (("top1", "teacher_top1", "n_test"), ("miou", "teacher_miou", "n_test"), ("probe_balanced", "n_probe"),
+          ("probe_miou", "n_probe"))  # fmt: skip
+
+
 def _verify_metrics(path):
     def numbers(value, where):
         if isinstance(value, dict):
@@ -77,7 +82,7 @@ def _verify_metrics(path):
             yield from numbers(one, f"{where}.{name}" if where else str(name))
 
     content = atomic.read_json(path)
-    needed = ("miou", "teacher_miou", "n_test") if "miou" in content else ("top1", "teacher_top1", "n_test")
+    needed = next((names for names in NEEDED if names[0] in content), NEEDED[0])
     missing = [f"{name}: is missing" for name in needed if name not in content]
     return missing + list(numbers(content, ""))
 

@@ -1,6 +1,7 @@
 """Bad input: both drivers show a line for each fault that says what to mend, Snakemake ends with code 2, and no file appears."""
 
 import pytest
+import yaml
 
 from .conftest import ALL, TEACHER, at_once
 
@@ -70,6 +71,8 @@ def test_dvc_runs_no_text_of_a_sweep(fresh, tmp_path):
         said = copy.dvc("repro", "-s", "-f", "dataset", fails=True)
         assert "is not NAME or NAME+key=value" in said and "Traceback" not in said
         assert not (copy.folder / "RAN").exists()
+    for name, stage in yaml.safe_load((copy.folder / "dvc.yaml").read_text())["stages"].items():
+        assert "${" not in stage["cmd"], f"{name}: a value of a sweep stands in the command, and a shell would read it"
 
 
 def test_sweep_of_a_stranger(fresh, tmp_path):

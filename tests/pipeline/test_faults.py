@@ -99,7 +99,7 @@ def test_read_only_results(sound, step):
     with nobody():
         code, lines = make(step)
     assert code == 2 and len(lines) == 1
-    assert "results/" in lines[0] and "Permission denied; make room or mend the permissions" in lines[0]
+    assert "results/" in lines[0] and "Permission denied; make room or correct the permissions" in lines[0]
     assert visible() == left
     for folder in folders:
         folder.chmod(0o755)

@@ -1,5 +1,6 @@
 """Artefacts appear whole or not at all, one process makes each, and their keys are read with care."""
 
+import itertools
 import json
 import os
 import random
@@ -115,7 +116,7 @@ def test_an_hdf5_key_that_is_no_text(tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.attrs["key"] = [1, 2, 3]
     hdf5.seal(tmp_path / "x.h5")
-    assert "carries no key" in fault(atomic.key_of, tmp_path / "x.h5")
+    assert "was not written by dfkd (no key)" in fault(atomic.key_of, tmp_path / "x.h5")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -134,7 +135,7 @@ def test_what_may_not_be_read_is_not_called_damaged(name):
                 assert fault(read, path) == told
         finally:
             os.seteuid(0)
-    assert told == f"{path}: cannot be read (Permission denied); mend its permissions"
+    assert told == f"{path}: cannot be read (Permission denied); correct its permissions"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
@@ -149,15 +150,15 @@ def test_what_may_not_be_read_is_not_made_again(monkeypatch):
             told = fault(audit.to_remake, "results", ["report/index.html"], [])
         finally:
             os.seteuid(0)
-    assert told == f"{TEACHER}: cannot be read (Permission denied); mend its permissions"
+    assert told == f"{TEACHER}: cannot be read (Permission denied); correct its permissions"
 
 
 def test_links_to_folders_are_followed_and_circles_are_not(here):
     write(TEACHER)
     os.rename("results/mnist-5k", "elsewhere")
     Path("results/mnist-5k").symlink_to(here / "elsewhere")
-    Path("elsewhere/loop").symlink_to(here / "results")
-    assert list(audit.walk("results")) == [TEACHER]
+    Path("elsewhere/loop").symlink_to(here)  # by which each artefact would be found again, under a longer path
+    assert list(itertools.islice(audit.walk("results"), 2)) == [TEACHER]  # no second one; followed, a circle takes hours
 
 
 def test_a_date_in_the_future_is_refused_and_nothing_is_dated(here):
@@ -166,6 +167,17 @@ def test_a_date_in_the_future_is_refused_and_nothing_is_dated(here):
     os.utime(DATASET, (later, later))
     assert "dataset.h5: is dated " in fault(audit.to_remake, "results", ["report/index.html"], [])
     assert Path(TEACHER).stat().st_mtime == before
+
+
+def test_a_report_over_other_metrics_is_made_again(here):
+    metrics, page = "results/mnist-5k/lenet5/noise/none/lenet5-half/metrics.json", Path("report/index.html")
+    page.parent.mkdir()
+    page.write_text(f'<meta name="dfkd-key" content="{keys.report_key({metrics: keys.expected_key(metrics)})}">')
+    assert audit.to_remake("results", [str(page)], [metrics]) == ({}, set())
+    found, _ = audit.to_remake("results", [str(page)], [metrics.replace("noise", "noise+seed=1")])
+    assert found == {str(page): "was made from other metrics or other code; make it again"}
+    page.write_text("<html>")
+    assert "no key" in audit.to_remake("results", [str(page)], [metrics])[0][str(page)]
 
 
 def test_an_input_of_which_a_bit_was_changed_is_refused(here):

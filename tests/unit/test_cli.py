@@ -252,6 +252,16 @@ def test_verify(files, capsys, name, told):
     assert (code, out) == (2, []) and "is damaged" in err[0]
 
 
+@pytest.mark.parametrize("name", ["probe_balanced", "probe_miou"])
+def test_verify_of_a_run_without_test_images(tmp_path, capsys, name):
+    """Below a card nothing but the answers on probe images is measured."""
+    path = tmp_path / "metrics.json"
+    atomic.write_json(path, {"key": "k", name: 50.0, "n_probe": 100})
+    assert run(capsys, "verify", path) == (0, [f"ok: {path}"], [])
+    atomic.write_json(path, {"key": "k", name: 50.0})
+    assert run(capsys, "verify", path) == (1, [f"{path}: n_probe: is missing"], [])
+
+
 def test_a_data_set_that_declares_more_than_it_has(files, capsys):
     with h5py.File(files / "dataset.h5", "r+") as file:
         del file["y_train"]

@@ -44,9 +44,9 @@ def allocate():
     ("error", "line"),
     [
         (UserError("a: 1\nb: 2"), "a: 1|b: 2"),
-        (OSError(errno.ENOSPC, "x", "f"), "f: No space left on device; make room or mend the permissions, then run again"),
+        (OSError(errno.ENOSPC, "x", "f"), "f: No space left on device; make room or correct the permissions, then run again"),
         (OSError(errno.ENOENT, "x", "f"), "f: No such file or directory; correct the path"),
-        (RuntimeError("write failed: errno = 28, y"), "results/x/dataset.h5: No space left on device; make room or mend"),
+        (RuntimeError("write failed: errno = 28, y"), "results/x/dataset.h5: No space left on device; make room or correct"),
         (RuntimeError("[enforce fail at inline_container.cc:671]"), "results/x/dataset.h5: cannot be written; make room"),
         (MemoryError(), "results/x/dataset.h5: memory ran out (MemoryError); take a smaller batch or fewer samples"),
         (
@@ -145,7 +145,7 @@ NO_MEMORY = "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allo
     "error", [OSError(errno.EACCES, "x"), OSError("h5py: errno = 24, no more"), MemoryError(), RuntimeError(NO_MEMORY)]
 )
 def test_what_the_system_lacks_does_not_make_a_file_damaged(error):
-    with pytest.raises(UserError, match=r"^f: cannot be read \(.*\); mend that, the file may be whole$"), reading("f"):
+    with pytest.raises(UserError, match=r"^f: cannot be read \(.*\); correct that, the file may be whole$"), reading("f"):
         raise error
 
 

@@ -105,6 +105,13 @@ def test_the_navigation_names_every_page():
     assert yaml.safe_load(text)["theme"]["font"] is False  # no font from elsewhere
 
 
+def test_rows_of_results_say_their_setting():
+    """No "the same" in a table row: whoever sorts or quotes one loses what it refers to."""
+    for page in PAGES:
+        if {"results", "notes"} & set(page.parts):
+            assert not re.findall(r"^\|.*\bthe same\b.*", page.read_text("utf-8"), re.MULTILINE), shown(page)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=shown)
 def test_every_file_that_is_named_exists(page):
     text = page.read_text("utf-8")

@@ -390,6 +390,7 @@ def test_threads_are_in_the_provenance_and_not_in_the_key(imported):
     assert (one["threads"], two["threads"]) == (1, 2) and {**one, "threads": 2} == two
     assert key_one == key_two and bytes_one != bytes_two
     assert one["device"] == "cpu" and one["compile"] is False
+    assert {"torch", "pillow", "pytorch-optimizer"} < set(one["versions"]) and "timm" not in one["versions"]
     assert one["files"] == keys.recipe("dataset", SPECS["dataset"])["files"] and one["code"]["dataset"]
     json.dumps(one)
 

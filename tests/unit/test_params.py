@@ -41,15 +41,14 @@ def test_a_reduced_budget_is_said_where_the_name_says_it(group, name):
 def test_no_two_files_are_copies(group):
     """Two files that share two values and differ in at most one: one is the other's base, or both have a common one."""
     contents = {name: yaml.safe_load(params.path_of(group, name, PARAMS).read_text()) for name in params.names(group, PARAMS)}
-    for (one, first), (other, second) in itertools.combinations(contents.items(), 2):
-        values = [dict(content) for content in (first, second)]
-        bases = [content.pop("base", None) for content in values]
-        for number, base in enumerate(bases):
-            if base:
-                values[number] = yaml.safe_load(params.path_of(group, base, PARAMS).read_text()) | values[number]
-        differ = {key for key in values[0] | values[1] if values[0].get(key) != values[1].get(key)}
-        shared = len(values[0] | values[1]) - len(differ)
-        related = bases[0] == other or bases[1] == one or (bases[0] is not None and bases[0] == bases[1])
+    bases = {name: content.pop("base", None) for name, content in contents.items()}
+    of_bases = {base: yaml.safe_load(params.path_of(group, base, PARAMS).read_text()) for base in {*bases.values()} - {None}}
+    values = {name: of_bases.get(bases[name], {}) | content for name, content in contents.items()}
+    for one, other in itertools.combinations(values, 2):
+        first, second = values[one], values[other]
+        differ = {key for key in first | second if first.get(key) != second.get(key)}
+        shared = len(first | second) - len(differ)
+        related = bases[one] == other or bases[other] == one or (bases[one] is not None and bases[one] == bases[other])
         assert related or len(differ) > 1 or shared < 2, f"{one} and {other} differ in {differ or 'nothing'} only"
 
 
@@ -64,6 +63,20 @@ def test_every_sweep_names_runs_that_there_are(path, monkeypatch):
     for group, texts in sweep.read(path).items():
         for text in texts if group in spec.GROUPS else ():
             assert len({repr(params.load(group, other)) for other in texts}) == len(texts), text
+
+
+COPIES = [path for path in SWEEPS if "cifar10-npz" in path.read_text()]
+
+
+@pytest.mark.parametrize("path", COPIES, ids=lambda path: path.stem)
+def test_a_sweep_of_copies_is_one_of_what_can_be_downloaded(path, monkeypatch, tmp_path):
+    """By the command in docs/results/index.md."""
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "mine.yaml").write_text(path.read_text().replace("-npz", ""))
+    found = sweep.read(tmp_path / "mine.yaml")
+    assert len(sweep.finals(found)) == len(sweep.finals(sweep.read(path)))
+    kinds = {params.load("dataset", name).source for name in (*found["dataset"], *(found.get("source") or []))}
+    assert kinds <= {"torchvision", "auto"}
 
 
 ALL = [(group, kind) for group in spec.GROUPS for kind in params.kinds(group)]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dfkd_steps.runtime import device, event_files, progress
+from dfkd_steps.runtime import device, event_files, gpu, progress
 from dfkd_steps.runtime.device import keep_memory, select_device
 from dfkd_steps.runtime.errors import UserError
 
@@ -206,3 +206,25 @@ def test_event_files_need_the_package_and_are_off_by_default(tmp_path, monkeypat
     monkeypatch.setenv("DFKD_TENSORBOARD", "runs")
     with pytest.raises(UserError, match=r"^DFKD_TENSORBOARD: needs the package tensorboard .*pip install 'dfkd\[tensorboard\]'"):
         event_files.begin("results/x.h5")
+
+
+def test_windows_is_one_line():
+    """Said before anything is imported that Windows lacks."""
+    program = "import os; os.name = 'nt'; import dfkd_steps"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    line = "error: dfkd runs on Linux and macOS; on Windows install it inside WSL (wsl --install)\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", line)
+
+
+@pytest.mark.parametrize("given", ["abc", "-1", "1.5", ""])
+def test_a_number_of_gpus_that_is_none(monkeypatch, given):
+    monkeypatch.setenv("DFKD_GPUS", given)
+    with pytest.raises(UserError, match=f"^DFKD_GPUS: '{given}' is not a number of GPUs; set 0 or more"):
+        gpu.count()
+
+
+@pytest.mark.parametrize("given", ["0", "x", "-1", "1025", "9" * 20, "\u00b2"])
+def test_a_number_of_threads_that_is_none(monkeypatch, given):
+    monkeypatch.setenv("DFKD_THREADS", given)
+    with pytest.raises(UserError, match=f"^DFKD_THREADS: '{given}' is no"):
+        device.thread_count()

@@ -20,7 +20,7 @@ def sweep_file():
 def read_sweep():
     """The sweep of params/experiment.yaml or of --config sweep=FILE, with what else --config says in place."""
     if not re.fullmatch("0*[1-9][0-9]{0,3}", THREADS):
-        raise UserError(f"DFKD_THREADS: {THREADS!r} is no number of threads; set a whole number above 0, or unset it")
+        raise UserError(f"DFKD_THREADS: {THREADS!r} is not a number of threads; set an integer from 1 to 1024, or unset it")
     if workflow.configfiles:  # Snakemake runs Python that stands in such a file, a dry run too
         raise UserError(
             f"--configfile: a sweep is data, not code; give --config sweep={os.path.relpath(workflow.configfiles[-1])}"
