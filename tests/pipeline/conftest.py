@@ -100,9 +100,14 @@ class Copy:
         return {rule: int(number) for rule, number in found.items() if rule != "all"}
 
     def changed(self) -> set[str]:
-        """The stages that DVC calls changed, after it looked at config and code."""
+        """The stages that DVC calls changed, after it looked at config, code and files outside; but ``resolve``, which always
+        runs."""
         self.dvc("repro", "-q", "resolve")
-        return set(re.findall(r"^([\w-]+(?:@\S+)?):$", self.dvc("status"), re.M))
+        return self.status()
+
+    def status(self) -> set[str]:
+        """The stages that DVC calls changed by what ``resolve`` found when it last ran, but ``resolve``."""
+        return set(re.findall(r"^([\w-]+(?:@\S+)?):$", self.dvc("status"), re.M)) - {"resolve"}
 
     def edit(self, name: str, old: str, new: str):
         """Change a file; ``old`` has to be in it."""

@@ -1,11 +1,15 @@
 """Snakemake and DVC: the same bytes, and each takes over what the other made without running it."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+
+from dfkd_steps.storage import dataset_file
 
 from .conftest import ALL, BASELINE, DATASET, STUDENT, TEACHER, ZSKD
 
@@ -24,8 +28,8 @@ def test_ends_with_the_table(by_snakemake, by_dvc):
 
 
 def test_snakemake_then_dvc(by_snakemake):
-    assert "up to date" in by_snakemake.dvc("status")
-    assert "Running stage" not in by_snakemake.dvc("repro")
+    assert by_snakemake.status() == set()
+    assert re.findall("Running stage '(.*)'", by_snakemake.dvc("repro")) == ["resolve"]
 
 
 def test_dvc_then_snakemake(by_dvc):
@@ -33,7 +37,7 @@ def test_dvc_then_snakemake(by_dvc):
     assert "Nothing to be done" in by_dvc.snakemake()
     assert "top-1 %" in by_dvc.run(sys.executable, "-m", "dfkd_steps.cli", "table")
     assert by_dvc.made() == before
-    assert "up to date" in by_dvc.dvc("status")
+    assert by_dvc.status() == set()
 
 
 def test_changed_there_and_back(by_snakemake, tmp_path):
@@ -152,6 +156,25 @@ def test_any_path_is_a_target(by_dvc):
     assert by_dvc.jobs(metrics) == {"synthesize": 1, "balance": 1, "distill": 1, "evaluate": 1}
 
 
+def test_a_file_outside_that_changes_is_seen_by_dvc(fresh, tmp_path):
+    """No stage can name it: which one it is stands in params/."""
+    copy = fresh.again(tmp_path / "copy")
+    copy.edit("params/experiment.yaml", DATASET.split("/")[1], "own")
+    (copy.folder / "params/dataset/own.yaml").write_text("# Images of mine.\nsource: npz\npath: images.npz\n")
+    dataset = copy.folder / "results/own/dataset.h5"
+
+    def made_of(value: int) -> list[str]:
+        """The stages that run where all images have this value."""
+        images, labels = np.full((20, 28, 28), value, np.uint8), np.arange(20) % 10
+        np.savez(copy.folder / "images.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+        ran = re.findall("Running stage '(.*)'", copy.dvc("repro", "dataset@own"))
+        assert (dataset_file.open_dataset(dataset).arrays["x_train"] == value).all()
+        return ran
+
+    assert made_of(7) == ["resolve", "dataset@own"]
+    assert made_of(9) == ["resolve", "dataset@own"]
+
+
 def test_without_git(by_dvc, tmp_path):
     """A folder that was unpacked and not cloned: Snakemake needs no git, and DVC one setting."""
     copy = by_dvc.again(tmp_path / "copy")
@@ -159,7 +182,7 @@ def test_without_git(by_dvc, tmp_path):
     assert copy.jobs() == {}
     assert "not a git repository" in copy.dvc("status", fails=True)
     copy.dvc("config", "--local", "core.no_scm", "true")
-    assert "up to date" in copy.dvc("status")
+    assert copy.status() == set()
 
 
 def test_dvc_shows_metrics_and_plots(by_dvc, tmp_path):
