@@ -34,7 +34,7 @@ def test_every_file_loads_says_what_it_is_and_repeats_no_value(group, name):
 @pytest.mark.parametrize(("group", "name"), FILES, ids=map("/".join, FILES))
 def test_a_reduced_budget_is_said_where_the_name_says_it(group, name):
     first = params.path_of(group, name, PARAMS).read_text().split("\n", 1)[0]
-    assert group != "transfer" or name == "zskd-small" or first.startswith("# Reduced budget (") == name.endswith("-cpu")
+    assert first.startswith("# Reduced budget (") == name.endswith("-cpu")
 
 
 @pytest.mark.parametrize("group", spec.GROUPS)
