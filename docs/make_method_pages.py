@@ -108,7 +108,7 @@ def page(method: str) -> str:
     listed = [[f"`{name}`", comment(path)] for name, path in sorted(own.items(), key=lambda item: (item[0] != method, item[0]))]
     rows = rows_of(method, known)
     measured = (
-        "Runs of version 0.1, on a CPU; [all results](../results/index.md) say how they were made.\n\n"
+        "Runs on a CPU; [all results](../results/index.md) say how they were made, and by which version.\n\n"
         + results.markdown(("data set", "transfer set", "balance", "student", "origin", "top-1, %", "runs"), rows)
         if rows
         else "No run of this method is reported yet.\n"
