@@ -128,7 +128,9 @@ def _images(given, task, card) -> dict:
             raise UserError("--classes: masks take names or a number; write the names out (road,car), or leave out --data")
         void = {"void": given.void} if given.void != tasks.VOID else {}
         return {**card, "source": "masks", "path": given.data, **void}
-    kept = {key: card[key] for key in ("width", "channels") if key in card}
+    if "names_file" in card:
+        raise UserError("--classes: folders take names in the order of the teacher's outputs; write them out (cat,dog)")
+    kept = {key: card[key] for key in ("names", "width", "channels") if key in card}
     return {"source": "images", "path": given.data, "size": card["height"], **kept}
 
 

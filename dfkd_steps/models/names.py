@@ -30,12 +30,6 @@ def spelled(builder: str, name: str) -> str:
     return name if builder == "arch" else f"{builder}.{name.replace(':', '.')}"
 
 
-def is_factory(name: str) -> bool:
-    """Is a name factory.MODULE.FUNCTION?"""
-    builder, rest = split(name)
-    return builder == FACTORY and re.fullmatch(r"\w+(\.\w+)*:\w+", rest) is not None
-
-
 def is_onnx(checkpoint: str) -> bool:
     """Is a checkpoint an ONNX file, by its name?"""
     return checkpoint.lower().endswith(".onnx")
@@ -90,7 +84,7 @@ class Networks:
             return True
         builder, rest = split(name)
         if builder == FACTORY:
-            return is_factory(name)
+            return re.fullmatch(r"\w+(\.\w+)*:\w+", rest) is not None
         if builder == SMP:
             return re.fullmatch(r"[a-z]\w*\.[\w.-]+", rest) is not None
         if builder == "torchvision" and rest in for_segmentation(builder):

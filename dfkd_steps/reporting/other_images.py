@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..datasets import readers
+from ..datasets import image_files, readers
 from ..models.onnx_file import OnnxClassifier
 from ..models.tasks import VOID
 from ..runtime import latency, memory
@@ -95,7 +95,8 @@ def listed(source: Path, network) -> list[tuple[Path, int]]:
 
     Raises UserError where the folders are not those of the network's classes, or hold no image.
     """
-    folders = sorted(one for one in source.iterdir() if one.is_dir() and not one.name.startswith("."))
+    there = {one.name: one for one in source.iterdir() if one.is_dir() and not one.name.startswith(".")}
+    folders = [there[name] for name in image_files.in_order(there)]
     classes = [str(name) for name in network.classes]
     if folders and all(one.name in classes for one in folders):
         labels = {one: classes.index(one.name) for one in folders}

@@ -24,7 +24,7 @@ class Losses:
         return len(REGISTRY)
 
     def __contains__(self, name):
-        return name in REGISTRY or names.is_factory(name)
+        return name in REGISTRY or (names.split(name)[0] == names.FACTORY and name in names.Networks())
 
     def like(self, name: str) -> list[str]:
         """What to list for a wrong name."""

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -208,6 +209,14 @@ def test_evaluate_on_labelled_and_unlabelled_images(root, tmp_path, capsys):
     code, out, _ = printed(capsys, "evaluate", job(root).inputs[0], "--images", tmp_path / "plain")
     assert code == 0 and "top-1" not in out and "agreement %" in out
     assert not list(root.rglob("metrics.json"))
+
+
+def test_folders_that_are_numbers_are_the_classes_by_value(tmp_path):
+    for number in range(11):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "a.png").touch()
+    found = other_images.listed(tmp_path, SimpleNamespace(classes=[f"class {number}" for number in range(11)]))
+    assert [(path.parent.name, label) for path, label in found] == [(str(number), number) for number in range(11)]
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,16 @@ def test_a_data_set_of_images_and_masks_in_place_of_a_card(workplace, capsys):
     assert f"procedural+batch=50+kind=scenes+n=2000/none/{NAME}/metrics.json" in capsys.readouterr().out
 
 
+def test_the_order_of_the_classes_goes_into_a_data_set_of_folders(workplace):
+    (workplace / "pets").mkdir()
+    how = ["--teacher", "resnet8", "--checkpoint", "a.pth", "--student", "resnet8", "--size", "32", "--data", "pets"]
+    made = new.contents(new.parser().parse_args([NAME, *how, "--classes", "dog,cat"]))["dataset"]
+    assert made == {"source": "images", "path": "pets", "size": 32, "names": ["dog", "cat"]}
+    (workplace / "names.txt").write_text("dog\ncat\n")
+    with pytest.raises(UserError, match=r"--classes: folders take names in the order .*; write them out"):
+        new.contents(new.parser().parse_args([NAME, *how, "--classes", "names.txt"]))
+
+
 NORM = ["--mean", "0,0,0", "--std", "1,1,1"]
 WRONG = {
     "a library without weights": (["--teacher", "torchvision:fcn_resnet50", "--checkpoint", ""], "has no weights of its own"),
