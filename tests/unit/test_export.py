@@ -87,6 +87,13 @@ def test_onnx_computes_what_the_student_does_for_any_number_of_images(root):
     assert [one.version for one in model.opset_import if not one.domain] == [onnx_file.OPSET]
 
 
+def test_onnx_refuses_images_of_0_to_255(root):
+    found = onnx_file.OnnxClassifier(job(root).out.parent / "export" / "student.onnx")
+    for images in (torch.full((2, 1, 28, 28), 200, dtype=torch.uint8), torch.full((2, 1, 28, 28), 200.0)):
+        with pytest.raises(UserError, match=r"images: are not in \[0, 1\]; divide those of 0 to 255 by 255"):
+            found(images)
+
+
 def test_int8_has_int8_weights_and_the_ranges_of_the_set(root):
     model = onnx.load(job(root).out.parent / "export/student-int8.onnx")
     kinds = [one.data_type for one in model.graph.initializer if len(one.dims) > 1 and np.prod(one.dims) > 1]
