@@ -236,11 +236,12 @@ def run(argv=None):
         print(f"  {line}")
     sizes = [sum(value.numel() for value in net.parameters()) for net in (teacher, student)]
     print(f"student: {student.description.spelled}, {sizes[1]:,} parameters (the teacher has {sizes[0]:,})")
+    kind, number = "scenes" if described.dense else KIND[described.image_shape[0]], NUMBER[described.task]
+    # Before the methods, some of which hold gigabytes: what this process held at most is said of the first one to try.
+    cost = first_try.costs(teacher, student, groups.Student(**made["student"]), kind, number)
     print("\nmethods:")
     for method, preset, why in first_try.fitting(teacher, made["student"]["arch"]):
         print(f"  {method:<15} {f'fits, as {preset}' if not why else f'no: {why}'}")
-    kind, number = "scenes" if described.dense else KIND[described.image_shape[0]], NUMBER[described.task]
-    cost = first_try.costs(teacher, student, groups.Student(**made["student"]), kind, number)
     made["student"]["precision"] = precision = min(("fp32", "bf16"), key=cost.get)
     transfer = f"procedural+batch={first_try.DRAWN_AT_ONCE}+kind={kind}+n={number}"
     drawing, training = (progress.duration(cost[part]) for part in ("drawing", precision))
