@@ -257,6 +257,11 @@ def run(argv=None):
         void = f" --void {given.void}" if described.dense and given.void != tasks.VOID else ""
         print(f"  dfkd evaluate {place}/student.safetensors --images {shlex.quote(given.test)}{void}")
         print(f"\nthe {len(found)} images of {given.test} are read by the last command alone")
+    if made["student"].get("select") == "agreement":
+        print(
+            f"\nhow far it gets: column agreement of {place}/history.csv, the share of held-out images on which student and "
+            "teacher predict one class; it is no accuracy"
+        )
 
 
 def _test_images(given, described) -> list:

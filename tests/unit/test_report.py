@@ -368,6 +368,7 @@ def test_line_chart_keeps_its_ends_and_takes_a_logarithm_of_wide_ranges():
     assert points[0] == "62.0,26.0"
     assert points[-1] == "290.0,108.0"
     assert "(log)" in chart
+    assert re.findall(r'<text x="56" y="(\d+)" class="end">([^<]*)<', chart) == [("112", "1"), ("71", "31.6"), ("30", "1e+03")]
     middle = float(points[20].split(",")[1])  # epoch 101 of 1,000: two thirds of the way down on a logarithmic axis
     assert middle == pytest.approx(26 + 82 * np.log10(101) / 3, abs=0.1)
     flat = figures.line_chart("lr", [([1.0], [0.1])])
@@ -381,6 +382,7 @@ def test_curves_of_one_chart_and_charts_of_one_scale_can_be_compared():
     chart = figures.line_chart("loss", [([1, 2], [0.0, 8.0]), ([1, 2, 3], [4.0, 4.0, 4.0])])
     first, second = (points.split() for points in re.findall(r'points="([^"]*)"', chart))
     assert first == ["62.0,108.0", "176.0,26.0"] and second[-1] == "290.0,67.0"
+    assert re.findall(r'class="end">([^<]*)<', chart)[:3] == ["0", "4", "8"]
     assert chart.count("polyline") == 2 and 'class="curve c1"' in chart
     alone = figures.line_chart("loss", [([1, 2], [4.0, 4.0])], figures.Scale(0.0, 8.0, False))
     assert "62.0,67.0" in alone
@@ -459,7 +461,7 @@ def test_curves_of_a_student_inside_are_drawn_by_round(tree):
     history = {"round": [1, 2, 3], "loss": [9.0, 3.0, 1.0], "agreement": [10.0, 50.0, 80.0], "generator": [1.0, 2.0, 3.0]}
     text = made(tree, [tree.run("dafl", about={"label": "dafl", "data_free": True, "history": history}), tree.run("noise")])
     section = text[text.index('<section id="curves">') : text.index('<section id="teachers">')]
-    assert "loss of the student inside" in section and "agreement of the student inside" in section and "round 3" in section
+    assert "student inside: loss" in section and "student inside: agreement, %" in section and "round 3" in section
     assert "loss of the generator" in section and section.count("</svg>") == 4
 
 
