@@ -462,7 +462,7 @@ def test_curves_of_a_student_inside_are_drawn_by_round(tree):
     text = made(tree, [tree.run("dafl", about={"label": "dafl", "data_free": True, "history": history}), tree.run("noise")])
     section = text[text.index('<section id="curves">') : text.index('<section id="teachers">')]
     assert "student inside: loss" in section and "student inside: agreement, %" in section and "round 3" in section
-    assert "loss of the generator" in section and section.count("</svg>") == 4
+    assert "generator: loss" in section and section.count("</svg>") == 4
 
 
 def test_bars_are_as_long_as_their_values():
