@@ -74,6 +74,8 @@ def read(source: Path, network, dense: bool = False, void: int = VOID) -> tuple[
 def _file(source: Path):
     if source.suffix == ".h5":
         opened = dataset_file.open_dataset(source)
+        if not opened.has_images:
+            raise UserError(f"{source}: is a card and has no images; give --images, a folder of images or an .npz")
         return opened.arrays["x_test"], np.array(opened.arrays["y_test"])
     try:
         with np.load(source, allow_pickle=False) as file:

@@ -22,7 +22,7 @@ from dfkd_steps.pipeline import audit, graph, keys, spec, sweep
 from dfkd_steps.pipeline.job import Job
 from dfkd_steps.reporting import other_images
 from dfkd_steps.runtime.errors import UserError
-from dfkd_steps.storage import atomic, exported, network_file
+from dfkd_steps.storage import atomic, dataset_file, exported, network_file
 from dfkd_steps.storage.transfer_set import Layout, TransferSet, Writer
 from dfkd_steps.storage.verify import verify
 
@@ -216,6 +216,14 @@ def test_evaluate_on_labelled_and_unlabelled_images(root, tmp_path, capsys):
     code, out, _ = printed(capsys, "evaluate", job(root).inputs[0], "--images", tmp_path / "plain")
     assert code == 0 and "top-1" not in out and "agreement %" in out
     assert not list(root.rglob("metrics.json"))
+
+
+def test_a_card_has_no_test_images_to_measure_on(tmp_path):
+    none = {"x": np.empty((0, 3, 8, 8), np.uint8), "y": np.empty(0, np.int64)}
+    arrays = {f"{name}_{split}": value for name, value in none.items() for split in ("train", "test")}
+    dataset_file.write(tmp_path / "dataset.h5", "k", {}, ("a", "b"), arrays, {"mean": [], "std": [], "keep": ()})
+    with pytest.raises(UserError, match=r"dataset\.h5: is a card and has no images; give --images, a folder of images"):
+        other_images.read(tmp_path / "dataset.h5", SimpleNamespace(classes=("a", "b"), image_shape=(3, 8, 8)))
 
 
 def test_folders_that_are_numbers_are_the_classes_by_value(tmp_path):
