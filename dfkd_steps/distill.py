@@ -3,7 +3,6 @@
 Teacher and student see the same augmented batch. Reads nothing of the task's data.
 """
 
-import functools
 import time
 
 import torch
@@ -18,7 +17,7 @@ from .runtime.errors import UserError
 from .runtime.seeds import make_rng, seed_of
 from .storage import atomic, network_file
 from .storage.transfer_set import TransferSet
-from .training import loop, losses, priority_sampling, views
+from .training import loop, priority_sampling, student_losses, views
 from .training.predict import to_float
 
 HOLD = {
@@ -139,7 +138,7 @@ def distill(config, teacher, transfer: TransferSet, partial, key, device):
     priorities = priority_sampling.Priorities(len(own), device, config.beta) if config.sampling == "priority" else None
     stored = config.augment == config.mix == "none" and not fresh and "logits" in transfer
     answering = None if stored else frozen.fast_copy(frozen.answering(teacher, transfer.metadata), config.precision)
-    compare = losses.l1_each if config.loss == "l1" else functools.partial(losses.kd_each, tau=config.tau)
+    compare = student_losses.load(config.loss, config.tau, teacher.description)
     batch = min(config.batch, len(own))
     steps = config.steps_per_epoch or len(own) // batch
 

@@ -128,7 +128,9 @@ def _images(given, task, card) -> dict:
             raise UserError("--classes: masks take names or a number; write the names out (road,car), or leave out --data")
         void = {"void": given.void} if given.void != tasks.VOID else {}
         return {**card, "source": "masks", "path": given.data, **void}
-    kept = {key: card[key] for key in ("width", "channels") if key in card}
+    if "names_file" in card:
+        raise UserError("--classes: folders take names in the order of the teacher's outputs; write them out (cat,dog)")
+    kept = {key: card[key] for key in ("names", "width", "channels") if key in card}
     return {"source": "images", "path": given.data, "size": card["height"], **kept}
 
 
@@ -234,11 +236,12 @@ def run(argv=None):
         print(f"  {line}")
     sizes = [sum(value.numel() for value in net.parameters()) for net in (teacher, student)]
     print(f"student: {student.description.spelled}, {sizes[1]:,} parameters (the teacher has {sizes[0]:,})")
+    kind, number = "scenes" if described.dense else KIND[described.image_shape[0]], NUMBER[described.task]
+    # Before the methods, some of which hold gigabytes: what this process held at most is said of the first one to try.
+    cost = first_try.costs(teacher, student, groups.Student(**made["student"]), kind, number)
     print("\nmethods:")
     for method, preset, why in first_try.fitting(teacher, made["student"]["arch"]):
         print(f"  {method:<15} {f'fits, as {preset}' if not why else f'no: {why}'}")
-    kind, number = "scenes" if described.dense else KIND[described.image_shape[0]], NUMBER[described.task]
-    cost = first_try.costs(teacher, student, groups.Student(**made["student"]), kind, number)
     made["student"]["precision"] = precision = min(("fp32", "bf16"), key=cost.get)
     transfer = f"procedural+batch={first_try.DRAWN_AT_ONCE}+kind={kind}+n={number}"
     drawing, training = (progress.duration(cost[part]) for part in ("drawing", precision))
@@ -254,6 +257,11 @@ def run(argv=None):
         void = f" --void {given.void}" if described.dense and given.void != tasks.VOID else ""
         print(f"  dfkd evaluate {place}/student.safetensors --images {shlex.quote(given.test)}{void}")
         print(f"\nthe {len(found)} images of {given.test} are read by the last command alone")
+    if made["student"].get("select") == "agreement":
+        print(
+            f"\nhow far it gets: column agreement of {place}/history.csv, the share of held-out images on which student and "
+            "teacher predict one class; it is no accuracy"
+        )
 
 
 def _test_images(given, described) -> list:

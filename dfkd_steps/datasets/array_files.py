@@ -136,7 +136,11 @@ def _read_npz(archive, path, name, maps=False) -> np.ndarray:
     """An array of an archive. A missing or unfit one is refused by its header alone, which may lie about the size."""
     if f"{name}.npy" not in archive.namelist():
         there = ", ".join(repr(one)[1:-1] for one in archive.namelist()[:NAMED]) or "no arrays"
-        raise UserError(f"{path}: {name} is missing, there are {there}; give {', '.join(ARRAYS)}, by numpy.savez")
+        alone = f"; to measure a finished student on test images alone: dfkd evaluate STUDENT --images {path}"
+        raise UserError(
+            f"{path}: {name} is missing, there are {there}; give {', '.join(ARRAYS)}, by numpy.savez"
+            + (alone if name == "x_train" and "x_test.npy" in archive.namelist() else "")
+        )
     entry = archive.getinfo(f"{name}.npy")
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # bzip2 and LZMA unpack a piece whole, of any size
         raise UserError(f"{path}: {name} is packed in a way that numpy never packs; write it again with numpy.savez")

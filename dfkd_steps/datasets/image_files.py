@@ -9,6 +9,12 @@ from .array_files import fits
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # Pillow knows dozens, and starts programs for some of them
 
 
+def in_order(folders) -> list[str]:
+    """The names of class folders in the order of the labels: sorted, and where all of them are numbers, by value."""
+    folders = list(folders)
+    return sorted(folders, key=(lambda name: (int(name), name)) if all(map(str.isdecimal, folders)) else None)
+
+
 @contextlib.contextmanager
 def opened(path):
     """The Pillow image in a file, of 8 bits per channel; raises UserError where it is none, as what it is used for raises."""

@@ -147,8 +147,13 @@ def _images(config):
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; put a folder of images per class there or correct path in the YAML file")
     split = (folder / "train").is_dir()
-    train = _image_folder(folder / "train" if split else folder)
-    test = _image_folder(folder / "test") if split and (folder / "test").is_dir() else None
+    if not split and any((folder / "test").glob("*/")):
+        raise UserError(
+            f"{folder}: has a folder test/ and no train/; put training images into train/, or measure a finished student on test "
+            f"images alone: dfkd evaluate STUDENT --images {folder / 'test'}"
+        )
+    train = _image_folder(folder / "train" if split else folder, config.names)
+    test = _image_folder(folder / "test", config.names) if split and (folder / "test").is_dir() else None
     if test and test.classes != train.classes:
         name = min(set(train.classes) ^ set(test.classes))
         raise UserError(
@@ -162,16 +167,23 @@ def _images(config):
     return Source(tuple(train.classes), arrays, 0.0 if test else config.test_share, str(folder))
 
 
-def _image_folder(folder):
-    """torchvision's ImageFolder, which alone would take .ipynb_checkpoints for a class."""
+def _image_folder(folder, order):
+    """torchvision's ImageFolder, which alone would take .ipynb_checkpoints for a class, and 10 for less than 2.
+
+    order: the folders in the order of the labels; empty for that of their names.
+    """
     from torchvision.datasets import ImageFolder
 
     class Visible(ImageFolder):
         def find_classes(self, directory):
-            names = [name for name in super().find_classes(directory)[0] if not name.startswith(".")]
-            for name in names:
+            there = [name for name in super().find_classes(directory)[0] if not name.startswith(".")]
+            for name in there:
                 if not name.isprintable():
                     raise UserError(f"{directory}: the folder {name!r} is not printable text; give it the name of its class")
+            names = list(order) or image_files.in_order(there)
+            if odd := sorted({*names} ^ {*there}):
+                where = "is in names and not there" if odd[0] in names else "is there and not in names"
+                raise UserError(f"{directory}: the folder {odd[0]!r} {where}; give a name for each folder, or leave out names")
             return names, {name: label for label, name in enumerate(names)}
 
     try:

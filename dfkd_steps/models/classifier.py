@@ -49,6 +49,8 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(description.std, dtype=torch.float32).view(shape), persistent=False)
 
     def forward(self, images):
+        if not images.is_floating_point():  # 0 to 255 would be normalised as if they were 0 to 1
+            raise UserError(f"images: are {images.dtype}; give floating point in [0, 1]: images.float() / 255")
         described, images = self.description, (images - self.mean) / self.std
         return dense.logits(self.net, images, dense.MULTIPLE.get(described.builder, 1)) if described.dense else self.net(images)
 

@@ -1,15 +1,13 @@
 """Networks of torchvision, timm, segmentation-models-pytorch or a factory, built by name."""
 
 import dataclasses
-import importlib
-import os
-import sys
 from dataclasses import dataclass
 
 import torch
 import torchvision
 from torch import nn
 
+from ..runtime import factory
 from ..runtime.errors import UserError, one_line, similar
 from . import names, segmentation_library
 from .classifier import Classifier
@@ -79,17 +77,8 @@ def require_fit(net: nn.Module, description, role: str) -> nn.Module:
 
 
 def _factory(name: str, num_classes: int) -> nn.Module:
-    package, _, function = name.partition(":")
-    if not package or not function:
-        raise UserError(f"factory: {name!r} is not package.module:function; write it so")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        made = getattr(importlib.import_module(package), function)(num_classes=num_classes)
-    except Exception as error:  # the factory is the user's code: whatever it raises is the user's to mend
-        raise UserError(
-            f"factory: {name!r} failed: {type(error).__name__}: {one_line(error, 140)}; mend it, or the name"
-        ) from None
+    function = factory.load(name)
+    made = factory.call(name, "factory", lambda: function(num_classes=num_classes))
     if not isinstance(made, nn.Module):
         raise UserError(f"factory: {name!r} returned a {type(made).__name__}, not a torch.nn.Module; return the network")
     return made

@@ -21,6 +21,7 @@ from ..runtime.errors import UserError, one_line
 OPSET = 18
 INPUT, OUTPUT = "input", "logits"
 BATCH = 64  # images of a pass of onnxruntime
+LARGEST = 2.0  # value of an image; what is larger was given as 0 to 255
 
 
 def require(*packages: str):
@@ -138,6 +139,8 @@ class OnnxClassifier:
         self.input = self.session.get_inputs()[0].name
 
     def __call__(self, images) -> torch.Tensor:
+        if not images.is_floating_point() or (len(images) and images.max() > LARGEST):
+            raise UserError("images: are not in [0, 1]; divide those of 0 to 255 by 255: images.float() / 255")
         parts = _batches(images.cpu().numpy())
         return torch.from_numpy(np.concatenate([self.session.run(None, {self.input: part})[0] for part in parts]))
 

@@ -17,6 +17,7 @@ from . import onnx_comparison, onnx_graph
 from .checkpoint_file import require_sha256
 from .library import require_fit
 from .onnx_operators import OPERATORS
+from .onnx_upsampling import unknown
 
 MAX_BYTES = (1 << 31) - 1  # of a protocol buffer
 UNREADABLE = ("is no readable ONNX file", "export it again")
@@ -79,14 +80,13 @@ class _Reader:
         from onnx import numpy_helper
 
         self.path, self.description, self.to_array = path, description, numpy_helper.to_array
+        self.kind = "a segmentation network" if description.dense else "a classifier"
         self.opset = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0)
         self.constants = {one.name: self.tensor(one) for one in model.graph.initializer}
         self.source, self.channels_last, self.batch = self._input(model)
         if len(model.graph.output) != 1:
             named = ", ".join(one.name for one in model.graph.output[:4])
-            raise self.error(
-                f"has {len(model.graph.output)} outputs ({named}), a classifier one: the logits; a detector has more"
-            )
+            raise self.error(f"has {len(model.graph.output)} outputs ({named}), {self.kind} one: the logits; a detector has more")
         self.nodes, self.normalised = [], None  # node: [operator, inputs, outputs, attributes, weights]
         for node in model.graph.node:
             try:
@@ -114,14 +114,14 @@ class _Reader:
         """Name of the input, whether it is NHWC, and its batch size if that is fixed; UserError where images do not fit."""
         inputs = [one for one in model.graph.input if one.name not in self.constants]
         if len(inputs) != 1:
-            raise self.error(f"has {len(inputs)} inputs, a classifier of images one; give such a network")
+            raise self.error(f"has {len(inputs)} inputs, {self.kind} of images one; give such a network")
         kind, dims = inputs[0].type.tensor_type.elem_type, inputs[0].type.tensor_type.shape.dim
         if kind not in (1, 10, 11):
             raise self.error("does not take floating point; export it with float32 inputs, without the step that decodes images")
         sizes = [one.dim_value if one.HasField("dim_value") and one.dim_value > 0 else None for one in dims]
         channels, height, width = self.description.image_shape
         if len(sizes) != 4:
-            raise self.error(f"takes inputs of {len(sizes)} dimensions, images have four (N,C,H,W); give an image classifier")
+            raise self.error(f"takes inputs of {len(sizes)} dimensions, images have four (N,C,H,W); give {self.kind} of images")
         last = sizes[1] not in (channels, None) and sizes[3] == channels
         if last:
             progress.say(f"{self.path}: takes images as N,H,W,C; they are turned for it, and all methods stay open")
@@ -154,9 +154,13 @@ class _Reader:
             else:  # it went into the layer before
                 self.nodes[-1][2] = outputs[:1]
             return
-        if node.op_type not in OPERATORS:
-            raise self.error(f"has the operator {node.op_type}, which is not known here; export a plain image classifier")
         attributes["opset"], attributes["outputs"] = self.opset, len(outputs)
+        form = "" if node.op_type not in OPERATORS else unknown(node.op_type, attributes)
+        if form is not None:
+            raise self.error(
+                f"has the operator {' '.join(filter(None, [node.op_type, form]))}, which is not known here; give the network's "
+                "weights and a factory in place of the ONNX file, or export it without this operator"
+            )
         of_constant = node.op_type == "CastLike" and known[0] is not None and known[0].is_floating_point()
         if of_constant or all(value is not None or not name for value, name in zip(known, inputs)):
             result = known[0] if of_constant else OPERATORS[node.op_type](known, attributes)
@@ -168,7 +172,7 @@ class _Reader:
         from onnx import AttributeProto, helper
 
         if one.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS):
-            raise self.error(f"has the operator {node.op_type}, which branches; export a plain image classifier")
+            raise self.error(f"has the operator {node.op_type}, which branches; export {self.kind} without branches")
         value = helper.get_attribute_value(one)
         if one.type == AttributeProto.TENSOR:
             return self.tensor(value)
@@ -178,7 +182,7 @@ class _Reader:
     def _conv(self, inputs, known, attributes):
         weight, bias = known[1], known[2] if len(known) > 2 else None
         if weight is None or weight.ndim != 4:
-            raise self.error("has a convolution that is not of images, or whose weights are computed; export an image classifier")
+            raise self.error("has a convolution that is not of images, or whose weights are computed; export it in eval mode")
         group = attributes.get("group", 1)
         how = {name: attributes.get(own, [1, 1]) for name, own in (("stride", "strides"), ("dilation", "dilations"))}
         pads = {name: attributes[name] for name in ("pads", "auto_pad") if name in attributes}

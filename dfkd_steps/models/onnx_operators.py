@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from ..runtime.errors import UserError
+from . import onnx_upsampling
 
 TYPES = {1: torch.float32, 6: torch.int64, 7: torch.int64, 9: torch.bool, 10: torch.float32, 11: torch.float32}
 
@@ -253,5 +254,6 @@ OPERATORS = {
     "ReduceMin": _reduce(torch.amin), "ReduceL2": _reduce(lambda one, axes, kept: one.square().sum(axes, kept).sqrt()),
     "GlobalAveragePool": _one(lambda one: one.mean(tuple(range(2, one.ndim)), True)),
     "GlobalMaxPool": _one(lambda one: one.amax(tuple(range(2, one.ndim)), True)),
+    "Resize": onnx_upsampling.resize, "ConvTranspose": onnx_upsampling.conv_transpose,
     "MaxPool": _pool(_max_pool), "AveragePool": _pool(_average_pool),
 }  # fmt: skip

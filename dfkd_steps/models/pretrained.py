@@ -115,7 +115,8 @@ def cut(weights, description, keep, where: str) -> dict[str, torch.Tensor]:
         if weights[key].ndim != wanted[key].ndim or weights[key].shape[1:] != wanted[key].shape[1:]:
             raise UserError(f"{where}: {key} has shape {tuple(weights[key].shape)}: its classes cannot be told; leave out keep")
         if max(keep) >= len(weights[key]):
-            raise UserError(f"{where}: knows {len(weights[key])} classes, 0 to {len(weights[key]) - 1}, but keep has {max(keep)}")
+            known = f"{len(weights[key])} classes, 0 to {len(weights[key]) - 1}"
+            raise UserError(f"{where}: knows {known}, but keep has {max(keep)}; correct keep")
     return {**weights, **{key: weights[key][list(keep)] for key in heads}}
 
 

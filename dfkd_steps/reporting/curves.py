@@ -10,12 +10,12 @@ from . import figures
 from .runs import Run, first_by
 
 MOST_OVERLAID = 8  # curves in a chart: as many colours can be told apart
-# Titles of learning curves of methods with rounds; figures of other names are a method's own.
+# Titles of learning curves of methods with rounds, as long as a chart is wide; figures of other names are a method's own.
 INSIDE = {
-    "loss": "loss of the student inside",
-    "agreement": "agreement of the student inside, percent of its images",
-    "generator": "loss of the generator",
-    "effective": "images of a batch that phi lets count",
+    "loss": "student inside: loss",
+    "agreement": "student inside: agreement, %",
+    "generator": "generator: loss",
+    "effective": "images that phi lets count",
 }
 
 

@@ -94,6 +94,11 @@ class Scale:
         low, high = min(values), max(values)
         return cls(low, high, low > 0 and high / low > 50)
 
+    @property
+    def middle(self) -> float:
+        """The value half-way between the ends."""
+        return math.sqrt(self.low * self.high) if self.log else (self.low + self.high) / 2
+
     def share(self, value: float) -> float:
         """Where a value lies between the ends, 0 to 1; in the middle where the ends are one."""
         scale = math.log10 if self.log else float
@@ -107,7 +112,8 @@ def thinned(values: list) -> list:
 
 
 def line_chart(title: str, curves: list[tuple[list, list]], scale: Scale | None = None, unit: str = "epoch") -> Markup:
-    """Curves (x, y) in one chart, 300 x 130, each in its colour (CSS class c0, c1, ...); axes are labelled at their ends.
+    """Curves (x, y) in one chart, 300 x 130, each in its colour (CSS class c0, c1, ...); axes are labelled at their ends,
+    that of y in its middle too.
 
     scale: of y; without one that of these curves, so that a chart may be compared with others.
     """
@@ -123,13 +129,14 @@ def line_chart(title: str, curves: list[tuple[list, list]], scale: Scale | None 
         marks += [line, dot] if len(points) > 1 else [dot]
     ends = Markup('<text x="56" y="{:.0f}" class="end">{}</text>')
     levels = Markup("").join(
-        ends.format(bottom - (bottom - top) * scale.share(value) + 4, number(value)) for value in sorted({scale.low, scale.high})
+        ends.format(bottom - (bottom - top) * scale.share(value) + 4, number(value))
+        for value in sorted({scale.low, scale.middle, scale.high})
     )
     last = f", last {number(curves[0][1][-1])}" if len(curves) == 1 else ""
     return Markup(
         '<svg viewBox="0 0 300 130" width="300" height="130" role="img" aria-label="{title} by {unit}{last}">'
         '<text x="4" y="13"><tspan class="strong">{title}</tspan>{log}{last}</text>'
-        '<path class="axis" d="M62 26V108H290"/>{marks}{levels}'
+        '<path class="grid" d="M62 67H290"/><path class="axis" d="M62 26V108H290"/>{marks}{levels}'
         '<text x="62" y="124">{first}</text><text x="290" y="124" class="end">{unit} {end}</text></svg>'
     ).format(
         title=title,

@@ -3,7 +3,9 @@
 Changes nothing of a network, so no result depends on this module.
 """
 
+import contextlib
 import dataclasses
+import os
 import resource
 import sys
 import time
@@ -15,11 +17,13 @@ from ..models import frozen, library, names, registry, tasks
 from ..models.classifier import Description
 from ..pipeline import estimate, params
 from ..procedural import registry as procedural
+from ..runtime import memory
 from ..runtime.device import autocast
 from ..runtime.errors import UserError
 from ..training import loop, losses, views
 
 DRAWN_AT_ONCE = 50
+METHOD_GIB = "4"  # that a method may take to begin; CMI's head takes 6.6 for an EfficientNet-lite0
 TIMED_STEPS, TIMED_SECONDS = 10, 5  # of training, whichever comes first: SOAP finds its eigenvectors in each tenth step
 ASIDE = ("dataset", "mixture")  # methods that need other images than the teacher's own
 
@@ -81,11 +85,22 @@ def fitting(teacher, student: str) -> list[tuple[str, str, str]]:
         if hasattr(config, "student"):
             config = dataclasses.replace(config, student=student)
         try:
-            loaded(config, teacher, [], torch.device("cpu"))
+            with _at_most(METHOD_GIB):
+                loaded(config, teacher, [], torch.device("cpu"))
             found.append((method, name, ""))
         except UserError as error:
             found.append((method, name, str(error).splitlines()[0]))
     return found
+
+
+@contextlib.contextmanager
+def _at_most(gib: str):
+    """With DFKD_MEMORY, where it is unset, at so many GiB: a method that needs more says so, in place of taking them."""
+    with contextlib.ExitStack() as stack:
+        if memory.given() is None:
+            os.environ["DFKD_MEMORY"] = gib
+            stack.callback(os.environ.pop, "DFKD_MEMORY")
+        yield
 
 
 def costs(teacher, student, config, kind: str, number: int) -> dict[str, float]:

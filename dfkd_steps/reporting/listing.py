@@ -90,6 +90,19 @@ def list_views():
         print()
 
 
+def list_losses():
+    """Each loss that a student can learn by, with what its function computes, read without importing it."""
+    from ..schemas import student_losses
+
+    rows = []
+    for name, (module, function, _) in student_losses.REGISTRY.items():
+        tree = ast.parse((PACKAGE / f"training/{module}.py").read_text("utf-8"))
+        found = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function)
+        rows.append((name, f"training.{module}.{function}", (ast.get_docstring(found) or "").split("\n", 1)[0]))
+    table(rows, ("LOSS", "FUNCTION", "DESCRIPTION"))
+    print("\nor one of yours: loss: factory.MODULE.FUNCTION (docs/contributing.md)")
+
+
 def list_fields():
     """Every config field, as in docs/config.md."""
     from . import config_reference
@@ -101,6 +114,7 @@ LISTS = {
     "balance": functools.partial(list_group, "balance"),
     "methods": list_methods,
     "views": list_views,
+    "losses": list_losses,
     "models": list_models,
     "fields": list_fields,
     "datasets": functools.partial(list_group, "dataset"),

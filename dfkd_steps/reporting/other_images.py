@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..datasets import readers
+from ..datasets import image_files, readers
 from ..models.onnx_file import OnnxClassifier
 from ..models.tasks import VOID
 from ..runtime import latency, memory
@@ -74,6 +74,8 @@ def read(source: Path, network, dense: bool = False, void: int = VOID) -> tuple[
 def _file(source: Path):
     if source.suffix == ".h5":
         opened = dataset_file.open_dataset(source)
+        if not opened.has_images:
+            raise UserError(f"{source}: is a card and has no images; give --images, a folder of images or an .npz")
         return opened.arrays["x_test"], np.array(opened.arrays["y_test"])
     try:
         with np.load(source, allow_pickle=False) as file:
@@ -95,7 +97,8 @@ def listed(source: Path, network) -> list[tuple[Path, int]]:
 
     Raises UserError where the folders are not those of the network's classes, or hold no image.
     """
-    folders = sorted(one for one in source.iterdir() if one.is_dir() and not one.name.startswith("."))
+    there = {one.name: one for one in source.iterdir() if one.is_dir() and not one.name.startswith(".")}
+    folders = [there[name] for name in image_files.in_order(there)]
     classes = [str(name) for name in network.classes]
     if folders and all(one.name in classes for one in folders):
         labels = {one: classes.index(one.name) for one in folders}

@@ -15,6 +15,7 @@ from .runs import (
     Group,
     Run,
     baseline,
+    best_first,
     constant,
     equal_sizes,
     first_by,
@@ -22,6 +23,7 @@ from .runs import (
     shown_columns,
     without_seed,
 )
+from .runs import teachers as of_teachers
 
 # A page of some 25 MB still opens on a phone. Characters of figures, as they stand in the page.
 SAMPLES_LIMIT = 12_000_000
@@ -65,7 +67,8 @@ def render(runs: list[Run], samples_limit=SAMPLES_LIMIT, details_limit=DETAILS_L
         version=version(),
         key=key,
         runs=runs,
-        groups=groups,
+        groups=best_first(groups),
+        teacher_rows=of_teachers(groups),
         columns=shown_columns(groups),
         equal_sizes=[
             (heading, groups[0].shown(name, digits)) for name, heading, digits, _ in COLUMNS if name in equal_sizes(groups)
@@ -74,6 +77,7 @@ def render(runs: list[Run], samples_limit=SAMPLES_LIMIT, details_limit=DETAILS_L
         panels=panels,
         datasets=sorted({run.specs["dataset"] for run in runs}),
         number_of={run.path: index for index, run in enumerate(runs)},
+        intervals=any(group.interval(name, 0) for group in groups for name in ACCURACIES),
         repeats=any(len(group.runs) > 1 for group in groups),
         most_named=figures.MOST_NAMED,
         left_out=sorted(refused.items()),

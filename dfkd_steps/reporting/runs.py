@@ -90,6 +90,25 @@ class Group:
         """Mean and deviation."""
         return f"{self.shown(name, digits)} {self.deviation(name, digits)}".rstrip()
 
+    def interval(self, name: str, digits: int) -> str:
+        """The 95 % interval of a single run as tables show it; empty of repeats and where none is known."""
+        found = self.runs[0].metrics.get(f"{name}_interval") if len(self.runs) == 1 else None
+        return f"{found[0]:.{digits}f} to {found[1]:.{digits}f}" if found else ""
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A teacher on the test images of a data set: ``quality`` in percent, of each seed that the teacher was trained with."""
+
+    specs: dict[str, str]
+    quality: str
+    values: list[float]
+
+    def text(self) -> str:
+        """Mean and sample deviation."""
+        std = f" ± {statistics.stdev(self.values):.2f}" if len(self.values) > 1 else ""
+        return f"{statistics.fmean(self.values):.2f}{std}"
+
 
 def read(paths) -> list[Run]:
     """All runs, in the order of their specs; raises UserError that lists every bad file."""
@@ -159,6 +178,29 @@ def grouped(runs: list[Run]) -> list[Group]:
         specs = {group: without_seed(group, text) if group in REPEATED else text for group, text in run.specs.items()}
         groups.setdefault(tuple(specs.values()), Group(specs, [])).runs.append(run)
     return [groups[key] for key in sorted(groups)]
+
+
+def best_first(groups: list[Group]) -> list[Group]:
+    """The groups by what says how good their runs are, largest first; those without test images behind the others."""
+
+    def place(group):
+        measured = all(run.has_labels for run in group.runs)
+        return not measured, -(group.mean(group.runs[0].quality) or 0.0), *group.specs.values()
+
+    return sorted(groups, key=place)
+
+
+def teachers(groups: list[Group]) -> list[Teacher]:
+    """The teachers of these runs that were measured on test images, in the order of their specs without seeds."""
+    found = {}
+    for group in groups:
+        for run in group.runs:
+            if run.has_labels:
+                own = found.setdefault((group.specs["dataset"], group.specs["teacher"], run.quality), {})
+                own[run.specs["teacher"]] = run.metrics[f"teacher_{run.quality}"]
+    return [
+        Teacher({"dataset": data, "teacher": name}, *rest, [*own.values()]) for (data, name, *rest), own in sorted(found.items())
+    ]
 
 
 def constant(groups: list[Group]) -> list[str]:

@@ -8,7 +8,7 @@ import subprocess
 
 from ..pipeline import audit, graph, spec
 from . import metrics, runs
-from .runs import Group, Run, constant, grouped
+from .runs import Group, Run, Teacher, constant, grouped, teachers
 
 HEAD = ("origin", "runs: top-1 %", "mean ± std", "agreement %", "synthesis + distillation, s")
 MAPS_HEAD = ("origin", "runs: mIoU %", "mean ± std", "agreement mIoU %", "synthesis + distillation, s")
@@ -48,7 +48,16 @@ def markdown(current_runs: list[Run]) -> str:
     lines = [", ".join(f"{name} `{groups[0].specs[name]}`" for name in common), ""] if common else []
     head = MAPS_HEAD if all(run.quality == "miou" for run in current_runs) else HEAD
     lines += [_row([*differ, *head]), "|---" * (len(differ) + len(head)) + "|"]
+    lines += [_row([*_named(one, differ), "teacher", *_values(one), "", ""]) for one in teachers(groups)]
     return "\n".join([*lines, *(_row(_cells(group, differ)) for group in groups)])
+
+
+def _named(teacher: Teacher, differ):
+    return (f"`{teacher.specs[name]}`" if name in teacher.specs else "" for name in differ)
+
+
+def _values(teacher: Teacher):
+    return " ".join(f"{value:.2f}" for value in teacher.values), teacher.text()
 
 
 def latex(current_runs: list[Run]) -> str:
@@ -59,8 +68,14 @@ def latex(current_runs: list[Run]) -> str:
     head = [*differ, *(heading for _, heading, *_ in columns)]
     rows = [[*(group.specs[name] for name in differ), *(group.text(name, digits) for name, _, digits, _ in columns)]
             for group in groups]  # fmt: skip
+    of_teachers = [
+        [*(one.specs.get(name, "teacher" if name == "transfer" else "") for name in differ),
+         *(one.text() if name == one.quality else "" for name, *_ in columns)]
+        for one in teachers(groups)
+    ]  # fmt: skip
     lines = [f"% {said}" if common else "", rf"\begin{{tabular}}{{{'l' * len(differ)}{'r' * len(columns)}}}", r"\toprule"]
-    lines += [_latex_row(head), r"\midrule", *map(_latex_row, rows), r"\bottomrule", r"\end{tabular}"]
+    lines += [_latex_row(head), r"\midrule", *map(_latex_row, of_teachers), r"\midrule" if of_teachers else ""]
+    lines += [*map(_latex_row, rows), r"\bottomrule", r"\end{tabular}"]
     return "\n".join(filter(None, lines))
 
 

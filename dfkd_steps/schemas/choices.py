@@ -2,6 +2,7 @@
 tests compare.
 """
 
+from . import student_losses
 from .fields import opt
 
 ARCH = "architecture: one of ours, torchvision.NAME, timm.NAME"
@@ -10,6 +11,12 @@ PRECISION = ("fp32", "bf16")
 IMAGE_TYPES = ("uint8", "float16", "float32")
 VIEWS = ("none", "shift", "flip-crop", "roll", "roll-flip", "mild", "zskd", "strong", "shapes")  # training.views.VIEWS
 REPEATABLE = ("none", "shift", "flip-crop")  # the views that three small numbers an image describe
+
+LOSS = (
+    "kd = tau^2 KL at temperature tau; kd-mean = by the number of classes; l1 = mean absolute difference of logits; or"
+    " factory.MODULE.FUNCTION"
+)
+LOSS_LIMITS = {"choices": student_losses.Losses(), "code": student_losses.code_of, "external": "network"}
 
 
 def precision_field():

@@ -84,11 +84,17 @@ class Images(Dataset):
     """A folder of images per class (torchvision ImageFolder), or folders train/ and test/ of such folders."""
 
     path: str = required("the folder", external="folder")
+    names: list[str] = opt([], "its folders in the order of the labels (empty = by name, and by value where all are numbers)")
     size: int = opt(32, "height in pixels that images are resized to", lo=1, hi=4096)
     width: int = opt(0, "width in pixels that images are resized to (0 = size)", lo=0, hi=4096)
     fit: str = opt("crop", "an image of another form: the sides cut off, so that the middle stays, or squashed", choices=FITS)
     channels: int = opt(3, "1 = grey, 3 = colour", choices=(1, 3))
     test_share: float = opt(0.2, "share of each class that becomes the test set, where there is no folder test/", above=0, hi=0.9)
+
+    def check(self):
+        if twice := [name for name in self.names if self.names.count(name) > 1]:
+            return f"names has {twice[0]!r} twice; give each folder once"
+        return super().check()
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .choices import OPTIMIZERS
+from .choices import LOSS, LOSS_LIMITS, OPTIMIZERS
 from .fields import opt
 from .training import OPTIMIZER, Training
 
@@ -14,8 +14,8 @@ class Student(Training):
     epochs: int = opt(20, "passes over the set (0 with init: transfer = the student as it was trained with the set)", lo=0)
     optimizer: str = opt("adam", OPTIMIZER, choices=OPTIMIZERS)
     lr: float = opt(1e-3, "peak learning rate", above=0, hi=100)
-    loss: str = opt("kd", "kd = tau^2 KL at temperature tau; l1 = mean absolute difference of logits", choices=("kd", "l1"))
-    tau: float = opt(20.0, "temperature of kd", lo=0.01, hi=1000)
+    loss: str = opt("kd", LOSS, **LOSS_LIMITS)
+    tau: float = opt(20.0, "temperature of the loss", lo=0.01, hi=1000)
     augment: str = opt(
         "strong",
         "view the teacher and the student are asked on",

@@ -1,8 +1,7 @@
 """The names that configs allow are those that the code has, which needs torch and so says them once more."""
 
-from dfkd_steps.methods.engines import online_student, schedules
+from dfkd_steps.methods.engines import schedules
 from dfkd_steps.schemas import choices, fields, groups
-from dfkd_steps.schemas.transfer.options import online_student as student_options
 from dfkd_steps.schemas.transfer.options import schedules as schedule_options
 from dfkd_steps.training import views
 
@@ -22,7 +21,3 @@ def test_what_a_student_sees():
 
 def test_schedules():
     assert tuple(schedules.SCHEDULES) == schedule_options.NAMES
-
-
-def test_losses_of_an_online_student():
-    assert tuple(online_student.LOSSES) == student_options.FIELDS["loss_s"]["choices"]

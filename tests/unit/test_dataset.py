@@ -8,6 +8,7 @@ import http.server
 import io
 import os
 import pickle
+import shutil
 import signal
 import struct
 import threading
@@ -213,7 +214,7 @@ def test_npz_images_become_channels_first(tmp_path, shape, expected):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"x_train": None}, ["x_train is missing", "y_train"]),
+        ({"x_train": None}, ["x_train is missing", "y_train", "dfkd evaluate STUDENT --images"]),
         ({"x_train": np.zeros((40, 6, 5), np.float32)}, ["x_train is float32", "uint8"]),
         ({"x_test": np.zeros((20, 30), np.uint8)}, ["x_test has shape (20, 30)", "N,H,W"]),
         ({"x_test": np.zeros((20, 3, 6, 5), np.uint8)}, ["x_test has shape (20, 3, 6, 5)"]),
@@ -463,6 +464,39 @@ def test_train_and_test_folders_are_kept_apart(tmp_path):
     assert made.image_shape == (1, 8, 8)
     (tmp_path / "set" / "test" / "dog").rename(tmp_path / "set" / "test" / "cow")
     fault(lambda: readers.read(typed), "'cow'", "train/ and test/")
+
+
+def test_the_order_of_classes_is_that_of_names_or_of_numbers_or_of_a_list(tmp_path):
+    folder = tmp_path / "set"
+
+    def labels_of(*names, **options):
+        """Class -> label by the colour that its images have."""
+        image_folder(folder, names, n=1, size=8)
+        found = readers.read(groups.Images("images", path=str(folder), size=8, **options))
+        shown = found.arrays["x_train"][:, 0, 0, 0]
+        told = {names[value // 50]: found.classes[label] for value, label in zip(shown, found.arrays["y_train"])}
+        assert told == {name: name for name in names}
+        return found.classes
+
+    assert labels_of("10", "2", "1") == ("1", "2", "10")
+    assert labels_of("10", "2", "1", names=["2", "10", "1"]) == ("2", "10", "1")
+    (folder / "10").rename(folder / "n10")
+    shutil.rmtree(folder / "2")
+    shutil.rmtree(folder / "1")
+    assert labels_of("n10", "n2") == ("n10", "n2")
+    typed = groups.Images("images", path=str(folder), size=8, names=["n10", "n3"])
+    fault(lambda: readers.read(typed), folder, "'n2' is there and not in names", "give a name for each folder")
+    typed.names = ["n10", "n2", "n3"]
+    fault(lambda: readers.read(typed), "'n3' is in names and not there")
+    typed.names = ["n2", "n2"]
+    assert "twice; give each folder once" in typed.check()
+
+
+def test_test_images_alone_are_for_a_finished_student(tmp_path):
+    image_folder(tmp_path / "set" / "test", n=1)
+    fault(lambda: readers.read(groups.Images("images", path=str(tmp_path / "set"))), f"dfkd evaluate STUDENT --images {tmp_path}")
+    image_folder(tmp_path / "words", ("pass", "test"), n=1)  # a class of that name
+    assert readers.read(groups.Images("images", path=str(tmp_path / "words"), size=8)).classes == ("pass", "test")
 
 
 def test_resizing_is_antialiased_and_photographs_stand_upright(tmp_path):

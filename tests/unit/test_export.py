@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -21,7 +22,7 @@ from dfkd_steps.pipeline import audit, graph, keys, spec, sweep
 from dfkd_steps.pipeline.job import Job
 from dfkd_steps.reporting import other_images
 from dfkd_steps.runtime.errors import UserError
-from dfkd_steps.storage import atomic, exported, network_file
+from dfkd_steps.storage import atomic, dataset_file, exported, network_file
 from dfkd_steps.storage.transfer_set import Layout, TransferSet, Writer
 from dfkd_steps.storage.verify import verify
 
@@ -84,6 +85,13 @@ def test_onnx_computes_what_the_student_does_for_any_number_of_images(root):
     model = onnx.load(out.parent / "export/student.onnx")
     assert [one.name for one in (*model.graph.input, *model.graph.output)] == ["input", "logits"]
     assert [one.version for one in model.opset_import if not one.domain] == [onnx_file.OPSET]
+
+
+def test_onnx_refuses_images_of_0_to_255(root):
+    found = onnx_file.OnnxClassifier(job(root).out.parent / "export" / "student.onnx")
+    for images in (torch.full((2, 1, 28, 28), 200, dtype=torch.uint8), torch.full((2, 1, 28, 28), 200.0)):
+        with pytest.raises(UserError, match=r"images: are not in \[0, 1\]; divide those of 0 to 255 by 255"):
+            found(images)
 
 
 def test_int8_has_int8_weights_and_the_ranges_of_the_set(root):
@@ -208,6 +216,22 @@ def test_evaluate_on_labelled_and_unlabelled_images(root, tmp_path, capsys):
     code, out, _ = printed(capsys, "evaluate", job(root).inputs[0], "--images", tmp_path / "plain")
     assert code == 0 and "top-1" not in out and "agreement %" in out
     assert not list(root.rglob("metrics.json"))
+
+
+def test_a_card_has_no_test_images_to_measure_on(tmp_path):
+    none = {"x": np.empty((0, 3, 8, 8), np.uint8), "y": np.empty(0, np.int64)}
+    arrays = {f"{name}_{split}": value for name, value in none.items() for split in ("train", "test")}
+    dataset_file.write(tmp_path / "dataset.h5", "k", {}, ("a", "b"), arrays, {"mean": [], "std": [], "keep": ()})
+    with pytest.raises(UserError, match=r"dataset\.h5: is a card and has no images; give --images, a folder of images"):
+        other_images.read(tmp_path / "dataset.h5", SimpleNamespace(classes=("a", "b"), image_shape=(3, 8, 8)))
+
+
+def test_folders_that_are_numbers_are_the_classes_by_value(tmp_path):
+    for number in range(11):
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "a.png").touch()
+    found = other_images.listed(tmp_path, SimpleNamespace(classes=[f"class {number}" for number in range(11)]))
+    assert [(path.parent.name, label) for path, label in found] == [(str(number), number) for number in range(11)]
 
 
 @pytest.mark.parametrize(

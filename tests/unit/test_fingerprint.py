@@ -42,6 +42,7 @@ TEACHERS = {"trained", "imported", "library"}
 STALE = {
     "training.views": {*TRAINING_SETS, "balanced", "student"},
     "training.losses": {"deepinversion", "adi", "ssd-kd", "dfq", "student"},
+    "training.student_losses": {"adi", "ssd-kd", "dfq", "student"},
     "methods.engines.image_losses": {"deepinversion", "adi", "ssd-kd", "dfq"},
     "training.probes": {"metrics"},
     "training.metrics": {"metrics"},
@@ -75,6 +76,8 @@ STALE = {
     "schemas.choices": set(),
     "schemas.student": set(),
     "schemas.groups": set(),
+    "schemas.student_losses": set(),
+    "runtime.factory": {"imported", "library", "adi", "ssd-kd", "dfq", "student"},
     "runtime.errors": set(),
     "runtime.event_files": set(),
     "runtime.progress": set(),
@@ -311,10 +314,10 @@ def test_the_entry_of_a_registry_is_in_the_recipe(recipes, monkeypatch):
 
 # ------------------------------------------------------------------------------------- code that changes under way
 def test_code_that_was_changed_since_the_start_is_refused(monkeypatch):
-    path = str(fingerprint.HERE / "training/losses.py")
+    path = str(fingerprint.HERE / "training/loop.py")
     fingerprint.refuse_changed(fingerprint.modules("distill"))
     monkeypatch.setitem(fingerprint.AT_START, path, 0)
-    with pytest.raises(UserError, match=r"losses\.py: was changed while this step started; run it again"):
+    with pytest.raises(UserError, match=r"loop\.py: was changed while this step started; run it again"):
         fingerprint.refuse_changed(fingerprint.modules("distill"))
     fingerprint.refuse_changed(fingerprint.modules("dataset"))
 

@@ -8,10 +8,12 @@ from small_net import classifier
 from told import require_remedy
 
 from dfkd_steps import new
+from dfkd_steps.methods import registry as method_registry
 from dfkd_steps.models.classifier import build_architecture
 from dfkd_steps.models.tasks import CLASSIFICATION, SEGMENTATION
 from dfkd_steps.pipeline import params
 from dfkd_steps.reporting import first_try
+from dfkd_steps.runtime import memory
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import groups
 
@@ -83,6 +85,26 @@ def test_each_method_that_fits_maps_begins_with_its_preset(workplace):
     assert all(why == "is for classification, the teacher for segmentation" for _, _, why in found if why)
 
 
+def test_methods_are_tried_within_a_few_gib_and_after_the_costs(workplace, monkeypatch):
+    """A method that takes more says so; and what the first one to try takes is not what another one held."""
+    seen, noise = [], method_registry.load("noise")
+
+    class Watched(noise):
+        def __init__(self, *given):
+            seen.append(memory.given())
+            raise UserError("noise: needs 6.6 GiB; take another method")
+
+    monkeypatch.setattr(method_registry, "load", lambda name: Watched)
+    costs = first_try.costs
+    monkeypatch.setattr(first_try, "costs", lambda *how: seen.append("costs") or costs(*how))
+    make_new("--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5")
+    assert seen[0] == "costs" and set(seen[1:]) == {4.0} and memory.given() is None
+    monkeypatch.setenv("DFKD_MEMORY", "2")
+    found = first_try.fitting(classifier("unet-tiny", (3, 32, 40), 3), "unet-tiny")
+    assert ("noise", "noise", "noise: needs 6.6 GiB; take another method") in found
+    assert seen[-1] == 2.0 and memory.given() == 2.0
+
+
 def test_training_on_maps_pays_for_the_teacher_too(workplace, monkeypatch):
     """Neither views nor maps have stored answers; stored images of a classifier have."""
     asked, logits = [], first_try.frozen.logits
@@ -117,6 +139,16 @@ def test_a_data_set_of_images_and_masks_in_place_of_a_card(workplace, capsys):
     assert (made.height, made.width, made.channels) == (32, 40, 3) and taught.mean == [0.5] * 3
     assert (student.arch, student.tau, student.batch, student.steps_per_epoch) == ("unet-tiny", 1.0, 16, 30)
     assert f"procedural+batch=50+kind=scenes+n=2000/none/{NAME}/metrics.json" in capsys.readouterr().out
+
+
+def test_the_order_of_the_classes_goes_into_a_data_set_of_folders(workplace):
+    (workplace / "pets").mkdir()
+    how = ["--teacher", "resnet8", "--checkpoint", "a.pth", "--student", "resnet8", "--size", "32", "--data", "pets"]
+    made = new.contents(new.parser().parse_args([NAME, *how, "--classes", "dog,cat"]))["dataset"]
+    assert made == {"source": "images", "path": "pets", "size": 32, "names": ["dog", "cat"]}
+    (workplace / "names.txt").write_text("dog\ncat\n")
+    with pytest.raises(UserError, match=r"--classes: folders take names in the order .*; write them out"):
+        new.contents(new.parser().parse_args([NAME, *how, "--classes", "names.txt"]))
 
 
 NORM = ["--mean", "0,0,0", "--std", "1,1,1"]

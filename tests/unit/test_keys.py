@@ -19,6 +19,7 @@ from dfkd_steps.pipeline import audit, external, fingerprint, graph, keys, param
 from dfkd_steps.pipeline.job import parse_job
 from dfkd_steps.runtime.errors import Changed, UserError
 from dfkd_steps.schemas import fields as schema_fields
+from dfkd_steps.schemas import student_losses
 from dfkd_steps.storage import atomic
 
 ROOT = fingerprint.HERE.parent
@@ -446,6 +447,6 @@ def test_every_field_that_may_name_a_factory_has_its_code_in_the_key():
     """``arch: factory.MODULE.FUNCTION`` of an imported teacher had not."""
     kinds = [(group, kind) for group in spec.GROUPS for kind in params.kinds(group)]
     fields = [one for group, kind in kinds for one in dataclasses.fields(params.schema(group, kind))]
-    named = [one for one in fields if isinstance(schema_fields.choices(one), network_names.Networks)]
+    named = [one for one in fields if isinstance(schema_fields.choices(one), (network_names.Networks, student_losses.Losses))]
     assert len({one.name for one in named}) > 1
     assert [one.name for one in named if one.metadata["external"] != "network"] == []

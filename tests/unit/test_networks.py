@@ -32,6 +32,12 @@ def equal(one, other):
     return all(torch.equal(value, other.state_dict()[name]) for name, value in one.state_dict().items())
 
 
+def test_images_of_0_to_255_are_refused_where_their_type_tells():
+    made = classifier()
+    with pytest.raises(UserError, match=r"images: are torch.uint8; give floating point in \[0, 1\]: images.float\(\) / 255"):
+        made(torch.zeros(2, *made.description.image_shape, dtype=torch.uint8))
+
+
 def test_a_classifier_comes_back():
     made = classifier(seed=3)
     content = network_file.to_bytes(made)

@@ -1,5 +1,7 @@
 """ONNX classifiers become networks of torch: every operator as onnxruntime has it, and nothing else goes in."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -189,6 +191,66 @@ def test_operators_are_as_onnxruntime_has_them(tmp_path, case, monkeypatch):
         assert isinstance(hooks.last_linear(teacher, (3, 8, 8)), nn.Linear)
 
 
+UP = np.random.default_rng(2).normal(size=(3, 5, 3, 3)).astype(np.float32)
+RESIZES = [
+    {"mode": "linear"}, {"mode": "linear", "coordinate_transformation_mode": "pytorch_half_pixel"},
+    {"mode": "linear", "coordinate_transformation_mode": "align_corners"}, {"mode": "cubic"},
+    {"mode": "cubic", "coordinate_transformation_mode": "align_corners"}, {"mode": "nearest"},
+    {"mode": "nearest", "coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"},
+    {"mode": "nearest", "coordinate_transformation_mode": "half_pixel", "nearest_mode": "round_prefer_ceil"},
+]  # fmt: skip
+
+
+def maps_of(path, classes=5, shape=(3, 8, 8)):
+    """A segmentation network that is read from a file."""
+    return onnx_import.read(path, "", dataclasses.replace(described(shape, classes), task="segmentation"))
+
+
+@pytest.mark.parametrize("form", range(len(RESIZES)))
+@pytest.mark.parametrize("given", ["factors", "sizes"])
+def test_maps_are_resized_as_onnxruntime_does(tmp_path, form, given, monkeypatch):
+    monkeypatch.setattr(onnx_comparison, "TOLERANCE", 1e-5)
+    numbers = {"k": np.array([1, 1, 2, 2], np.float32) if given == "factors" else np.array([4, 5, 8, 8])}
+    inputs = ["h", "", "k"] if given == "factors" else ["h", "", "", "k"]
+    nodes = [helper.make_node("Conv", ["x", "w"], ["h"], strides=[2, 2], pads=[1, 1, 1, 1])]
+    path = written(
+        tmp_path / "x.onnx", [*nodes, helper.make_node("Resize", inputs, ["y"], **RESIZES[form])], {"w": WEIGHT, **numbers}
+    )
+    made, description = maps_of(path)
+    assert comes_back(tmp_path, made, description)(torch.rand(3, 3, 8, 8)).shape == (3, 5, 8, 8)
+
+
+def test_resizing_of_an_early_opset(tmp_path):
+    nodes = [helper.make_node("Conv", ["x", "w"], ["h"], strides=[2, 2], pads=[1, 1, 1, 1])]
+    path = written(tmp_path / "x.onnx", [*nodes, helper.make_node("Resize", ["h", "k"], ["y"], mode="nearest")],
+                   {"w": WEIGHT, "k": np.array([1, 1, 2, 2], np.float32)}, opset=10)  # fmt: skip
+    assert maps_of(path)[0](torch.rand(2, 3, 8, 8)).shape == (2, 5, 8, 8)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"pads": [1, 1, 1, 1]}, {"pads": [0, 1, 2, 1]}, {"strides": [2, 2], "pads": [1, 1, 1, 1], "output_padding": [1, 1]},
+     {"strides": [2, 2], "pads": [0, 1, 1, 0]}, {"dilations": [2, 2], "pads": [2, 2, 2, 2]}],
+)  # fmt: skip
+@pytest.mark.parametrize("bias", [False, True])
+def test_transposed_convolutions_are_as_onnxruntime_has_them(tmp_path, how, bias, monkeypatch):
+    monkeypatch.setattr(onnx_comparison, "TOLERANCE", 1e-5)
+    side = 8 // how.get("strides", [1])[0]
+    constants = {"u": UP, "b": np.arange(5, dtype=np.float32)}
+    node = helper.make_node("ConvTranspose", ["x", "u", *(["b"] if bias else [])], ["y"], **how)
+    path = written(tmp_path / "x.onnx", [node], constants, sizes=("n", 3, side, side))
+    maps_of(path, shape=(3, side, side))  # which compares them
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_small_u_net_goes_in(tmp_path):
+    net = build_architecture("unet-tiny", 5, (3, 16, 16)).eval()
+    made, _ = maps_of(exported(tmp_path / "x.onnx", net), shape=(3, 16, 16))
+    images = torch.rand(2, 3, 16, 16)
+    with torch.no_grad():
+        assert torch.allclose(made(images), net(images), atol=1e-4)
+
+
 def test_a_softmax_of_early_opsets_goes_over_all_axes_behind():
     images = torch.rand(2, 3, 4)
     made = onnx_operators.OPERATORS["Softmax"]([images], {"axis": 1, "opset": 11})
@@ -228,7 +290,15 @@ WRONG = {
     ),
     "another number of classes": ({"nodes": flat(), "classes": 7}, "gives 5 logits, but the data set has 7 classes; choose"),
     "an operator that is not known": (
-        {"nodes": [helper.make_node("Det", ["x"], ["h"]), *POOLED]}, "has the operator Det, which is not known here",
+        {"nodes": [helper.make_node("Det", ["x"], ["h"]), *POOLED]}, "has the operator Det, which is not known here; give",
+    ),
+    "a form of an operator that is not known": (
+        {"nodes": [helper.make_node("Resize", ["x", "", "", "k"], ["h"], mode="linear", antialias=1), *POOLED],
+         "constants": {"k": np.array([1, 3, 4, 4])}}, "Resize in the form linear, half_pixel, antialias, which is not",
+    ),
+    "a transposed convolution to a given size": (
+        {"nodes": [helper.make_node("ConvTranspose", ["x", "u"], ["h"], output_shape=[9, 9]), *POOLED],
+         "constants": {"u": np.ones((3, 5, 2, 2), np.float32)}}, "ConvTranspose with auto_pad or output_shape in place of pads",
     ),
     "quantised": (
         {"nodes": [helper.make_node("QuantizeLinear", ["x", "s"], ["h"]), *POOLED], "constants": {"s": np.float32(1)}},

@@ -142,6 +142,23 @@ def test_seeds_are_grouped_with_mean_and_sample_deviation(tree):
     assert f"The same in all rows: {same}." in text
 
 
+def test_the_table_begins_with_teachers_and_goes_from_the_best_run_down(tree):
+    runs_of = {"noise": 50.0, "zskd": 91.25, "mixture": 70.5}
+    metrics = [tree.run(transfer, top1=top1, top1_interval=[top1 - 2, top1 + 1.5]) for transfer, top1 in runs_of.items()]
+    metrics += [tree.run("zskd", teacher="net+seed=1", top1=92.75, teacher_top1=96.5), tree.run("fast", top1=60.0)]
+    outline = Outline(made(tree, metrics))
+    table = [row for row in outline.rows if row and row[0] in ("teacher", "fast", *runs_of)][:5]
+    assert [row[0] for row in table] == ["teacher", "zskd", "mixture", "fast", "noise"]
+    assert table[0][2] == "96.00 ± 0.71" and table[0][3] == "" and table[0][-1] == "2"  # over its seeds
+    assert table[1][2] == "92.00 ± 1.06" and table[2][2] == "70.50 68.50 to 72.00"
+    assert table[3][2] == "60.00"  # of which no interval is known
+    several = runs.teachers(runs.grouped(runs.read([*metrics, tree.run("zskd", dataset="other", teacher_top1=80.0)])))
+    assert [(one.specs["dataset"], one.specs["teacher"], one.values) for one in several] == [
+        ("other", "net", [80.0]), ("toy", "net", [95.5, 96.5]),
+    ]  # fmt: skip
+    assert 'aria-sort="descending"><button>top-1 %' in made(tree, metrics)
+
+
 def test_another_seed_of_the_data_set_is_no_repeat(tree):
     read = runs.read([tree.run("zskd"), tree.run("zskd", dataset="toy+seed=1"), tree.run("zskd", teacher="net+seed=1")])
     assert [(g.specs["dataset"], len(g.runs)) for g in runs.grouped(read)] == [("toy", 2), ("toy+seed=1", 1)]
@@ -351,6 +368,7 @@ def test_line_chart_keeps_its_ends_and_takes_a_logarithm_of_wide_ranges():
     assert points[0] == "62.0,26.0"
     assert points[-1] == "290.0,108.0"
     assert "(log)" in chart
+    assert re.findall(r'<text x="56" y="(\d+)" class="end">([^<]*)<', chart) == [("112", "1"), ("71", "31.6"), ("30", "1e+03")]
     middle = float(points[20].split(",")[1])  # epoch 101 of 1,000: two thirds of the way down on a logarithmic axis
     assert middle == pytest.approx(26 + 82 * np.log10(101) / 3, abs=0.1)
     flat = figures.line_chart("lr", [([1.0], [0.1])])
@@ -364,6 +382,7 @@ def test_curves_of_one_chart_and_charts_of_one_scale_can_be_compared():
     chart = figures.line_chart("loss", [([1, 2], [0.0, 8.0]), ([1, 2, 3], [4.0, 4.0, 4.0])])
     first, second = (points.split() for points in re.findall(r'points="([^"]*)"', chart))
     assert first == ["62.0,108.0", "176.0,26.0"] and second[-1] == "290.0,67.0"
+    assert re.findall(r'class="end">([^<]*)<', chart)[:3] == ["0", "4", "8"]
     assert chart.count("polyline") == 2 and 'class="curve c1"' in chart
     alone = figures.line_chart("loss", [([1, 2], [4.0, 4.0])], figures.Scale(0.0, 8.0, False))
     assert "62.0,67.0" in alone
@@ -415,8 +434,14 @@ def test_without_labels_the_page_orders_by_agreement_and_calls_nothing_an_accura
 def test_runs_with_and_without_labels_stand_in_one_report(tree):
     text = made(tree, [without_labels(tree, "noise", 40.0), tree.run("zskd", probe_balanced=70.0)])
     assert "70.00" in text and "90.00" in text
+    outline = Outline(text)  # what has no accuracy stands last, the teacher first
+    assert [row[0] for row in outline.rows if row and row[0] in ("teacher", "noise", "zskd")] == ["teacher", "zskd", "noise"]
     latex = tables.latex(runs.read(sorted(tree.root.glob("**/metrics.json"))))
-    assert latex.splitlines()[-4] == r"noise & -- & -- & -- & 40.00 & 15,738 \\"
+    assert latex.splitlines()[-6:-3] == [
+        r"teacher & 95.50 &  &  &  &  \\",
+        r"\midrule",
+        r"noise & -- & -- & -- & 40.00 & 15,738 \\",
+    ]
 
 
 def test_confusions_of_many_classes_are_a_list(tmp_path):
@@ -436,8 +461,8 @@ def test_curves_of_a_student_inside_are_drawn_by_round(tree):
     history = {"round": [1, 2, 3], "loss": [9.0, 3.0, 1.0], "agreement": [10.0, 50.0, 80.0], "generator": [1.0, 2.0, 3.0]}
     text = made(tree, [tree.run("dafl", about={"label": "dafl", "data_free": True, "history": history}), tree.run("noise")])
     section = text[text.index('<section id="curves">') : text.index('<section id="teachers">')]
-    assert "loss of the student inside" in section and "agreement of the student inside" in section and "round 3" in section
-    assert "loss of the generator" in section and section.count("</svg>") == 4
+    assert "student inside: loss" in section and "student inside: agreement, %" in section and "round 3" in section
+    assert "generator: loss" in section and section.count("</svg>") == 4
 
 
 def test_bars_are_as_long_as_their_values():
@@ -511,6 +536,7 @@ def test_markdown_has_each_run_and_what_it_took(tree, monkeypatch):
         "",
         "| transfer | origin | runs: top-1 % | mean ± std | agreement % | synthesis + distillation, s |",
         "|---|---|---|---|---|---|",
+        "|  | teacher | 95.50 | 95.50 |  |  |",
         "| `noise` | data-free | 50.00 | 50.00 | 93.25 | – + – |",
         "| `zskd` | prior-based | 91.00 93.50 | 92.25 ± 1.77 | 93.25 ± 0.00 | 1,204 + 100+, – + – |",
     ]

@@ -12,14 +12,8 @@ from ...runtime.device import autocast, compiled
 from ...runtime.errors import UserError
 from ...runtime.seeds import seed_of
 from ...storage import checkpoint
-from ...training import loop, losses, views
+from ...training import loop, losses, student_losses, views
 from .schedules import rate
-
-LOSSES = {
-    "kd": losses.kd_each,
-    "kd-mean": lambda student, teacher, tau: losses.kd_each(student, teacher, tau) / student.shape[1],
-    "l1": lambda student, teacher, tau: losses.l1_each(student, teacher),
-}
 
 
 def optimizer(net, config):
@@ -42,6 +36,7 @@ class OnlineStudent:
         # Whoever looks at feature maps needs the layers as they are.
         self.teacher = teacher if config.attention_s else frozen.fast_copy(teacher, config.precision)
         self.schedule, self.floor = schedule, floor
+        self.loss = student_losses.load(config.loss_s, config.tau, teacher.description)
         net = new_classifier(config.student, teacher.description, seed_of(config.method, config.seed, "student"))
         self.net = net.to(device, memory_format=torch.channels_last).eval()
         if not config.attention_s:  # hooks on its layers do not go with a compiled network
@@ -73,7 +68,7 @@ class OnlineStudent:
         teacher_logits, teacher_maps = answer
         with autocast(images.device, config.precision), self._feature_maps(self.net) as student_maps:
             student_logits = self.net(images).float()
-        each = LOSSES[config.loss_s](student_logits, teacher_logits, config.tau)
+        each = self.loss(student_logits, teacher_logits)
         with torch.no_grad():
             agrees = (student_logits.argmax(1) == teacher_logits.argmax(1)).float()
             self.sums += torch.stack([each.mean(), agrees.mean()])

@@ -3,15 +3,12 @@
 from dataclasses import dataclass
 
 from ....models import names
-from ...choices import ARCH, OPTIMIZERS, VIEWS
+from ...choices import ARCH, LOSS, LOSS_LIMITS, OPTIMIZERS, VIEWS
 from ...fields import opt
 
 FIELDS = {
-    "loss_s": {
-        "doc": "loss of the student: kd at temperature tau; kd-mean = by the number of classes; l1 on logits",
-        "choices": ("kd", "kd-mean", "l1"),
-    },
-    "tau": {"doc": "temperature of kd", "lo": 0.01, "hi": 1000},
+    "loss_s": {"doc": f"loss of the student: {LOSS}", **LOSS_LIMITS},
+    "tau": {"doc": "temperature of the student's loss", "lo": 0.01, "hi": 1000},
     "attention_s": {"doc": "weight of attention transfer in the student's loss: maps of equal size (0 = off)", "lo": 0},
     "view_s": {"doc": "augmentation of the student's images, drawn anew each step", "choices": VIEWS},
     "optimizer_s": {

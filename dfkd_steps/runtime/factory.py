@@ -1,0 +1,27 @@
+"""A function of the user's own code by its name, package.module:function, as seen from the working directory."""
+
+import importlib
+import os
+import sys
+
+from .errors import UserError, one_line
+
+
+def load(name: str, what: str = "factory"):
+    """The function ``name``; raises UserError, which begins with ``what``, where there is none."""
+    package, _, function = name.partition(":")
+    if not package or not function:
+        raise UserError(f"{what}: {name!r} is not package.module:function; write it so")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    return call(name, what, lambda: getattr(importlib.import_module(package), function))
+
+
+def call(name: str, what: str, work):
+    """``work()``, which runs the user's code: whatever that raises is the user's to mend, and becomes a UserError."""
+    try:
+        return work()
+    except Exception as error:
+        raise UserError(
+            f"{what}: {name!r} failed: {type(error).__name__}: {one_line(error, 140)}; mend it, or the name"
+        ) from None
