@@ -124,16 +124,17 @@ class Resampler:
         rng = np.random.default_rng(seed_of("balance", self.config.seed, "deficit", label))
         augment_rng = make_rng(self.device, "balance", self.config.seed, "augment", label)
         for _ in range(self.config.rounds):
-            if not missing:
-                return
-            picked = pool(rng.integers(0, pool.size, min(self.at_once, 2 * missing + 16)))
-            augmented = views.view("mild", to_float(torch.from_numpy(picked).to(self.device)), augment_rng)
-            stored = to_stored(augmented.cpu().numpy(), self.image_type)
-            logits = predict(self.teacher, stored, self.device)
-            right = np.flatnonzero(logits.argmax(1) == label)[:missing]
-            missing -= len(right)
-            if len(right):
-                yield self.fields(stored[right], logits[right], label)
+            left = min(CHUNK, 2 * missing + 16)  # of the round; of large images a piece after the other
+            while left and missing:
+                number = min(left, self.at_once)
+                picked = pool(rng.integers(0, pool.size, number))
+                augmented = views.view("mild", to_float(torch.from_numpy(picked).to(self.device)), augment_rng)
+                stored = to_stored(augmented.cpu().numpy(), self.image_type)
+                logits = predict(self.teacher, stored, self.device)
+                right = np.flatnonzero(logits.argmax(1) == label)[:missing]
+                left, missing = left - number, missing - len(right)
+                if len(right):
+                    yield self.fields(stored[right], logits[right], label)
         while missing:
             stored = pool(rng.integers(0, pool.size, min(self.at_once, missing)))
             missing -= len(stored)
