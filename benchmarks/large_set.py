@@ -7,8 +7,9 @@ balanced to equal classes, a student distilled from it; the set is looked at and
 Each runs by its own command under DFKD_MEMORY, which the kernel enforces (RLIMIT_DATA). Memory is the peak of RssAnon, what the
 process holds itself (Linux). Before a step the set is dropped from the page cache, so that it is read from the disk.
 
-The teacher is a stand-in, a ResNet-8 with random weights whose BatchNorm statistics and head are those of noise, so that it
-predicts its ten classes about equally often; the student is a ResNet-8.
+Teacher and student are networks of one convolution of patches (patch_net.py), since the steps are measured and not networks. The
+teacher has random weights; its BatchNorm statistics and head are those of noise, so that it predicts its ten classes about
+equally often.
 """
 
 import argparse
@@ -21,19 +22,20 @@ from pathlib import Path
 import memory
 import torch
 
-from dfkd_steps.models.classifier import Classifier, Description, build_architecture
+from dfkd_steps.models import names
+from dfkd_steps.models.classifier import Classifier, Description, build_network
 from dfkd_steps.pipeline import graph, keys, params
 from dfkd_steps.storage import network_file
 
-CLASSES = 10
+NET = "factory.patch_net.net"
 
 
 def teacher(path: Path, side: int):
     """The stand-in for a teacher, written to ``path``."""
     torch.manual_seed(0)
     shape, config = (3, side, side), params.load("dataset", path.parts[1])
-    described = Description("arch", "resnet8", tuple(config.names), shape, (0.5,) * 3, (0.29,) * 3)
-    net = Classifier(build_architecture("resnet8", CLASSES, shape), described)
+    described = Description(*names.split(NET), tuple(config.names), shape, (0.5,) * 3, (0.29,) * 3)
+    net = Classifier(build_network(described), described)
     with torch.no_grad():
         for _ in range(20):
             net.train()(torch.rand(16, *shape))
@@ -63,14 +65,16 @@ def main():
     given.folder.mkdir(parents=True)
     os.chdir(given.folder)
     shutil.copytree(memory.ROOT / "params", "params")
-    student = f"arch: resnet8\naugment: none\nbatch: {given.batch}\nepochs: 1\nsteps_per_epoch: {given.steps}\n"
-    Path("params/student/large.yaml").write_text(student)
+    shutil.copy(memory.ROOT / "benchmarks/patch_net.py", ".")
+    student = f"arch: {NET}\naugment: none\nbatch: {given.batch}\nepochs: 1\nsteps_per_epoch: {given.steps}\n"
+    Path("params/student/patches.yaml").write_text(student)
+    Path("params/teacher/patches.yaml").write_text(f"kind: train\narch: {NET}\n")
     specs = {
         "dataset": f"ten-of-imagenet+height={given.side}",
-        "teacher": "resnet8",
+        "teacher": "patches",
         "transfer": f"noise+n={given.images}",
         "balance": given.balance,
-        "student": "large",
+        "student": "patches",
     }
     made, balanced = (graph.path_of(step, specs) for step in ("synthesize", "balance"))
 
