@@ -60,8 +60,13 @@ def transfer_set(specs, images: int):
 def peak(step: str, specs) -> tuple[float, float]:
     """Peak anonymous memory in MB and seconds of a processor of the step that makes a file."""
     out = graph.path_of(step, specs)
-    command = [sys.executable, "-m", f"dfkd_steps.{step}", str(out), *map(str, graph.inputs_of(out))]
-    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT), "DFKD_DEVICE": "cpu"})
+    return measured([f"dfkd_steps.{step}", str(out), *map(str, graph.inputs_of(out))])
+
+
+def measured(module: list[str], **environment: str) -> tuple[float, float]:
+    """Peak anonymous memory in MB and seconds of a processor of a module of dfkd run as a program, with its arguments."""
+    command = [sys.executable, "-m", *module]
+    process = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT), "DFKD_DEVICE": "cpu", **environment})
     ended, highest = 0, 0
     while not ended:
         time.sleep(0.02)

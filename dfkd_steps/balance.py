@@ -22,6 +22,7 @@ from .training import maps, segmentation_balance, views
 from .training.predict import predict, to_float
 
 CHUNK = 1024  # samples that are read, drawn or pushed at once, at most: of large images fewer
+PUSHED = 64 << 20  # bytes of the pushed images of a class, at most
 
 
 def softmax(logits):
@@ -76,9 +77,19 @@ def choose(labels, per_class: int, config, transfer, teacher, device) -> np.ndar
     return np.sort(np.concatenate(kept))
 
 
+def drawn_at_once(transfer) -> int:
+    """Samples that are moved together, with their floats."""
+    return min(CHUNK, memory.drawn(transfer.layout.image_shape))
+
+
+def pushed_at_most(transfer) -> int:
+    """Samples of a class that are pushed: they are held as long as others of the class are drawn from them."""
+    return max(1, min(CHUNK, PUSHED * len(transfer) // max(1, transfer.nbytes("images"))))
+
+
 def copy(transfer, writer, chosen, weights=None) -> Writer:
     """Append the chosen samples (sorted) to the writer, a chunk at a time; returns it."""
-    at_once = min(CHUNK, memory.drawn(transfer.layout.image_shape))
+    at_once = drawn_at_once(transfer)
     for start in range(0, len(chosen), at_once):
         rows = chosen[start : start + at_once]
         part = {name: transfer.read(name, rows) for name, _, _ in transfer.layout.fields()}
@@ -94,7 +105,7 @@ class Resampler:
     def __init__(self, config, teacher, transfer, device):
         self.config, self.teacher, self.transfer, self.device = config, teacher, transfer, device
         self.image_type = transfer.layout.image_type
-        self.at_once = min(CHUNK, memory.drawn(transfer.layout.image_shape))
+        self.at_once = drawn_at_once(transfer)
 
     def fields(self, stored, logits, label):
         """All fields of new samples; the target is the softmax of the teacher's logits."""
@@ -113,16 +124,17 @@ class Resampler:
         rng = np.random.default_rng(seed_of("balance", self.config.seed, "deficit", label))
         augment_rng = make_rng(self.device, "balance", self.config.seed, "augment", label)
         for _ in range(self.config.rounds):
-            if not missing:
-                return
-            picked = pool(rng.integers(0, pool.size, min(self.at_once, 2 * missing + 16)))
-            augmented = views.view("mild", to_float(torch.from_numpy(picked).to(self.device)), augment_rng)
-            stored = to_stored(augmented.cpu().numpy(), self.image_type)
-            logits = predict(self.teacher, stored, self.device)
-            right = np.flatnonzero(logits.argmax(1) == label)[:missing]
-            missing -= len(right)
-            if len(right):
-                yield self.fields(stored[right], logits[right], label)
+            left = min(CHUNK, 2 * missing + 16)  # of the round; of large images a piece after the other
+            while left and missing:
+                number = min(left, self.at_once)
+                picked = pool(rng.integers(0, pool.size, number))
+                augmented = views.view("mild", to_float(torch.from_numpy(picked).to(self.device)), augment_rng)
+                stored = to_stored(augmented.cpu().numpy(), self.image_type)
+                logits = predict(self.teacher, stored, self.device)
+                right = np.flatnonzero(logits.argmax(1) == label)[:missing]
+                left, missing = left - number, missing - len(right)
+                if len(right):
+                    yield self.fields(stored[right], logits[right], label)
         while missing:
             stored = pool(rng.integers(0, pool.size, min(self.at_once, missing)))
             missing -= len(stored)
@@ -194,12 +206,12 @@ def equal(config, teacher, transfer, start, device) -> tuple[Writer, dict]:
     per_class = quota(counts, config)
     chosen, missing = choose(labels, per_class, config, transfer, teacher, device), np.maximum(per_class - counts, 0)
     if config.deficit == "short":
-        missing = np.minimum(missing, CHUNK) * (counts == 0)  # what can be pushed
+        missing = np.minimum(missing, pushed_at_most(transfer)) * (counts == 0)
     writer = copy(transfer, start(len(chosen) + int(missing.sum())), chosen)
     stats = {"per_class": per_class, "resampled": 0, "pushed": 0, "uncovered": []}
     resampler = Resampler(config, teacher, transfer, device)
     never = np.flatnonzero(counts == 0) if config.push_steps else []
-    pushed = resampler.pushed(never, min(per_class, CHUNK))
+    pushed = resampler.pushed(never, min(per_class, pushed_at_most(transfer)))
     for label in progress.bar(np.flatnonzero(counts < per_class), desc="balance", unit="class"):
         label, missing = int(label), int(per_class - counts[label])
         if config.deficit == "short" and counts[label]:
@@ -227,18 +239,19 @@ def equal_images(config, teacher, transfer, start, device) -> tuple[Writer, dict
 
     Tells per_class, resampled, classes that stand out nowhere.
     """
-    labels = segmentation_balance.dominant(segmentation_balance.shares_of(transfer, CHUNK))
+    labels = segmentation_balance.dominant(segmentation_balance.shares_of(transfer))
     counts = np.bincount(labels, minlength=transfer.layout.num_classes)
     # Of the classes that there are: nothing stands for one that no image shows.
     per_class = quota(counts[counts > 0], config)
     chosen = choose(labels, per_class, config, transfer, teacher, device)
     missing = np.maximum(per_class - counts, 0) * (counts > 0) * (config.deficit == "resample")
     writer = copy(transfer, start(len(chosen) + int(missing.sum())), chosen)
+    at_once = drawn_at_once(transfer)
     for label in np.flatnonzero(missing):
         rng = np.random.default_rng(seed_of("balance", config.seed, "deficit", int(label)))
         drawn = rng.choice(np.flatnonzero(labels == label), missing[label])
-        for begin in range(0, len(drawn), CHUNK):
-            rows = drawn[begin : begin + CHUNK]
+        for begin in range(0, len(drawn), at_once):
+            rows = drawn[begin : begin + at_once]
             part = {name: transfer.read(name, rows) for name, _, _ in transfer.layout.fields()}
             part["images"] = np.ascontiguousarray(part["images"][..., ::-1])
             writer.append(**part | {"labels": maps.predict(teacher, to_unit(part["images"]), device)})
@@ -260,7 +273,7 @@ def confident(config, teacher, transfer, start, device) -> tuple[Writer, dict]:
 def weight(config, teacher, transfer, start, device) -> tuple[Writer, dict]:
     """All samples, weighted so that each class that occurs is drawn as often as every other; mean weight 1."""
     if transfer.layout.dense:
-        weights = segmentation_balance.weights(segmentation_balance.shares_of(transfer, CHUNK))
+        weights = segmentation_balance.weights(segmentation_balance.shares_of(transfer))
         return copy(transfer, start(len(weights)), np.arange(len(weights)), weights.astype(np.float32)), {}
     labels = transfer.read("labels")
     counts = np.bincount(labels, minlength=transfer.layout.num_classes)

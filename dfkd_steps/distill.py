@@ -44,10 +44,18 @@ class Images:
     def field(self, name: str, rows):
         """Rows of any field, on the device."""
         if name not in self.held:
-            if self.transfer.nbytes(name) > HOLD[self.device.type]:
+            if self.transfer.nbytes(name) > min(HOLD[self.device.type], memory.most() // 4):
                 return torch.from_numpy(self.transfer.read(name, rows.cpu().numpy())).to(self.device)
-            self.held[name] = torch.from_numpy(self.transfer.read(name)).to(self.device)
+            self.held[name] = self._whole(name)
         return self.held[name][rows]
+
+    def _whole(self, name: str):
+        """A field on the device; in chunks, since a second copy of it all could be more than memory has."""
+        row = torch.from_numpy(self.transfer.read(name, slice(1)))
+        whole = torch.empty((len(self), *row.shape[1:]), dtype=row.dtype, device=self.device)
+        for start, part in self.transfer.chunks(name):
+            whole[start : start + len(part[name])] = torch.from_numpy(part[name])
+        return whole
 
 
 class Fresh:

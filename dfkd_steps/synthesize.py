@@ -4,6 +4,7 @@ Resumes after the last whole batch, or from the last checkpoint of a method that
 stored first and the teacher's logits are those of the stored image.
 """
 
+import functools
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -111,6 +112,13 @@ def layout_of(method) -> Layout:
     return Layout(described.image_shape, described.num_classes, config.image_type, method.has_targets, task=described.task)
 
 
+def stored(batch, image_type: str) -> dict:
+    """The fields of a batch that do not need the teacher."""
+    images = to_stored(batch.images.detach().float().cpu().numpy(), image_type)
+    fields = {"images": images, "round": np.broadcast_to(np.asarray(batch.round), len(images))}
+    return fields if batch.targets is None else {**fields, "targets": batch.targets.float().cpu().numpy()}
+
+
 def fill(job: Job, method, batches: range, partial, key: str) -> tuple[Writer, dict]:
     """Some ``batches`` of a method in the working file, after the training that they need; what is there stays. Also returns
     the learning curves."""
@@ -122,17 +130,16 @@ def fill(job: Job, method, batches: range, partial, key: str) -> tuple[Writer, d
     if writer.done:
         progress.say(f"resumes from sample {writer.done} of {total}")
     with progress.bar(total=total, initial=writer.done, desc=config.method, unit="sample") as bar:
-        for batch in in_order(method, batches[writer.batches :]):
-            stored = to_stored(batch.images.detach().float().cpu().numpy(), config.image_type)
+        # By map, which keeps no batch: its floats would lie beside those of the next one.
+        for fields in map(functools.partial(stored, image_type=config.image_type), in_order(method, batches[writer.batches :])):
+            images = fields["images"]
             if writer.layout.dense:
-                fields = {"images": stored, "labels": maps.predict(method.teacher, stored, method.device)}
+                answers = {"labels": maps.predict(method.teacher, images, method.device)}
             else:
-                logits = predict(method.answering, stored, method.device)
-                fields = {"images": stored, "logits": logits, "labels": logits.argmax(1)}
-            if method.has_targets:
-                fields["targets"] = batch.targets.float().cpu().numpy()
-            writer.append(**fields, round=np.broadcast_to(np.asarray(batch.round), len(stored)))
-            bar.update(len(stored))
+                logits = predict(method.answering, images, method.device)
+                answers = {"logits": logits, "labels": logits.argmax(1)}
+            writer.append(**fields, **answers)
+            bar.update(len(images))
     return writer, history
 
 

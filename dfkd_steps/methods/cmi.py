@@ -5,11 +5,12 @@ import torch
 from ..models.generator import initialize_dcgan
 from ..schemas.transfer.cmi import CMIConfig
 from ..training import views
+from ..training.augment import resized_crop
 from .base import Batch, Method
 from .engines import model_inversion, objective, stored_answers
 from .engines.generator_inversion import new_generator, refine
 from .engines.image_pool import ImagePool
-from .engines.instance_discriminator import InstanceDiscriminator, resized_crop
+from .engines.instance_discriminator import InstanceDiscriminator
 from .engines.online_student import OnlineStudent
 from .engines.samplers import UniformSampler
 

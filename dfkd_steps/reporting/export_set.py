@@ -33,14 +33,13 @@ def write_png(path, folder) -> int:
             f"{label:0{width}}-{''.join(c if c.isalnum() else '_' for c in str(name))[:40]}" for label, name in enumerate(names)
         ]
         rows = []
-        for start, part in progress.bar(transfer.chunks("images", "logits", rows=256), desc="png", unit="chunk"):
+        for start, part in progress.bar(transfer.chunks("images", "logits"), desc="png", unit="chunk"):
             shifted = np.exp(part["logits"] - part["logits"].max(1, keepdims=True))
             sure = shifted.max(1) / shifted.sum(1)
-            pixels = np.rint(to_unit(part["images"]) * 255).astype(np.uint8)
-            for place, (image, label) in enumerate(zip(pixels, part["logits"].argmax(1))):
+            for place, (image, label) in enumerate(zip(part["images"], part["logits"].argmax(1))):
                 file = folder / folders[label] / f"{start + place:07}.png"
                 file.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(image[0] if channels == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))).save(file)
+                _picture(image).save(file)
                 rows.append(f"{file.relative_to(folder).as_posix()},{label},{sure[place]:.6f}\n")
     folder.joinpath(TABLE).write_text("file,class,probability\n" + "".join(rows))
     return len(rows)
@@ -49,10 +48,14 @@ def write_png(path, folder) -> int:
 def _write_masks(transfer, folder) -> int:
     for kind in ("images", "masks"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
-    for start, part in progress.bar(transfer.chunks("images", "labels", rows=256), desc="png", unit="chunk"):
-        pixels = np.rint(to_unit(part["images"]) * 255).astype(np.uint8)
-        for place, (image, mask) in enumerate(zip(pixels, part["labels"])):
-            picture = image[0] if len(image) == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
-            Image.fromarray(picture).save(folder / f"images/{start + place:07}.png")
+    for start, part in progress.bar(transfer.chunks("images", "labels"), desc="png", unit="chunk"):
+        for place, (image, mask) in enumerate(zip(part["images"], part["labels"])):
+            _picture(image).save(folder / f"images/{start + place:07}.png")
             Image.fromarray(mask).save(folder / f"masks/{start + place:07}.png")
     return len(transfer)
+
+
+def _picture(image: np.ndarray) -> Image.Image:
+    """A stored image (C,H,W) of one channel or three."""
+    pixels = np.rint(to_unit(image) * 255).astype(np.uint8)
+    return Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))

@@ -11,7 +11,7 @@ from ..runtime.errors import UserError, printable, reading
 from ..storage import atomic, dataset_file, hdf5, network_file
 from ..storage.image_format import to_unit
 from ..storage.transfer_set import TransferSet, class_counts
-from ..storage.verify import ROWS, kind_of
+from ..storage.verify import kind_of
 from ..training import segmentation_balance
 from .figures import fullest
 
@@ -64,7 +64,7 @@ def _transfer_set(path):
         layout, about, number = transfer.layout, transfer.metadata, max(1, len(transfer))
         counts, confidence = np.zeros(layout.num_classes, np.int64), np.zeros(layout.num_classes)
         sums = {"entropy": 0.0, "confidence": 0.0, "target entropy": 0.0}
-        for _, part in transfer.chunks("logits", *(["targets"] if layout.targets else []), rows=ROWS):
+        for _, part in transfer.chunks("logits", *(["targets"] if layout.targets else [])):
             probabilities = _softmax(part["logits"])
             highest, labels = probabilities.max(1), part["logits"].argmax(1)
             counts += np.bincount(labels, minlength=len(counts))
@@ -115,8 +115,11 @@ def _dataset(path):
 
 
 def _histogram(labels, number):
-    # Not bincount alone, which takes as much memory as a damaged label is large.
-    return np.bincount(labels[(labels >= 0) & (labels < number)], minlength=number).tolist()
+    counts = np.zeros(number, np.int64)
+    for piece in hdf5.pieces(labels):
+        # Not bincount alone, which takes as much memory as a damaged label is large.
+        counts += np.bincount(piece[(piece >= 0) & (piece < number)], minlength=number)
+    return counts.tolist()
 
 
 def _network(path):
@@ -155,9 +158,7 @@ def samples(path) -> dict[str, np.ndarray]:
             with TransferSet(path) as transfer:
                 dense = transfer.layout.dense
                 labels = (
-                    segmentation_balance.dominant(segmentation_balance.shares_of(transfer, ROWS))
-                    if dense
-                    else transfer.read("labels")
+                    segmentation_balance.dominant(segmentation_balance.shares_of(transfer)) if dense else transfer.read("labels")
                 )
                 names = transfer.metadata.get("classes") or range(transfer.layout.num_classes)
                 return _few(labels, names, lambda rows: to_unit(transfer.read("images", rows)))
@@ -165,10 +166,15 @@ def samples(path) -> dict[str, np.ndarray]:
             opened = dataset_file.open_dataset(path)
             labels = opened.arrays["y_train"]
             if opened.task == SEGMENTATION:
-                void = np.where(labels == VOID, len(opened.classes), labels)  # as one more class, which has no row
-                labels = segmentation_balance.dominant(segmentation_balance.shares(void, len(opened.classes) + 1)[:, :-1])
+                labels = segmentation_balance.dominant(_shares(labels, len(opened.classes)))
             return _few(labels, opened.classes, lambda rows: to_unit(opened.read("train", rows)[0]))
     raise UserError(f"{path}: holds no images; --png takes a transfer_set.h5 or dataset.h5")
+
+
+def _shares(maps, classes: int) -> np.ndarray:
+    """``segmentation_balance.shares`` of a data set's maps (N,H,W); void is one more class, which has no row."""
+    of_pieces = (np.where(piece == VOID, classes, piece) for piece in hdf5.pieces(maps))
+    return np.concatenate([segmentation_balance.shares(piece, classes + 1)[:, :-1] for piece in of_pieces])
 
 
 def _few(labels, names, read):

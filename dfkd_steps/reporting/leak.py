@@ -28,7 +28,6 @@ HEAD = (
     "auc", "auc_low", "auc_high", *(f"{name}_{rate}" for rate in membership.RATES for name in ("tpr", "tpr_low", "tpr_high")),
     "distance_in", "distance_out", "distance_auc",
 )  # fmt: skip
-ROWS = 512  # images of a set whose distances are computed together
 MEANING = """Told: canaries whose wrong label the model gives, %, of those in its (or its teacher's) training set, and of others.
 TPR: canaries that LiRA finds, %, at a share of false alarms; 95 % intervals over canaries. Without a leak: the FPR, and AUC 0.5.
 Distance: from canaries to the nearest image of the transfer set. It misleads: a set may be far from every canary and leak."""
@@ -149,7 +148,7 @@ def _distances(group, canaries) -> tuple[float, float, float]:
         wanted = torch.from_numpy(np.stack([one.images[place] for place in sorted(one.images)]))
         with TransferSet(_path(run, "synthesize")) as transfer:
             least = torch.full((len(wanted),), torch.inf)
-            for _, part in transfer.chunks("images", rows=ROWS):
+            for _, part in transfer.chunks("images"):
                 distance = torch.cdist(_flat(wanted), _flat(torch.from_numpy(part["images"])))
                 least = torch.minimum(least, distance.amin(1))
         near.append(least.numpy())

@@ -155,9 +155,12 @@ def measure(path: Path, source: Path | None, teacher_path: Path | None, void: in
 
 def figures(networks: dict, images: np.ndarray, labels) -> dict[str, dict]:
     """Name of a classifier -> its figures, a batch of images after the other."""
-    rows = memory.passed(images.shape[1:])
-    batches = [torch.from_numpy(np.array(images[start : start + rows])) for start in range(0, len(images), rows)]
-    logits = {name: torch.cat([net(to_float(part)) for part in batches]).float() for name, net in networks.items()}
+    rows, parts = memory.passed(images.shape[1:]), {name: [] for name in networks}
+    for start in range(0, len(images), rows):  # not all at once: a data set is mapped, and may be larger than the memory
+        batch = to_float(torch.from_numpy(np.array(images[start : start + rows])))
+        for name, net in networks.items():
+            parts[name].append(net(batch).float())
+    logits = {name: torch.cat(own) for name, own in parts.items()}
     told = None if labels is None else torch.from_numpy(labels)
     return {name: _figures(own, logits.get("teacher"), told) for name, own in logits.items()}
 

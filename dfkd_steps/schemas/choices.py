@@ -9,7 +9,9 @@ ARCH = "architecture: one of ours, torchvision.NAME, timm.NAME"
 OPTIMIZERS = ("sgd", "adam", "adamw", "soap")  # training.loop.optimizer
 PRECISION = ("fp32", "bf16")
 IMAGE_TYPES = ("uint8", "float16", "float32")
-VIEWS = ("none", "shift", "flip-crop", "roll", "roll-flip", "mild", "zskd", "strong", "shapes")  # training.views.VIEWS
+VIEWS = (  # training.views.VIEWS
+    "none", "shift", "flip-crop", "roll", "roll-flip", "resized-crop", "sre2l", "mild", "zskd", "strong", "shapes",
+)  # fmt: skip
 REPEATABLE = ("none", "shift", "flip-crop")  # the views that three small numbers an image describe
 
 LOSS = (

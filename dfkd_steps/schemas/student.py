@@ -19,7 +19,7 @@ class Student(Training):
     augment: str = opt(
         "strong",
         "view the teacher and the student are asked on",
-        choices=("none", "shift", "flip-crop", "mild", "zskd", "strong", "shapes"),
+        choices=("none", "shift", "flip-crop", "resized-crop", "mild", "zskd", "strong", "shapes"),
     )
     mix: str = opt("none", "views mixed in pairs, the teacher asked on the mixture", choices=("none", "mixup", "cutmix"))
     init: str = opt("random", "where weights start: random, or the student trained with the set", choices=("random", "transfer"))

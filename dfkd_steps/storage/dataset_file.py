@@ -88,8 +88,8 @@ def statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation per channel of images (N,C,H,W) uint8, in units of [0,1]."""
     # By rows of a histogram and not by a float copy: exact, and no memory beyond the images.
     counts = np.zeros((images.shape[1], 256), np.int64)
-    for start in range(0, len(images), 1024):  # in pieces, because bincount widens what it counts
-        for channel, pixels in enumerate(images[start : start + 1024].swapaxes(0, 1)):
+    for piece in hdf5.pieces(images):  # because bincount widens what it counts
+        for channel, pixels in enumerate(piece.swapaxes(0, 1)):
             counts[channel] += np.bincount(pixels.ravel(), minlength=256)
     values = np.arange(256) / 255
     mean = counts @ values / counts.sum(1)
@@ -173,8 +173,7 @@ def _shapes(file, classes: int) -> list[str]:
 def _labels_fit(labels: np.ndarray, classes: int) -> bool:
     if labels.ndim == 1:
         return hdf5.labels_fit(labels, classes)
-    pieces = (labels[start : start + 256] for start in range(0, len(labels), 256))
-    return all(bool(((piece < classes) | (piece == tasks.VOID)).all()) for piece in pieces)
+    return all(bool(((piece < classes) | (piece == tasks.VOID)).all()) for piece in hdf5.pieces(labels))
 
 
 def _values(told, arrays) -> list[str]:

@@ -23,7 +23,7 @@ from ..runtime.errors import UserError
 
 MARK, DIGITS = b"dfkd crc32 ", 8
 LENGTH = len(MARK) + DIGITS
-PIECE = 1 << 22
+PIECE = 1 << 22  # bytes that are read or written at once
 STRUCTURE = 1 << 16  # bytes that the structure of a file without attributes takes at most
 MAX_NUMBERS = 1 << 13  # of an attribute
 SECONDS = 20  # of a processor that reading a structure may take; that of a set with 1,000 networks takes 2
@@ -111,7 +111,7 @@ class Rows:
     def pieces(self, name: str, rows: int):
         """The first ``rows`` rows of a field in order, a few MB at a time: (number of the first, values)."""
         shape, kind = self.fields[name]
-        step = max(1, PIECE // max(1, math.prod(shape[1:]) * kind.itemsize))
+        step = rows_of_a_piece(math.prod(shape[1:]) * kind.itemsize)
         for start in range(0, rows, step):
             values = np.empty((min(step, rows - start), *shape[1:]), kind)
             self.file.seek(self._place(name, start))
@@ -137,6 +137,17 @@ class Rows:
             raise RuntimeError("HDF5 put the same fields elsewhere")
         _seal(self.file)
         self.file.close()
+
+
+def rows_of_a_piece(width: int) -> int:
+    """How many rows of ``width`` bytes are read at once."""
+    return max(1, PIECE // max(1, width))
+
+
+def pieces(array: np.ndarray):
+    """Views of an array's rows in order, a few MB at a time: of a mapped one, whose whole may be larger than the memory."""
+    step = rows_of_a_piece(array.nbytes // max(1, len(array)))
+    return (array[start : start + step] for start in range(0, len(array), step))
 
 
 def allocate(file, size: int):

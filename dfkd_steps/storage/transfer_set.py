@@ -177,7 +177,9 @@ class TransferSet:
         return found.copy() if isinstance(rows, slice) else found
 
     def chunks(self, *fields: str, rows: int = 1024):
-        """The set in order, ``rows`` samples at a time: (start, {field: array})."""
+        """The set in order, at most ``rows`` samples and a few MB at a time: (start, {field: array})."""
+        width = sum(map(self.nbytes, fields)) // max(1, len(self))
+        rows = min(rows, hdf5.rows_of_a_piece(width))
         for start in range(0, len(self), rows):
             yield start, {field: self.read(field, slice(start, start + rows)) for field in fields}
 

@@ -10,8 +10,6 @@ from ..runtime.errors import UserError, printable, reading
 from . import atomic, dataset_file, exported, hdf5, network_file, set_layout
 from .transfer_set import TransferSet
 
-ROWS = 1024
-
 
 def kind_of(path) -> str:
     """'transfer_set', 'dataset', 'network', 'metrics' or 'export'; raises UserError for a missing, damaged or foreign file."""
@@ -91,9 +89,6 @@ def _verify_export(path) -> list[str]:
     return list(exported.faults(path, atomic.read_json(path)))
 
 
-VERIFY_BYTES = 64 << 20  # of a chunk
-
-
 def verify_transfer_set(path) -> list[str]:
     """What is wrong with a transfer set, a line each; empty when nothing is. Reads all of it, in chunks."""
     try:
@@ -105,8 +100,7 @@ def verify_transfer_set(path) -> list[str]:
         if not len(transfer):
             return ["holds no samples"]
         names = [name for name, _, _ in transfer.layout.fields()]
-        width = sum(map(transfer.nbytes, names)) // len(transfer)
-        for start, part in transfer.chunks(*names, rows=max(1, min(ROWS, VERIFY_BYTES // width))):
+        for start, part in transfer.chunks(*names):
             problems += [f"rows {start} to {start + len(part['labels']) - 1}: {fault}" for fault in _content(part)]
             weight += part["weights"].sum(dtype=np.float64) if "weights" in part else len(part["labels"])
             if len(problems) > 20:

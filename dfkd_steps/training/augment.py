@@ -75,6 +75,24 @@ def affine(images, rng, *, degrees: float, scale: tuple[float, float], move: flo
     return F.grid_sample(images, F.affine_grid(theta, list(images.shape), align_corners=False), align_corners=False)
 
 
+def resized_crop(images, rng, *, area=(0.25, 1.0), ratio=(3 / 4, 4 / 3), together=False):
+    """A random part of each image (N,C,H,W), of a share ``area`` and a side ratio ``ratio``, at the size of the whole; half of
+    them mirrored. The defaults are those of CMI's local view. together: one part for all images, mirrored or not."""
+    number, device = 1 if together else len(images), images.device
+
+    def uniform(low, high):
+        return low + (high - low) * torch.rand(number, generator=rng, device=device)
+
+    share, oblong = uniform(*area), uniform(math.log(ratio[0]), math.log(ratio[1])).exp()
+    width, height = (share * oblong).sqrt().clamp(max=1), (share / oblong).sqrt().clamp(max=1)
+    zero = torch.zeros_like(width)
+    rows = [width, zero, uniform(-1, 1) * (1 - width)], [zero, height, uniform(-1, 1) * (1 - height)]
+    theta = torch.stack([torch.stack(row, 1) for row in rows], 1).expand(len(images), 2, 3)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    part = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    return torch.where(draw_flip(number, rng)[:, None, None, None], part.flip(3), part)
+
+
 def noise(images, rng, *, std: float, share: float = 0.5):
     """Gaussian noise added to a share of the images; clipped to [0,1]."""
     chosen = torch.rand(len(images), 1, 1, 1, generator=rng, device=images.device) < share

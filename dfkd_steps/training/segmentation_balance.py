@@ -11,10 +11,10 @@ def shares(maps: np.ndarray, classes: int) -> np.ndarray:
     return np.bincount(places.ravel(), minlength=len(flat) * classes).reshape(len(flat), classes) / flat.shape[1]
 
 
-def shares_of(transfer, rows: int) -> np.ndarray:
-    """``shares`` of a whole set, read ``rows`` maps at a time."""
+def shares_of(transfer) -> np.ndarray:
+    """``shares`` of a whole set, read in chunks."""
     classes = transfer.layout.num_classes
-    return np.concatenate([shares(part["labels"], classes) for _, part in transfer.chunks("labels", rows=rows)])
+    return np.concatenate([shares(part["labels"], classes) for _, part in transfer.chunks("labels")])
 
 
 def dominant(shares: np.ndarray) -> np.ndarray:

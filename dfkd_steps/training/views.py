@@ -13,10 +13,12 @@ from .augment import (
     noise,
     random_threshold,
     random_window_mask,
+    resized_crop,
     salt_and_pepper,
     shift,
 )
 
+WINDOW = (0.08, 1.0)  # the share of an image that is cut out in training on ImageNet
 MIXES = {"none": lambda images, rng: images, "mixup": mixup, "cutmix": cutmix}
 
 
@@ -29,11 +31,12 @@ def _flip_crop(images, rng):
     return repeat("flip-crop", images, draw("flip-crop", images, rng))
 
 
-def roll(images, rng, most: int):
-    """All images moved by one random number of pixels, up to ``most`` each way; what leaves comes in on the other side."""
+def roll(images, rng, most: int, least: int | None = None):
+    """All images moved by one random number of pixels, from ``least`` (as far the other way) to ``most`` up and to the left;
+    what leaves comes in on the other side."""
     for axis in (2, 3):
         side = images.shape[axis]
-        offset = torch.randint(-most, most + 1, (), generator=rng, device=images.device)
+        offset = torch.randint(-most if least is None else least, most + 1, (), generator=rng, device=images.device)
         # By an index and not by torch.roll, which would wait for a GPU to say the offset.
         images = images.index_select(axis, (torch.arange(side, device=images.device) + offset) % side)
     return images
@@ -44,6 +47,13 @@ def _roll_flip(images, rng):
     images = roll(images, rng, images.shape[-1] // 8)
     mirrored = torch.rand((), generator=rng, device=images.device) < 0.5
     return torch.where(mirrored, images.flip(3), images)
+
+
+def _sre2l(images, rng):
+    """What SRe2L's public code shows the teacher in each step of an inversion (arXiv 2306.13092; recover/data_synthesis.py of
+    VILA-Lab/SRe2L): one part for all images, 8 % or more of their area, mirrored or not, then rolled by up to a seventh."""
+    part = resized_crop(images, rng, area=WINDOW, together=True)
+    return roll(part, rng, 0, least=-(images.shape[-1] // 7))
 
 
 def _mild(images, rng):
@@ -78,6 +88,8 @@ VIEWS = {
     "flip-crop": _flip_crop,
     "roll": lambda images, rng: roll(images, rng, 2),  # DeepInversion's CIFAR-10 script
     "roll-flip": _roll_flip,
+    "resized-crop": lambda images, rng: resized_crop(images, rng, area=WINDOW),
+    "sre2l": _sre2l,
     "mild": _mild,
     "zskd": _zskd,
     "strong": _strong,

@@ -158,3 +158,19 @@ def test_classes_that_are_never_predicted_are_pushed_together(transfer, teacher,
         alone = next(resampler.pushed(np.array([label]), 6))
         assert np.array_equal(images, alone[0]) and (logits.argmax(1) == label).all()
     assert list(resampler.pushed(np.array([], int), 6)) == []
+
+
+def test_a_round_of_drawing_again_has_as_many_candidates_at_any_size_of_images(transfer, teacher, monkeypatch):
+    """In pieces where images are large; none of these is right, so that copies fill the class after the rounds."""
+    asked = []
+
+    def pool(positions):
+        asked.append(len(positions))
+        return transfer.read("images", np.zeros(len(positions), int))
+
+    pool.size = 5
+    monkeypatch.setattr(balance.memory, "VALUES", 8 * 64)
+    resampler = balance.Resampler(groups.EqualBalance(mode="equal", rounds=2), teacher, transfer, CPU)
+    wrong = int(np.argmin(balance.predict(teacher, transfer.read("images", [0]), CPU)))
+    drawn = list(resampler.draw(pool, wrong, 11))
+    assert asked == 2 * [8, 8, 8, 8, 6] + [8, 3] and sum(len(fields["labels"]) for fields in drawn) == 11

@@ -10,8 +10,8 @@ from small_net import classifier, close
 
 from dfkd_steps.methods import cmi
 from dfkd_steps.methods.engines import instance_discriminator
-from dfkd_steps.methods.engines.instance_discriminator import resized_crop
 from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.training.augment import resized_crop
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ from torch import nn
 from dfkd_steps.methods import cmi
 from dfkd_steps.methods import registry as method_registry
 from dfkd_steps.methods.engines import generator_inversion, objective
-from dfkd_steps.methods.engines.instance_discriminator import resized_crop
 from dfkd_steps.pipeline import params
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas.transfer.fast import FastConfig
+from dfkd_steps.training.augment import resized_crop
 
 
 class Maker(nn.Module):

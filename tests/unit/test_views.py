@@ -94,3 +94,40 @@ def test_roll_moves_the_whole_batch_at_once_and_loses_nothing(name):
         assert len(fits) == 1
         found.add(fits[0])
     assert len(found) > 10 and {mirrored for *_, mirrored in found} == ({False, True} if name == "roll-flip" else {False})
+
+
+def windows(name, seed=0):
+    """Of images whose colours are their coordinates, what a view cuts out: area, height, width (< 0 where mirrored) (N)."""
+    across = torch.linspace(0, 1, 28).expand(28, 28)
+    images = torch.stack([across, across.T])[None].expand(NUMBER, 2, 28, 28)
+    found = views.view(name, images, torch.Generator().manual_seed(seed))
+    width, height = found[:, 0, 0, -1] - found[:, 0, 0, 0], found[:, 1, -1, 0] - found[:, 1, 0, 0]
+    return width.abs() * height, height, width, found
+
+
+def test_resized_crop_shows_a_part_of_each_image():
+    area, height, width, found = windows("resized-crop")
+    assert found.shape == (NUMBER, 2, 28, 28) and height.min() > 0 and 0.4 < (width < 0).float().mean() < 0.6
+    assert 0.05 < area.min() < 0.12 and 0.9 < area.max() <= 1 and 0.45 < area.mean() < 0.6
+    assert len(height.unique()) > 0.9 * NUMBER
+
+
+def seam(steps) -> int:
+    """How far a line of coordinates was rolled, by where its ends meet: one step (of ``steps`` from pixel to pixel) is large."""
+    found = (steps.abs() > 5 * steps.abs().median()).nonzero().flatten().tolist()
+    assert len(found) <= 1
+    return found[0] + 1 if found else 0
+
+
+def test_sre2l_shows_one_part_of_all_images_and_rolls_it():
+    """By up to a seventh of the width, downwards and to the right alone."""
+    rolled, mirrored, areas = set(), set(), []
+    for seed in range(60):
+        *_, found = windows("sre2l", seed)
+        assert torch.equal(found, found[:1].expand_as(found))
+        down, right = found[0, 1, :, 0], found[0, 0, 0]
+        mirrored.add(bool(right.diff().median() < 0))
+        areas.append((down.max() - down.min()) * (right.max() - right.min()))
+        rolled |= {("down", seam(down.diff())), ("right", seam(right.diff()))}
+    assert mirrored == {False, True} and 0.05 < min(areas) < 0.2 and max(areas) > 0.85
+    assert rolled == {(way, pixels) for way in ("down", "right") for pixels in range(5)}

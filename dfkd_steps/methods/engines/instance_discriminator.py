@@ -1,7 +1,6 @@
 """CMI's instance discriminator: a loss that keeps an image unlike all earlier ones (arXiv 2105.08584, eq. 6 ff.)."""
 
 import contextlib
-import math
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +13,6 @@ from ...runtime.device import autocast
 from ...runtime.errors import UserError
 from ...runtime.seeds import seed_of
 from ...storage import checkpoint
-from ...training.augment import flip
 from . import image_losses
 
 
@@ -105,23 +103,6 @@ class InstanceDiscriminator:
         checkpoint.restore(self.net, self.optimizer, state)
         self.written = state["written"]
         self.bank[: self.held] = state["bank"].to(self.device)
-
-
-def resized_crop(images, rng, *, area=(0.25, 1.0), ratio=(3 / 4, 4 / 3)):
-    """A random part of each image (N,C,H,W), of a share ``area`` and a side ratio ``ratio``, at the size of the whole; half of
-    them mirrored. The local view of CMI."""
-    number, device = len(images), images.device
-
-    def uniform(low, high):
-        return low + (high - low) * torch.rand(number, generator=rng, device=device)
-
-    share, oblong = uniform(*area), uniform(math.log(ratio[0]), math.log(ratio[1])).exp()
-    width, height = (share * oblong).sqrt().clamp(max=1), (share / oblong).sqrt().clamp(max=1)
-    zero = torch.zeros_like(width)
-    rows = [width, zero, uniform(-1, 1) * (1 - width)], [zero, height, uniform(-1, 1) * (1 - height)]
-    theta = torch.stack([torch.stack(row, 1) for row in rows], 1)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    return flip(F.grid_sample(images, grid, padding_mode="border", align_corners=False), rng)
 
 
 def _layers(teacher) -> list[nn.Module]:

@@ -1,0 +1,152 @@
+"""What reads a set holds a piece of it, however large the set is, of label maps too; by the numpy memory it takes."""
+
+import dataclasses
+import functools
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+from small_net import CPU, wrap
+from torch import nn
+
+from dfkd_steps import balance, distill
+from dfkd_steps.models.tasks import SEGMENTATION, VOID
+from dfkd_steps.reporting import export_set, figures, inspect, other_images
+from dfkd_steps.runtime import memory
+from dfkd_steps.schemas import groups
+from dfkd_steps.storage import dataset_file, hdf5
+from dfkd_steps.storage.transfer_set import Layout, TransferSet, Writer, class_counts
+from dfkd_steps.storage.verify import verify
+
+NUMBER, SIDE, CLASSES = 300, 64, 3
+SHOWN = 2 << 20  # bytes that 30 images take as floats, with those of one class twice
+MOST = 1 << 20  # bytes; the images take 3.7 MB, the maps 1.2 MB and as integers 9.8 MB
+
+
+class Cheap(nn.Module):
+    """The mean of each channel as logits, of an image or of each pixel."""
+
+    def __init__(self, dense):
+        super().__init__()
+        self.dense, self.scale = dense, nn.Parameter(torch.ones(1))
+
+    def forward(self, images):
+        return self.scale * (images if self.dense else images.mean((2, 3)))
+
+
+def teacher(dense):
+    return wrap(Cheap(dense), (3, SIDE, SIDE), CLASSES, **({"task": SEGMENTATION} if dense else {}))
+
+
+@pytest.fixture(autouse=True)
+def small_pieces(monkeypatch):
+    """As small beside the set as they are beside one of 15 GB."""
+    monkeypatch.setattr(hdf5, "PIECE", 1 << 15)
+    monkeypatch.setattr(memory, "VALUES", 3 * 3 * SIDE**2)
+    monkeypatch.delenv("DFKD_MEMORY", raising=False)
+
+
+@pytest.fixture(params=[False, True], ids=["labels", "maps"])
+def path(request, tmp_path):
+    """A set whose class 2 is the rarest."""
+    dense, rng = request.param, np.random.default_rng(0)
+    layout = Layout((3, SIDE, SIDE), CLASSES, targets=False, task=SEGMENTATION if dense else "classification")
+    writer = Writer(tmp_path / "transfer_set.h5", "key", layout, NUMBER)
+    for start in range(0, NUMBER, 50):
+        images = rng.integers(0, 256, (50, 3, SIDE, SIDE), np.uint8)
+        if dense:
+            maps = rng.choice(CLASSES, (50, SIDE, SIDE), p=(0.45, 0.45, 0.1)).astype(np.uint8)
+            maps[0, :9] = 2
+            fields = {"labels": maps}
+        else:
+            logits = (rng.normal(size=(50, CLASSES)) - (0, 0, 1)).astype(np.float32)
+            fields = {"logits": logits, "labels": logits.argmax(1)}
+        writer.append(images=images, round=np.full(50, start), **fields)
+    writer.finish({}, {"label": "test"})
+    return tmp_path / "transfer_set.h5"
+
+
+def held(work) -> int:
+    """The most bytes of arrays that ``work()`` holds at once."""
+    tracemalloc.start()
+    work()
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return most
+
+
+def balanced(path, config):
+    with TransferSet(path) as transfer:
+        layout = dataclasses.replace(transfer.layout, weights=config.mode == "weight")
+        start = functools.partial(Writer, path.with_name("balanced.h5"), "key", layout, resume=False)
+        balance.MODES[config.mode](config, teacher(transfer.layout.dense), transfer, start, CPU)
+
+
+CONFIGS = (
+    groups.NoBalance(),
+    groups.EqualBalance(rounds=1, push_steps=1),
+    groups.EqualBalance(deficit="short", surplus="confident"),
+    groups.ConfidenceBalance(threshold=0.2),
+    groups.WeightBalance(),
+)
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{config.mode}-{getattr(config, 'deficit', '')}")
+def test_balance(path, config, monkeypatch):
+    monkeypatch.setattr(balance, "CHUNK", 40)
+    balanced(path, config)  # what torch imports at the first gradient does not count
+    assert held(lambda: balanced(path, config)) < MOST
+
+
+def test_looking_at_a_set(path, tmp_path):
+    def pictures():
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        export_set.write_png(path, folder)
+
+    def strips():
+        with TransferSet(path) as transfer:
+            figures.sample_strips(transfer, ("a", "b", "c"))
+
+    looks = (lambda: verify(path), lambda: inspect.summary(path), lambda: inspect.samples(path), lambda: class_counts(path))
+    for look in (*looks, pictures, strips):
+        assert held(look) < MOST + SHOWN * (look is looks[2])
+
+
+@pytest.mark.parametrize("hold", [0, 1 << 30])
+def test_the_images_of_a_student(path, monkeypatch, hold):
+    """Held on the device without a second copy beside them, or read row by row."""
+    monkeypatch.setitem(distill.HOLD, "cpu", hold)
+
+    def steps():
+        with TransferSet(path) as transfer:
+            images = distill.Images(transfer, CPU)
+            for start in range(0, NUMBER, 4):
+                found = (images(torch.arange(start, start + 4)) * 255).round().byte().numpy()
+                assert np.array_equal(found, transfer.read("images", slice(start, start + 4)))
+            assert bool(images.held) == bool(hold)
+
+    assert held(steps) < MOST
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_a_data_set(tmp_path, dense):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (NUMBER, 3, SIDE, SIDE), np.uint8)
+    labels = rng.integers(0, CLASSES, (NUMBER, SIDE, SIDE) if dense else NUMBER)
+    labels = labels.astype(np.uint8) if dense else labels
+    if dense:
+        labels[:, 0] = VOID
+    arrays = {"x_train": images, "y_train": labels, "x_test": images[:4], "y_test": labels[:4]}
+    path = tmp_path / "dataset.h5"
+    assert held(lambda: dataset_file.write(path, "key", {}, "abc", arrays)) < MOST
+    network = teacher(dense)
+    network.classes, network.image_shape = "abc", (3, SIDE, SIDE)
+
+    def evaluated():
+        opened = dataset_file.open_dataset(path)
+        other_images.figures({"student": network}, opened.arrays["x_train"], labels)
+
+    looks = (lambda: inspect.samples(path), lambda: inspect.summary(path), evaluated)
+    for look in looks[: 2 if dense else 3]:
+        assert held(look) < MOST + SHOWN * (look is looks[0])
