@@ -100,7 +100,7 @@ def layers() -> str:
         ("reporting/", "page, figures, runs, tables, inspect, config reference", GREY),
         ("pipeline/", "specs, typed config, graph of steps, keys, fingerprints, audit (no torch)", BLUE),
         ("methods/", "one file a method; engines/: model inversion, alternating training, pixel optimisation", GREEN),
-        ("training/", "loop, losses, augmentation, views, sampling", GREEN),
+        ("balancing/, training/", "which samples are kept or made; loop, losses, augmentation, views, sampling", GREEN),
         ("storage/", "artefacts on disk: whole or not at all, with key and provenance", GREEN),
         ("schemas/", "config fields, a file for each group and for each method (no torch)", BLUE),
         ("models/, datasets/, procedural/", "architectures and import; readers; drawn images", GREEN),

@@ -11,9 +11,9 @@ import numpy as np
 from markupsafe import Markup
 from PIL import Image
 
+from ..balancing import segmentation
 from ..storage.image_format import to_unit
 from ..storage.transfer_set import TransferSet
-from ..training import segmentation_balance
 
 LARGEST_TILE = 64
 MOST_NAMED = 20
@@ -49,7 +49,7 @@ def fullest(counts, most: int) -> list[int]:
 def sample_strips(transfer: TransferSet, classes, per_class=5, most_classes=10) -> list[dict]:
     """The first samples of each of the classes that have most: name, number, data URI, width on the page."""
     if transfer.layout.dense:  # an image belongs to the class that stands out in it
-        labels = segmentation_balance.dominant(segmentation_balance.shares_of(transfer))
+        labels = segmentation.dominant(segmentation.shares_of(transfer))
     else:
         labels = transfer.read("labels")
     present = fullest(np.bincount(labels, minlength=len(classes)), most_classes)

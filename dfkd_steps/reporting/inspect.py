@@ -6,13 +6,13 @@ import math
 
 import numpy as np
 
+from ..balancing import segmentation
 from ..models.tasks import SEGMENTATION, VOID
 from ..runtime.errors import UserError, printable, reading
 from ..storage import atomic, dataset_file, hdf5, network_file
 from ..storage.image_format import to_unit
 from ..storage.transfer_set import TransferSet, class_counts
 from ..storage.verify import kind_of
-from ..training import segmentation_balance
 from .figures import fullest
 
 GRID_CLASSES, GRID_SAMPLES, CELL = 20, 10, 64
@@ -157,24 +157,22 @@ def samples(path) -> dict[str, np.ndarray]:
         if kind == "transfer_set":
             with TransferSet(path) as transfer:
                 dense = transfer.layout.dense
-                labels = (
-                    segmentation_balance.dominant(segmentation_balance.shares_of(transfer)) if dense else transfer.read("labels")
-                )
+                labels = segmentation.dominant(segmentation.shares_of(transfer)) if dense else transfer.read("labels")
                 names = transfer.metadata.get("classes") or range(transfer.layout.num_classes)
                 return _few(labels, names, lambda rows: to_unit(transfer.read("images", rows)))
         if kind == "dataset":
             opened = dataset_file.open_dataset(path)
             labels = opened.arrays["y_train"]
             if opened.task == SEGMENTATION:
-                labels = segmentation_balance.dominant(_shares(labels, len(opened.classes)))
+                labels = segmentation.dominant(_shares(labels, len(opened.classes)))
             return _few(labels, opened.classes, lambda rows: to_unit(opened.read("train", rows)[0]))
     raise UserError(f"{path}: holds no images; --png takes a transfer_set.h5 or dataset.h5")
 
 
 def _shares(maps, classes: int) -> np.ndarray:
-    """``segmentation_balance.shares`` of a data set's maps (N,H,W); void is one more class, which has no row."""
+    """``segmentation.shares`` of a data set's maps (N,H,W); void is one more class, which has no row."""
     of_pieces = (np.where(piece == VOID, classes, piece) for piece in hdf5.pieces(maps))
-    return np.concatenate([segmentation_balance.shares(piece, classes + 1)[:, :-1] for piece in of_pieces])
+    return np.concatenate([segmentation.shares(piece, classes + 1)[:, :-1] for piece in of_pieces])
 
 
 def _few(labels, names, read):

@@ -12,7 +12,8 @@ from dfkd_steps.pipeline import fingerprint
 
 # From the top down: a module imports from its own layer and from those below it. "" = the files at the top, the commands.
 LAYERS = (
-    "", "reporting", "pipeline", "methods", "training", "storage", "datasets", "schemas", "models", "procedural", "runtime",
+    "", "reporting", "pipeline", "methods", "balancing", "training", "storage", "datasets", "schemas", "models", "procedural",
+    "runtime",
 )  # fmt: skip
 WITHIN_METHODS = ("methods", "engines", "base")  # from the top down; the registry is read from anywhere
 MODULES = sorted(

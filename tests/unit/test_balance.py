@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from dfkd_steps import balance
+from dfkd_steps.balancing import resampling, selection
 from dfkd_steps.models.classifier import Classifier, Description
 from dfkd_steps.schemas import groups
 from dfkd_steps.storage.transfer_set import Layout, TransferSet, Writer
@@ -36,12 +37,12 @@ def transfer(tmp_path, teacher):
     labels = rng.permutation(np.repeat(np.arange(K), COUNTS))
     level = np.array([51, 102, 153, 204])[labels]
     images = np.clip(level[:, None, None, None] + rng.integers(-15, 16, (len(labels), *SHAPE)), 0, 255).astype(np.uint8)
-    logits = balance.predict(teacher, images, CPU)
+    logits = resampling.predict(teacher, images, CPU)
     assert np.array_equal(logits.argmax(1), labels)
     writer = Writer(tmp_path / "set.h5", "key", Layout(SHAPE, K), 400)
     for start in range(0, 400, 50):
         part = slice(start, start + 50)
-        targets = balance.softmax(logits[part]).astype(np.float32)
+        targets = selection.softmax(logits[part]).astype(np.float32)
         writer.append(images=images[part], logits=logits[part], labels=labels[part], targets=targets, round=np.zeros(50))
     writer.finish({}, {"label": "test"})
     with TransferSet(tmp_path / "set.h5") as opened:
@@ -58,7 +59,7 @@ def run(tmp_path, transfer, teacher, config, weights=False):
     assert verify_transfer_set(tmp_path / "out.h5") == []
     with TransferSet(tmp_path / "out.h5") as made:
         fields = {name: made.read(name) for name, _, _ in made.layout.fields()}
-    logits = balance.predict(teacher, fields["images"], CPU)
+    logits = resampling.predict(teacher, fields["images"], CPU)
     assert np.allclose(logits, fields["logits"], atol=1e-4), "the stored logits are not the teacher's on the stored images"
     return fields, np.bincount(fields["labels"], minlength=K).tolist(), told
 
@@ -96,10 +97,10 @@ def test_equal_without_resampling_keeps_what_was_pushed(tmp_path, transfer, teac
 def test_surplus_confident_keeps_the_surest(tmp_path, transfer, teacher):
     sure, *_ = run(tmp_path, transfer, teacher, groups.EqualBalance(mode="equal", surplus="confident", per_class=20))
     drawn, *_ = run(tmp_path, transfer, teacher, groups.EqualBalance(mode="equal", surplus="random", per_class=20))
-    confidence = balance.confidence(transfer)[transfer.read("labels") == 0]
+    confidence = selection.confidence(transfer)[transfer.read("labels") == 0]
     least = np.sort(confidence)[-20]
-    assert balance.softmax(sure["logits"][sure["labels"] == 0]).max(1).min() == pytest.approx(least)
-    assert balance.softmax(drawn["logits"][drawn["labels"] == 0]).max(1).min() < least
+    assert selection.softmax(sure["logits"][sure["labels"] == 0]).max(1).min() == pytest.approx(least)
+    assert selection.softmax(drawn["logits"][drawn["labels"] == 0]).max(1).min() < least
 
 
 def test_seed_decides_the_random_choice(tmp_path, transfer, teacher):
@@ -108,9 +109,9 @@ def test_seed_decides_the_random_choice(tmp_path, transfer, teacher):
 
 
 def test_confidence(tmp_path, transfer, teacher):
-    threshold = float(np.median(balance.confidence(transfer)))
+    threshold = float(np.median(selection.confidence(transfer)))
     fields, *_ = run(tmp_path, transfer, teacher, groups.ConfidenceBalance(mode="confidence", threshold=threshold))
-    assert len(fields["labels"]) == 200 and balance.softmax(fields["logits"]).max(1).min() >= threshold
+    assert len(fields["labels"]) == 200 and selection.softmax(fields["logits"]).max(1).min() >= threshold
 
 
 def test_none_is_a_copy(tmp_path, transfer, teacher):
@@ -125,7 +126,7 @@ def test_weight_gives_each_class_the_same_mass(tmp_path, transfer, teacher):
 
 
 def test_softmax_does_not_overflow():
-    assert balance.softmax(np.array([[1e4, 0.0], [-1e4, -1e4]])).tolist() == [[1.0, 0.0], [0.5, 0.5]]
+    assert selection.softmax(np.array([[1e4, 0.0], [-1e4, -1e4]])).tolist() == [[1.0, 0.0], [0.5, 0.5]]
 
 
 def test_what_was_not_pushed_far_enough_is_no_sample_of_the_class(tmp_path, transfer, teacher):
@@ -135,8 +136,8 @@ def test_what_was_not_pushed_far_enough_is_no_sample_of_the_class(tmp_path, tran
 
 
 def test_the_likeliest_samples_of_a_class(transfer):
-    probability = balance.softmax(transfer.read("logits"))
-    found = balance.likeliest(transfer, np.array([2, 0]), 15)
+    probability = selection.softmax(transfer.read("logits"))
+    found = selection.likeliest(transfer, np.array([2, 0]), 15)
     for label, rows in zip((2, 0), found):
         assert len(set(rows.tolist())) == 15
         assert np.allclose(probability[rows, label], np.sort(probability[:, label])[::-1][:15])
@@ -144,13 +145,13 @@ def test_the_likeliest_samples_of_a_class(transfer):
 
 def test_classes_that_are_never_predicted_are_pushed_together(transfer, teacher, monkeypatch):
     """In passes of 8 images and not of a class, with the result that each class alone has."""
-    monkeypatch.setattr(balance.memory, "VALUES", 8 * 64)
-    monkeypatch.setattr(balance, "CHUNK", 100)
-    passes, plain = [], balance.Resampler.push
+    monkeypatch.setattr(selection.memory, "VALUES", 8 * 64)
+    monkeypatch.setattr(selection, "CHUNK", 100)
+    passes, plain = [], resampling.Resampler.push
     monkeypatch.setattr(
-        balance.Resampler, "push", lambda self, rows, targets: passes.append(targets.tolist()) or plain(self, rows, targets)
+        resampling.Resampler, "push", lambda self, rows, targets: passes.append(targets.tolist()) or plain(self, rows, targets)
     )
-    resampler = balance.Resampler(groups.EqualBalance(mode="equal"), teacher, transfer, CPU)
+    resampler = resampling.Resampler(groups.EqualBalance(mode="equal"), teacher, transfer, CPU)
     together = list(resampler.pushed(np.array([0, 2, 3]), 6))
     assert passes == [[0] * 6 + [2] * 2, [2] * 4 + [3] * 4, [3] * 2]
     assert [len(images) for images, _ in together] == [6, 6, 6]
@@ -169,8 +170,8 @@ def test_a_round_of_drawing_again_has_as_many_candidates_at_any_size_of_images(t
         return transfer.read("images", np.zeros(len(positions), int))
 
     pool.size = 5
-    monkeypatch.setattr(balance.memory, "VALUES", 8 * 64)
-    resampler = balance.Resampler(groups.EqualBalance(mode="equal", rounds=2), teacher, transfer, CPU)
-    wrong = int(np.argmin(balance.predict(teacher, transfer.read("images", [0]), CPU)))
+    monkeypatch.setattr(selection.memory, "VALUES", 8 * 64)
+    resampler = resampling.Resampler(groups.EqualBalance(mode="equal", rounds=2), teacher, transfer, CPU)
+    wrong = int(np.argmin(resampling.predict(teacher, transfer.read("images", [0]), CPU)))
     drawn = list(resampler.draw(pool, wrong, 11))
     assert asked == 2 * [8, 8, 8, 8, 6] + [8, 3] and sum(len(fields["labels"]) for fields in drawn) == 11

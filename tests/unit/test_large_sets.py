@@ -11,6 +11,7 @@ from small_net import CPU, wrap
 from torch import nn
 
 from dfkd_steps import balance, distill
+from dfkd_steps.balancing import selection
 from dfkd_steps.models.tasks import SEGMENTATION, VOID
 from dfkd_steps.reporting import export_set, figures, inspect, other_images
 from dfkd_steps.runtime import memory
@@ -94,7 +95,7 @@ CONFIGS = (
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{config.mode}-{getattr(config, 'deficit', '')}")
 def test_balance(path, config, monkeypatch):
-    monkeypatch.setattr(balance, "CHUNK", 40)
+    monkeypatch.setattr(selection, "CHUNK", 40)
     balanced(path, config)  # what torch imports at the first gradient does not count
     assert held(lambda: balanced(path, config)) < MOST
 

@@ -13,6 +13,7 @@ from PIL import Image
 from small_net import CPU, classifier, close
 
 from dfkd_steps import balance, dataset, distill, evaluate
+from dfkd_steps.balancing import segmentation
 from dfkd_steps.datasets import readers
 from dfkd_steps.methods.engines import image_losses, objective, stored_answers
 from dfkd_steps.models import dense, library, onnx_file, start
@@ -27,7 +28,7 @@ from dfkd_steps.schemas import groups
 from dfkd_steps.storage import dataset_file, network_file
 from dfkd_steps.storage.transfer_set import Layout, TransferSet, Writer, class_counts
 from dfkd_steps.storage.verify import verify
-from dfkd_steps.training import losses, maps, segmentation_balance, segmentation_metrics
+from dfkd_steps.training import losses, maps, segmentation_metrics
 
 ROOT = Path(__file__).parents[2]
 SHAPE = (3, 20, 28)
@@ -284,10 +285,10 @@ def test_the_class_that_stands_out_and_weights_by_hand():
     labels = np.zeros((3, 2, 4), np.uint8)
     labels[1, 0, 0] = 1
     labels[2, 0, :2] = 1
-    shares = segmentation_balance.shares(labels, 3)
+    shares = segmentation.shares(labels, 3)
     assert shares.tolist() == [[1, 0, 0], [0.875, 0.125, 0], [0.75, 0.25, 0]]
-    assert segmentation_balance.dominant(shares).tolist() == [0, 0, 1]  # 0.875 / 0.875 ties with 0.125 / 0.125
-    weights = segmentation_balance.weights(shares)
+    assert segmentation.dominant(shares).tolist() == [0, 0, 1]  # 0.875 / 0.875 ties with 0.125 / 0.125
+    weights = segmentation.weights(shares)
     np.testing.assert_allclose(weights, [0.5 / 0.875, 1.0, (0.75 / 0.875 + 2) / 2])
     assert weights.mean() == pytest.approx(1)
 
