@@ -69,6 +69,8 @@ STALE = {
     "datasets.label_maps": {"maps"},
     "training.segmentation_metrics": {"metrics"},
     "balance": {"balanced"},
+    "balancing.selection": {"balanced"},
+    "balancing.resampling": {"balanced"},
     "teacher": TEACHERS,
     "storage.checkpoint": set(),
     "storage.atomic": set(),
