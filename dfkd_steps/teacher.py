@@ -56,7 +56,7 @@ def train(config, dataset, partial, key, device):
 def inspect(teacher, dataset, device):
     """Say how good an imported teacher is on the test images, or, of a card, what it makes of noise and drawn images.
 
-    A wrong normalisation or order of classes is cheap to mend now, and costs a whole distillation later.
+    A wrong normalisation or order of classes is cheap to correct now, and costs a whole distillation later.
     """
     # By name: what it says changes no byte of a teacher.
     for line in importlib.import_module("dfkd_steps.models.look").look(teacher):

@@ -18,10 +18,10 @@ def load(name: str, what: str = "factory"):
 
 
 def call(name: str, what: str, work):
-    """``work()``, which runs the user's code: whatever that raises is the user's to mend, and becomes a UserError."""
+    """``work()``, which runs the user's code: whatever that raises is the user's to correct, and becomes a UserError."""
     try:
         return work()
     except Exception as error:
         raise UserError(
-            f"{what}: {name!r} failed: {type(error).__name__}: {one_line(error, 140)}; mend it, or the name"
+            f"{what}: {name!r} failed: {type(error).__name__}: {one_line(error, 140)}; correct it, or the name"
         ) from None

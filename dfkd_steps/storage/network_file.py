@@ -54,7 +54,7 @@ def describe(path) -> Description:
 
 
 def _description(path, stored: dict) -> Description:
-    with reading(path, "its description is none of a network of dfkd"):
+    with reading(path, "its description is not that of a dfkd network"):
         return _sound(stored)
 
 
@@ -73,10 +73,10 @@ def _sound(stored: dict) -> Description:
     sound = sound and all(isinstance(side, int) and 0 < side <= MAX_SIDE for side in made.image_shape)
     sound = sound and made.task in TASKS
     if not sound or not len(made.mean) == len(made.std) == made.image_shape[0]:
-        raise ValueError("its description is none of a network")
+        raise ValueError("its description is not that of a network")
     plain = all(isinstance(value, (int, float)) for value in (*made.mean, *made.std))
     if not plain or not torch.tensor([made.mean, made.std], dtype=torch.float32).isfinite().all() or min(made.std) <= 0:
-        raise ValueError("its mean and std are no normalisation")
+        raise ValueError("its mean and std are not a normalisation")
     return made
 
 

@@ -87,7 +87,7 @@ def test_one_of_the_user(mine, logits, dense):
      ("detached", "has no gradient to the student's logits"),
      ("infinite", "is not finite for ordinary logits; clamp"),
      ("cold", "failed: TypeError: .*unexpected keyword argument 'tau'; mend it"),
-     ("none", "failed: AttributeError: .*; mend it, or the name")],
+     ("none", "failed: AttributeError: .*; correct it, or the name")],
 )  # fmt: skip
 def test_what_is_no_loss_is_refused_before_the_first_step(mine, function, said):
     with pytest.raises(UserError, match=f"^loss: '{mine}:{function}' {re.escape(said).replace(re.escape('.*'), '.*')}"):

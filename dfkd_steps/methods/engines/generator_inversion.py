@@ -38,7 +38,7 @@ def descend(draw, groups, loss_of, *, steps: int, precision: str, device, after=
     parameters were in it, detached.
 
     draw() -> images (N,C,H,W) of the parameters. loss_of(images) -> scalar. after(step): called with gradients in place.
-    rates: the fields that a loss that is no number is to be mended by.
+    rates: the fields that a loss that is no number is to be corrected by.
     """
     adam = torch.optim.Adam(groups, betas=(0.5, 0.999), fused=True)
     best = []
