@@ -138,10 +138,12 @@ def chain(folder: Path, repository: Path) -> dict[str, dict[Path, bytes]]:
     return {job: {path: path.read_bytes() for path in outputs(job)} for job in [*graph.STEPS, "report"]}
 
 
-def sweep(folder: Path, repository: Path, share: float = 1.0, seed: int = 0, say=print) -> int:
-    """Disturb all jobs at a share of all places, drawn by ``seed``; returns at how many."""
+def sweep(folder: Path, repository: Path, share: float = 1.0, seed: int = 0, without=(), say=print) -> int:
+    """Disturb all jobs but those ``without`` at a share of all places, drawn by ``seed``; returns at how many."""
     expected, rng, done = chain(folder, repository), random.Random(seed), 0
     for job, files in expected.items():
+        if job in without:
+            continue
         there = places(job)
         drawn = rng.sample(there, max(1, round(share * len(there))))
         for place in sorted(drawn):

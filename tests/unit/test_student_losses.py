@@ -86,7 +86,7 @@ def test_one_of_the_user(mine, logits, dense):
      ("hard", "has no gradient to the student's logits; compute it from these"),
      ("detached", "has no gradient to the student's logits"),
      ("infinite", "is not finite for ordinary logits; clamp"),
-     ("cold", "failed: TypeError: .*unexpected keyword argument 'tau'; mend it"),
+     ("cold", "failed: TypeError: .*unexpected keyword argument 'tau'; correct it"),
      ("none", "failed: AttributeError: .*; correct it, or the name")],
 )  # fmt: skip
 def test_what_is_no_loss_is_refused_before_the_first_step(mine, function, said):
