@@ -120,7 +120,7 @@ def _auto(config):
 
 
 def _present(config, name, system_folders) -> Source | None:
-    """What is there. A file that is there and damaged is an error, except torchvision's, where a download is known to repair it."""
+    """What is there. A file that is there and damaged is an error, but torchvision's, which a download is known to repair."""
     with contextlib.suppress(*FAILURES):
         return _torchvision_source(groups.Torchvision("torchvision", name=name, root=config.root), download=False)
     archive = Path(config.root, f"{config.name}.npz")
