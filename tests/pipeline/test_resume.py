@@ -15,7 +15,7 @@ import pytest
 from .conftest import TEACHER
 
 SET = f"{TEACHER}/zskd+batch=50+n=600+steps=30/transfer_set.h5"
-STUDENT = f"{TEACHER}/noise+n=1000/none/lenet5-half+epochs=40/student.safetensors"
+STUDENT = f"{TEACHER}/noise+n=1000/none/lenet5-half+epochs=15/student.safetensors"
 
 
 @pytest.fixture(scope="module")
