@@ -101,7 +101,7 @@ def runs_table(name: str) -> str:
         specs = [f"`{group.specs[one]}`" for one in differ]
         specs[differ.index("transfer")] += marker
         agreement = "\u00a0".join(run["agreement"] for run in group.runs if run["agreement"])
-        each = "\u00a0".join(run["top1"] for run in group.runs) if len(group.runs) > 1 else ""
+        each = "\u00a0".join(f"{value:.2f}" for value in group.values("top1")) if len(group.runs) > 1 else ""
         rows.append([*specs, ORIGIN[group.origin], group.spread(), each, agreement, seconds(group)])
     names = ["transfer set" if one == "transfer" else one for one in differ]
     head = [*names, "origin", "top-1, %", "each seed", "agreement, %", "seconds"]
