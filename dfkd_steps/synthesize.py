@@ -18,8 +18,9 @@ from .pipeline import shards
 from .pipeline.job import Job, run_step
 from .pipeline.spec import of_path
 from .runtime import event_files, progress
-from .runtime.device import select_device, thread_count
+from .runtime.device import select_device
 from .runtime.errors import UserError
+from .runtime.threads import thread_count
 from .storage import atomic, checkpoint, dataset_file, network_file
 from .storage.image_format import to_stored
 from .storage.transfer_set import Layout, TransferSet, Writer

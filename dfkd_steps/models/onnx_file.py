@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..runtime.device import thread_count
 from ..runtime.errors import UserError, one_line
+from ..runtime.threads import thread_count
 
 OPSET = 18
 INPUT, OUTPUT = "input", "logits"

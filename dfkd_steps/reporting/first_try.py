@@ -96,11 +96,14 @@ def fitting(teacher, student: str) -> list[tuple[str, str, str]]:
 @contextlib.contextmanager
 def _at_most(gib: str):
     """With DFKD_MEMORY, where it is unset, at so many GiB: a method that needs more says so, in place of taking them."""
-    with contextlib.ExitStack() as stack:
-        if memory.given() is None:
-            os.environ["DFKD_MEMORY"] = gib
-            stack.callback(os.environ.pop, "DFKD_MEMORY")
+    if memory.given() is not None:
         yield
+        return
+    os.environ["DFKD_MEMORY"] = gib
+    try:
+        yield
+    finally:
+        del os.environ["DFKD_MEMORY"]
 
 
 def costs(teacher, student, config, kind: str, number: int) -> dict[str, float]:

@@ -104,10 +104,15 @@ class Teacher:
     quality: str
     values: list[float]
 
+    @property
+    def mean(self) -> float:
+        """Mean over the seeds."""
+        return statistics.fmean(self.values)
+
     def text(self) -> str:
         """Mean and sample deviation."""
         std = f" ± {statistics.stdev(self.values):.2f}" if len(self.values) > 1 else ""
-        return f"{statistics.fmean(self.values):.2f}{std}"
+        return f"{self.mean:.2f}{std}"
 
 
 def read(paths) -> list[Run]:

@@ -11,8 +11,8 @@ from torch.utils import flop_counter
 
 from . import gpu, memory, progress
 from .errors import UserError
+from .threads import thread_count
 
-MAX_THREADS = 1024
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
@@ -59,16 +59,6 @@ def leave_compiler_out():
     for function in [*marked, counter.__torch_dispatch__] if counter else marked:
         plain = inspect.unwrap(function)
         plain.__dynamo_disable = plain  # where torch looks for its own answer
-
-
-def thread_count() -> int:
-    """CPU threads a step uses. A fixed number, not the machine's, because sums in another order give other bytes."""
-    given = os.environ.get("DFKD_THREADS") or "1"
-    if not given.isdecimal() or len(given) > 4 or not 1 <= int(given) <= MAX_THREADS:
-        raise UserError(
-            f"DFKD_THREADS: {given!r} is not a number of threads; set an integer from 1 to {MAX_THREADS}, or unset it"
-        )
-    return int(given)
 
 
 def select_device() -> torch.device:

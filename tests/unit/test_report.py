@@ -157,6 +157,7 @@ def test_the_table_begins_with_teachers_and_goes_from_the_best_run_down(tree):
         ("other", "net", [80.0]), ("toy", "net", [95.5, 96.5]),
     ]  # fmt: skip
     assert 'aria-sort="descending"><button>top-1 %' in made(tree, metrics)
+    assert '<td class="num" data-v="96.00">96.00 ± 0.71</td>' in made(tree, metrics)  # what a click on the head sorts by
 
 
 def test_another_seed_of_the_data_set_is_no_repeat(tree):

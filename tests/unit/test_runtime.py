@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dfkd_steps.runtime import device, event_files, gpu, progress
+from dfkd_steps.runtime import device, event_files, gpu, progress, threads
 from dfkd_steps.runtime.device import keep_memory, select_device
 from dfkd_steps.runtime.errors import UserError
 
@@ -227,4 +227,4 @@ def test_a_number_of_gpus_that_is_none(monkeypatch, given):
 def test_a_number_of_threads_that_is_none(monkeypatch, given):
     monkeypatch.setenv("DFKD_THREADS", given)
     with pytest.raises(UserError, match=f"^DFKD_THREADS: '{given}' is no"):
-        device.thread_count()
+        threads.thread_count()

@@ -19,8 +19,7 @@ def sweep_file():
 
 def read_sweep():
     """The sweep of params/experiment.yaml or of --config sweep=FILE, with what else --config says in place."""
-    if not re.fullmatch("0*[1-9][0-9]{0,3}", THREADS):
-        raise UserError(f"DFKD_THREADS: {THREADS!r} is not a number of threads; set an integer from 1 to 1024, or unset it")
+    threads.thread_count()  # refuses what is none
     if workflow.configfiles:  # Snakemake runs Python that stands in such a file, a dry run too
         raise UserError(
             f"--configfile: a sweep is data, not code; give --config sweep={os.path.relpath(workflow.configfiles[-1])}"
@@ -59,7 +58,6 @@ def mark_outdated():
         return tempfile.NamedTemporaryFile(prefix="outdated-")
 
 
-THREADS = os.environ.get("DFKD_THREADS") or "1"
 SWEEP = or_end(read_sweep)
 # A report a sweep, so that none is overwritten; that of params/experiment.yaml, which DVC makes too, right in report/.
 PLACE = "report" if sweep_file() == sweep.EXPERIMENT else f"report/{Path(sweep_file()).stem}"
@@ -68,8 +66,8 @@ REPORT = [f"{PLACE}/index.html", f"{PLACE}/results.csv", f"{PLACE}/summary.json"
 LISTING = f"logs/{PLACE}/metrics"
 FINALS = sweep.finals(SWEEP)
 EXPORTS = sweep.exports(SWEEP)
-# What the profiles reserve for a step is what runtime.device.thread_count() lets it compute with.
-os.environ.update(DFKD_THREADS=THREADS)
+# What the profiles reserve for a step is what runtime.threads.thread_count() lets it compute with.
+os.environ.update(DFKD_THREADS=str(threads.thread_count()))
 # Files are current or stale by the keys they carry, not by Snakemake's records or their dates: records are missing in a
 # fresh clone, and know nothing of what DVC made. Not in the processes started for single jobs: there all is decided.
 STALE, NEWER = or_end(audit.to_remake, "results", REPORT, FINALS) if workflow.is_main_process else ({}, set())
