@@ -1,6 +1,7 @@
 """The entry of each command: its arguments, and one line for whatever it raises."""
 
 import errno
+import gc
 import os
 import sys
 import tempfile
@@ -20,6 +21,8 @@ def guarded(name: str, work) -> int:
     What is neither bad input nor an error of the system is a fault of this program: its traceback goes into a file. A
     KeyboardInterrupt stays itself.
     """
+    gc.freeze()  # what was imported is for good
+    gc.enable()
     try:
         code = work() or 0
         if sys.stdout:  # None where the caller closed it
