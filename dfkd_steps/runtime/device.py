@@ -7,7 +7,6 @@ import inspect
 import os
 
 import torch
-from torch.utils import flop_counter
 
 from . import gpu, memory, progress
 from .errors import UserError
@@ -49,15 +48,18 @@ def keep_memory():
 def leave_compiler_out():
     """Keep torch's compiler out of steps that compile nothing: importing it takes as long as all the rest of torch.
 
-    Optimizers and the counter of operations import it for the sake of calls inside a compiled graph, of which there are none
-    here. Where another release of torch is made otherwise, the compiler is imported and nothing else changes.
+    Optimizers import it for the sake of calls inside a compiled graph, of which there are none here. Where another release of
+    torch is made otherwise, the compiler is imported and nothing else changes.
     """
     for kind in (torch.optim.SGD, torch.optim.Adam):
         kind.step = torch.no_grad()(inspect.unwrap(kind.step))
-    optimizer, counter = torch.optim.Optimizer, getattr(flop_counter, "_FlopCounterMode", None)
-    marked = [optimizer.add_param_group, optimizer.state_dict, optimizer.load_state_dict, optimizer.zero_grad]
-    for function in [*marked, counter.__torch_dispatch__] if counter else marked:
-        plain = inspect.unwrap(function)
+    optimizer = torch.optim.Optimizer
+    call_plainly(optimizer.add_param_group, optimizer.state_dict, optimizer.load_state_dict, optimizer.zero_grad)
+
+
+def call_plainly(*functions):
+    """Let functions that torch keeps out of compiled graphs be called as they are, without an import of its compiler."""
+    for plain in map(inspect.unwrap, functions):
         plain.__dynamo_disable = plain  # where torch looks for its own answer
 
 

@@ -127,6 +127,20 @@ def test_the_compiler_is_not_imported():
     assert (done.returncode, done.stdout.strip()) == (0, "False"), done.stderr
 
 
+@pytest.mark.parametrize(("command", "as_imported"), [(["python", "-m", "dfkd_steps.distill"], "False"), (["python"], "True")])
+def test_garbage_is_looked_for_in_work_and_not_while_a_step_is_imported(command, as_imported):
+    code = f"""
+import gc, sys
+sys.orig_argv = {command}
+import dfkd_steps
+print(gc.isenabled())
+from dfkd_steps.runtime.commands import guarded
+guarded("distill", lambda: print(gc.isenabled(), gc.get_freeze_count() > 1000))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == [as_imported, "True", "True"], done.stderr
+
+
 # ---------------------------------------------------------------------------------------------- progress
 def by_the_prefix_of_rules(code: str, folder):
     """What a rule whose program is ``code`` writes to Snakemake's stderr, and to its log."""
