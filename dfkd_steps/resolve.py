@@ -8,6 +8,7 @@ A comment in YAML or code leaves all of these files as they are. Snakemake goes 
 made of the same config and code (docs/notes/snakemake-triggers.md).
 """
 
+import gc
 import itertools
 import json
 import runpy
@@ -72,6 +73,7 @@ def job_of(stage: str, experiment: dict) -> list[str]:
 def run_stage(stage: str):
     """Run the job of a stage in this process, after all of the sweep was checked: no text of it is ever read by a shell."""
     step, *sys.argv[1:] = job_of(stage, literal())
+    gc.disable()  # as where the step is started by itself
     runpy.run_module(f"dfkd_steps.{step}", run_name="__main__", alter_sys=True)
 
 
