@@ -1,6 +1,7 @@
 """A sweep whose processes are killed at random moments ends with the bytes of an undisturbed one."""
 
 from . import calls
+from .conftest import ZSKD
 from .crash import disturb
 
 
@@ -11,6 +12,8 @@ def test_stops_at_file_system_calls(repository, tmp_path, monkeypatch):
     assert calls.sweep(tmp_path, repository, share=0.03, without=["export"]) >= 10
 
 
-def test_kills_at_random_moments(fresh, by_snakemake, tmp_path):
-    copy = fresh.again(tmp_path / "copy")
+def test_kills_at_random_moments(by_snakemake, tmp_path):
+    """What follows the teacher, for one of two runs; ``python tests/pipeline/crash.py 50`` kills whole sweeps."""
+    copy = by_snakemake.again(tmp_path / "copy")
+    copy.run("rm", "-r", ZSKD, "report")
     assert disturb(copy, by_snakemake.made(), kills=1, seed=0, cores=2).total() == 1

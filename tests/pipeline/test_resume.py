@@ -8,14 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
-from .conftest import TEACHER
+from .conftest import TEACHER, ZSKD
 
 SET = f"{TEACHER}/zskd+batch=50+n=600+steps=30/transfer_set.h5"
-STUDENT = f"{TEACHER}/noise+n=1000/none/lenet5-half+epochs=15/student.safetensors"
+STUDENT = f"{ZSKD}/equal/lenet5-half+epochs=15+steps_per_epoch=9/student.safetensors"
 
 
 @pytest.fixture(scope="module")
@@ -105,10 +104,8 @@ def test_training_resumes(copy):
         "from dfkd_steps import distill; from dfkd_steps.pipeline.job import run_step; "
         "from dfkd_steps.storage import checkpoint; checkpoint.EVERY = 0; run_step('distill', distill.run)"
     )
-    balanced = str(Path(STUDENT).parents[1] / "transfer_set.h5")
     environment = {**os.environ, "PYTHONPATH": str(copy.folder), "DFKD_THREADS": "1", "DFKD_DEVICE": "cpu"}
-    inputs = [f"{TEACHER}/teacher.safetensors", balanced]
-    copy.snakemake("--cores", "1", balanced)
+    inputs = [f"{TEACHER}/teacher.safetensors", f"{ZSKD}/equal/transfer_set.h5"]
 
     def run():
         command = [sys.executable, "-c", code, STUDENT, *inputs]

@@ -34,8 +34,8 @@ def copies(by_snakemake, tmp_path_factory):
     for copy in (one, many):
         (copy.folder / "params/transfer/ensemble.yaml").write_text(ENSEMBLE)
         (copy.folder / "params/transfer/alternating.yaml").write_text(ALTERNATING)
-    one.snakemake("--cores", "1", PLAIN, MEMBERS, INDIVISIBLE)
-    many.said = many.snakemake("--cores", "2", PLAIN, MEMBERS, INDIVISIBLE, "--config", "shards=3")
+    one.snakemake("--cores", "1", PLAIN, MEMBERS)
+    many.said = many.snakemake("--cores", "2", PLAIN, MEMBERS, "--config", "shards=3")
     return one, many
 
 
@@ -47,7 +47,7 @@ def test_as_many_jobs_as_there_are_parts(copies):
 
 def test_same_bytes_and_no_shard_left(copies):
     one, many = (copy.made() for copy in copies)
-    assert {PLAIN, MEMBERS, INDIVISIBLE} <= set(one)
+    assert {PLAIN, MEMBERS} <= set(one)
     assert one == many
     with TransferSet(copies[1].folder / MEMBERS) as joined:
         assert joined.metadata["history"]["round"] == [1, 2, 3, 4]  # two of each of the two shards
@@ -56,6 +56,10 @@ def test_same_bytes_and_no_shard_left(copies):
 def test_nothing_is_done_again(copies):
     assert copies[1].jobs(PLAIN, MEMBERS, "--config", "shards=3") == {}
     assert copies[1].jobs(PLAIN, MEMBERS) == {}
+
+
+def test_one_job_for_what_cannot_be_divided(copies):
+    assert copies[1].jobs(INDIVISIBLE, "--config", "shards=3") == {"synthesize": 1}
 
 
 def test_bad_numbers_are_one_line(copies):
