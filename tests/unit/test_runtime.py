@@ -191,7 +191,7 @@ def test_time_left_is_that_of_what_was_done_here(monkeypatch, tmp_path):
         "  x: 75 of 100 rounds, 30 s left\n",
         "  x: 76 of 100 rounds, 5 min left\n",
     ]
-    monkeypatch.setenv("DFKD_PROGRESS", "1:1")  # of another shell
+    monkeypatch.setenv("DFKD_PROGRESS", f"1:{2**22 + 1}")  # of another shell: no process has this number
     progress.begin("x")
     assert progress.told["fd"] is None
 
