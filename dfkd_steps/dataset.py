@@ -28,7 +28,7 @@ def run(job):
         arrays, canaries = plant(job.config, prepare(job.config, source), len(source.classes))
         # Not where they were read from: a data set that is pinned gives equal bytes from whatever files it comes.
         provenance = job.provenance("cpu") | {"source_sha256": digest}
-        dataset_file.write(partial, job.key, provenance, source.classes, arrays, source.card, canaries)
+        dataset_file.write(partial, job.key, provenance, source.classes, arrays, source.keep, source.card, canaries)
         atomic.commit(partial, job.out)
     shape = "x".join(map(str, arrays["x_train"].shape[1:]))
     progress.say(

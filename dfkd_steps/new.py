@@ -85,9 +85,9 @@ def contents(given) -> dict[str, dict]:
     teacher = _teacher(given, library, name)
     task = given.task or _task(given, library, name, card)
     if given.data:
-        if "keep" in numbers:
-            raise UserError("--keep: cuts the teacher of a card; leave it out where there are images (--data)")
-        card = _images(given, task, card)
+        if "keep" in numbers and task == tasks.SEGMENTATION:
+            raise UserError("--keep: cuts classifiers, and this teacher gives a map; leave it out")
+        card = _images(given, task, card) | ({"keep": numbers.pop("keep")} if "keep" in numbers else {})
         teacher |= numbers
     else:
         card |= numbers | ({"task": task} if task == tasks.SEGMENTATION else {})
@@ -200,7 +200,9 @@ def examine(name: str, made: dict[str, dict]):
         write(name, made, Path(folder))
         config = {group: params.load(group, name, Path(folder)) for group in made}
         source, path = readers.read(config["dataset"]), Path(folder, "dataset.h5")
-        dataset_file.write(path, "", {}, source.classes, dataset_step.prepare(config["dataset"], source), source.card)
+        dataset_file.write(
+            path, "", {}, source.classes, dataset_step.prepare(config["dataset"], source), source.keep, source.card
+        )
         dataset = dataclasses.replace(dataset_file.open_dataset(path), path=Path(f"params/dataset/{name}.yaml"))
         read = pretrained.import_library if made["teacher"]["kind"] == "library" else pretrained.import_checkpoint
         teacher = Classifier(*read(config["teacher"], dataset)).eval().requires_grad_(False)

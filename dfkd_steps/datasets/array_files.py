@@ -27,14 +27,15 @@ NAMED = 12  # members of an archive that an error line names
 class Source:
     """Class names; x_train, y_train and, where the source has them, x_test, y_test; else the share to be held out.
 
-    Images (N,C,H,W) uint8, labels (N) int64. ``files``: where they were read from, for the log. ``card``: what a card, which
-    has no images, says of them (mean, std, keep).
+    Images (N,C,H,W) uint8, labels (N) int64. ``files``: where they were read from, for the log. ``keep``: the teacher's classes
+    that these are, () = all of them. ``card``: what a card, which has no images, says of them (mean, std).
     """
 
     classes: tuple[str, ...]
     arrays: dict[str, np.ndarray]
     test_share: float = 0.0
     files: str = ""
+    keep: tuple[int, ...] = ()
     card: dict | None = None
 
     def sha256(self) -> str:
@@ -112,7 +113,18 @@ def npz(config) -> Source:
     if config.names and len(config.names) != len(classes):
         raise UserError(f"{path}: has {len(classes)} classes, names has {len(config.names)}; give a name for each")
     arrays = {name: value if name[0] == "x" else value.astype(np.int64) for name, value in arrays.items()}
-    return Source(tuple(config.names) or classes, arrays, files=str(path))
+    return Source(
+        tuple(config.names) or tuple(map(str, config.keep)) or classes, arrays, files=str(path), keep=kept(config, classes)
+    )
+
+
+def kept(config, classes) -> tuple[int, ...]:
+    """The teacher's classes that those of images are; UserError where there is not one for each."""
+    if config.keep and len(config.keep) != len(classes):
+        raise UserError(
+            f"{config.path}: has {len(classes)} classes, keep has {len(config.keep)}; give the teacher's class for each"
+        )
+    return tuple(config.keep)
 
 
 def read_archive(config, maps=False) -> tuple[Path, dict[str, np.ndarray]]:

@@ -164,7 +164,8 @@ def _images(config):
     files = [path for part in (train, test) if part for path, _ in part.samples]
     pin(config, folder, files, [os.path.relpath(path, folder) for path in files])  # its name says what an image shows
     arrays = _decode(config, train, "train") | (_decode(config, test, "test") if test else {})
-    return Source(tuple(train.classes), arrays, 0.0 if test else config.test_share, str(folder))
+    keep = array_files.kept(config, train.classes)
+    return Source(tuple(train.classes), arrays, 0.0 if test else config.test_share, str(folder), keep)
 
 
 def _image_folder(folder, order):
@@ -235,11 +236,10 @@ def _card(config):
     images = np.empty((0, config.channels, config.height, config.width or config.height), np.uint8)
     dense = config.task == tasks.SEGMENTATION
     labels = np.empty((0, *images.shape[2:]), np.uint8) if dense else np.empty(0, np.int64)
-    card = {"mean": config.mean, "std": config.std, "keep": keep}
+    arrays = dict(zip(array_files.ARRAYS, (images, labels, images, labels)))
+    card = {"mean": config.mean, "std": config.std}
     names = names or tuple(map(str, keep or range(count)))
-    return Source(
-        names, dict(zip(array_files.ARRAYS, (images, labels, images, labels))), 0.0, "a card, which has no images", card
-    )
+    return Source(names, arrays, files="a card, which has no images", keep=keep, card=card)
 
 
 def _names_in(file: str) -> tuple[str, ...]:

@@ -53,7 +53,7 @@ def import_library(config, dataset):
     if not dataset.keep and count != description.num_classes:
         raise UserError(
             f"teacher: weights {config.weights} of {config.name} know {count} classes, {dataset.path} has "
-            f"{description.num_classes}; choose other weights, or a card that says which of them to keep"
+            f"{description.num_classes}; choose other weights, or say which of them count (keep)"
         )
     try:
         net = create(config.library, config.name, description, weights=config.weights)
@@ -152,7 +152,7 @@ def _load(net, weights, path, description):
     if not missing and not unexpected and len(heads) == 1 and None not in heads:
         raise UserError(
             f"{path}: knows {heads.pop()} classes, the data set has {description.num_classes}; choose the data set it was "
-            "trained on, or a card that says which of them to keep"
+            "trained on, or say in its config which of them count (keep)"
         )
     shapes = [f"{key} {found} instead of {needed}" for key, (found, needed) in other.items()]
     faults = [

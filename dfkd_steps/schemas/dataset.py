@@ -53,8 +53,14 @@ class Auto(Dataset):
     download: bool = opt(True, "download where missing")
 
 
+KEEP = "the teacher's classes that these are, by number from 0, in the order of the labels: its head is cut to them (empty = all)"
 LABEL_MAPS = "datasets.label_maps"
 VOID = "segmentation: the label of pixels that are of no class; 255 always is"
+
+
+def twice_in(keep: list[int]) -> str | None:
+    """What is wrong with a list of the teacher's classes, if anything is."""
+    return "keep has a class twice; give each once" if len(set(keep)) < len(keep) else None
 
 
 @dataclass
@@ -69,7 +75,13 @@ class Npz(Dataset):
         code=lambda task: LABEL_MAPS if task == tasks.SEGMENTATION else "datasets.array_files",
     )  # fmt: skip
     names: list[str] = opt([], "names of the classes, in the order of the labels (empty = their numbers)")
+    keep: list[int] = opt([], KEEP, lo=0)
     void: int = opt(tasks.VOID, VOID, lo=0, hi=tasks.VOID)
+
+    def check(self):
+        if self.keep and self.task == tasks.SEGMENTATION:
+            return "keep cuts classifiers, and the labels are maps; leave it out"
+        return twice_in(self.keep) or super().check()
 
 
 @dataclass
@@ -89,12 +101,13 @@ class Images(Dataset):
     width: int = opt(0, "width in pixels that images are resized to (0 = size)", lo=0, hi=4096)
     fit: str = opt("crop", "an image of another form: the sides cut off, so that the middle stays, or squashed", choices=FITS)
     channels: int = opt(3, "1 = grey, 3 = colour", choices=(1, 3))
+    keep: list[int] = opt([], KEEP, lo=0)
     test_share: float = opt(0.2, "share of each class that becomes the test set, where there is no folder test/", above=0, hi=0.9)
 
     def check(self):
         if twice := [name for name in self.names if self.names.count(name) > 1]:
             return f"names has {twice[0]!r} twice; give each folder once"
-        return super().check()
+        return twice_in(self.keep) or super().check()
 
 
 @dataclass
@@ -156,8 +169,8 @@ class Card(Dataset):
             return (
                 f"mean has {len(self.mean)} values and std {len(self.std)}; give {self.channels} each, one per channel, or none"
             )
-        if len(set(self.keep)) < len(self.keep):
-            return "keep has a class twice; give each once"
+        if fault := twice_in(self.keep):
+            return fault
         if self.names and self.names_file:
             return "give either names or names_file, not both"
         if not (self.classes or self.names or self.names_file or self.keep):

@@ -68,18 +68,19 @@ class Dataset:
         return np.array(self.arrays[f"x_{split}"][rows]), np.array(self.arrays[f"y_{split}"][rows])
 
 
-def write(path, key: str, provenance: dict, classes, arrays: dict[str, np.ndarray], card: dict | None = None, canaries=None):
+def write(
+    path, key: str, provenance: dict, classes, arrays: dict[str, np.ndarray], keep=(), card: dict | None = None, canaries=None
+):
     """Write x_train, y_train, x_test, y_test, and mean and std per channel: of the training images in [0,1], or a card's.
 
-    ``card``: mean, std and keep of a data set without images. ``canaries``: as at the head of this file.
+    ``card``: mean and std of a data set without images. ``keep``, ``canaries``: as at the head of this file.
     """
-    card = card or {}
     mean, std = (card["mean"], card["std"]) if card else statistics(arrays["x_train"])
     made = hdf5.Rows(path, {name: (arrays[name].shape, arrays[name].dtype) for name in sorted(arrays)})
     for name, values in arrays.items():
         made.write(name, 0, values)
     attributes = {"kind": KIND, "key": key, "provenance": json.dumps(provenance, sort_keys=True)}
-    attributes |= {"classes": json.dumps(list(classes)), "keep": json.dumps(list(card.get("keep", ())))}
+    attributes |= {"classes": json.dumps(list(classes)), "keep": json.dumps(list(keep))}
     attributes |= {"canaries": json.dumps(canaries)} if canaries else {}
     made.finish(attributes | {"mean": np.asarray(mean, float), "std": np.asarray(std, float)}, {})
 

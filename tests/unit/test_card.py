@@ -1,6 +1,7 @@
 """A teacher and nothing else: cards, networks by name, teachers cut to some classes, and what is said of wrong ones."""
 
 import contextlib
+import dataclasses
 import importlib.util
 import io
 import os
@@ -38,9 +39,15 @@ def card(folder, **content):
     """The opened data set of a card."""
     config = groups.Card(**{"source": "card", "height": 8, **content})
     assert config.check() is None
+    return written(folder / "dataset.h5", config)
+
+
+def written(path, config):
+    """The opened data set of a config."""
     source = readers.read(config)
-    dataset_file.write(folder / "dataset.h5", "k", {}, source.classes, dataset_step.prepare(config, source), source.card)
-    return dataset_file.open_dataset(folder / "dataset.h5")
+    arrays = dataset_step.prepare(config, source)
+    dataset_file.write(path, "k", {}, source.classes, arrays, source.keep, source.card)
+    return dataset_file.open_dataset(path)
 
 
 # ---------------------------------------------------------------------------------------------- cards
@@ -193,6 +200,32 @@ def test_a_head_is_cut_to_the_classes_that_count(tmp_path, keep):
     assert description.mean == tuple(timm.get_pretrained_cfg("test_efficientnet").mean)
     with pytest.raises(UserError, match="knows 12 classes, 0 to 11, but keep has 12"):
         pretrained.import_checkpoint(config, card(tmp_path, keep=[1, 12], height=32))
+
+
+@pytest.mark.parametrize("source", ["npz", "images"])
+def test_images_of_some_of_the_teachers_classes(tmp_path, source):
+    """In the order of the labels, which is not that of the teacher."""
+    if source == "npz":
+        images, labels = np.zeros((4, 32, 32, 3), np.uint8), np.array([0, 1, 0, 1])
+        np.savez(tmp_path / "two.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+        config = groups.Npz(source="npz", path=str(tmp_path / "two.npz"), keep=[9, 2])
+    else:
+        for name in ("a", "b"):
+            (tmp_path / "two" / name).mkdir(parents=True)
+            for row in range(2):
+                Image.new("RGB", (32, 32)).save(tmp_path / f"two/{name}/{row}.png")
+        config = groups.Images(source="images", path=str(tmp_path / "two"), keep=[9, 2], test_share=0.5)
+    assert config.check() is None
+    two = written(tmp_path / "dataset.h5", config)
+    assert (two.has_images, two.keep, two.has_names) == (True, (9, 2), source == "images")
+    net = timm.create_model("test_efficientnet", num_classes=12).eval()
+    made, _ = pretrained.import_checkpoint(checkpoint(tmp_path / "a.pth", net, arch="timm.test_efficientnet"), two)
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.allclose(made(images), net(images)[:, [9, 2]], atol=1e-5)
+    with pytest.raises(UserError, match=r"two.*: has 2 classes, keep has 3; give the teacher's class for each"):
+        readers.read(dataclasses.replace(config, keep=[9, 2, 5]))
+    assert dataclasses.replace(config, keep=[2, 2]).check() == "keep has a class twice; give each once"
 
 
 def test_a_thousand_classes_of_a_library_and_what_it_says_of_them(tmp_path, monkeypatch):

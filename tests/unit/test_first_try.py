@@ -146,6 +146,8 @@ def test_the_order_of_the_classes_goes_into_a_data_set_of_folders(workplace):
     how = ["--teacher", "resnet8", "--checkpoint", "a.pth", "--student", "resnet8", "--size", "32", "--data", "pets"]
     made = new.contents(new.parser().parse_args([NAME, *how, "--classes", "dog,cat"]))["dataset"]
     assert made == {"source": "images", "path": "pets", "size": 32, "names": ["dog", "cat"]}
+    whole = new.contents(new.parser().parse_args([NAME, *how, "--classes", "dog,cat", "--keep", "217,281"]))
+    assert whole["dataset"] == made | {"keep": [217, 281]} and "keep" not in whole["teacher"]
     (workplace / "names.txt").write_text("dog\ncat\n")
     with pytest.raises(UserError, match=r"--classes: folders take names in the order .*; write them out"):
         new.contents(new.parser().parse_args([NAME, *how, "--classes", "names.txt"]))
@@ -156,7 +158,7 @@ WRONG = {
     "a library without weights": (["--teacher", "torchvision:fcn_resnet50", "--checkpoint", ""], "has no weights of its own"),
     "a student for images": (["--student", "resnet8", *NORM], "resnet8: is for classification, the task is segmentation"),
     "a folder that is not there": (["--data", "nowhere"], "--data: nowhere: no such folder; leave it out"),
-    "classes to keep of images": (["--data", ".", "--keep", "0,1"], "--keep: cuts the teacher of a card; leave it out"),
+    "classes to keep of maps": (["--data", ".", "--keep", "0,1"], "--keep: cuts classifiers, and this teacher gives a map"),
     "a file of names for masks": (["--data", ".", "--classes", "first_nets.py"], "--classes: masks take names or a number"),
     "a test folder without images": (["--test", "params", *NORM], "params: holds no image; put images there, or folders images/"),
     "too many classes": (["--classes", "a,b,c,d", *NORM], "knows 3 classes, the data set has 4"),
