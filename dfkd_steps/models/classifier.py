@@ -8,6 +8,7 @@ from torch import nn
 
 from ..runtime.errors import UserError
 from . import dense, names, registry, tasks
+from .precision import keep_float32
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Classifier(nn.Module):
 
     def __init__(self, net: nn.Module, description: Description):
         super().__init__()
-        self.net, self.description = net, description
+        self.net, self.description = keep_float32(net), description
         shape = (1, -1, 1, 1)
         self.register_buffer("mean", torch.tensor(description.mean, dtype=torch.float32).view(shape), persistent=False)
         self.register_buffer("std", torch.tensor(description.std, dtype=torch.float32).view(shape), persistent=False)

@@ -10,6 +10,7 @@ from torch.fx.experimental.optimization import fuse
 from ..runtime.device import autocast, compiled, has_bf16
 from . import hooks
 from .classifier import Classifier
+from .precision import stays_float32
 from .statistics import CURRENT
 
 
@@ -39,7 +40,7 @@ def cast_copy(network: Classifier, precision: str) -> Classifier:
 def _cast(made: Classifier, device, precision: str) -> Classifier:
     if precision == "bf16" and has_bf16(device.type):
         for module in made.net.modules():
-            if isinstance(module, (nn.Conv2d, nn.Linear)):
+            if isinstance(module, (nn.Conv2d, nn.Linear)) and not stays_float32(module):
                 module.to(torch.bfloat16)
     return made.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 

@@ -1,11 +1,14 @@
 """A frozen network in its fast form: its logits, what it leaves alone, and what is left of its BatchNorm layers."""
 
+import copy
+
 import pytest
 import torch
 from small_net import classifier, close
 from torch import nn
 
 from dfkd_steps.models import frozen
+from dfkd_steps.models.classifier import Classifier, Description
 from dfkd_steps.runtime import device
 
 
@@ -87,3 +90,32 @@ def test_bf16_weights_are_cast_once_where_the_device_computes_in_it(monkeypatch,
     found, exact = frozen.logits(fast, images, "bf16"), network(images)
     assert found.dtype == torch.float32
     close(found, exact, rtol=0.1, atol=0.1 * exact.std()) if native else close(found, exact, rtol=1e-4, atol=1e-4)
+
+
+# ---------------------------------------------------------------------------------------------- layers that stay in float32
+def depthwise(kernel, stride):
+    """A network of one depthwise convolution, by images of 4 channels."""
+    torch.manual_seed(0)
+    net = nn.Conv2d(4, 4, kernel, stride, padding=1, groups=4, bias=False)
+    return Classifier(net, Description("factory", "x", ("a", "b"), (4, 9, 9), (0.5,) * 4, (1.0,) * 4))
+
+
+@pytest.mark.parametrize(("kernel", "stride", "exact"), [(3, 2, True), (5, 1, True), (3, 1, False)])
+def test_depthwise_convolutions_that_bf16_makes_slow_compute_in_float32(kernel, stride, exact, monkeypatch):
+    monkeypatch.setattr(frozen, "has_bf16", lambda kind: True)
+    network, images = depthwise(kernel, stride), torch.rand(2, 4, 9, 9)
+    plain = network(images)
+    for each in (network, copy.deepcopy(network), frozen.cast_copy(network, "bf16")):
+        with torch.autocast("cpu", torch.bfloat16):
+            found = each(images)
+            assert torch.is_autocast_enabled("cpu")
+        assert found.dtype == torch.bfloat16
+        assert torch.equal(found, plain.bfloat16()) == exact
+
+
+def test_a_copy_of_such_a_layer_has_weights_of_its_own():
+    network = depthwise(3, 2)
+    other, images = copy.deepcopy(network), torch.rand(1, 4, 9, 9)
+    with torch.no_grad():
+        other.net.weight.zero_()
+        assert other(images).abs().max() == 0 < network(images).abs().max()
