@@ -117,9 +117,9 @@ def layers() -> str:
     return svg(804, 24 + len(rows) * 52, "The layers of the package", parts)
 
 
-def without_labels() -> str:
-    """Accuracy of students over two figures that need no label, from docs/assets/without-labels-runs.csv."""
-    with open(ASSETS / "without-labels-runs.csv", newline="", encoding="utf-8") as file:
+def without_labels(runs: Path) -> str:
+    """Accuracy of students over two figures that need no label, from a file docs/assets/without-labels-DATASET-runs.csv."""
+    with open(runs, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     panels = (("probe_balanced", "balanced agreement on probe images, %"), ("probe_agreement", "agreement on probe images, %"))
     left, top, side, gap, parts = 70, 30, 300, 90, []
@@ -227,7 +227,8 @@ def main(which: str):
     ASSETS.mkdir(exist_ok=True)
     (ASSETS / "pipeline.svg").write_text(pipeline(), "utf-8")
     (ASSETS / "layers.svg").write_text(layers(), "utf-8")
-    (ASSETS / "without-labels.svg").write_text(without_labels(), "utf-8")
+    for runs in ASSETS.glob("without-labels-*-runs.csv"):
+        (ASSETS / f"{runs.stem.removesuffix('-runs')}.svg").write_text(without_labels(runs), "utf-8")
     if (ASSETS / "leak.csv").exists():  # `dfkd leak --csv`, docs/leak.md
         (ASSETS / "leak.svg").write_text(leak(), "utf-8")
     if which != "diagrams":
