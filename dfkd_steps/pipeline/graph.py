@@ -67,7 +67,7 @@ def sources(transfer: str, dataset: str | None = None) -> list[str]:
     dataset: what ``own`` stands for; without it that one is left out.
     """
     names = params.reads(params.load("transfer", transfer))
-    return list(filter(None, (dataset if name == params.OWN else name for name in names)))
+    return list(filter(None, (dataset if name == params.OWN_DATASET else name for name in names)))
 
 
 def inputs_of(path) -> list[Path]:

@@ -21,7 +21,7 @@ from . import spec
 from .plain_yaml import named, quoted, read_mapping
 
 PARAMS = Path("params")
-OWN = "own"  # as the source of a transfer set: the data set of its own path
+OWN_DATASET = "own"  # as the source of a transfer set: the data set of its own path
 KIND_KEY = {"dataset": "source", "teacher": "kind", "transfer": "method", "balance": "mode"}
 
 
@@ -132,7 +132,7 @@ def _load(group, text, params):
     check = getattr(resolved, "check", None)
     if problem := check() if check else None:
         raise UserError(f"{where}: {problem}")
-    for source in (name for name in reads(resolved) if name != OWN):
+    for source in (name for name in reads(resolved) if name != OWN_DATASET):
         try:
             _load("dataset", source, params)
         except UserError as error:
