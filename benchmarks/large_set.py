@@ -40,7 +40,7 @@ def teacher(path: Path, side: int):
         for _ in range(20):
             net.train()(torch.rand(16, *shape))
         logits = net.eval()(torch.rand(64, *shape))
-        head = [one for one in net.modules() if isinstance(one, torch.nn.Linear)][-1]
+        head = [module for module in net.modules() if isinstance(module, torch.nn.Linear)][-1]
         head.weight.mul_(2 / logits.std(0)[:, None])
         head.bias.copy_(2 * (head.bias - logits.mean(0)) / logits.std(0))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ def main():
         "balance": given.balance,
         "student": "patches",
     }
-    made, balanced = (graph.path_of(step, specs) for step in ("synthesize", "balance"))
+    synthesized, balanced = (graph.path_of(step, specs) for step in ("synthesize", "balance"))
 
     def show(what: str, module: list[str], images: int, *dropped: Path):
         for path in dropped:
@@ -95,7 +95,7 @@ def main():
     step("dataset", 0)
     teacher(graph.path_of("teacher", specs), given.side)
     step("synthesize", given.images)
-    step("balance", given.images, made)
+    step("balance", given.images, synthesized)
     step("distill", given.steps * given.batch, balanced)
     for command in (["inspect"], ["inspect", "--png", "classes.png"], ["verify"]):
         show(" ".join(command[:2]), ["dfkd_steps.cli", command[0], str(balanced), *command[1:]], given.images, balanced)

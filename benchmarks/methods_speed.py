@@ -52,10 +52,10 @@ def network(arch: str) -> Classifier:
     torch.manual_seed(0)
     shape = (1, 28, 28) if arch.startswith("lenet5") else (3, 32, 32)
     described = Description("arch", arch, CLASSES, shape, (0.5,) * shape[0], (0.25,) * shape[0])
-    made = Classifier(build_architecture(arch, 10, shape), described)
+    classifier = Classifier(build_architecture(arch, 10, shape), described)
     with torch.no_grad():
-        made.train()(torch.rand(64, *shape))  # BatchNorm statistics of something
-    return made.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        classifier.train()(torch.rand(64, *shape))  # BatchNorm statistics of something
+    return classifier.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
 def build(spec: str, teacher: Classifier, arguments, steps: int):
@@ -75,7 +75,7 @@ def build(spec: str, teacher: Classifier, arguments, steps: int):
 
 def measured(method, unit) -> dict[str, float]:
     """Seconds and operations of one call of a method's ``round`` or ``batch``, and of the student's part in it."""
-    found = {"seconds": 0.0, "operations": 0.0, "student seconds": 0.0, "student operations": 0.0}
+    costs = {"seconds": 0.0, "operations": 0.0, "student seconds": 0.0, "student operations": 0.0}
     train_student, counting = model_inversion.train_student, False
 
     def watch(call):
@@ -84,9 +84,9 @@ def measured(method, unit) -> dict[str, float]:
             with FlopCounterMode(display=False) if counting else contextlib.nullcontext() as counter:
                 result = call(*values, **named)
             if counting:
-                found["student operations"] += counter.get_total_flops()
+                costs["student operations"] += counter.get_total_flops()
             else:
-                found["student seconds"] += time.perf_counter() - started
+                costs["student seconds"] += time.perf_counter() - started
             return result
 
         return watched
@@ -95,16 +95,16 @@ def measured(method, unit) -> dict[str, float]:
         method.student_steps = watch(method.student_steps)
     model_inversion.train_student = watch(train_student)
     unit(0)  # warm
-    found["student seconds"] = 0.0
+    costs["student seconds"] = 0.0
     started = time.perf_counter()
     unit(min(1, method.rounds))
-    found["seconds"] = time.perf_counter() - started
+    costs["seconds"] = time.perf_counter() - started
     counting = True
     with FlopCounterMode(display=False) as counter:
         unit(min(2, method.rounds))
-    found["operations"] = counter.get_total_flops()
+    costs["operations"] = counter.get_total_flops()
     model_inversion.train_student = train_student
-    return found
+    return costs
 
 
 def row(spec: str, arguments, peak: float) -> str:

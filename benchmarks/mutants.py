@@ -48,30 +48,30 @@ class Mutant:
 
 def read(path=LIST) -> list[Mutant]:
     """The mutants of a list, in order."""
-    found = []
+    mutants = []
     for part in yaml.safe_load(Path(path).read_text()):
         module = Path(part["file"]).stem
-        for one in part["mutants"]:
-            tests = tuple(one.get("tests", part["tests"]))
-            name = f"{module}: {one['name']}"
-            found.append(Mutant(name, part["file"], one["old"], one["new"], tests, one.get("reason", "")))
-    return found
+        for entry in part["mutants"]:
+            tests = tuple(entry.get("tests", part["tests"]))
+            name = f"{module}: {entry['name']}"
+            mutants.append(Mutant(name, part["file"], entry["old"], entry["new"], tests, entry.get("reason", "")))
+    return mutants
 
 
 def faults(mutants: list[Mutant], root=ROOT) -> list[str]:
     """What is wrong with a list: one line for each anchor, name or test file that is not as it should be."""
     lines, names = [], set()
-    for one in mutants:
-        text = (root / one.file).read_text() if (root / one.file).is_file() else ""
-        if (times := text.count(one.old)) != 1:
-            lines.append(f"{one.name}: {one.old!r} stands {times} times in {one.file}; give text that stands once")
-        if one.old == one.new:
-            lines.append(f"{one.name}: old and new are the same")
-        if one.name in names:
-            lines.append(f"{one.name}: two mutants have this name")
-        names.add(one.name)
-        gone = [test for test in one.tests if not (root / test.split("::")[0]).exists()]
-        lines += [f"{one.name}: {test}: no such file of tests" for test in gone]
+    for mutant in mutants:
+        text = (root / mutant.file).read_text() if (root / mutant.file).is_file() else ""
+        if (times := text.count(mutant.old)) != 1:
+            lines.append(f"{mutant.name}: {mutant.old!r} stands {times} times in {mutant.file}; give text that stands once")
+        if mutant.old == mutant.new:
+            lines.append(f"{mutant.name}: old and new are the same")
+        if mutant.name in names:
+            lines.append(f"{mutant.name}: two mutants have this name")
+        names.add(mutant.name)
+        gone = [test for test in mutant.tests if not (root / test.split("::")[0]).exists()]
+        lines += [f"{mutant.name}: {test}: no such file of tests" for test in gone]
     return lines
 
 
@@ -92,7 +92,7 @@ def pytest_in(folder: str, tests: tuple[str, ...], as_it_is: bool):
         os.dup2(file.fileno(), 2)
     # Compiled files are trusted by the second and the size of their source: none may be of a mutant.
     sys.dont_write_bytecode = not as_it_is
-    sys.path[:] = [folder, *(one for one in sys.path if Path(one or ".").resolve() not in (ROOT, ROOT / "benchmarks"))]
+    sys.path[:] = [folder, *(path for path in sys.path if Path(path or ".").resolve() not in (ROOT, ROOT / "benchmarks"))]
     os.environ["PYTHONPATH"] = folder
     import pytest
 
@@ -129,8 +129,8 @@ class Run:
             path.write_text(self.text)
             os.utime(path, ns=(self.stat.st_atime_ns, self.stat.st_mtime_ns))
         # 1: a test failed; 2: a module did not import, which no test needs to notice.
-        told = {0: SURVIVED, 1: KILLED}.get(self.process.exitcode, BROKEN)
-        return TIMEOUT if over else told, seconds
+        outcome = {0: SURVIVED, 1: KILLED}.get(self.process.exitcode, BROKEN)
+        return TIMEOUT if over else outcome, seconds
 
 
 def side_by_side(mutants: list[Mutant], folders: list[Path], limit: float):
@@ -143,12 +143,12 @@ def side_by_side(mutants: list[Mutant], folders: list[Path], limit: float):
         while waiting and free:
             mutant = waiting.pop(0)
             running.append(Run(mutant, free.pop(), mutant.tests, limit))
-        multiprocessing.connection.wait([one.process.sentinel for one in running], timeout=1)
-        for one in list(running):
-            if told := one.ended():
-                running.remove(one)
-                free.append(one.folder)
-                yield one.mutant, *told
+        multiprocessing.connection.wait([run.process.sentinel for run in running], timeout=1)
+        for run in list(running):
+            if result := run.ended():
+                running.remove(run)
+                free.append(run.folder)
+                yield run.mutant, *result
 
 
 def as_it_is(folder: Path, tests: tuple[str, ...], limit: float) -> str:
@@ -174,9 +174,9 @@ def key_of(row) -> tuple[str, ...]:
 def chosen(mutants, results, given) -> list[Mutant]:
     """The mutants that are to run."""
     if given.words:
-        return [one for one in mutants if any(word in one.name for word in given.words)]
+        return [mutant for mutant in mutants if any(word in mutant.name for word in given.words)]
     done = {key for key, row in results.items() if row["outcome"] not in given.again}
-    return [one for one in mutants if (one.name, one.old, one.new) not in done]
+    return [mutant for mutant in mutants if (mutant.name, mutant.old, mutant.new) not in done]
 
 
 def preload():
@@ -197,19 +197,19 @@ def preload():
 
 def report(mutants, results) -> bool:
     """Print who survived and the rate; True where all that survive have a reason."""
-    rows = [(one, results.get((one.name, one.old, one.new))) for one in mutants]
-    done = [(one, row) for one, row in rows if row]
-    fell = [one for one, row in done if row["outcome"] in (KILLED, TIMEOUT)]
-    alive = [(one, row) for one, row in done if row["outcome"] not in (KILLED, TIMEOUT)]
-    for one, row in alive:
-        print(f"{row['outcome']}: {one.name}: {one.old!r} -> {one.new!r}{': ' + one.reason if one.reason else ''}")
+    rows = [(mutant, results.get((mutant.name, mutant.old, mutant.new))) for mutant in mutants]
+    done = [(mutant, row) for mutant, row in rows if row]
+    fell = [mutant for mutant, row in done if row["outcome"] in (KILLED, TIMEOUT)]
+    alive = [(mutant, row) for mutant, row in done if row["outcome"] not in (KILLED, TIMEOUT)]
+    for mutant, row in alive:
+        print(f"{row['outcome']}: {mutant.name}: {mutant.old!r} -> {mutant.new!r}{': ' + mutant.reason if mutant.reason else ''}")
     timeouts = sum(row["outcome"] == TIMEOUT for _, row in done)
     seconds = sum(float(row["seconds"]) for _, row in done)
     print(
         f"{len(fell)} of {len(done)} killed ({timeouts} by timeout), {100 * len(fell) / max(1, len(done)):.1f} %, "
         f"{len(mutants) - len(done)} without a result, {seconds:.0f} s"
     )
-    return all(one.reason for one, _ in alive)
+    return all(mutant.reason for mutant, _ in alive)
 
 
 def main() -> int:
@@ -232,7 +232,7 @@ def main() -> int:
     with contextlib.ExitStack() as stack:
         folders = [Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="mutants-"))).resolve() for _ in range(given.jobs)]
         copy_tree(folders[0])
-        every = tuple(dict.fromkeys(test for one in todo for test in one.tests))
+        every = tuple(dict.fromkeys(test for mutant in todo for test in mutant.tests))
         if todo and as_it_is(folders[0], every, 20 * given.limit) != SURVIVED:
             print((folders[0] / "log").read_text()[-3000:], "the tests fail with the code as it is", sep="\n")
             return 2

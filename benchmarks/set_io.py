@@ -65,11 +65,11 @@ def main():
             seconds = time.perf_counter() - started
             print(f"read images in order        {seconds:8.1f} s   {total / seconds / 1e9:8.2f} GB/s")
             for field in ("images", "logits"):
-                one = rate(lambda field=field: opened.read(field, rng.integers(0, given.images, given.batch)))
-                print(f"gather {given.batch} rows of {field:8} {1e3 / one:8.3f} ms  {one * given.batch:9.0f} rows/s")
+                calls = rate(lambda field=field: opened.read(field, rng.integers(0, given.images, given.batch)))
+                print(f"gather {given.batch} rows of {field:8} {1e3 / calls:8.3f} ms  {calls * given.batch:9.0f} rows/s")
             held = opened.read("images")
-            one = rate(lambda: held[rng.integers(0, given.images, given.batch)])
-            print(f"images held in memory       {1e3 / one:8.3f} ms  {one * given.batch:9.0f} rows/s")
+            calls = rate(lambda: held[rng.integers(0, given.images, given.batch)])
+            print(f"images held in memory       {1e3 / calls:8.3f} ms  {calls * given.batch:9.0f} rows/s")
 
 
 if __name__ == "__main__":

@@ -41,10 +41,10 @@ def teacher(name: str, side: int, classes: int):
     from dfkd_steps.models.classifier import Description, new_classifier
 
     like = Description("arch", "x", tuple(map(str, range(classes))), (3, side, side), (0.5,) * 3, (0.5,) * 3)
-    made = new_classifier(name, like, 0)
+    classifier = new_classifier(name, like, 0)
     with torch.no_grad():
-        made.train()(torch.rand(4, *like.image_shape))
-    return made.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        classifier.train()(torch.rand(4, *like.image_shape))
+    return classifier.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
 def of_method(spec: str, net, images: int):
@@ -125,11 +125,11 @@ def measure(what: str, network: str, side: int, classes: int, images: int):
             started = time.perf_counter()
             work()
             seconds = time.perf_counter() - started
-        found = {"s an image and step": seconds / pieces, "why not": ""}
+        figures = {"s an image and step": seconds / pieces, "why not": ""}
     except Exception as error:
-        found = {"s an image and step": "", "why not": explain(what, error).splitlines()[0]}
-    found["peak GiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << (20 if sys.platform == "linux" else 30))
-    print(json.dumps(found), flush=True)
+        figures = {"s an image and step": "", "why not": explain(what, error).splitlines()[0]}
+    figures["peak GiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << (20 if sys.platform == "linux" else 30))
+    print(json.dumps(figures), flush=True)
 
 
 def main():

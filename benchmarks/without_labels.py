@@ -26,22 +26,22 @@ def ranks(values) -> np.ndarray:
     """Ranks from 0; equal values have their mean rank."""
     values = np.asarray(values, float)
     order = np.argsort(values, kind="stable")
-    found = np.empty(len(values))
-    found[order] = np.arange(len(values))
-    return np.array([found[values == value].mean() for value in values])
+    ranked = np.empty(len(values))
+    ranked[order] = np.arange(len(values))
+    return np.array([ranked[values == value].mean() for value in values])
 
 
-def spearman(one, other) -> float:
+def spearman(first, second) -> float:
     """Rank correlation, -1 to 1; NaN where one of them is constant."""
     with np.errstate(invalid="ignore"):
-        return float(np.corrcoef(ranks(one), ranks(other))[0, 1])
+        return float(np.corrcoef(ranks(first), ranks(second))[0, 1])
 
 
-def correlations(found: list[runs.Run]):
+def correlations(kept: list[runs.Run]):
     """A row for each data set, teacher, choice of runs and figure."""
-    for dataset, teacher in sorted({(run.specs["dataset"], run.specs["teacher"]) for run in found}):
-        own = [run for run in found if (run.specs["dataset"], run.specs["teacher"]) == (dataset, teacher)]
-        for choice, chosen in (("all", own), ("no real data", [run for run in own if run.origin != "real"])):
+    for dataset, teacher in sorted({(run.specs["dataset"], run.specs["teacher"]) for run in kept}):
+        of_teacher = [run for run in kept if (run.specs["dataset"], run.specs["teacher"]) == (dataset, teacher)]
+        for choice, chosen in (("all", of_teacher), ("no real data", [run for run in of_teacher if run.origin != "real"])):
             if len(chosen) < FEWEST:
                 continue
             truth = [run.metrics["top1"] for run in chosen]
@@ -60,11 +60,11 @@ def to_csv(head, rows) -> str:
 def main(results="results", out=None):
     """Print the correlations; write them and the runs where ``out`` is given."""
     read = runs.read(sorted(Path(results).glob("*/*/*/*/*/metrics.json")))
-    found = [run for run in read if run.has_labels and "probe_agreement" in run.metrics]
-    table = to_csv(["dataset", "teacher", "runs", "figure", "n", "spearman"], correlations(found))
+    kept = [run for run in read if run.has_labels and "probe_agreement" in run.metrics]
+    table = to_csv(["dataset", "teacher", "runs", "figure", "n", "spearman"], correlations(kept))
     print(table, end="")
     if out:
-        rows = [[*run.specs.values(), run.origin, run.metrics["top1"], *(run.metrics[name] for name in FIGURES)] for run in found]
+        rows = [[*run.specs.values(), run.origin, run.metrics["top1"], *(run.metrics[name] for name in FIGURES)] for run in kept]
         head = ["dataset", "teacher", "transfer", "balance", "student", "origin", "top1", *FIGURES]
         Path(out).write_text(table)
         Path(out).with_name(f"{Path(out).stem}-runs.csv").write_text(to_csv(head, rows))

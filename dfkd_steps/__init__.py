@@ -8,7 +8,7 @@ if os.name == "nt":
     print("error: dfkd runs on Linux and macOS; on Windows install it inside WSL (wsl --install)", file=sys.stderr)
     sys.exit(2)
 
-if any(one.startswith(f"{__name__}.") for one in sys.orig_argv[1:3]):  # python -m dfkd_steps.STEP
+if any(argument.startswith(f"{__name__}.") for argument in sys.orig_argv[1:3]):  # python -m dfkd_steps.STEP
     # What torch makes on import, a million objects, stays: looking for garbage there takes a quarter of the import's time.
     gc.disable()  # until ``runtime.commands.guarded``
 

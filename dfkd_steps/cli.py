@@ -18,75 +18,75 @@ HERE = Path(__file__).parent
 
 def parser() -> argparse.ArgumentParser:
     """The command line of ``dfkd``."""
-    told = "Data-free knowledge distillation: look at methods, configs and artefacts. Snakemake or DVC runs the pipeline itself."
-    top = argparse.ArgumentParser(prog="dfkd", description=told)
+    text = "Data-free knowledge distillation: look at methods, configs and artefacts. Snakemake or DVC runs the pipeline itself."
+    top = argparse.ArgumentParser(prog="dfkd", description=text)
     top.add_argument("--version", action="store_true", help="print the version of the installed package, and end")
     top.set_defaults(run=lambda given: print(f"dfkd {version()}") if given.version else top.print_help())
     commands = top.add_subparsers(title="commands", metavar="COMMAND")
 
-    one = commands.add_parser("list", help="what there is: methods, models, config fields, files in params/",
-                              description="List what there is, a line each.")  # fmt: skip
-    one.add_argument("what", choices=LISTS, help="fields: every config field of every kind, as Markdown")
-    one.set_defaults(run=lambda given: LISTS[given.what]())
+    command = commands.add_parser("list", help="what there is: methods, models, config fields, files in params/",
+                                  description="List what there is, a line each.")  # fmt: skip
+    command.add_argument("what", choices=LISTS, help="fields: every config field of every kind, as Markdown")
+    command.set_defaults(run=lambda given: LISTS[given.what]())
 
-    one = commands.add_parser("inspect", help="what an artefact holds and how it was made",
-                              description="Print what an artefact holds and how it was made.")  # fmt: skip
-    one.add_argument("file", metavar="FILE", help="transfer_set.h5, dataset.h5, *.safetensors or metrics.json")
-    one.add_argument("--png", metavar="OUT", help="also write a grid of samples, a row for each class")
-    one.set_defaults(run=inspect)
+    command = commands.add_parser("inspect", help="what an artefact holds and how it was made",
+                                  description="Print what an artefact holds and how it was made.")  # fmt: skip
+    command.add_argument("file", metavar="FILE", help="transfer_set.h5, dataset.h5, *.safetensors or metrics.json")
+    command.add_argument("--png", metavar="OUT", help="also write a grid of samples, a row for each class")
+    command.set_defaults(run=inspect)
 
-    told = "Read all of an artefact. Prints what is wrong and exits with 1, or prints 'ok'."
-    one = commands.add_parser("verify", help="check an artefact from end to end", description=told)
-    one.add_argument("file", metavar="FILE", help="transfer_set.h5, dataset.h5, *.safetensors or metrics.json")
-    one.set_defaults(run=verify)
+    text = "Read all of an artefact. Prints what is wrong and exits with 1, or prints 'ok'."
+    command = commands.add_parser("verify", help="check an artefact from end to end", description=text)
+    command.add_argument("file", metavar="FILE", help="transfer_set.h5, dataset.h5, *.safetensors or metrics.json")
+    command.set_defaults(run=verify)
 
-    told = "Print the finished, current runs of sweeps as a table, with wall-clock seconds from logs/. Runs nothing."
-    one = commands.add_parser("table", help="the runs of sweeps so far, as Markdown, CSV or LaTeX", description=told)
-    one.add_argument("sweeps", metavar="SWEEP", nargs="*", help="params/sweeps/NAME.yaml; without it params/experiment.yaml")
-    form = one.add_mutually_exclusive_group()
+    text = "Print the finished, current runs of sweeps as a table, with wall-clock seconds from logs/. Runs nothing."
+    command = commands.add_parser("table", help="the runs of sweeps so far, as Markdown, CSV or LaTeX", description=text)
+    command.add_argument("sweeps", metavar="SWEEP", nargs="*", help="params/sweeps/NAME.yaml; without it params/experiment.yaml")
+    form = command.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true", help="a line per run, with the commit of this checkout and the run's key")
     form.add_argument("--latex", action="store_true", help="one table for LaTeX over all the sweeps (package booktabs)")
-    one.set_defaults(run=show_table)
+    command.set_defaults(run=show_table)
 
-    told = "Measure a finished student, or its exported files, on other images, beside its teacher. Makes and writes nothing."
-    one = commands.add_parser("evaluate", help="a finished student on other images, labelled or not", description=told)
-    one.add_argument("student", metavar="STUDENT", type=Path, help="student.safetensors, an .onnx file or a folder export/")
-    told = (
+    text = "Measure a finished student, or its exported files, on other images, beside its teacher. Makes and writes nothing."
+    command = commands.add_parser("evaluate", help="a finished student on other images, labelled or not", description=text)
+    command.add_argument("student", metavar="STUDENT", type=Path, help="student.safetensors, an .onnx file or a folder export/")
+    text = (
         "a folder of images (or of a folder for each class; for segmentation of images/ and masks/), an .npz or a dataset.h5; "
         "without it the test images of its path"
     )
-    one.add_argument("--images", metavar="IMAGES", type=Path, help=told)
-    told = "the label of pixels of no class in masks (255 always is)"
-    one.add_argument("--void", metavar="N", type=int, default=VOID, help=told)
-    one.add_argument("--teacher", metavar="FILE", type=Path, help="teacher.safetensors; without it the one of its path")
-    one.set_defaults(run=evaluate)
+    command.add_argument("--images", metavar="IMAGES", type=Path, help=text)
+    text = "the label of pixels of no class in masks (255 always is)"
+    command.add_argument("--void", metavar="N", type=int, default=VOID, help=text)
+    command.add_argument("--teacher", metavar="FILE", type=Path, help="teacher.safetensors; without it the one of its path")
+    command.set_defaults(run=evaluate)
 
-    told = "Write the images of a transfer set as PNG files, in a folder for each class, with labels.csv beside them."
-    one = commands.add_parser("export-set", help="a transfer set as PNG files, for other programs", description=told)
-    one.add_argument("file", metavar="FILE", help="transfer_set.h5")
-    one.add_argument("--png", metavar="DIR", type=Path, required=True, help="a folder that is empty or does not exist")
-    one.set_defaults(run=export_set)
+    text = "Write the images of a transfer set as PNG files, in a folder for each class, with labels.csv beside them."
+    command = commands.add_parser("export-set", help="a transfer set as PNG files, for other programs", description=text)
+    command.add_argument("file", metavar="FILE", help="transfer_set.h5")
+    command.add_argument("--png", metavar="DIR", type=Path, required=True, help="a folder that is empty or does not exist")
+    command.set_defaults(run=export_set)
 
-    told = "Print a sweep with its seeds multiplied out: literal lists, which is what DVC needs in params/experiment.yaml."
-    one = commands.add_parser("sweep", help="a sweep as literal lists, for params/experiment.yaml", description=told)
-    one.add_argument("sweep", metavar="SWEEP", help="params/sweeps/NAME.yaml")
-    one.set_defaults(run=show_sweep)
+    text = "Print a sweep with its seeds multiplied out: literal lists, which is what DVC needs in params/experiment.yaml."
+    command = commands.add_parser("sweep", help="a sweep as literal lists, for params/experiment.yaml", description=text)
+    command.add_argument("sweep", metavar="SWEEP", help="params/sweeps/NAME.yaml")
+    command.set_defaults(run=show_sweep)
 
-    told = "Attack the teachers and students of a sweep with shadows: which canaries were they trained on? Runs nothing."
-    one = commands.add_parser("leak", help="what teachers and students tell of their training data", description=told)
-    one.add_argument("sweep", metavar="SWEEP", help="params/sweeps/NAME.yaml with shadows: NUMBER (docs/leak.md)")
-    one.add_argument("--csv", action="store_true", help="all figures, a line per kind of model")
-    one.set_defaults(run=leak)
+    text = "Attack the teachers and students of a sweep with shadows: which canaries were they trained on? Runs nothing."
+    command = commands.add_parser("leak", help="what teachers and students tell of their training data", description=text)
+    command.add_argument("sweep", metavar="SWEEP", help="params/sweeps/NAME.yaml with shadows: NUMBER (docs/leak.md)")
+    command.add_argument("--csv", action="store_true", help="all figures, a line per kind of model")
+    command.set_defaults(run=leak)
 
     commands.add_parser("audit", help="which artefacts are not current")
     commands.add_parser("new", help="params files for a teacher and no data, after a look at the teacher")
 
-    told = "Print each field of the resolved config: value, where it comes from, allowed values, meaning."
-    one = commands.add_parser("spec", help="the resolved config behind a spec or a path", description=told)
-    told = "dataset, teacher, transfer, balance or student; needed where two have the name"
-    one.add_argument("group", metavar="GROUP", nargs="?", help=told)
-    one.add_argument("spec", metavar="SPEC", help="NAME+key=value..., or the path of an artefact: results/.../metrics.json")
-    one.set_defaults(run=show_spec)
+    text = "Print each field of the resolved config: value, where it comes from, allowed values, meaning."
+    command = commands.add_parser("spec", help="the resolved config behind a spec or a path", description=text)
+    text = "dataset, teacher, transfer, balance or student; needed where two have the name"
+    command.add_argument("group", metavar="GROUP", nargs="?", help=text)
+    command.add_argument("spec", metavar="SPEC", help="NAME+key=value..., or the path of an artefact: results/.../metrics.json")
+    command.set_defaults(run=show_spec)
     return top
 
 
@@ -98,15 +98,15 @@ def main(argv=None) -> int:
         command = [sys.executable, "-m", "dfkd_steps.cli", *map(str, argv)]
         return subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, check=False).returncode
     # These have command lines of their own, which argparse would not pass on as they are (REMAINDER takes no leading option).
-    own = {"audit": audit, "new": new}.get(argv[0]) if argv else None
-    given = argparse.Namespace(run=own, rest=argv[1:]) if own else parser().parse_args(argv)
+    run = {"audit": audit, "new": new}.get(argv[0]) if argv else None
+    given = argparse.Namespace(run=run, rest=argv[1:]) if run else parser().parse_args(argv)
     return guarded("dfkd", lambda: given.run(given))
 
 
 def other_checkout() -> Path | None:
     """The working directory, if it has a dfkd_steps/ of its own: its steps run that code, so it has to judge their files too."""
-    here, own = Path.cwd(), Path("dfkd_steps")
-    return here if own.joinpath("cli.py").is_file() and Path("params").is_dir() and not own.samefile(HERE) else None
+    here, package = Path.cwd(), Path("dfkd_steps")
+    return here if package.joinpath("cli.py").is_file() and Path("params").is_dir() and not package.samefile(HERE) else None
 
 
 def inspect(given):
@@ -138,8 +138,8 @@ def evaluate(given):
     from .runtime import device
 
     device.setup_process()
-    found = other_images.measure(given.student, given.images, given.teacher, given.void)
-    for place, lines in enumerate(filter(None, (other_images.rows(found), other_maps.class_rows(found)))):
+    measured = other_images.measure(given.student, given.images, given.teacher, given.void)
+    for place, lines in enumerate(filter(None, (other_images.rows(measured), other_maps.class_rows(measured)))):
         print("\n" * place, end="")
         table(lines[1:], lines[0])
 
@@ -159,11 +159,11 @@ def leak(given):
 
     device.setup_process()
     finals = sweep.finals(sweep.read(given.sweep))
-    found = leak.rows(finals)
+    attacks = leak.rows(finals)
     if given.csv:
-        print(leak.to_csv(found), end="")
+        print(leak.to_csv(attacks), end="")
         return
-    head, *rows = leak.cells(found)
+    head, *rows = leak.cells(attacks)
     table(rows, head)
     print(f"\n{leak.MEANING}")
     if missing := sum(not Path(path).exists() for path in finals):

@@ -62,9 +62,9 @@ class Fresh:
     """New images from the generators kept with the set, members in turn, in place of the stored ones."""
 
     def __init__(self, transfer: TransferSet, device):
-        kept = [one for name, one in sorted(transfer.networks().items()) if name != "student"]
-        kept = [network_file.from_bytes(one, transfer.path, device) for one in kept]
-        self.members = [one for one in kept if isinstance(one, Generator)]
+        kept = [content for name, content in sorted(transfer.networks().items()) if name != "student"]
+        kept = [network_file.from_bytes(content, transfer.path, device) for content in kept]
+        self.members = [network for network in kept if isinstance(network, Generator)]
         if not self.members:
             raise UserError(f"{transfer.path}: holds no generator, so nothing fresh can be drawn; set fresh: false")
 
@@ -123,14 +123,14 @@ def hardness(student, images: Images, rows, compare, precision: str, teacher=Non
     teacher: asked where the set holds no logits.
     """
     student.eval()
-    found = []
+    losses = []
     with torch.no_grad(), autocast(rows.device, precision):
         for some in rows.split(images.at_once):
             inputs = images(some)
             answers = teacher(inputs) if teacher else images.field("logits", some)
-            found.append(compare(student(inputs).float(), answers.float()))
+            losses.append(compare(student(inputs).float(), answers.float()))
     student.train()
-    return torch.cat(found).clamp_min(priority_sampling.EPS)
+    return torch.cat(losses).clamp_min(priority_sampling.EPS)
 
 
 def distill(config, teacher, transfer: TransferSet, partial, key, device):
@@ -139,18 +139,18 @@ def distill(config, teacher, transfer: TransferSet, partial, key, device):
     images = Images(transfer, device)
     fresh = Fresh(transfer, device) if config.fresh else None
     held = Held(config, images, student) if config.select == "agreement" else None
-    own = held.others if held else torch.arange(len(images), device=device)
-    if not len(own):
+    rows_left = held.others if held else torch.arange(len(images), device=device)
+    if not len(rows_left):
         raise UserError(f"{transfer.path}: no sample is left to learn from beside those held out; lower holdout")
-    weights = images.field("weights", own) if config.sampling == "given" else None
-    priorities = priority_sampling.Priorities(len(own), device, config.beta) if config.sampling == "priority" else None
+    weights = images.field("weights", rows_left) if config.sampling == "given" else None
+    priorities = priority_sampling.Priorities(len(rows_left), device, config.beta) if config.sampling == "priority" else None
     stored = config.augment == config.mix == "none" and not fresh and "logits" in transfer
     answering = None if stored else frozen.fast_copy(frozen.answering(teacher, transfer.metadata), config.precision)
     compare = student_losses.load(config.loss, config.tau, teacher.description)
-    batch = min(config.batch, len(own))
-    steps = config.steps_per_epoch or len(own) // batch
+    batch = min(config.batch, len(rows_left))
+    steps = config.steps_per_epoch or len(rows_left) // batch
 
-    asked = (student, images, own, compare, config.precision, None if "logits" in transfer else answering)
+    arguments = (student, images, rows_left, compare, config.precision, None if "logits" in transfer else answering)
 
     def batches(rng):
         """Each step's images, the teacher's logits where they are stored, importance weights, and places of priorities."""
@@ -161,10 +161,10 @@ def distill(config, teacher, transfer: TransferSet, partial, key, device):
         if priorities:
             drawn = (priorities.draw(batch, rng) for _ in range(steps))
         else:
-            chances = hardness(*asked) if config.sampling == "hard" else weights
-            drawn = ((places, None) for places in loop.order(len(own), batch, rng, steps, chances))
+            chances = hardness(*arguments) if config.sampling == "hard" else weights
+            drawn = ((places, None) for places in loop.order(len(rows_left), batch, rng, steps, chances))
         for places, factors in drawn:
-            rows = own[places]
+            rows = rows_left[places]
             yield images(rows), images.field("logits", rows) if stored else None, factors, places
 
     def steps_of(rng, epoch):

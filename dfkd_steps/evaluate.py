@@ -34,17 +34,17 @@ def run(job):
         for network, path in ((student, student_path), (teacher, teacher_path)):
             check(network.description, path, dataset)
         dense = teacher.description.dense
-        made = maps_on_probes(student, teacher, job, device) if dense else on_probes(student, teacher, job, device)
+        figures = maps_on_probes(student, teacher, job, device) if dense else on_probes(student, teacher, job, device)
         if dense and dataset.sizes["test"]:
-            made |= segmentation_metrics.measured(count(student, teacher, labelled(dataset), job, "test", device))
+            figures |= segmentation_metrics.measured(count(student, teacher, labelled(dataset), job, "test", device))
             content = drawn_examples(student, teacher, dataset, device)
             atomic.write(Path(job.out).with_name(examples.FILE), content)
-            made["examples"] = [examples.digest(content)]  # the file cannot carry a key itself
+            figures["examples"] = [examples.digest(content)]  # the file cannot carry a key itself
         elif dataset.sizes["test"]:
             logits_student, logits_teacher, labels = outputs(student, teacher, dataset, device)
             refuse_infinite(job, "test", logits_student, logits_teacher)
-            made |= metrics.measure(logits_student, logits_teacher, labels)
-        made |= size(student, teacher, dataset.image_shape)
+            figures |= metrics.measure(logits_student, logits_teacher, labels)
+        figures |= size(student, teacher, dataset.image_shape)
         # DVC shows every number and every string it finds as a column, and passes over lists.
         about = {
             "key": job.key,
@@ -52,26 +52,26 @@ def run(job):
             "provenance": [job.provenance(device)],
             "classes": list(dataset.classes),
         }
-        atomic.write_json(job.out, made | about)
-    progress.say(f"{job.out}: {sentence(made)}, in {time.monotonic() - started:.1f} s")
+        atomic.write_json(job.out, figures | about)
+    progress.say(f"{job.out}: {sentence(figures)}, in {time.monotonic() - started:.1f} s")
 
 
-def sentence(made: dict) -> str:
+def sentence(figures: dict) -> str:
     """The figures in a line for the log; without test images none of them is an accuracy."""
-    if "miou" in made:
-        return f"mIoU {made['miou']:.2f} %, teacher {made['teacher_miou']:.2f} %, {made['n_test']} images"
-    if "top1" in made:
-        return f"top-1 {made['top1']:.2f} %, teacher {made['teacher_top1']:.2f} %, {made['n_test']} images"
-    kinds = ", ".join(one["kind"] for one in made["probe_kinds"])
-    if "probe_miou" in made:
+    if "miou" in figures:
+        return f"mIoU {figures['miou']:.2f} %, teacher {figures['teacher_miou']:.2f} %, {figures['n_test']} images"
+    if "top1" in figures:
+        return f"top-1 {figures['top1']:.2f} %, teacher {figures['teacher_top1']:.2f} %, {figures['n_test']} images"
+    kinds = ", ".join(probe["kind"] for probe in figures["probe_kinds"])
+    if "probe_miou" in figures:
         return (
-            f"no test images, so no true mIoU; mIoU with the teacher's maps {made['probe_miou']:.2f} %, "
-            f"KL {made['probe_kl']:.3f} nats, on {made['n_probe']} probe images ({kinds})"
+            f"no test images, so no true mIoU; mIoU with the teacher's maps {figures['probe_miou']:.2f} %, "
+            f"KL {figures['probe_kl']:.3f} nats, on {figures['n_probe']} probe images ({kinds})"
         )
     return (
-        f"no test images, so no accuracy; agreement with the teacher {made['probe_agreement']:.2f} %, mean over its classes "
-        f"{made['probe_balanced']:.2f} %, KL {made['probe_kl']:.3f} "
-        f"nats, on {made['n_probe']} probe images ({kinds})"
+        f"no test images, so no accuracy; agreement with the teacher {figures['probe_agreement']:.2f} %, mean over its classes "
+        f"{figures['probe_balanced']:.2f} %, KL {figures['probe_kl']:.3f} "
+        f"nats, on {figures['n_probe']} probe images ({kinds})"
     )
 
 
@@ -80,8 +80,8 @@ def on_probes(student, teacher, job, device) -> dict:
     transfer = params.load("transfer", spec.of_path(job.out)["transfer"])
     drawn = probes.draw(teacher.description, keys.chosen_code(transfer)[0])
     rows = memory.passed(teacher.description.image_shape)
-    found = {kind: logits(student, teacher, images.split(rows), device) for kind, images in drawn.items()}
-    students, teachers = ({kind: pair[place] for kind, pair in found.items()} for place in (0, 1))
+    pairs = {kind: logits(student, teacher, images.split(rows), device) for kind, images in drawn.items()}
+    students, teachers = ({kind: pair[place] for kind, pair in pairs.items()} for place in (0, 1))
     refuse_infinite(job, "probe", torch.cat(list(students.values())), torch.cat(list(teachers.values())))
     return metrics.compare(students, teachers)
 
@@ -104,7 +104,7 @@ def maps_on_probes(student, teacher, job, device) -> dict:
     rows = memory.passed(teacher.description.image_shape)
     batches = {kind: ((part, None) for part in images.split(rows)) for kind, images in drawn.items()}
     return segmentation_metrics.compared(
-        {kind: count(student, teacher, own, job, "probe", device) for kind, own in batches.items()}
+        {kind: count(student, teacher, parts, job, "probe", device) for kind, parts in batches.items()}
     )
 
 
@@ -129,8 +129,8 @@ def count(student, teacher, batches, job, what: str, device) -> segmentation_met
 
 def refuse_infinite(job, images: str, logits_student, logits_teacher):
     """Raise UserError where a network's logits are not finite."""
-    for found, path in ((logits_student, job.inputs[0]), (logits_teacher, job.inputs[1])):
-        if not found.isfinite().all():
+    for answers, path in ((logits_student, job.inputs[0]), (logits_teacher, job.inputs[1])):
+        if not answers.isfinite().all():
             raise UserError(f"{path}: its logits on the {images} images are not finite; train it again with a smaller lr")
 
 
@@ -163,8 +163,8 @@ def outputs(student, teacher, dataset, device):
 
     def batches():
         for start in progress.bar(range(0, dataset.sizes["test"], rows), desc="evaluate", unit="batch"):
-            images, own = dataset.read("test", slice(start, start + rows))
-            labels.append(torch.from_numpy(own))
+            images, truth = dataset.read("test", slice(start, start + rows))
+            labels.append(torch.from_numpy(truth))
             yield torch.from_numpy(images)
 
     return *logits(student, teacher, batches(), device), torch.cat(labels)

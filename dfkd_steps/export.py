@@ -76,8 +76,8 @@ def run(job):
         atomic.write_json(job.out, card | {"files": files} | about)
     # To the log alone: an artefact holds no durations, or its bytes would differ from run to run.
     times = {name: latency.milliseconds(net, student.description.image_shape) for name, net in networks.items()}
-    shown = ", ".join(f"{name} {value:.3f}" for name, value in times.items())
-    progress.say(f"export: milliseconds an image, batches of 1: {shown}")
+    latencies = ", ".join(f"{name} {value:.3f}" for name, value in times.items())
+    progress.say(f"export: milliseconds an image, batches of 1: {latencies}")
     progress.say(f"export: {len(files)} files, {time.monotonic() - started:.1f} s")
 
 
@@ -102,11 +102,11 @@ def formats(student, images) -> dict[str, bytes]:
     program = onnx_file.program_of(student)
     onnx = onnx_file.onnx_bytes(program, described)
     weights = {name: value.contiguous() for name, value in student.net.state_dict().items()}
-    told = {"arch": described.name, "mean": str(list(described.mean)), "std": str(list(described.std))}
+    normalisation = {"arch": described.name, "mean": str(list(described.mean)), "std": str(list(described.std))}
     return {
         "student.onnx": onnx,
         "student-int8.onnx": onnx_file.int8_bytes(onnx, images, described),
-        "state_dict.safetensors": save_bytes(weights, {"normalisation": str(told)}),
+        "state_dict.safetensors": save_bytes(weights, {"normalisation": str(normalisation)}),
         "student.pt2": onnx_file.program_bytes(program),
     }
 
@@ -116,8 +116,8 @@ def compare(networks: dict, images: np.ndarray) -> dict:
     stored = torch.from_numpy(np.ascontiguousarray(images))
     with torch.inference_mode():
         parts = {name: [network(part) for part in stored.split(onnx_file.BATCH)] for name, network in networks.items()}
-    logits = {name: torch.cat(own) for name, own in parts.items()}
-    answers = {name: own.argmax(1) for name, own in logits.items()}
+    logits = {name: torch.cat(answer) for name, answer in parts.items()}
+    answers = {name: answer.argmax(1) for name, answer in logits.items()}
     return {
         "images": len(images),
         "student_teacher": metrics.accuracy(logits["torch"], answers["teacher"], 1),
@@ -131,10 +131,10 @@ def compare(networks: dict, images: np.ndarray) -> dict:
 
 def refuse_difference(path, measured: dict):
     """Raise UserError where the ONNX file does not compute what the student does."""
-    for images, found in measured.items():
-        if not found["largest_difference"] <= TOLERANCE * max(1.0, found["largest_logit"]):
+    for images, figures in measured.items():
+        if not figures["largest_difference"] <= TOLERANCE * max(1.0, figures["largest_logit"]):
             raise UserError(
-                f"{path}: its ONNX form differs by {found['largest_difference']} in a logit ({images}); export another student"
+                f"{path}: its ONNX form differs by {figures['largest_difference']} in a logit ({images}); export another student"
             )
 
 

@@ -35,35 +35,35 @@ SEGMENTATION_STUDENT = {"epochs": 60, "batch": 16, "lr": 3e-3, "tau": 1.0, "augm
 
 def parser() -> argparse.ArgumentParser:
     """The command line of ``dfkd new``."""
-    told = (
+    text = (
         "Look at a teacher, write params/dataset/NAME.yaml, params/teacher/NAME.yaml and params/student/NAME.yaml for a student "
         "from it and no data, say which methods fit it, and what the first one costs on this machine."
     )
-    made = argparse.ArgumentParser(prog="dfkd new", description=told)
-    made.add_argument("name", metavar="NAME", help="of the three files")
-    told = "FILE.onnx, torchvision:NAME, timm:NAME, smp:NAME.ENCODER, MODULE:FUNCTION or one of ours"
-    made.add_argument("--teacher", required=True, help=told)
-    made.add_argument(
+    top = argparse.ArgumentParser(prog="dfkd new", description=text)
+    top.add_argument("name", metavar="NAME", help="of the three files")
+    text = "FILE.onnx, torchvision:NAME, timm:NAME, smp:NAME.ENCODER, MODULE:FUNCTION or one of ours"
+    top.add_argument("--teacher", required=True, help=text)
+    top.add_argument(
         "--checkpoint", default="", help="its weights (.pth, .pt, .safetensors); of a library without it the library's"
     )
-    made.add_argument(
+    top.add_argument(
         "--student",
         required=True,
         help="torchvision:NAME, timm:NAME, MODULE:FUNCTION or one of `dfkd list models` (of maps a unet)",
     )
-    told = "what the teacher is for, where it does not tell (as an ONNX file without the shape of its output)"
-    made.add_argument("--task", default="", choices=tasks.TASKS, help=told)
-    made.add_argument("--classes", default="", help="their number, their names (cat,dog) or a file with a name in each line")
-    made.add_argument("--keep", default="", help="the teacher's classes that count, by number from 0 (0,217,482)")
-    made.add_argument("--size", default="", help="HEIGHTxWIDTH of an image, pixels (default: as the teacher's library says)")
-    made.add_argument("--channels", type=int, default=3, choices=(1, 3), help="1 = grey, 3 = colour")
-    made.add_argument("--mean", default="", help="per channel, of images in [0,1] (0.5,0.5,0.5)")
-    made.add_argument("--std", default="", help="per channel")
-    made.add_argument("--test", default="", metavar="DIR", help="test images, read by nothing but a measurement at the end")
-    told = "images of the task, if there are any, in place of a card: a folder for each class, or images/ and masks/"
-    made.add_argument("--data", default="", metavar="DIR", help=told)
-    made.add_argument("--void", type=int, default=tasks.VOID, metavar="N", help="pixels of no class in masks (255 always are)")
-    return made
+    text = "what the teacher is for, where it does not tell (as an ONNX file without the shape of its output)"
+    top.add_argument("--task", default="", choices=tasks.TASKS, help=text)
+    top.add_argument("--classes", default="", help="their number, their names (cat,dog) or a file with a name in each line")
+    top.add_argument("--keep", default="", help="the teacher's classes that count, by number from 0 (0,217,482)")
+    top.add_argument("--size", default="", help="HEIGHTxWIDTH of an image, pixels (default: as the teacher's library says)")
+    top.add_argument("--channels", type=int, default=3, choices=(1, 3), help="1 = grey, 3 = colour")
+    top.add_argument("--mean", default="", help="per channel, of images in [0,1] (0.5,0.5,0.5)")
+    top.add_argument("--std", default="", help="per channel")
+    top.add_argument("--test", default="", metavar="DIR", help="test images, read by nothing but a measurement at the end")
+    text = "images of the task, if there are any, in place of a card: a folder for each class, or images/ and masks/"
+    top.add_argument("--data", default="", metavar="DIR", help=text)
+    top.add_argument("--void", type=int, default=tasks.VOID, metavar="N", help="pixels of no class in masks (255 always are)")
+    return top
 
 
 def network(given: str) -> str:
@@ -91,7 +91,7 @@ def contents(given) -> dict[str, dict]:
         teacher |= numbers
     else:
         card |= numbers | ({"task": task} if task == tasks.SEGMENTATION else {})
-        known = _told(library, name)
+        known = _data_config(library, name)
         if known and known.names and not given.classes and max(card.get("keep", [0])) < len(known.names):
             card.pop("classes", None)
             card["names"] = [known.names[number] for number in card.get("keep", range(len(known.names)))]
@@ -112,8 +112,8 @@ def _teacher(given, library, name) -> dict:
     if library == "onnx":
         return {"kind": "import", "checkpoint": given.teacher}
     if given.checkpoint:
-        own = {"factory": name} if library == names.FACTORY else {"arch": network(given.teacher)}
-        return {"kind": "import", "checkpoint": given.checkpoint, **own}
+        architecture = {"factory": name} if library == names.FACTORY else {"arch": network(given.teacher)}
+        return {"kind": "import", "checkpoint": given.checkpoint, **architecture}
     if library in names.LIBRARIES and name not in names.for_segmentation(library):
         return {"kind": "library", "library": library, "name": name}
     raise UserError(f"--teacher: {given.teacher} has no weights of its own; give --checkpoint FILE")
@@ -134,10 +134,10 @@ def _images(given, task, card) -> dict:
     return {"source": "images", "path": given.data, "size": card["height"], **kept}
 
 
-def _told(library, name):
+def _data_config(library, name):
     """What a library says of a teacher; None of another."""
     known = library in names.LIBRARIES and name.partition(".")[0] in names.in_library(library)
-    return importlib.import_module("dfkd_steps.models.library").told(library, name) if known else None
+    return importlib.import_module("dfkd_steps.models.library").data_config(library, name) if known else None
 
 
 def _classes(text, library, name) -> dict:
@@ -146,14 +146,14 @@ def _classes(text, library, name) -> dict:
     if Path(text).is_file():
         return {"names_file": text}
     if text:
-        return {"names": [one.strip() for one in text.split(",")]}
-    known = _told(library, name)
+        return {"names": [part.strip() for part in text.split(",")]}
+    known = _data_config(library, name)
     return {"classes": known.classes} if known and not known.names else {}
 
 
 def _size(text, library, name) -> dict:
     if not text:
-        known = _told(library, name)
+        known = _data_config(library, name)
         if not known:
             raise UserError("--size: nothing says how large images are; give --size HEIGHTxWIDTH")
         height, width = known.size
@@ -167,28 +167,28 @@ def _size(text, library, name) -> dict:
 
 def _numbers(key, text, kind) -> list:
     try:
-        return [kind(one) for one in text.split(",")]
+        return [kind(part) for part in text.split(",")]
     except ValueError:
         raise UserError(
             f"--{key}: {text!r} is no list of numbers; write it like {'0,217' if kind is int else '0.5,0.5,0.5'}"
         ) from None
 
 
-def write(name: str, made: dict[str, dict], folder: Path):
+def write(name: str, files: dict[str, dict], folder: Path):
     """One YAML file a group below ``folder``; none is overwritten."""
     spec.parse("dataset", name)
-    paths = {group: folder / group / f"{name}.yaml" for group in made}
+    paths = {group: folder / group / f"{name}.yaml" for group in files}
     if there := [path for path in paths.values() if path.exists()]:
         raise UserError(f"{there[0]}: is there already; choose another NAME, or remove it")
     for group, path in paths.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        title = "Data set" if group == "dataset" and "path" in made[group] else TITLES[group]
-        lines = [yaml.safe_dump({key: value}, default_flow_style=None, width=1 << 16) for key, value in made[group].items()]
+        title = "Data set" if group == "dataset" and "path" in files[group] else TITLES[group]
+        lines = [yaml.safe_dump({key: value}, default_flow_style=None, width=1 << 16) for key, value in files[group].items()]
         lines = [line.strip().removeprefix("{").removesuffix("}") for line in lines]
         path.write_text("\n".join([f"# {title}, by `dfkd new`.", *lines, ""]))
 
 
-def examine(name: str, made: dict[str, dict]):
+def examine(name: str, files: dict[str, dict]):
     """The teacher as it will be imported, the student as it will begin, and a data set; from files that are thrown away."""
     from . import dataset as dataset_step
     from .datasets import readers
@@ -197,14 +197,14 @@ def examine(name: str, made: dict[str, dict]):
     from .storage import dataset_file
 
     with tempfile.TemporaryDirectory() as folder:
-        write(name, made, Path(folder))
-        config = {group: params.load(group, name, Path(folder)) for group in made}
+        write(name, files, Path(folder))
+        config = {group: params.load(group, name, Path(folder)) for group in files}
         source, path = readers.read(config["dataset"]), Path(folder, "dataset.h5")
         dataset_file.write(
             path, "", {}, source.classes, dataset_step.prepare(config["dataset"], source), source.keep, source.card
         )
         dataset = dataclasses.replace(dataset_file.open_dataset(path), path=Path(f"params/dataset/{name}.yaml"))
-        read = pretrained.import_library if made["teacher"]["kind"] == "library" else pretrained.import_checkpoint
+        read = pretrained.import_library if files["teacher"]["kind"] == "library" else pretrained.import_checkpoint
         teacher = Classifier(*read(config["teacher"], dataset)).eval().requires_grad_(False)
         return teacher, new_classifier(config["student"].arch, teacher.description, 0)
 
@@ -217,8 +217,8 @@ def settings(student) -> dict:
 def run(argv=None):
     """dfkd new"""
     given = parser().parse_args(argv)
-    made = contents(given)
-    for group in made:
+    files = contents(given)
+    for group in files:
         if (path := params.PARAMS / group / f"{given.name}.yaml").exists():
             raise UserError(f"{path}: is there already; choose another NAME, or remove it")
     if given.test and not Path(given.test).is_dir():
@@ -226,11 +226,11 @@ def run(argv=None):
     from .models import look
     from .reporting import first_try
 
-    teacher, student = examine(given.name, made)
+    teacher, student = examine(given.name, files)
     described = teacher.description
     if not described.dense:
-        made["student"] |= settings(student)
-    found = _test_images(given, described) if given.test else []
+        files["student"] |= settings(student)
+    test_images = _test_images(given, described) if given.test else []
     print(f"\nteacher: {described.spelled}, {described.num_classes} classes, images {'x'.join(map(str, described.image_shape))}")
     if described.dense:
         print("  gives a map of classes for an image: the task is segmentation")
@@ -240,11 +240,11 @@ def run(argv=None):
     print(f"student: {student.description.spelled}, {sizes[1]:,} parameters (the teacher has {sizes[0]:,})")
     kind, number = "scenes" if described.dense else KIND[described.image_shape[0]], NUMBER[described.task]
     # Before the methods, some of which hold gigabytes: what this process held at most is said of the first one to try.
-    cost = first_try.costs(teacher, student, groups.Student(**made["student"]), kind, number)
+    cost = first_try.costs(teacher, student, groups.Student(**files["student"]), kind, number)
     print("\nmethods:")
-    for method, preset, why in first_try.fitting(teacher, made["student"]["arch"]):
+    for method, preset, why in first_try.fitting(teacher, files["student"]["arch"]):
         print(f"  {method:<15} {f'fits, as {preset}' if not why else f'no: {why}'}")
-    made["student"]["precision"] = precision = min(("fp32", "bf16"), key=cost.get)
+    files["student"]["precision"] = precision = min(("fp32", "bf16"), key=cost.get)
     transfer = f"procedural+batch={first_try.DRAWN_AT_ONCE}+kind={kind}+n={number}"
     drawing, training = (progress.duration(cost[part]) for part in ("drawing", precision))
     print(
@@ -252,14 +252,14 @@ def run(argv=None):
         f"training in {precision} on one core of this machine, {max(cost['disk'] / 1e9, 0.1):.1f} GB on disk and "
         f"{cost['memory'] / 1e9 + 0.3:.1f} GB of memory"
     )
-    write(given.name, made, params.PARAMS)
+    write(given.name, files, params.PARAMS)
     place = f"results/{given.name}/{given.name}/{transfer}/none/{given.name}"
-    print(f"wrote {', '.join(f'params/{group}/{given.name}.yaml' for group in made)}\n\n  snakemake {place}/metrics.json")
+    print(f"wrote {', '.join(f'params/{group}/{given.name}.yaml' for group in files)}\n\n  snakemake {place}/metrics.json")
     if given.test:
         void = f" --void {given.void}" if described.dense and given.void != tasks.VOID else ""
         print(f"  dfkd evaluate {place}/student.safetensors --images {shlex.quote(given.test)}{void}")
-        print(f"\nthe {len(found)} images of {given.test} are read by the last command alone")
-    if made["student"].get("select") == "agreement":
+        print(f"\nthe {len(test_images)} images of {given.test} are read by the last command alone")
+    if files["student"].get("select") == "agreement":
         print(
             f"\nhow far it gets: column agreement of {place}/history.csv, the share of held-out images on which student and "
             "teacher predict one class; it is no accuracy"

@@ -48,9 +48,9 @@ def _json(content) -> str:
 
 def write():
     """Write all files of the sweep."""
-    made = dict(files(literal()))
+    contents = dict(files(literal()))
     shutil.rmtree(RESOLVED, ignore_errors=True)
-    for name, content in made.items():
+    for name, content in contents.items():
         path = Path(RESOLVED, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
@@ -67,7 +67,7 @@ def job_of(stage: str, experiment: dict) -> list[str]:
         if groups and "-".join(specs) == name:
             out = graph.path_of(step, dict(zip(groups, specs)))
             return [step, str(out), *map(str, graph.inputs_of(out))]
-    raise UserError(f"{spec.shown(stage)}: is no stage of the sweep of params/experiment.yaml; start it by dvc repro")
+    raise UserError(f"{spec.display(stage)}: is no stage of the sweep of params/experiment.yaml; start it by dvc repro")
 
 
 def run_stage(stage: str):

@@ -42,7 +42,7 @@ def run(job: Job, number: int, of: int):
 
 def arguments(argv: list[str]):
     """Job, number and count of the command line."""
-    if len(argv) < 4 or not all(one.isdecimal() for one in argv[1:3]) or not int(argv[1]) < int(argv[2]):
+    if len(argv) < 4 or not all(number.isdecimal() for number in argv[1:3]) or not int(argv[1]) < int(argv[2]):
         given = " ".join(argv) or "nothing"
         raise UserError(f"shard: {given}: expected OUT NUMBER OF IN..., NUMBER from 0 to OF - 1; like transfer_set.h5 0 4 IN")
     return parse_job("synthesize", [argv[0], *argv[3:]]), int(argv[1]), int(argv[2])

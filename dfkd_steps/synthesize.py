@@ -90,8 +90,8 @@ def make(job: Job, device):
     """The method of a job, with its frozen teacher and its sources."""
     teacher = network_file.load_frozen(job.inputs[0], device)
     sources = [dataset_file.open_dataset(path) for path in job.inputs[1:]]
-    for one in sources:
-        one.require_images()
+    for source in sources:
+        source.require_images()
     return made_for(job.config, teacher, sources, device)
 
 
@@ -144,41 +144,41 @@ def fill(job: Job, method, batches: range, partial, key: str) -> tuple[Writer, d
     return writer, history
 
 
-def gather(job: Job, method, found: list[Path], partial) -> tuple[Writer, dict, dict]:
+def gather(job: Job, method, paths: list[Path], partial) -> tuple[Writer, dict, dict]:
     """The batches, networks and learning curves of all shards, in order."""
     # Copying is quick beside synthesis, and starts afresh.
     writer, kept, history = Writer(partial, job.key, layout_of(method), method.total, resume=False), {}, {}
-    for path in found:
+    for path in paths:
         with TransferSet(path) as shard:
             for _, part in shard.chunks(*(name for name, _, _ in shard.layout.fields()), rows=job.config.batch):
                 writer.append(**part)
             kept |= shard.networks()
             for name, values in shard.metadata.get("history", {}).items():
                 history[name] = [*history.get(name, []), *values]
-    progress.say(f"gathered {writer.done} samples of {len(found)} shards")
+    progress.say(f"gathered {writer.done} samples of {len(paths)} shards")
     return writer, kept, history
 
 
 def metadata(job: Job, method, history: dict) -> dict:
     """What the report says of the set: its origin, as ``origin_of`` says it, a label for people, and learning curves."""
-    own = of_path(job.out)["dataset"]
-    names = [one.parent.name for one in job.inputs[1:]]
-    metadata = {"method": job.config.method, "origin": origin_of(method, own, names), **method.about()}
+    dataset = of_path(job.out)["dataset"]
+    names = [path.parent.name for path in job.inputs[1:]]
+    metadata = {"method": job.config.method, "origin": origin_of(method, dataset, names), **method.about()}
     if method.all_from_sources:
-        metadata["label"] = "real data" if own in names else f"other data ({', '.join(names)})"
-    elif own in names:
+        metadata["label"] = "real data" if dataset in names else f"other data ({', '.join(names)})"
+    elif dataset in names:
         metadata["label"] += ", with real data"
     elif method.drawn and metadata["label"] == job.config.method:
         metadata["label"] += f" from {', '.join(method.drawn)}"
     return {**metadata, "history": history} if history.get("round") else metadata
 
 
-def origin_of(method, own: str, sources: list[str]) -> str:
+def origin_of(method, dataset: str, sources: list[str]) -> str:
     """What a set is made from: ``real`` = the teacher's own data set; ``other`` = another one, or a mixture with any;
     ``prior-based`` = images drawn by formula, or that start from such, or from label embeddings of another network, so not from
     the teacher alone; ``data-free`` = the teacher alone, or noise."""
     if sources:
-        return "real" if method.all_from_sources and own in sources else "other"
+        return "real" if method.all_from_sources and dataset in sources else "other"
     return "prior-based" if method.drawn else "data-free"
 
 
@@ -201,9 +201,9 @@ def run(job: Job):
     with atomic.exclusive(job.out, job.key) as partial:
         if partial is None:
             return
-        found = shards.whole(job)
-        if found:
-            writer, kept, history = gather(job, method, found, partial)
+        paths = shards.whole(job)
+        if paths:
+            writer, kept, history = gather(job, method, paths, partial)
         else:
             writer, history = fill(job, method, range(method.count()), partial, job.key)
             kept = kept_by(method)

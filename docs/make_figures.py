@@ -73,8 +73,8 @@ def pipeline() -> str:
     )
     parts = [box(276, 44, 400, 148, ("#f0fdf4", "#86efac"), 12, "6 4")]
     parts += [text(476, 66, "no data in here: these steps read the teacher only", 14, "#15803d", "600")]
-    for x, name, made, colours in steps:
-        parts += [box(x, 84, 108, 56, colours), text(x + 54, 107, name, 16, weight="600"), text(x + 54, 127, made, 13, MUTED)]
+    for x, name, output, colours in steps:
+        parts += [box(x, 84, 108, 56, colours), text(x + 54, 107, name, 16, weight="600"), text(x + 54, 127, output, 13, MUTED)]
     parts += [arrow((x, 112), (x + 22, 112)) for x in (128, 402, 532)]
     parts += [arrow((258, 112), (294, 112)), arrow((662, 112), (698, 112))]
     # The teacher also goes to balance, distill and evaluate; the test images to evaluate.
@@ -157,11 +157,11 @@ def leak() -> str:
             parts.append(text(x0 + side * tick / 100, top + side + 18, tick, 12, MUTED))
             if tick >= least:
                 parts.append(text(x0 - 8, height(tick / factor) + 4, tick, 12, MUTED, anchor="end"))
-        none, told = (0.01 if name.startswith("tpr") else 0.5), teacher[name]
-        for value, dash in ((none, "2 4"), (told, "6 4")):
+        none, level = (0.01 if name.startswith("tpr") else 0.5), teacher[name]
+        for value, dash in ((none, "2 4"), (level, "6 4")):
             parts.append(f'<path d="M{x0},{height(value):.1f} h{side}" stroke="{MUTED}" stroke-dasharray="{dash}"/>')
         parts.append(text(x0 + side - 6, height(none) - 6, "no leak", 12, MUTED, anchor="end"))
-        parts.append(text(x0 + 6, height(told) + 15, f"teacher ({float(teacher['top1']):.1f} %)", 12, MUTED, anchor="start"))
+        parts.append(text(x0 + 6, height(level) + 15, f"teacher ({float(teacher['top1']):.1f} %)", 12, MUTED, anchor="start"))
         for row in students:
             x, y = x0 + side * float(row["top1"]) / 100, height(row[name])
             colour = {"real": GREEN[1], "data-free": BLUE[1]}.get(row["origin"], "#f59e0b")

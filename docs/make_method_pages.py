@@ -39,7 +39,7 @@ def bibliography() -> dict[str, dict[str, str]]:
 def part(name: str) -> tuple[dict[str, str], str]:
     """The front matter and the text of docs/methods/parts/NAME.md."""
     _, head, text = (METHODS / "parts" / f"{name}.md").read_text("utf-8").split("---\n", 2)
-    return yaml.safe_load(head), INCLUDE.sub(lambda found: (METHODS / "parts" / f"{found[1]}.md").read_text("utf-8"), text)
+    return yaml.safe_load(head), INCLUDE.sub(lambda match: (METHODS / "parts" / f"{match[1]}.md").read_text("utf-8"), text)
 
 
 def docstring(method: str) -> str:
@@ -92,7 +92,7 @@ def rows_of(method: str, known: dict) -> list[list[str]]:
             if known.get(name, ("",))[0] != method:
                 continue
             page = pages[path.stem.split("-")[0]]
-            specs = [f"`{group.specs[one]}`" for one in ("transfer", "balance", "student")]
+            specs = [f"`{group.specs[key]}`" for key in ("transfer", "balance", "student")]
             origin = results.ORIGIN[group.origin]
             runs = f"{len(group.runs)}{', earlier code' if 'earlier code' in group.note else ''}"
             rows.append([f"[`{group.specs['dataset']}`](../results/{page}.md)", *specs, origin, group.spread(), runs])
@@ -103,9 +103,9 @@ def page(method: str) -> str:
     """The page of one method."""
     head, text = part(method)
     entry, known = bibliography()[head["reference"]], presets()
-    own = {name: path for name, (of, path) in known.items() if of == method}
+    paths = {name: path for name, (of, path) in known.items() if of == method}
     code = f"<{head['code']}>" if head["code"].startswith("http") else head["code"]
-    listed = [[f"`{name}`", comment(path)] for name, path in sorted(own.items(), key=lambda item: (item[0] != method, item[0]))]
+    listed = [[f"`{name}`", comment(path)] for name, path in sorted(paths.items(), key=lambda item: (item[0] != method, item[0]))]
     rows = rows_of(method, known)
     measured = (
         "Runs on a CPU; [all results](../results/index.md) say how they were made, and by which version.\n\n"
@@ -143,8 +143,8 @@ def page(method: str) -> str:
 
 def names(method: str, known: dict) -> str:
     """The presets of a method that are a publication: without a teacher, a start or a budget in the name."""
-    found = [name for name, (of, _) in known.items() if of == method and re.fullmatch(rf"{method}(-cmi|-\d+)?", name)]
-    return ", ".join(f"`{name}`" for name in sorted(found, key=lambda name: (len(name), name)))
+    published = [name for name, (of, _) in known.items() if of == method and re.fullmatch(rf"{method}(-cmi|-\d+)?", name)]
+    return ", ".join(f"`{name}`" for name in sorted(published, key=lambda name: (len(name), name)))
 
 
 def table(prefix: str) -> str:
@@ -161,10 +161,10 @@ def table(prefix: str) -> str:
 def written() -> dict[Path, str]:
     """Every file that this script writes, and what belongs in it."""
     readme, index = ROOT / "README.md", METHODS / "index.md"
-    made = {METHODS / f"{method}.md": page(method) for method in ORDER}
+    pages = {METHODS / f"{method}.md": page(method) for method in ORDER}
     for path, prefix in ((readme, "docs/methods/"), (index, "")):
-        made[path] = MARKED.sub(lambda found, link=prefix: f"{found[1]}\n{table(link)}\n{found[2]}", path.read_text("utf-8"))
-    return made
+        pages[path] = MARKED.sub(lambda match, link=prefix: f"{match[1]}\n{table(link)}\n{match[2]}", path.read_text("utf-8"))
+    return pages
 
 
 if __name__ == "__main__":

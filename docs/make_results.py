@@ -89,21 +89,21 @@ def markdown(head, rows) -> str:
 def runs_table(name: str) -> str:
     """All runs of one CSV file, a row for each group of seeds; what they have in common stands above, notes below."""
     groups = grouped(read(name))
-    common = [one for one in SPECS if one != "transfer" and len({group.specs[one] for group in groups}) == 1]
-    differ = [one for one in SPECS if one not in common]
-    shared = ", ".join(f"{one} `{groups[0].specs[one]}`" for one in common)
+    common = [key for key in SPECS if key != "transfer" and len({group.specs[key] for group in groups}) == 1]
+    differ = [key for key in SPECS if key not in common]
+    shared = ", ".join(f"{key} `{groups[0].specs[key]}`" for key in common)
     teachers = list(dict.fromkeys(f"{float(group.runs[0]['teacher_top1']):.2f}" for group in groups))
     text = f"All rows: {shared}; teacher's top-1 {' or '.join(teachers)} %; {int(groups[0].runs[0]['n_test']):,} test images.\n\n"
     notes = list(dict.fromkeys(group.note for group in groups if group.note))
     rows = []
     for group in groups:
         marker = f"\u00a0<sup>{notes.index(group.note) + 1}</sup>" if group.note else ""
-        specs = [f"`{group.specs[one]}`" for one in differ]
+        specs = [f"`{group.specs[key]}`" for key in differ]
         specs[differ.index("transfer")] += marker
         agreement = "\u00a0".join(run["agreement"] for run in group.runs if run["agreement"])
         each = "\u00a0".join(f"{value:.2f}" for value in group.values("top1")) if len(group.runs) > 1 else ""
         rows.append([*specs, ORIGIN[group.origin], group.spread(), each, agreement, seconds(group)])
-    names = ["transfer set" if one == "transfer" else one for one in differ]
+    names = ["transfer set" if key == "transfer" else key for key in differ]
     head = [*names, "origin", "top-1, %", "each seed", "agreement, %", "seconds"]
     used = [place for place in range(len(head)) if any(row[place] for row in rows)]  # a column that is empty goes
     text += markdown([head[place] for place in used], [[row[place] for place in used] for row in rows])
@@ -132,9 +132,9 @@ def best(groups: list[Group], origin: str) -> str:
     there = [group for group in groups if group.origin == origin and len(group.runs) >= 3 and "earlier code" not in group.note]
     if not there:
         return "–"
-    found = max(there, key=Group.mean)
-    method = "" if origin in ("real", "other") else f" (`{found.specs['transfer'].split('+')[0]}`)"
-    return f"{found.spread()}{method}"
+    leader = max(there, key=Group.mean)
+    method = "" if origin in ("real", "other") else f" (`{leader.specs['transfer'].split('+')[0]}`)"
+    return f"{leader.spread()}{method}"
 
 
 def glance_table() -> str:
@@ -147,8 +147,8 @@ def glance_table() -> str:
             row for row in read("published") if (row["pair"], row["dataset"]) == (pair, dataset) and row["method"] != "real data"
         ]
         record = max(published, key=lambda row: float(row["top1"]), default=None)
-        reported = f"{record['top1']} ({record['method']})" if record else "–"
-        rows.append([f"{dataset}: {pair}", top1, *(best(groups, one) for one in ("real", "prior-based", "data-free")), reported])
+        quoted = f"{record['top1']} ({record['method']})" if record else "–"
+        rows.append([f"{dataset}: {pair}", top1, *(best(groups, kind) for kind in ("real", "prior-based", "data-free")), quoted])
     head = ("data set and networks", "teacher", "student: real data", "prior-based", "data-free", "published, no data")
     return markdown(head, rows)
 
@@ -163,7 +163,7 @@ def table(name: str) -> str:
 
 def filled(text: str) -> str:
     """A page with all of its tables made anew."""
-    return MARKED.sub(lambda found: f"{found[1]}\n{table(found[2])}\n{found[3]}", text)
+    return MARKED.sub(lambda match: f"{match[1]}\n{table(match[2])}\n{match[3]}", text)
 
 
 def pages() -> list[Path]:

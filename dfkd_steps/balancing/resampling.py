@@ -69,9 +69,9 @@ class Resampler:
         images, logits, waiting = np.empty((0, *self.transfer.layout.image_shape), self.image_type), None, iter(labels)
         for start in range(0, len(rows), self.at_once):
             part = slice(start, start + self.at_once)
-            stored, found = self.push(rows[part], targets[part])
+            stored, answers = self.push(rows[part], targets[part])
             images = np.concatenate([images, stored])
-            logits = found if logits is None else np.concatenate([logits, found])
+            logits = answers if logits is None else np.concatenate([logits, answers])
             while len(images) >= number and (label := next(waiting, None)) is not None:
                 right = logits[:number].argmax(1) == label
                 yield images[:number][right], logits[:number][right]

@@ -28,14 +28,14 @@ def confidence(transfer, teacher=None, device=None) -> np.ndarray:
 
 def likeliest(transfer, labels, number: int) -> np.ndarray:
     """For each of some classes (L) the samples with the highest teacher probability for it, best first: (L,number) rows."""
-    best, found = np.empty((len(labels), 0)), np.empty((len(labels), 0), np.int64)
+    best, best_rows = np.empty((len(labels), 0)), np.empty((len(labels), 0), np.int64)
     for start, part in transfer.chunks("logits", rows=CHUNK):
         probability = softmax(part["logits"])[:, labels].T
         rows = np.broadcast_to(np.arange(start, start + probability.shape[1]), probability.shape)
-        best, found = np.concatenate([best, probability], 1), np.concatenate([found, rows], 1)
+        best, best_rows = np.concatenate([best, probability], 1), np.concatenate([best_rows, rows], 1)
         order = np.argsort(-best, axis=1, kind="stable")[:, :number]
-        best, found = np.take_along_axis(best, order, 1), np.take_along_axis(found, order, 1)
-    return found
+        best, best_rows = np.take_along_axis(best, order, 1), np.take_along_axis(best_rows, order, 1)
+    return best_rows
 
 
 def quota(counts, config) -> int:

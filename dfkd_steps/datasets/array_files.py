@@ -92,17 +92,17 @@ def _numbered(where, arrays) -> tuple[str, ...]:
     if arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
         train, test = ("x".join(map(str, arrays[name].shape[1:])) for name in ("x_train", "x_test"))
         raise UserError(f"{where}: images are {train} in x_train, {test} in x_test (C x H x W); give one shape")
-    found = np.unique(arrays["y_train"])
-    if not np.array_equal(found, np.arange(len(found))):
-        gap = next(i for i, value in enumerate(found) if i != value)
+    classes = np.unique(arrays["y_train"])
+    if not np.array_equal(classes, np.arange(len(classes))):
+        gap = next(i for i, value in enumerate(classes) if i != value)
         raise UserError(
-            f"{where}: labels in y_train are {found[0]} to {found[-1]} and lack {gap}; number the classes from 0 without gaps"
+            f"{where}: labels in y_train are {classes[0]} to {classes[-1]} and lack {gap}; number the classes from 0 without gaps"
         )
-    if len(found) < 2:
+    if len(classes) < 2:
         raise UserError(f"{where}: y_train has one class only; give at least two")
-    if foreign := sorted(set(np.unique(arrays["y_test"]).tolist()) - set(found.tolist())):
+    if foreign := sorted(set(np.unique(arrays["y_test"]).tolist()) - set(classes.tolist())):
         raise UserError(f"{where}: y_test has the class {foreign[0]}, y_train has not; give training images of every class")
-    return tuple(map(str, range(len(found))))
+    return tuple(map(str, range(len(classes))))
 
 
 # ---------------------------------------------------------------------------------------------- npz
@@ -147,7 +147,7 @@ def read_archive(config, maps=False) -> tuple[Path, dict[str, np.ndarray]]:
 def _read_npz(archive, path, name, maps=False) -> np.ndarray:
     """An array of an archive. A missing or unfit one is refused by its header alone, which may lie about the size."""
     if f"{name}.npy" not in archive.namelist():
-        there = ", ".join(repr(one)[1:-1] for one in archive.namelist()[:NAMED]) or "no arrays"
+        there = ", ".join(repr(key)[1:-1] for key in archive.namelist()[:NAMED]) or "no arrays"
         alone = f"; to measure a finished student on test images alone: dfkd evaluate STUDENT --images {path}"
         raise UserError(
             f"{path}: {name} is missing, there are {there}; give {', '.join(ARRAYS)}, by numpy.savez"

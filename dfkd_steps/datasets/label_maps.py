@@ -36,7 +36,7 @@ def npz(config) -> Source:
 def source(where, arrays, names, void: int, test_share: float = 0.0, classes: int = 0) -> Source:
     """Images and maps as a ``Source``: void is 255, and all other labels are those of a class. ``names`` and ``classes`` may be
     empty and 0: then there are as many classes as the training maps have."""
-    made = dict(arrays)
+    converted = dict(arrays)
     for name in (name for name in arrays if name[0] == "y"):
         values = np.unique(arrays[name])
         labels = values[(values != void) & (values != VOID)]
@@ -51,8 +51,8 @@ def source(where, arrays, names, void: int, test_share: float = 0.0, classes: in
             )
         maps = arrays[name].astype(np.uint8)
         maps[arrays[name] == void] = VOID
-        made[name] = maps
-    return Source(names or tuple(map(str, range(classes))), made, test_share, str(where))
+        converted[name] = maps
+    return Source(names or tuple(map(str, range(classes))), converted, test_share, str(where))
 
 
 # ---------------------------------------------------------------------------------------------- masks
@@ -75,19 +75,19 @@ def masks(config) -> Source:
 
 def _pairs(folder: Path) -> list[tuple[Path, Path]]:
     """Image and mask of each name, sorted."""
-    found = {}
+    paths = {}
     for kind in ("images", "masks"):
         if not (folder / kind).is_dir():
             raise UserError(f"{folder}: no folder {kind}/; give images/ and masks/ with files of equal names")
-        found[kind] = {path.stem: path for path in sorted((folder / kind).iterdir()) if path.name[0] != "." and path.is_file()}
-    if alone := sorted(found["images"].keys() ^ found["masks"].keys()):
-        there = "images" if alone[0] in found["images"] else "masks"
+        paths[kind] = {path.stem: path for path in sorted((folder / kind).iterdir()) if path.name[0] != "." and path.is_file()}
+    if alone := sorted(paths["images"].keys() ^ paths["masks"].keys()):
+        there = "images" if alone[0] in paths["images"] else "masks"
         raise UserError(
             f"{folder}: {there}/ has {alone[0][:60]!r}, the other folder has not; give an image and a mask of each name"
         )
-    if not found["images"]:
+    if not paths["images"]:
         raise UserError(f"{folder / 'images'}: has no files; put images there")
-    return [(path, found["masks"][stem]) for stem, path in found["images"].items()]
+    return [(path, paths["masks"][stem]) for stem, path in paths["images"].items()]
 
 
 def _decoded(config, pairs, split) -> dict[str, np.ndarray]:
@@ -113,8 +113,8 @@ def _image(path, size, channels: int) -> tuple[np.ndarray, tuple[int, int]]:
     return (pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)), stored
 
 
-def _mask(path, wanted, size) -> np.ndarray:
-    """One label map (H,W) uint8, as stored; ``wanted``: width and height of its image in the file."""
+def _mask(path, image_size, size) -> np.ndarray:
+    """One label map (H,W) uint8, as stored; ``image_size``: width and height of its image in the file."""
     from PIL import Image, ImageOps
 
     require_file(path)
@@ -124,8 +124,8 @@ def _mask(path, wanted, size) -> np.ndarray:
     ):
         if mask.mode not in ("L", "P"):
             raise UserError(f"{path}: is of mode {mask.mode}; give an 8-bit grey or palette image whose values are class numbers")
-        if mask.size != wanted:
-            raise UserError(f"{path}: is {mask.size[0]}x{mask.size[1]}, its image {wanted[0]}x{wanted[1]}; give one size")
+        if mask.size != image_size:
+            raise UserError(f"{path}: is {mask.size[0]}x{mask.size[1]}, its image {image_size[0]}x{image_size[1]}; give one size")
         plain = Image.fromarray(np.asarray(mask))  # a palette's colours are no classes
     return np.asarray(ImageOps.fit(plain, size, Image.Resampling.NEAREST))
 

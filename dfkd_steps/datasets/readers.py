@@ -208,13 +208,13 @@ def image(path, shape, how: str = "crop") -> np.ndarray:
     from PIL import Image, ImageOps
 
     with image_files.opened(path) as stored:
-        found = ImageOps.exif_transpose(stored).convert("L" if shape[0] == 1 else "RGB")
-        size = (found.height, found.width)
+        upright = ImageOps.exif_transpose(stored).convert("L" if shape[0] == 1 else "RGB")
+        size = (upright.height, upright.width)
         height, width = middle(size, shape[1:]) if how == "crop" else size
         left, top = (size[1] - width) / 2, (size[0] - height) / 2
         box = (left, top, left + width, top + height)
         # Pillow's bilinear filter widens with the scale: this is what torchvision calls antialias.
-        pixels = np.asarray(found.resize((shape[2], shape[1]), Image.Resampling.BILINEAR, box))
+        pixels = np.asarray(upright.resize((shape[2], shape[1]), Image.Resampling.BILINEAR, box))
     return pixels[None] if shape[0] == 1 else pixels.transpose(2, 0, 1)
 
 
@@ -231,7 +231,7 @@ def _card(config):
         raise UserError(f"dataset: card: has {said} and {count} classes{' in keep' if keep else ''}; give a name for each")
     if count < 2:
         raise UserError("dataset: card: has one class only; give at least two")
-    if twice := [one for one in names if names.count(one) > 1]:
+    if twice := [name for name in names if names.count(name) > 1]:
         raise UserError(f"dataset: card: {twice[0]!r} names two classes; give each its own name")
     images = np.empty((0, config.channels, config.height, config.width or config.height), np.uint8)
     dense = config.task == tasks.SEGMENTATION

@@ -111,7 +111,7 @@ class LSGDFD(Method):
     def state(self) -> dict:
         """The members that were trained, and their moments."""
         trained = {number: self.members[number] for number in sorted(self.trained)}
-        return {"members": {number: checkpoint.state_of(one.net, one.optimizer) for number, one in trained.items()}}
+        return {"members": {number: checkpoint.state_of(member.net, member.optimizer) for number, member in trained.items()}}
 
     def restore(self, state: dict):
         """Go on from ``state``."""

@@ -39,7 +39,7 @@ def read_weights(path: Path, sha256: str = "") -> dict[str, torch.Tensor]:
     for key, value in content.items():
         if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
             raise UserError(f"{path}: {key[:60]!r} is sparse, quantised or without values; save it as a plain tensor")
-    while prefix := next((one for one in PREFIXES if all(key.startswith(one) for key in content)), ""):
+    while prefix := next((start for start in PREFIXES if all(key.startswith(start) for key in content)), ""):
         content = {key.removeprefix(prefix): value for key, value in content.items()}
     return content
 
@@ -48,7 +48,7 @@ def _unpickled(path):
     """A PyTorch checkpoint; no code of it runs, and it takes no more memory than its own size."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            if sum(one.file_size for one in archive.infolist()) > path.stat().st_size:
+            if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
                 raise UserError(f"{path}: is compressed, as torch.save leaves no checkpoint; unpack it and save it again")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -93,6 +93,6 @@ def require_sha256(path, sha256: str):
     if not sha256:
         return
     with open(path, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256.lower():
-        raise UserError(f"{path}: its sha256 is {found}, expected {sha256}; fetch the right file or change sha256:")
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != sha256.lower():
+        raise UserError(f"{path}: its sha256 is {digest}, expected {sha256}; fetch the right file or change sha256:")

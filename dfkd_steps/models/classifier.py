@@ -78,8 +78,8 @@ def new_classifier(name: str, like, seed: int) -> Classifier:
     """A freshly initialised network, named as ``names`` says, for the images and classes of ``like`` (a ``Description`` or a
     data set); weights from ``seed`` alone. Raises UserError where it does not take such images.
     """
-    builder, own = names.split(name)
-    description = Description(builder, own, like.classes, like.image_shape, like.mean, like.std, task=like.task)
+    builder, model = names.split(name)
+    description = Description(builder, model, like.classes, like.image_shape, like.mean, like.std, task=like.task)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if builder == "arch":

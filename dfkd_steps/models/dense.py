@@ -14,8 +14,8 @@ def logits(net, images, multiple: int = 1):
     height, width = images.shape[2:]
     down, right = -height % multiple, -width % multiple
     padded = F.pad(images, (0, right, 0, down), mode="replicate") if down or right else images
-    found = net(padded)
-    maps = found["out"] if isinstance(found, dict) else found
+    outputs = net(padded)
+    maps = outputs["out"] if isinstance(outputs, dict) else outputs
     if maps.ndim == 4 and maps.shape[2:] != padded.shape[2:]:
         maps = F.interpolate(maps, size=padded.shape[2:], mode="bilinear", align_corners=False)
     return maps[..., :height, :width]

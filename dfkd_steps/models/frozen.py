@@ -37,22 +37,22 @@ def cast_copy(network: Classifier, precision: str) -> Classifier:
     return _cast(Classifier(copy.deepcopy(network.net), network.description), device, precision)
 
 
-def _cast(made: Classifier, device, precision: str) -> Classifier:
+def _cast(classifier: Classifier, device, precision: str) -> Classifier:
     if precision == "bf16" and has_bf16(device.type):
-        for module in made.net.modules():
+        for module in classifier.net.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)) and not stays_float32(module):
                 module.to(torch.bfloat16)
-    return made.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    return classifier.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
 def with_current_statistics(network: Classifier) -> Classifier:
     """A copy of a frozen classifier whose BatchNorm layers normalise by the statistics of the batch itself, not by those of the
     training data: its answer to an image depends on the others. Raises UserError where it has no such layer."""
-    made = copy.deepcopy(network)
-    for layer in hooks.require_batchnorm(made.net):
+    classifier = copy.deepcopy(network)
+    for layer in hooks.require_batchnorm(classifier.net):
         layer.running_mean = layer.running_var = None
         layer.track_running_stats = False
-    return made.eval().requires_grad_(False)
+    return classifier.eval().requires_grad_(False)
 
 
 def answering(network: Classifier, metadata: dict) -> Classifier:

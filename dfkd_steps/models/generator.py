@@ -31,9 +31,9 @@ class GeneratorDescription:
 
     def __post_init__(self):
         sizes = (*self.image_shape, self.num_classes, self.latent, self.width)
-        sound = len(self.image_shape) == 3 and all(isinstance(one, int) and 0 < one <= LARGEST for one in sizes)
-        sound = sound and all(isinstance(one, int) and 0 <= one < self.num_classes for one in self.classes)
-        sound = sound and all(isinstance(one, (int, float)) for one in (*self.mean, *self.std))
+        sound = len(self.image_shape) == 3 and all(isinstance(size, int) and 0 < size <= LARGEST for size in sizes)
+        sound = sound and all(isinstance(label, int) and 0 <= label < self.num_classes for label in self.classes)
+        sound = sound and all(isinstance(value, (int, float)) for value in (*self.mean, *self.std))
         if not sound or self.arch not in ARCHITECTURES or not len(self.mean) == len(self.std) == self.image_shape[0]:
             raise ValueError("it has no valid description of a generator")
 

@@ -73,7 +73,7 @@ def feeding(net: nn.Module, image_shape):
     """
     last, seen, entering = last_linear(net, image_shape), [], []
     entered, aside = [], []  # what entered a layer, and what left one of a shortcut; with versions, since += keeps the tensor
-    modules = [one for one in net.modules() if isinstance(one, (nn.Linear, nn.Conv2d, nn.modules.batchnorm._BatchNorm))]
+    modules = [layer for layer in net.modules() if isinstance(layer, (nn.Linear, nn.Conv2d, nn.modules.batchnorm._BatchNorm))]
     number = max(2, min(64, memory.drawn(image_shape) // 10))  # all that enters a layer is held
     images = torch.rand(number, *image_shape, generator=torch.Generator().manual_seed(0)).to(next(net.parameters()).device)
 
@@ -84,7 +84,7 @@ def feeding(net: nn.Module, image_shape):
             return
         # A block that normalises first (pre-activation) gives to BatchNorm what its projection takes afterwards.
         earlier = aside + entered if isinstance(module, (nn.Linear, nn.Conv2d)) else aside
-        if any(one is inputs[0] and one._version == version for one, version in earlier):
+        if any(tensor is inputs[0] and tensor._version == version for tensor, version in earlier):
             aside.append((output, output._version))
             return
         entered.append((inputs[0], inputs[0]._version))
@@ -96,7 +96,7 @@ def feeding(net: nn.Module, image_shape):
     layers = [module for module in seen if isinstance(module, (nn.Linear, nn.Conv2d))]
     if not layers:
         return None
-    norms = [one for one in seen[seen.index(layers[-1]) + 1 :] if one.bias is not None]
+    norms = [layer for layer in seen[seen.index(layers[-1]) + 1 :] if layer.bias is not None]
     return layers[-1], norms[-1] if norms else None, bool((entering[0] >= 0).all())
 
 
@@ -114,7 +114,7 @@ def entering(layer: nn.Module):
 
 def batchnorm_layers(net: nn.Module) -> list[nn.Module]:
     """The BatchNorm layers that keep running statistics."""
-    return [one for one in net.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm) and one.running_mean is not None]
+    return [norm for norm in net.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.running_mean is not None]
 
 
 def require_batchnorm(net: nn.Module) -> list[nn.Module]:
@@ -163,8 +163,8 @@ def feature_maps(net: nn.Module):
 
 def attention_layers(net: nn.Module) -> list[nn.Module]:
     """The attention layers of a transformer: PyTorch's own, and those as timm writes them (heads and a projection behind)."""
-    layers = [one for one in net.modules() if isinstance(getattr(one, "proj", None), nn.Linear) and hasattr(one, "num_heads")]
-    return layers or [one for one in net.modules() if isinstance(one, nn.MultiheadAttention)]
+    layers = [part for part in net.modules() if isinstance(getattr(part, "proj", None), nn.Linear) and hasattr(part, "num_heads")]
+    return layers or [part for part in net.modules() if isinstance(part, nn.MultiheadAttention)]
 
 
 @contextlib.contextmanager
@@ -180,8 +180,8 @@ def patch_features(net: nn.Module):
         with feature_maps(net) as maps:
             yield lambda: [_places(maps[size]) for size in sorted(maps)]
         return
-    seen, own = [], isinstance(layers[0], nn.MultiheadAttention)
-    tokens = getattr(net, "num_prefix_tokens", int(own))
+    seen, native = [], isinstance(layers[0], nn.MultiheadAttention)
+    tokens = getattr(net, "num_prefix_tokens", int(native))
 
     def keep_projected(module, inputs, output):
         seen.append((output[0] if module.batch_first else output[0].transpose(0, 1))[:, tokens:])
@@ -192,9 +192,9 @@ def patch_features(net: nn.Module):
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(hooked([net], lambda *_: seen.clear(), before=True))
-        if own:
+        if native:
             stack.enter_context(hooked(layers, keep_projected))
-        for layer in [] if own else layers:
+        for layer in [] if native else layers:
             stack.enter_context(hooked([layer.proj], keep_heads(layer.num_heads), before=True))
         yield lambda: list(seen)
 

@@ -61,9 +61,9 @@ def require_fit(net: nn.Module, description, role: str) -> nn.Module:
             "choose another network, or another image size in the data set"
         ) from None
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != 1:
-        found = f"outputs of shape {tuple(logits.shape)}" if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
+        output = f"outputs of shape {tuple(logits.shape)}" if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
         raise UserError(
-            f"{role}: {description.name} gives {found} for one image, not a logit for each class: it is no image classifier; "
+            f"{role}: {description.name} gives {output} for one image, not a logit for each class: it is no image classifier; "
             "take a classifier (of a detector or a segmentation network perhaps its backbone with the classification head)"
         )
     if logits.shape[1] != description.num_classes:
@@ -78,14 +78,14 @@ def require_fit(net: nn.Module, description, role: str) -> nn.Module:
 
 def _factory(name: str, num_classes: int) -> nn.Module:
     function = factory.load(name)
-    made = factory.call(name, "factory", lambda: function(num_classes=num_classes))
-    if not isinstance(made, nn.Module):
-        raise UserError(f"factory: {name!r} returned a {type(made).__name__}, not a torch.nn.Module; return the network")
-    return made
+    net = factory.call(name, "factory", lambda: function(num_classes=num_classes))
+    if not isinstance(net, nn.Module):
+        raise UserError(f"factory: {name!r} returned a {type(net).__name__}, not a torch.nn.Module; return the network")
+    return net
 
 
 @dataclass(frozen=True)
-class Told:
+class DataConfig:
     """What a library says of its network: classes (their names, if it has them), normalisation, height and width it likes."""
 
     classes: int
@@ -95,24 +95,24 @@ class Told:
     size: tuple[int, int]
 
 
-def told(library: str, name: str, weights: str = "") -> Told | None:
+def data_config(library: str, name: str, weights: str = "") -> DataConfig | None:
     """What the library says of a network with ``weights`` ('' = its default ones); None where it says nothing.
 
     Nothing is downloaded.
     """
     if library == "timm":
-        found = _timm(name).get_pretrained_cfg(name)
-        if found is None:
+        cfg = _timm(name).get_pretrained_cfg(name)
+        if cfg is None:
             return None
-        names = tuple(found.label_names or _imagenet_names(found.num_classes))
-        return Told(found.num_classes, names, tuple(found.mean), tuple(found.std), tuple(found.input_size[1:]))
+        names = tuple(cfg.label_names or _imagenet_names(cfg.num_classes))
+        return DataConfig(cfg.num_classes, names, tuple(cfg.mean), tuple(cfg.std), tuple(cfg.input_size[1:]))
     known = torchvision.models.get_model_weights(_torchvision(name))
     if not len(known):
         return None
     chosen = known[weights or "DEFAULT"]
     transform, names = chosen.transforms(), tuple(chosen.meta["categories"])
     size = transform.crop_size[0]
-    return Told(len(names), names, tuple(transform.mean), tuple(transform.std), (size, size))
+    return DataConfig(len(names), names, tuple(transform.mean), tuple(transform.std), (size, size))
 
 
 def _imagenet_names(count: int) -> tuple[str, ...]:
@@ -125,12 +125,12 @@ def classes_of(config) -> int:
     if config.library == "timm":
         if config.weights != "DEFAULT":
             raise UserError(f"teacher: weights: {config.weights!r} is unknown for timm; write DEFAULT and a name like NAME.TAG")
-        found = _timm(config.name).get_pretrained_cfg(config.name)
-        if found is None or not found.has_weights:
+        cfg = _timm(config.name).get_pretrained_cfg(config.name)
+        if cfg is None or not cfg.has_weights:
             raise UserError(
                 f"teacher: timm has no weights for {config.name!r}; set weights: '' for random ones, or import a checkpoint"
             )
-        return found.num_classes
+        return cfg.num_classes
     known = torchvision.models.get_model_weights(_torchvision(config.name))
     if config.weights not in known.__members__:
         raise UserError(
@@ -159,12 +159,12 @@ def create(library: str, name: str, description, weights: str = "", **arguments)
 
 def _with_channels(net: nn.Module, channels: int) -> nn.Module:
     """torchvision's networks take colour images: the first convolution anew for others."""
-    name, old = next((name, one) for name, one in net.named_modules() if isinstance(one, nn.Conv2d))
-    made = nn.Conv2d(
+    name, old = next((name, module) for name, module in net.named_modules() if isinstance(module, nn.Conv2d))
+    convolution = nn.Conv2d(
         channels, old.out_channels, old.kernel_size, old.stride, old.padding, old.dilation, bias=old.bias is not None
     )  # fmt: skip
-    parent, _, own = name.rpartition(".")
-    setattr(net.get_submodule(parent), own, made)
+    parent, _, attribute = name.rpartition(".")
+    setattr(net.get_submodule(parent), attribute, convolution)
     return net
 
 
@@ -185,7 +185,7 @@ def _timm(name):
     base, _, tag = name.partition(".")
     if not timm.is_model(base):
         raise UserError(f"name: timm has no model {name!r}; known: {similar(base, timm.list_models())}")
-    tags = [one.partition(".")[2] for one in timm.list_pretrained(f"{base}.*")]
+    tags = [model.partition(".")[2] for model in timm.list_pretrained(f"{base}.*")]
     if tag and tag not in tags:
         raise UserError(f"name: timm's {base} has no weights {tag!r}; known: {similar(tag, tags)}")
     return timm

@@ -47,19 +47,19 @@ def look(classifier: Classifier) -> list[str]:
     images, lines, logits = draw(classifier.description), [], {}
     with torch.no_grad():
         for kind, drawn in images.items():
-            found = classifier(drawn).float()
-            logits[kind] = found.movedim(1, -1).flatten(0, -2)  # of segmentation each pixel counts as an image
+            answers = classifier(drawn).float()
+            logits[kind] = answers.movedim(1, -1).flatten(0, -2)  # of segmentation each pixel counts as an image
     everything = torch.cat(list(logits.values()))
     if everything.min() >= 0 and (everything.sum(1) - 1).abs().max() < 1e-3:
         raise UserError(
             f"teacher: {classifier.description.name} gives probabilities, so it ends in a softmax; let it return its logits"
         )
-    for kind, found in logits.items():
-        sure, counts = found.softmax(1).max(1).values.mean().item(), Counter(found.argmax(1).tolist())
+    for kind, answers in logits.items():
+        sure, counts = answers.softmax(1).max(1).values.mean().item(), Counter(answers.argmax(1).tolist())
         first, number = counts.most_common(1)[0]
         lines.append(
-            f"on {kind} images: mean confidence {sure:.2f}, {len(counts)} of {found.shape[1]} classes predicted, "
-            f"{classifier.description.classes[first]} for {number} of {len(found)}"
+            f"on {kind} images: mean confidence {sure:.2f}, {len(counts)} of {answers.shape[1]} classes predicted, "
+            f"{classifier.description.classes[first]} for {number} of {len(answers)}"
         )
     norms = len(hooks.batchnorm_layers(classifier))
     said = f"{norms} BatchNorm layers with statistics" if norms else "no BatchNorm statistics, which some methods match"
@@ -74,9 +74,9 @@ def doubt(classifier: Classifier, images=None) -> str | None:
     if not hooks.batchnorm_layers(classifier):
         return None
     given = (classifier.description.mean, classifier.description.std)
-    others = [one for one in COMMON[classifier.description.image_shape[0]] if not _alike(one, given)]
-    misfits = {one: [_misfit(classifier, one, images[kind]) for kind in NATURAL] for one in (given, *others)}
-    best = min(misfits, key=lambda one: sum(misfits[one]))
+    others = [pair for pair in COMMON[classifier.description.image_shape[0]] if not _alike(pair, given)]
+    misfits = {pair: [_misfit(classifier, pair, images[kind]) for kind in NATURAL] for pair in (given, *others)}
+    best = min(misfits, key=lambda pair: sum(misfits[pair]))
     if any(mine < max(LEAST, TIMES * other) for mine, other in zip(misfits[given], misfits[best])):
         return None
     mean, std = ([round(value, 4) for value in part] for part in best)
@@ -86,8 +86,8 @@ def doubt(classifier: Classifier, images=None) -> str | None:
     )
 
 
-def _alike(one, other) -> bool:
-    return all(abs(a - b) < 0.02 for part, rest in zip(one, other) for a, b in zip(part, rest))
+def _alike(first, second) -> bool:
+    return all(abs(a - b) < 0.02 for part, rest in zip(first, second) for a, b in zip(part, rest))
 
 
 def _misfit(classifier, normalisation, images) -> float:

@@ -48,23 +48,23 @@ def code_of_checkpoint(checkpoint: str) -> str:
 @functools.cache
 def in_library(library: str) -> tuple[str, ...]:
     """The classification models of an installed library, sorted; none where it is not installed."""
-    found = importlib.util.find_spec(library)
-    if found is None or not found.origin:
+    package = importlib.util.find_spec(library)
+    if package is None or not package.origin:
         return ()
-    texts = (path.read_text("utf-8", "replace") for path in Path(found.origin).with_name("models").glob("*.py"))
+    texts = (path.read_text("utf-8", "replace") for path in Path(package.origin).with_name("models").glob("*.py"))
     return tuple(sorted({name for text in texts for name in REGISTERED.findall(text)}))
 
 
 @functools.cache
 def for_segmentation(library: str) -> tuple[str, ...]:
     """The segmentation models of an installed library, sorted, as far as its source tells."""
-    found = importlib.util.find_spec({SMP: "segmentation_models_pytorch"}.get(library, library))
-    if found is None or not found.origin or library == "timm":
+    package = importlib.util.find_spec({SMP: "segmentation_models_pytorch"}.get(library, library))
+    if package is None or not package.origin or library == "timm":
         return ()
     if library == SMP:
-        folders = Path(found.origin).with_name("decoders")
+        folders = Path(package.origin).with_name("decoders")
         return tuple(sorted(path.name for path in folders.iterdir() if (path / "model.py").is_file()))
-    texts = (path.read_text("utf-8", "replace") for path in Path(found.origin).with_name("models").glob("segmentation/*.py"))
+    texts = (path.read_text("utf-8", "replace") for path in Path(package.origin).with_name("models").glob("segmentation/*.py"))
     return tuple(sorted({name for text in texts for name in REGISTERED.findall(text)}))
 
 
@@ -95,7 +95,7 @@ class Networks:
         """What to list for a wrong name: the names of the library that it seems to mean, else ours."""
         builder = re.split(r"[.:]", name)[0]
         if builder in LIBRARIES:
-            listed = [f"{builder}.{one}" for one in (*in_library(builder), *for_segmentation(builder))]
+            listed = [f"{builder}.{model}" for model in (*in_library(builder), *for_segmentation(builder))]
             return listed or [f"{builder} is not installed (pip install 'dfkd[timm]')"]
         return [*self, "torchvision.NAME", "timm.NAME", "smp.NAME.ENCODER", "factory.MODULE.FUNCTION"]
 

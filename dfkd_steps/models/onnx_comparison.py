@@ -34,11 +34,11 @@ def compare(imported, net, model):
     try:
         session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
         name, parts = session.get_inputs()[0].name, given.split(imported.batch or number)
-        found = torch.cat([torch.from_numpy(session.run(None, {name: part.numpy()})[0]).float() for part in parts])
+        reference = torch.cat([torch.from_numpy(session.run(None, {name: part.numpy()})[0]).float() for part in parts])
     except Exception as error:  # of onnxruntime's own, which share no class
         raise imported.error(f"is not run by onnxruntime either: {one_line(error)}; export it again") from None
-    difference = (found - mine).abs().max().item() if found.shape == mine.shape else float("inf")
-    if not difference <= TOLERANCE * max(1.0, found.abs().max().item()):
+    difference = (reference - mine).abs().max().item() if reference.shape == mine.shape else float("inf")
+    if not difference <= TOLERANCE * max(1.0, reference.abs().max().item()):
         raise imported.error(
             f"gives other outputs here than by onnxruntime (largest difference {difference:.3g}); export it again"
         )

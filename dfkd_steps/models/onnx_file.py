@@ -86,14 +86,14 @@ def int8_bytes(content: bytes, images: np.ndarray, description) -> bytes:
     logging.getLogger().setLevel(logging.ERROR)  # a page of advice otherwise
     try:
         with tempfile.TemporaryDirectory() as folder:
-            plain, ready, made = (Path(folder, name) for name in ("plain.onnx", "ready.onnx", "int8.onnx"))
+            plain, ready, quantised = (Path(folder, name) for name in ("plain.onnx", "ready.onnx", "int8.onnx"))
             plain.write_bytes(content)
             quantization.quant_pre_process(plain, ready, skip_symbolic_shape=True)
             quantization.quantize_static(
-                ready, made, Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
+                ready, quantised, Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True,
                 activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8,
             )  # fmt: skip
-            return _described(made, description)
+            return _described(quantised, description)
     finally:
         logging.getLogger().setLevel(level)
 
@@ -103,13 +103,13 @@ def _described(path, description) -> bytes:
     import onnx
 
     model = onnx.load(path)
-    told = {
+    metadata = {
         "classes": json.dumps(list(description.classes), ensure_ascii=False),
         "image_shape": json.dumps(list(description.image_shape)),
         "input_range": "[0, 1]",
         "normalisation": "inside",
     }
-    onnx.helper.set_model_props(model, told)
+    onnx.helper.set_model_props(model, metadata)
     onnx.checker.check_model(model)
     return model.SerializeToString(deterministic=True)
 
@@ -133,9 +133,9 @@ class OnnxClassifier:
             raise UserError(f"{source}: {error.strerror}; give a file that can be read") from None
         except Exception as error:  # onnxruntime's own classes, one for each of its codes
             raise UserError(f"{source}: onnxruntime cannot load it ({one_line(error, 160)}); give an ONNX file") from None
-        told = self.session.get_modelmeta().custom_metadata_map
-        self.classes = tuple(json.loads(told["classes"])) if "classes" in told else None
-        self.image_shape = tuple(json.loads(told["image_shape"])) if "image_shape" in told else None
+        metadata = self.session.get_modelmeta().custom_metadata_map
+        self.classes = tuple(json.loads(metadata["classes"])) if "classes" in metadata else None
+        self.image_shape = tuple(json.loads(metadata["image_shape"])) if "image_shape" in metadata else None
         self.input = self.session.get_inputs()[0].name
 
     def __call__(self, images) -> torch.Tensor:

@@ -63,10 +63,10 @@ def _load(path, sha256):
         raise UserError(f"{path}: is larger than an ONNX file without external data can be; give a smaller network")
     with reading(path, *UNREADABLE):
         model = onnx.load_model_from_string(path.read_bytes())
-    tensors = [*model.graph.initializer, *(one.t for node in model.graph.node for one in node.attribute if one.HasField("t"))]
-    if any(one.data_location == onnx.TensorProto.EXTERNAL or one.external_data for one in tensors):
+    tensors = [*model.graph.initializer, *(attr.t for node in model.graph.node for attr in node.attribute if attr.HasField("t"))]
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data for tensor in tensors):
         raise UserError(f"{path}: keeps weights in another file, which is not read; save it whole: onnx.save_model(model, FILE)")
-    if foreign := {node.domain for node in model.graph.node} - {"", "ai.onnx"} or {one.name for one in model.functions}:
+    if foreign := {node.domain for node in model.graph.node} - {"", "ai.onnx"} or {function.name for function in model.functions}:
         raise UserError(f"{path}: uses operators that are not ONNX's own ({one_line(min(foreign), 60)}); export it without these")
     if not model.graph.node:
         raise UserError(f"{path}: is no ONNX network: it holds no graph; export it again")
@@ -81,11 +81,11 @@ class _Reader:
 
         self.path, self.description, self.to_array = path, description, numpy_helper.to_array
         self.kind = "a segmentation network" if description.dense else "a classifier"
-        self.opset = next((one.version for one in model.opset_import if one.domain in ("", "ai.onnx")), 0)
-        self.constants = {one.name: self.tensor(one) for one in model.graph.initializer}
+        self.opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+        self.constants = {stored.name: self.tensor(stored) for stored in model.graph.initializer}
         self.source, self.channels_last, self.batch = self._input(model)
         if len(model.graph.output) != 1:
-            named = ", ".join(one.name for one in model.graph.output[:4])
+            named = ", ".join(output.name for output in model.graph.output[:4])
             raise self.error(f"has {len(model.graph.output)} outputs ({named}), {self.kind} one: the logits; a detector has more")
         self.nodes, self.normalised = [], None  # node: [operator, inputs, outputs, attributes, weights]
         for node in model.graph.node:
@@ -106,28 +106,28 @@ class _Reader:
 
     def tensor(self, stored) -> torch.Tensor:
         """A stored tensor as fp32, int64 or bool."""
-        found = np.asarray(self.to_array(stored))
-        kind = np.int64 if found.dtype.kind in "iu" else found.dtype if found.dtype.kind == "b" else np.float32
-        return torch.from_numpy(np.array(found, kind))
+        array = np.asarray(self.to_array(stored))
+        kind = np.int64 if array.dtype.kind in "iu" else array.dtype if array.dtype.kind == "b" else np.float32
+        return torch.from_numpy(np.array(array, kind))
 
     def _input(self, model):
         """Name of the input, whether it is NHWC, and its batch size if that is fixed; UserError where images do not fit."""
-        inputs = [one for one in model.graph.input if one.name not in self.constants]
+        inputs = [value for value in model.graph.input if value.name not in self.constants]
         if len(inputs) != 1:
             raise self.error(f"has {len(inputs)} inputs, {self.kind} of images one; give such a network")
         kind, dims = inputs[0].type.tensor_type.elem_type, inputs[0].type.tensor_type.shape.dim
         if kind not in (1, 10, 11):
             raise self.error("does not take floating point; export it with float32 inputs, without the step that decodes images")
-        sizes = [one.dim_value if one.HasField("dim_value") and one.dim_value > 0 else None for one in dims]
+        sizes = [dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None for dim in dims]
         channels, height, width = self.description.image_shape
         if len(sizes) != 4:
             raise self.error(f"takes inputs of {len(sizes)} dimensions, images have four (N,C,H,W); give {self.kind} of images")
         last = sizes[1] not in (channels, None) and sizes[3] == channels
         if last:
             progress.say(f"{self.path}: takes images as N,H,W,C; they are turned for it, and all methods stay open")
-        for said, wanted in zip([sizes[3], *sizes[1:3]] if last else sizes[1:], (channels, height, width)):
-            if said not in (wanted, None):
-                takes = "x".join("?" if one is None else str(one) for one in sizes[1:])
+        for said, needed in zip([sizes[3], *sizes[1:3]] if last else sizes[1:], (channels, height, width)):
+            if said not in (needed, None):
+                takes = "x".join("?" if size is None else str(size) for size in sizes[1:])
                 raise self.error(
                     f"takes images of {takes}, not {channels}x{height}x{width}; set the data set's channels and size"
                 )
@@ -135,7 +135,7 @@ class _Reader:
 
     def _read(self, node):
         inputs, outputs = list(node.input), list(node.output)
-        attributes = {one.name: self._attribute(node, one) for one in node.attribute}
+        attributes = {attribute.name: self._attribute(node, attribute) for attribute in node.attribute}
         if node.op_type == "Constant":
             value = next(iter(attributes.values()))
             value = value if isinstance(value, torch.Tensor) else torch.tensor(value)
@@ -146,9 +146,9 @@ class _Reader:
         if node.op_type == "ConstantOfShape" and isinstance(attributes.get("value"), torch.Tensor):
             attributes["value"] = attributes["value"].tolist()
         known = [self.constants.get(name) for name in inputs]
-        layer = getattr(self, f"_{node.op_type.lower()}", None)
-        if node.op_type in ("Conv", "BatchNormalization", "Gemm", "MatMul", "Add") and (made := layer(inputs, known, attributes)):
-            operator, attributes, weights = made
+        make = getattr(self, f"_{node.op_type.lower()}", None)
+        if node.op_type in ("Conv", "BatchNormalization", "Gemm", "MatMul", "Add") and (parts := make(inputs, known, attributes)):
+            operator, attributes, weights = parts
             if operator:
                 self.nodes.append([operator, inputs[:1], outputs[:1], attributes, weights])
             else:  # it went into the layer before
@@ -168,15 +168,15 @@ class _Reader:
         else:
             self.nodes.append([node.op_type, inputs, outputs, attributes, {}])
 
-    def _attribute(self, node, one):
+    def _attribute(self, node, attribute):
         from onnx import AttributeProto, helper
 
-        if one.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS):
+        if attribute.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS):
             raise self.error(f"has the operator {node.op_type}, which branches; export {self.kind} without branches")
-        value = helper.get_attribute_value(one)
-        if one.type == AttributeProto.TENSOR:
+        value = helper.get_attribute_value(attribute)
+        if attribute.type == AttributeProto.TENSOR:
             return self.tensor(value)
-        return value.decode() if isinstance(value, bytes) else list(value) if one.type >= AttributeProto.FLOATS else value
+        return value.decode() if isinstance(value, bytes) else list(value) if attribute.type >= AttributeProto.FLOATS else value
 
     # ------------------------------------------------------------------------------------------ layers
     def _conv(self, inputs, known, attributes):
@@ -184,7 +184,7 @@ class _Reader:
         if weight is None or weight.ndim != 4:
             raise self.error("has a convolution that is not of images, or whose weights are computed; export it in eval mode")
         group = attributes.get("group", 1)
-        how = {name: attributes.get(own, [1, 1]) for name, own in (("stride", "strides"), ("dilation", "dilations"))}
+        how = {name: attributes.get(plural, [1, 1]) for name, plural in (("stride", "strides"), ("dilation", "dilations"))}
         pads = {name: attributes[name] for name in ("pads", "auto_pad") if name in attributes}
         how |= {"groups": group, "bias": bias is not None, "onnx_padding": pads}
         sizes = [weight.shape[1] * group, weight.shape[0], list(weight.shape[2:])]

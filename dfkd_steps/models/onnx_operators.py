@@ -40,8 +40,8 @@ def _both(function):
     return apply
 
 
-def _divide(one, other):
-    return one / other if one.is_floating_point() else torch.div(one, other, rounding_mode="trunc")
+def _divide(dividend, divisor):
+    return dividend / divisor if dividend.is_floating_point() else torch.div(dividend, divisor, rounding_mode="trunc")
 
 
 def _reshape(inputs, attributes):
@@ -77,7 +77,7 @@ def _slice(inputs, attributes):
     for start, end, axis, step in zip(starts, ends, _listed(axes), _listed(steps)):
         size = result.shape[axis]
         if step > 0:
-            start, end = (max(0, min(size, one + size if one < 0 else one)) for one in (start, end))
+            start, end = (max(0, min(size, edge + size if edge < 0 else edge)) for edge in (start, end))
             rows = torch.arange(start, max(start, end), step, device=result.device)
         else:
             start = min(size - 1, start + size if start < 0 else start)
@@ -102,9 +102,9 @@ def _gather(inputs, attributes):
     source, axis = inputs[0], attributes.get("axis", 0)
     places = inputs[1].to(source.device)
     places = torch.where(places < 0, places + source.shape[axis], places)
-    found = source.index_select(axis, places.flatten())
+    gathered = source.index_select(axis, places.flatten())
     axis %= source.ndim
-    return found.reshape((*source.shape[:axis], *places.shape, *source.shape[axis + 1 :]))
+    return gathered.reshape((*source.shape[:axis], *places.shape, *source.shape[axis + 1 :]))
 
 
 def _pad(inputs, attributes):
@@ -161,8 +161,8 @@ def padding(attributes, sizes, kernel, strides, dilations) -> list[int]:
         whole = [
             max(0, (-(-size // s) - 1) * s + (k - 1) * d + 1 - size) for size, k, s, d in zip(sizes, kernel, strides, dilations)
         ]
-        small = [one // 2 for one in whole]
-        large = [one - half for one, half in zip(whole, small)]
+        small = [total // 2 for total in whole]
+        large = [total - half for total, half in zip(whole, small)]
         pads = small + large if mode == "SAME_UPPER" else large + small
     half = len(kernel)
     return [pads[axis + part * half] for axis in reversed(range(half)) for part in (0, 1)]
@@ -193,8 +193,8 @@ def _constant_of_shape(inputs, attributes):
 
 def _matmul_into(inputs, attributes):
     """Gemm whose factors are both computed; one with a constant factor is a linear layer."""
-    one, other = (part.T if attributes.get(name, 0) else part for part, name in zip(inputs, ("transA", "transB")))
-    product = attributes.get("alpha", 1.0) * (one @ other)
+    left, right = (part.T if attributes.get(name, 0) else part for part, name in zip(inputs, ("transA", "transB")))
+    product = attributes.get("alpha", 1.0) * (left @ right)
     return product + attributes.get("beta", 1.0) * inputs[2] if len(inputs) > 2 else product
 
 
@@ -209,8 +209,8 @@ def _expand(inputs, attributes):
 
 
 def _where(inputs, attributes):
-    device = next((one.device for one in inputs if one.device.type != "cpu"), inputs[0].device)
-    return torch.where(*(one.to(device) for one in inputs))
+    device = next((tensor.device for tensor in inputs if tensor.device.type != "cpu"), inputs[0].device)
+    return torch.where(*(tensor.to(device) for tensor in inputs))
 
 
 def _cast(inputs, attributes):
@@ -221,7 +221,7 @@ def _cast(inputs, attributes):
     return inputs[0].to(TYPES[attributes["to"]])
 
 
-def _one(function):
+def _unary(function):
     return lambda inputs, attributes: function(inputs[0])
 
 
@@ -230,11 +230,11 @@ OPERATORS = {
     "Max": _both(torch.maximum), "Min": _both(torch.minimum), "Sum": _both(torch.add), "MatMul": _both(torch.matmul),
     "Equal": _both(torch.eq), "Less": _both(torch.lt), "Greater": _both(torch.gt), "And": _both(torch.logical_and),
     "CastLike": lambda inputs, attributes: inputs[0].to(inputs[1].dtype), "Cast": _cast, "Where": _where,
-    "Sqrt": _one(torch.sqrt), "Exp": _one(torch.exp), "Log": _one(torch.log), "Abs": _one(torch.abs), "Neg": _one(torch.neg),
-    "Erf": _one(torch.erf), "Floor": _one(torch.floor), "Ceil": _one(torch.ceil), "Reciprocal": _one(torch.reciprocal),
-    "Not": _one(torch.logical_not), "Relu": _one(F.relu), "Sigmoid": _one(torch.sigmoid), "Tanh": _one(torch.tanh),
-    "Softplus": _one(F.softplus), "Mish": _one(F.mish), "HardSwish": _one(F.hardswish),
-    "Identity": _one(lambda one: one), "Dropout": _one(lambda one: one),
+    "Sqrt": _unary(torch.sqrt), "Exp": _unary(torch.exp), "Log": _unary(torch.log), "Abs": _unary(torch.abs),
+    "Erf": _unary(torch.erf), "Floor": _unary(torch.floor), "Ceil": _unary(torch.ceil), "Reciprocal": _unary(torch.reciprocal),
+    "Not": _unary(torch.logical_not), "Relu": _unary(F.relu), "Sigmoid": _unary(torch.sigmoid), "Tanh": _unary(torch.tanh),
+    "Softplus": _unary(F.softplus), "Mish": _unary(F.mish), "HardSwish": _unary(F.hardswish), "Neg": _unary(torch.neg),
+    "Identity": _unary(lambda values: values), "Dropout": _unary(lambda values: values),
     "LeakyRelu": lambda inputs, attributes: F.leaky_relu(inputs[0], attributes.get("alpha", 0.01)),
     "Elu": lambda inputs, attributes: F.elu(inputs[0], attributes.get("alpha", 1.0)),
     "PRelu": lambda inputs, attributes: torch.where(inputs[0] > 0, inputs[0], inputs[0] * inputs[1]),
@@ -249,11 +249,11 @@ OPERATORS = {
     "Gather": _gather, "Pad": _pad, "Expand": _expand, "ConstantOfShape": _constant_of_shape,
     "Concat": lambda inputs, attributes: torch.cat(inputs, attributes["axis"]),
     "Transpose": lambda inputs, attributes: inputs[0].permute(attributes.get("perm", list(range(inputs[0].ndim))[::-1])),
-    "Range": lambda inputs, attributes: torch.arange(*(one.item() for one in inputs)),
+    "Range": lambda inputs, attributes: torch.arange(*(values.item() for values in inputs)),
     "ReduceMean": _reduce(torch.mean), "ReduceSum": _reduce(torch.sum), "ReduceMax": _reduce(torch.amax),
-    "ReduceMin": _reduce(torch.amin), "ReduceL2": _reduce(lambda one, axes, kept: one.square().sum(axes, kept).sqrt()),
-    "GlobalAveragePool": _one(lambda one: one.mean(tuple(range(2, one.ndim)), True)),
-    "GlobalMaxPool": _one(lambda one: one.amax(tuple(range(2, one.ndim)), True)),
+    "ReduceMin": _reduce(torch.amin), "ReduceL2": _reduce(lambda values, axes, kept: values.square().sum(axes, kept).sqrt()),
+    "GlobalAveragePool": _unary(lambda maps: maps.mean(tuple(range(2, maps.ndim)), True)),
+    "GlobalMaxPool": _unary(lambda maps: maps.amax(tuple(range(2, maps.ndim)), True)),
     "Resize": onnx_upsampling.resize, "ConvTranspose": onnx_upsampling.conv_transpose,
     "MaxPool": _pool(_max_pool), "AveragePool": _pool(_average_pool),
 }  # fmt: skip

@@ -11,7 +11,7 @@ from ..runtime.errors import UserError, one_line
 from . import names, tasks
 from .checkpoint_file import read_weights
 from .classifier import Description, build_network
-from .library import build, classes_of, create, require_fit, told
+from .library import build, classes_of, create, data_config, require_fit
 
 PREFIXES = ("model.", "net.", "network.", "module.", "_orig_mod.")  # of Lightning modules, nn.DataParallel and torch.compile
 NAMED = 8  # keys that an error line names before it counts
@@ -26,7 +26,7 @@ def import_checkpoint(config, dataset):
     weights = read_weights(path, config.sha256)
     builder, name = names.split(config.arch) if config.arch else (names.FACTORY, config.factory)
     dense = dataset.task == tasks.SEGMENTATION
-    known = told(builder, name) if builder in names.LIBRARIES and not dense else None
+    known = data_config(builder, name) if builder in names.LIBRARIES and not dense else None
     description = describe(config, dataset, builder, name, known)
     net = build_network(description)
     if dense:  # torchvision's networks have a second head for their training
@@ -49,7 +49,7 @@ def import_library(config, dataset):
             "random ones, import a checkpoint, or train with kind: train"
         )
     count = classes_of(config)
-    description = describe(config, dataset, config.library, config.name, told(config.library, config.name, config.weights))
+    description = describe(config, dataset, config.library, config.name, data_config(config.library, config.name, config.weights))
     if not dataset.keep and count != description.num_classes:
         raise UserError(
             f"teacher: weights {config.weights} of {config.name} know {count} classes, {dataset.path} has "
@@ -109,10 +109,10 @@ def cut(weights, description, keep, where: str) -> dict[str, torch.Tensor]:
     Found by building the network for one class more. Raises UserError where a class is none of the network's.
     """
     more = dataclasses.replace(description, classes=(*description.classes, "one more"))
-    wanted, other = build_network(description).state_dict(), build_network(more).state_dict()
-    heads = [key for key, value in wanted.items() if value.shape != other[key].shape and key in weights]
+    state, other = build_network(description).state_dict(), build_network(more).state_dict()
+    heads = [key for key, value in state.items() if value.shape != other[key].shape and key in weights]
     for key in heads:
-        if weights[key].ndim != wanted[key].ndim or weights[key].shape[1:] != wanted[key].shape[1:]:
+        if weights[key].ndim != state[key].ndim or weights[key].shape[1:] != state[key].shape[1:]:
             raise UserError(f"{where}: {key} has shape {tuple(weights[key].shape)}: its classes cannot be told; leave out keep")
         if max(keep) >= len(weights[key]):
             known = f"{len(weights[key])} classes, 0 to {len(weights[key]) - 1}"
@@ -120,12 +120,12 @@ def cut(weights, description, keep, where: str) -> dict[str, torch.Tensor]:
     return {**weights, **{key: weights[key][list(keep)] for key in heads}}
 
 
-def _unprefixed(weights, wanted, path):
+def _unprefixed(weights, state, path):
     """The weights by the names that the network has for them, where wrappers put something before these."""
     forms = [weights]
     for _ in range(3):
         for form in forms:
-            if not _missing(form, wanted):
+            if not _missing(form, state):
                 if left := len(weights) - len(form):
                     progress.say(f"{path}: {left} tensors beside the network's own (of a loss or a metric?) are left out")
                 return form
@@ -137,24 +137,24 @@ def _below(prefix: str, weights) -> dict[str, torch.Tensor]:
     return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
 
 
-def _missing(weights, wanted) -> list[str]:
+def _missing(weights, state) -> list[str]:
     """Checkpoints from before PyTorch 0.4.1 do not count batches; nothing here reads that count."""
-    return [key for key in wanted if key not in weights and not key.endswith("num_batches_tracked")]
+    return [key for key in state if key not in weights and not key.endswith("num_batches_tracked")]
 
 
 def _load(net, weights, path, description):
-    wanted = net.state_dict()
-    missing = _missing(weights, wanted)
-    unexpected = [key for key in weights if key not in wanted]
-    other = {key: (tuple(weights[key].shape), tuple(wanted[key].shape)) for key in wanted if key in weights}
-    other = {key: (found, needed) for key, (found, needed) in other.items() if found != needed}
-    heads = {found[0] if found and needed == (description.num_classes, *found[1:]) else None for found, needed in other.values()}
+    state = net.state_dict()
+    missing = _missing(weights, state)
+    unexpected = [key for key in weights if key not in state]
+    other = {key: (tuple(weights[key].shape), tuple(state[key].shape)) for key in state if key in weights}
+    other = {key: (shape, needed) for key, (shape, needed) in other.items() if shape != needed}
+    heads = {shape[0] if shape and needed == (description.num_classes, *shape[1:]) else None for shape, needed in other.values()}
     if not missing and not unexpected and len(heads) == 1 and None not in heads:
         raise UserError(
             f"{path}: knows {heads.pop()} classes, the data set has {description.num_classes}; choose the data set it was "
             "trained on, or say in its config which of them count (keep)"
         )
-    shapes = [f"{key} {found} instead of {needed}" for key, (found, needed) in other.items()]
+    shapes = [f"{key} {shape} instead of {needed}" for key, (shape, needed) in other.items()]
     faults = [
         f"{title}: {', '.join(keys[:NAMED])}" + (f" and {len(keys) - NAMED} more" if len(keys) > NAMED else "")
         for title, keys in (("missing", missing), ("unexpected", unexpected), ("other shape", shapes))
@@ -174,7 +174,7 @@ def _of_a_library(weights, description) -> str | None:
     for library in names.LIBRARIES if description.builder == "arch" else ():
         if description.name in names.in_library(library):
             with torch.device("meta"):
-                wanted = create(library, description.name, description).state_dict()
-            if not _missing(weights, wanted) and wanted["conv1.weight"].shape == weights["conv1.weight"].shape:
+                state = create(library, description.name, description).state_dict()
+            if not _missing(weights, state) and state["conv1.weight"].shape == weights["conv1.weight"].shape:
                 return names.spelled(library, description.name)
     return None

@@ -60,10 +60,10 @@ def require_fit(net: nn.Module, description, role: str) -> nn.Module:
             f"{role}: {description.name} does not take images of {shape} and give maps ({one_line(error, 140)}); choose another "
             "network, or another image size in the data set"
         ) from None
-    wanted = (1, description.num_classes, *description.image_shape[1:])
-    if tuple(maps.shape) != wanted:
+    needed = (1, description.num_classes, *description.image_shape[1:])
+    if tuple(maps.shape) != needed:
         raise UserError(
-            f"{role}: {description.name} gives outputs of shape {tuple(maps.shape)} for one image, not {wanted}, a logit for "
+            f"{role}: {description.name} gives outputs of shape {tuple(maps.shape)} for one image, not {needed}, a logit for "
             "each class and pixel; take a segmentation network of as many classes as the data set has"
         )
     if not torch.isfinite(maps).all():

@@ -19,21 +19,21 @@ def encoder(classifier, file: str):
     weights = {
         name: value.float() if value.is_floating_point() else value for name, value in read_weights(Path(file), "").items()
     }
-    own = classifier.net.state_dict()
+    state = classifier.net.state_dict()
     first = next(iter(weights), "")
-    prefixes = {name[: -len(first)] for name in own if name == first or name.endswith(f".{first}")} if first else set()
-    found: dict[str, torch.Tensor] = {}
+    prefixes = {name[: -len(first)] for name in state if name == first or name.endswith(f".{first}")} if first else set()
+    best: dict[str, torch.Tensor] = {}
     for prefix in sorted(prefixes):
-        fitting = {prefix + name: value for name, value in weights.items() if _fits(own.get(prefix + name), value)}
-        found = max(found, fitting, key=lambda one: sum(value.numel() for value in one.values()))
-    given, taken = (sum(value.numel() for value in one.values()) for one in (weights, found))
+        fitting = {prefix + name: value for name, value in weights.items() if _fits(state.get(prefix + name), value)}
+        best = max(best, fitting, key=lambda part: sum(value.numel() for value in part.values()))
+    given, taken = (sum(value.numel() for value in part.values()) for part in (weights, best))
     if taken < LEAST * given or not given:
         raise UserError(
             f"{file}: {taken:,} of its {given:,} numbers fit into {classifier.description.name}; start from the weights of its "
             "encoder, or leave out start"
         )
-    classifier.net.load_state_dict(found, strict=False)
-    progress.say(f"teacher: starts from {file}: {taken:,} of {sum(one.numel() for one in own.values()):,} numbers")
+    classifier.net.load_state_dict(best, strict=False)
+    progress.say(f"teacher: starts from {file}: {taken:,} of {sum(value.numel() for value in state.values()):,} numbers")
 
 
 def _fits(place, value) -> bool:

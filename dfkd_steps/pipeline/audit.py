@@ -63,14 +63,14 @@ def fault(path) -> str | None:
 def differences(path) -> list[str]:
     """Each value, module, file and input in which the making of an artefact differs from how it would be made now."""
     try:
-        made = _provenance(path)
+        recorded = _provenance(path)
         now = keys.recipe(graph.step_of(path), spec.of_path(path))
-        now |= {"inputs": {graph.name_of(one): keys.expected_key(str(one)) for one in graph.inputs_of(path)}}
+        now |= {"inputs": {graph.name_of(source): keys.expected_key(str(source)) for source in graph.inputs_of(path)}}
     except UserError:
         return []  # its fault says so
     lines = []
     for part, say in SAY.items():
-        old, new = made.get(part, {}), now[part]
+        old, new = recorded.get(part, {}), now[part]
         names = sorted(name for name in {**old, **new} if old.get(name) != new.get(name))
         lines += [say(name, old.get(name), new.get(name)) for name in names]
     return lines
@@ -108,17 +108,17 @@ SAY = {
 
 def lineage(paths) -> list[str]:
     """The artefacts at ``paths`` and all they are made from, each after its inputs."""
-    found = {}
+    ordered = {}
 
     def visit(path):
-        if path not in found:
-            for one in graph.inputs_of(path):
-                visit(str(one))
-            found[path] = None
+        if path not in ordered:
+            for source in graph.inputs_of(path):
+                visit(str(source))
+            ordered[path] = None
 
     for path in paths:
         visit(str(path))
-    return list(found)
+    return list(ordered)
 
 
 def walk(folder):
@@ -144,18 +144,18 @@ def _is_loop(here, name) -> bool:
 
 def stale(paths) -> dict[str, str]:
     """Path and fault of each artefact of ``paths`` that exists and is not current."""
-    found = {str(path): fault(path) for path in paths if os.path.lexists(path)}
-    return {path: why for path, why in found.items() if why}
+    faults = {str(path): fault(path) for path in paths if os.path.lexists(path)}
+    return {path: why for path, why in faults.items() if why}
 
 
 def report_fault(page, metrics) -> str | None:
     """Why an existing report is not the one over these metrics, or None where it is."""
     require_file(page)
-    found = REPORT_KEY.search(Path(page).read_text(errors="replace"))
-    if not found:
+    match = REPORT_KEY.search(Path(page).read_text(errors="replace"))
+    if not match:
         return "was not written by dfkd (no key); make it again"
     expected = keys.report_key({path: keys.expected_key(path) for path in metrics})
-    return None if found[1] == expected else "was made from other metrics or other code; make it again"
+    return None if match[1] == expected else "was made from other metrics or other code; make it again"
 
 
 def to_remake(folder, report, metrics) -> tuple[dict[str, str], set[str]]:
@@ -173,11 +173,11 @@ def to_remake(folder, report, metrics) -> tuple[dict[str, str], set[str]]:
     faults, newer = stale(paths), set()
 
     def compare(files, inputs):
-        if remade := next((one for one in inputs if one in faults), None):
+        if remade := next((source for source in inputs if source in faults), None):
             faults.setdefault(files[0], f"is made from {remade}")
         elif files[0] not in faults:
-            oldest = min(min(_times(one)) for one in files if os.path.exists(one))
-            newer.update(one for one in inputs if os.path.exists(one) and max(_times(one)) > oldest)
+            oldest = min(min(_times(file)) for file in files if os.path.exists(file))
+            newer.update(source for source in inputs if os.path.exists(source) and max(_times(source)) > oldest)
 
     for path in paths:
         compare([path, *map(str, outputs(path)[1:])], list(map(str, graph.inputs_of(path))))
@@ -218,26 +218,26 @@ def main(argv=None) -> int:
     parser.add_argument("paths", metavar="PATH", nargs="*", default=["results"], help="folders or artefacts (default: results)")
     parser.add_argument("-v", "--verbose", action="store_true", help="say which value, module, file or input differs")
     given = parser.parse_args(expanded(sys.argv[1:] if argv is None else argv))
-    found = _artefacts(given.paths)
-    faults = stale(found)
+    artefacts = _artefacts(given.paths)
+    faults = stale(artefacts)
     for path, why in faults.items():
         print(f"{path}: {why}")
         for line in differences(path) if given.verbose else []:
             print(f"  {line}")
-    print(f"{len(found) - len(faults)} artefacts are current, {len(faults)} are not", file=sys.stderr)
+    print(f"{len(artefacts) - len(faults)} artefacts are current, {len(faults)} are not", file=sys.stderr)
     return 1 if faults else 0
 
 
 def _artefacts(paths) -> list[str]:
-    found = {}
+    artefacts = {}
     for path in paths:
         if os.path.isdir(path):
             inside = list(walk(path))
             if not inside and Path(path).name != "results":
                 raise UserError(f"{path}: holds no artefact; give results or what lies in it")
-            found.update(dict.fromkeys(inside))
+            artefacts.update(dict.fromkeys(inside))
         elif os.path.exists(path):
-            found.update(dict.fromkeys(one for one in lineage([path]) if os.path.exists(one)))
+            artefacts.update(dict.fromkeys(artefact for artefact in lineage([path]) if os.path.exists(artefact)))
         else:
             raise UserError(f"{path}: no such file or folder; give results or what lies in it")
-    return list(found)
+    return list(artefacts)

@@ -128,14 +128,14 @@ def of_path(path) -> Estimate:
 def _images(root, dataset, teacher="") -> Task:
     """Images, classes and task of a data set or, where it is gone, of a teacher; as declared where neither is there."""
     try:
-        found = dataset_file.open_dataset(Path(root, dataset, "dataset.h5"))
-        return Task(found.image_shape, len(found.classes), found.task)
+        opened = dataset_file.open_dataset(Path(root, dataset, "dataset.h5"))
+        return Task(opened.image_shape, len(opened.classes), opened.task)
     except UserError:
         pass
     try:
-        told = network_metadata.read_metadata(Path(root, dataset, teacher, "teacher.safetensors"))["description"]
-        task = str(told.get("task", tasks.CLASSIFICATION))
-        return Task(tuple(map(int, told["image_shape"])), len(told["classes"]), task)
+        description = network_metadata.read_metadata(Path(root, dataset, teacher, "teacher.safetensors"))["description"]
+        task = str(description.get("task", tasks.CLASSIFICATION))
+        return Task(tuple(map(int, description["image_shape"])), len(description["classes"]), task)
     except (UserError, KeyError, TypeError, ValueError):
         return _declared(params.load("dataset", dataset))
 
@@ -158,7 +158,7 @@ def refuse(paths):
 
 def excess(takes: Estimate, path="results") -> str:
     """What an estimate has too much of, with the remedy: for the disk of ``path``, for memory, for ten years; '' = nothing."""
-    there = next(one for one in Path(path).absolute().parents if one.is_dir())
+    there = next(folder for folder in Path(path).absolute().parents if folder.is_dir())
     partial = atomic.partial_of(path)  # of a job that is resumed: its room is allocated already
     room = shutil.disk_usage(there).free + (partial.stat().st_size if partial.is_file() else 0)
     if takes.disk > room:
@@ -174,5 +174,5 @@ def excess(takes: Estimate, path="results") -> str:
 def summary(paths) -> str:
     """What the jobs of ``paths`` take together, as a line."""
     all_of = [of_path(path) for path in paths]
-    disk, steps = sum(one.disk for one in all_of), sum(one.steps for one in all_of)
+    disk, steps = sum(job.disk for job in all_of), sum(job.steps for job in all_of)
     return f"{len(all_of)} artefacts to make: {_size(disk)} on disk, {steps:,} steps or more"

@@ -41,9 +41,9 @@ def _factory_files(value) -> list[Path]:
     root = Path()
     if not _source(root, top) and not Path(top).is_dir():
         with contextlib.suppress(ImportError, ValueError):
-            found = importlib.util.find_spec(top)
-            if found and found.origin and found.has_location:
-                root = Path(found.origin).parents[1 if found.submodule_search_locations else 0]
+            package = importlib.util.find_spec(top)
+            if package and package.origin and package.has_location:
+                root = Path(package.origin).parents[1 if package.submodule_search_locations else 0]
     seen, todo = {}, [module]
     while todo:
         name = todo.pop()
@@ -60,7 +60,7 @@ def _factory_files(value) -> list[Path]:
 
 def _source(root, name) -> Path | None:
     path = Path(root, *name.split("."))
-    return next((one for one in (path / "__init__.py", path.with_suffix(".py")) if one.is_file()), None) if name else None
+    return next((file for file in (path / "__init__.py", path.with_suffix(".py")) if file.is_file()), None) if name else None
 
 
 def _network_files(value) -> list[Path]:
@@ -84,19 +84,19 @@ def digest(path: Path) -> str:
     try:
         names = sorted(_files_in(path)) if path.is_dir() else [""]
         stats = [os.stat(path / name) for name in names]
-        if not all(stat.S_ISREG(one.st_mode) for one in stats):  # a pipe would be waited for
+        if not all(stat.S_ISREG(status.st_mode) for status in stats):  # a pipe would be waited for
             return MISSING
-        state = hashlib.sha256(repr([(name, *_state(one)) for name, one in zip(names, stats)]).encode()).hexdigest()
+        state = hashlib.sha256(repr([(name, *_state(status)) for name, status in zip(names, stats)]).encode()).hexdigest()
         place, known = os.path.abspath(path), remembered.entries(REMEMBERED)
         if known.get(place, [""])[0] == state:
             return known[place][1]
-        found = _sha256(path) if names == [""] else _listing(path, names)
+        sha256 = _sha256(path) if names == [""] else _listing(path, names)
     except OSError:
         return MISSING
-    if all(max(one.st_mtime_ns, one.st_ctime_ns) < time.time_ns() - RACY_NS for one in stats):
-        known[place] = [state, found]
+    if all(max(status.st_mtime_ns, status.st_ctime_ns) < time.time_ns() - RACY_NS for status in stats):
+        known[place] = [state, sha256]
         remembered.keep(REMEMBERED)
-    return found
+    return sha256
 
 
 def _files_in(folder):
@@ -105,9 +105,9 @@ def _files_in(folder):
         yield from (os.path.relpath(os.path.join(here, name), folder) for name in names if name not in NOISE)
 
 
-def _state(found: os.stat_result) -> tuple:
+def _state(status: os.stat_result) -> tuple:
     # The time of change too: a file that is replaced under its old time of modification is another.
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def _sha256(path) -> str:

@@ -116,32 +116,32 @@ def _read(module: str) -> list:
         if name in known:
             return known[name]
     tree, parts = _tree(source), module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
-    imported = {one.partition(".")[2] for one in imports(tree, [HERE.name, *parts]) if one.split(".")[0] == HERE.name}
+    imported = {dotted.partition(".")[2] for dotted in imports(tree, [HERE.name, *parts]) if dotted.split(".")[0] == HERE.name}
     code = [node for node in tree.body if not _is_table(node)]
-    found = [hashlib.sha256(_dump(code).encode()).hexdigest()[:8], sorted(imported - {""})]
+    entry = [hashlib.sha256(_dump(code).encode()).hexdigest()[:8], sorted(imported - {""})]
     if name:
-        known[name] = found
-    return found
+        known[name] = entry
+    return entry
 
 
 @functools.cache
 def _reader() -> bytes:
     """Stands for all that decides, beside its source, what is read of a module: this file and Python. Empty where this file was
     changed since this process loaded it."""
-    own = str(Path(__file__))
-    return Path(own).read_bytes() + sys.version.encode() if AT_START.get(own) == os.stat(own).st_mtime_ns else b""
+    path = str(Path(__file__))
+    return Path(path).read_bytes() + sys.version.encode() if AT_START.get(path) == os.stat(path).st_mtime_ns else b""
 
 
 def hashes(*roots: str) -> dict[str, str]:
     """Module -> 8 hex digits, for all code reached from ``roots``; comments, docstrings and layout change none of them."""
     known = remembered.entries(REMEMBERED)
     before = len(known)
-    found = {module: _read(module)[0] for module in modules(*roots)}
+    digests = {module: _read(module)[0] for module in modules(*roots)}
     if len(known) > before:
         for name in list(known)[:-MOST]:
             del known[name]
         remembered.keep(REMEMBERED)
-    return found
+    return digests
 
 
 def refuse_changed(code):

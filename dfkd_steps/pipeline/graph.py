@@ -48,7 +48,7 @@ def step_of(path) -> str:
         if (step.output, step.depth) == (path.name, depth):
             return name
     known = ", ".join(step.template for step in STEPS.values())
-    raise UserError(f"{spec.shown(path)}: no step makes such a file; the artefacts are {known}")
+    raise UserError(f"{spec.display(path)}: no step makes such a file; the artefacts are {known}")
 
 
 def path_of(step: str, specs: dict[str, str], root: str | Path = "results") -> Path:
@@ -66,14 +66,14 @@ def sources(transfer: str, dataset: str | None = None) -> list[str]:
 
     dataset: what ``own`` stands for; without it that one is left out.
     """
-    own = [dataset] if dataset else []
-    return [one for name in params.reads(params.load("transfer", transfer)) for one in (own if name == params.OWN else [name])]
+    names = params.reads(params.load("transfer", transfer))
+    return list(filter(None, (dataset if name == params.OWN_DATASET else name for name in names)))
 
 
 def inputs_of(path) -> list[Path]:
     """The artefacts a step reads to make ``path``, in the order its command takes them."""
     step, specs, root = step_of(path), spec.of_path(path), spec.root_of(path)
-    found = [path_of(name, specs, root) for name in STEPS[step].inputs]
+    inputs = [path_of(name, specs, root) for name in STEPS[step].inputs]
     if step == "synthesize":
-        found += [root / source / STEPS["dataset"].output for source in sources(specs["transfer"], specs["dataset"])]
-    return found
+        inputs += [root / source / STEPS["dataset"].output for source in sources(specs["transfer"], specs["dataset"])]
+    return inputs

@@ -55,8 +55,8 @@ class Job:
 def _state(path) -> tuple | None:
     """What tells that a file was replaced or written to; not the time of its last change, which a new hard link sets too."""
     with contextlib.suppress(OSError):
-        found = os.stat(path)
-        return found.st_ino, found.st_size, found.st_mtime_ns
+        status = os.stat(path)
+        return status.st_ino, status.st_size, status.st_mtime_ns
     return None
 
 
@@ -69,23 +69,23 @@ def parse_job(step: str, argv=None) -> Job:
     parser.add_argument("out", metavar="OUT", help=f"the file to make: {template}")
     parser.add_argument("inputs", metavar="IN", nargs="*", help="the artefacts it is made from, in the order of the rule")
     arguments = parser.parse_args(expanded(sys.argv[1:] if argv is None else argv))
-    out, given = Path(arguments.out), [Path(one) for one in arguments.inputs]
+    out, given = Path(arguments.out), [Path(path) for path in arguments.inputs]
     if graph.step_of(out) != step:
-        raise UserError(f"{spec.shown(out)}: is made by the step {graph.step_of(out)}, not {step}; give a path like {template}")
+        raise UserError(f"{spec.display(out)}: is made by the step {graph.step_of(out)}, not {step}; give a path like {template}")
     specs = spec.of_path(out)
     for name, text in specs.items():
         spec.parse(name, text)
     needed = graph.inputs_of(out)
     if given != needed:
-        wanted = " ".join(map(str, needed)) or "no inputs"
-        raise UserError(f"{out}: inputs are {' '.join(map(spec.shown, given)) or 'none'}; give {wanted}")
+        expected = " ".join(map(str, needed)) or "no inputs"
+        raise UserError(f"{out}: inputs are {' '.join(map(spec.display, given)) or 'none'}; give {expected}")
     group = graph.STEPS[step].group
     typed = params.load(group, specs[group]) if group else None
-    seen = {one: _state(one) for one in needed}
-    for one in needed:
-        if one.suffix == ".h5":  # a network's own checksum is compared where its weights are read
-            hdf5.check(one)
-    input_keys = {graph.name_of(one): key_of(one) for one in needed}
+    seen = {path: _state(path) for path in needed}
+    for path in needed:
+        if path.suffix == ".h5":  # a network's own checksum is compared where its weights are read
+            hdf5.check(path)
+    input_keys = {graph.name_of(path): key_of(path) for path in needed}
     progress.begin(f"{step} {'/'.join(specs.values())}")
     event_files.begin(out)
     recipe = keys.recipe(step, specs)

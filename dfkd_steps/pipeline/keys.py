@@ -26,8 +26,8 @@ def _recipe(step, text):
     if group is None:
         return {"code": fingerprint.hashes(step), "chosen": {}, "config": {}, "files": {}}
     config = params.load(group, text)
-    own, chosen = chosen_code(config)
-    code = fingerprint.hashes(step, *own)
+    modules, chosen = chosen_code(config)
+    code = fingerprint.hashes(step, *modules)
     return {"code": code, "chosen": chosen, "config": dataclasses.asdict(config), "files": files(config)}
 
 
@@ -52,14 +52,14 @@ def files(config) -> dict[str, str]:
     A file that is gone counts as the one that the config pins by ``sha256``, if it does: a clone needs no checkpoint where the
     teacher is there.
     """
-    found = {}
+    digests = {}
     for item, values in _declared(config, "external"):
         kind = item.metadata["external"]
         for path in (path for value in values for path in external.paths_of(kind, value)):
-            found[str(path)] = external.digest(path)
-            if found[str(path)] == external.MISSING and kind == "file":
-                found[str(path)] = getattr(config, "sha256", "").lower() or external.MISSING
-    return found
+            digests[str(path)] = external.digest(path)
+            if digests[str(path)] == external.MISSING and kind == "file":
+                digests[str(path)] = getattr(config, "sha256", "").lower() or external.MISSING
+    return digests
 
 
 def _declared(config, name: str):
@@ -67,7 +67,7 @@ def _declared(config, name: str):
     for item in dataclasses.fields(config):
         if item.metadata[name]:
             value = getattr(config, item.name)
-            yield item, [one for one in (value if isinstance(value, list) else [value]) if one != ""]
+            yield item, [entry for entry in (value if isinstance(value, list) else [value]) if entry != ""]
 
 
 def key_from(recipe: dict, input_keys) -> str:
@@ -84,7 +84,7 @@ def make_key(step: str, specs: dict[str, str], input_keys) -> str:
 @functools.cache
 def expected_key(path: str) -> str:
     """The key that the artefact at ``path`` has to carry, from params/ and the code alone."""
-    return make_key(step_of(path), spec.of_path(path), [expected_key(str(one)) for one in inputs_of(path)])
+    return make_key(step_of(path), spec.of_path(path), [expected_key(str(source)) for source in inputs_of(path)])
 
 
 def report_recipe() -> dict:

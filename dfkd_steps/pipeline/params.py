@@ -18,10 +18,10 @@ from ..methods import registry as method_registry
 from ..runtime.errors import UserError, suggest
 from ..schemas import fields, groups
 from . import spec
-from .plain_yaml import named, read_mapping, shown
+from .plain_yaml import named, quoted, read_mapping
 
 PARAMS = Path("params")
-OWN = "own"  # as the source of a transfer set: the data set of its own path
+OWN_DATASET = "own"  # as the source of a transfer set: the data set of its own path
 KIND_KEY = {"dataset": "source", "teacher": "kind", "transfer": "method", "balance": "mode"}
 
 
@@ -65,10 +65,10 @@ def path_of(group: str, name: str, params: Path = PARAMS) -> Path:
 def origins(group: str, text: str, params: Path = PARAMS) -> dict[str, str]:
     """Where each value of ``load`` comes from: 'default', 'base NAME', 'YAML' or 'spec'."""
     parsed = spec.parse(group, text)
-    found = dict.fromkeys((item.name for item in dataclasses.fields(load(group, text, params))), "default")
+    by_field = dict.fromkeys((item.name for item in dataclasses.fields(load(group, text, params))), "default")
     for origin, _, content in _layers(group, parsed.name, str(params)):
-        found |= dict.fromkeys(content, origin)
-    return found | dict.fromkeys(dict(parsed.overrides), "spec")
+        by_field |= dict.fromkeys(content, origin)
+    return by_field | dict.fromkeys(dict(parsed.overrides), "spec")
 
 
 def _files(group, params) -> dict[str, list[Path]]:
@@ -90,14 +90,14 @@ def _layers(group, name, params) -> list[tuple[str, Path, dict]]:
     base = content.pop("base")
     known = sorted(_files(group, params).keys() - {name})
     if base not in known:
-        raise UserError(f"{path}: base: {shown(base)} is unknown in params/{group}; {suggest(str(base), known)}")
+        raise UserError(f"{path}: base: {quoted(base)} is unknown in params/{group}; {suggest(str(base), known)}")
     base_path = path_of(group, base, params)
     inherited = read_mapping(base_path)
     if "base" in inherited:
         raise UserError(f"{path}: base: {base} has a base itself, {inherited['base']!r}; name that one, or write the values out")
     key = KIND_KEY.get(group)
     if key in content and content[key] != inherited.get(key, content[key]):
-        kind, other = shown(content[key]), shown(inherited[key])
+        kind, other = quoted(content[key]), quoted(inherited[key])
         raise UserError(f"{path}: {key} is {kind}, but {other} in its base {base}; name a base of that {key}, or none")
     return [(f"base {base}", base_path, inherited), ("YAML", path, content)]
 
@@ -132,7 +132,7 @@ def _load(group, text, params):
     check = getattr(resolved, "check", None)
     if problem := check() if check else None:
         raise UserError(f"{where}: {problem}")
-    for source in (one for one in reads(resolved) if one != OWN):
+    for source in (name for name in reads(resolved) if name != OWN_DATASET):
         try:
             _load("dataset", source, params)
         except UserError as error:
@@ -167,7 +167,7 @@ def _class(group, path, content, overrides):
     if key not in content:
         raise UserError(f"{path}: {key} is missing; add a line '{key}: ...', one of {', '.join(kinds(group))}")
     if content[key] not in kinds(group):
-        raise UserError(f"{path}: {key}: {shown(content[key])} is unknown; {suggest(str(content[key]), kinds(group))}")
+        raise UserError(f"{path}: {key}: {quoted(content[key])} is unknown; {suggest(str(content[key]), kinds(group))}")
     return schema(group, content[key])
 
 
@@ -187,16 +187,16 @@ def _set(config, known, key, value, where, faults):
         container: Any = OmegaConf.to_container(config)
         problem = fields.fault(known[key], container[key])
     except (OmegaConfBaseException, ValueError, TypeError, OverflowError):
-        faults.append(f"{where}: {key}: {shown(value)} is not {_named(known[key].type)}; {_remedy(known[key], value)}")
+        faults.append(f"{where}: {key}: {quoted(value)} is not {_named(known[key].type)}; {_remedy(known[key], value)}")
         return
     if problem:
-        faults.append(f"{where}: {key}: {shown(value)} {problem}; {_remedy(known[key], value)}")
+        faults.append(f"{where}: {key}: {quoted(value)} {problem}; {_remedy(known[key], value)}")
 
 
 def _acceptable(kind, value) -> bool:
     """May OmegaConf try to convert the value? It would take 1 for true, 12 for '12', and '???' for 'missing'."""
     if typing.get_origin(kind) is list:
-        return isinstance(value, list) and all(_acceptable(typing.get_args(kind)[0], one) for one in value)
+        return isinstance(value, list) and all(_acceptable(typing.get_args(kind)[0], entry) for entry in value)
     if kind in (bool, str):
         return isinstance(value, kind) and value != MISSING
     # A number as text: from a spec, and from YAML where it is 1e-3, which YAML 1.1 takes for text.

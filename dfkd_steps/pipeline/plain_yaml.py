@@ -49,13 +49,13 @@ def _parse(text):
     for number, (node, value) in enumerate(root.value):
         line = f"line {node.start_mark.line + 1}"
         if node.tag != "tag:yaml.org,2002:str":
-            key = shown(node.value) if isinstance(node, yaml.ScalarNode) else "that is a list"
+            key = quoted(node.value) if isinstance(node, yaml.ScalarNode) else "that is a list"
             faults.append(f"{line}: the key {key} is not a name; write lines like 'key: value'")
         elif node.value in keys[:number]:
             faults.append(f"{line}: {named(node.value)} is given twice; give it once")
-        for one in value.value if isinstance(value, yaml.SequenceNode) else [value]:
-            if isinstance(one, yaml.ScalarNode) and (fault := _misread(one)):
-                faults.append(f"{line}: {named(node.value)}: {shown(one.value)} {fault}")
+        for entry in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+            if isinstance(entry, yaml.ScalarNode) and (fault := _misread(entry)):
+                faults.append(f"{line}: {named(node.value)}: {quoted(entry.value)} {fault}")
     return faults, {} if faults else yaml.safe_load(text)
 
 
@@ -69,11 +69,11 @@ def _misread(node) -> str | None:
     return "is an interpolation; write the value itself" if kind == "str" and "${" in node.value else None
 
 
-def shown(value) -> str:
+def quoted(value) -> str:
     """A value or key as it may stand in a message: one line, not too long."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def named(key) -> str:
-    return key if re.fullmatch(r"[\w.-]{1,60}", key) else shown(key)
+    return key if re.fullmatch(r"[\w.-]{1,60}", key) else quoted(key)

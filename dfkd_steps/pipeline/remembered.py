@@ -21,9 +21,9 @@ def path_of(kind: str) -> Path:
 def entries(kind: str) -> dict[str, list]:
     """The entries of a kind, of this process and those before it; add to them, then ``keep``."""
     with contextlib.suppress(OSError, ValueError, RuntimeError):
-        found = json.loads(path_of(kind).read_text("utf-8"))
-        if isinstance(found, dict) and all(isinstance(entry, list) and len(entry) == 2 for entry in found.values()):
-            return found
+        content = json.loads(path_of(kind).read_text("utf-8"))
+        if isinstance(content, dict) and all(isinstance(entry, list) and len(entry) == 2 for entry in content.values()):
+            return content
     return {}
 
 

@@ -38,12 +38,12 @@ def parse(group: str, text: str) -> Spec:
     if not isinstance(text, str):
         kind = type(text).__name__
         raise UserError(f"{group}: {str(text)[:60]!r} is not a spec but a {kind}; write a name, in quotes if it is a number")
-    shown = text if len(text) <= 80 else text[:77] + "..."
+    short = text if len(text) <= 80 else text[:77] + "..."
     if not re.fullmatch(PATTERN, text) or ".." in text:
-        raise UserError(f"{group}: {shown!r} is not NAME or NAME+key=value+key=value (letters, digits, '_', '.', '-')")
+        raise UserError(f"{group}: {short!r} is not NAME or NAME+key=value+key=value (letters, digits, '_', '.', '-')")
     if len(text) > MAX_LENGTH:
         raise UserError(
-            f"{group}: {shown!r} has {len(text)} characters, more than {MAX_LENGTH}; "
+            f"{group}: {short!r} has {len(text)} characters, more than {MAX_LENGTH}; "
             f"put these values into a file params/{group}/NAME.yaml of their own and write NAME"
         )
     name, *parts = text.split("+")
@@ -60,7 +60,7 @@ def parse(group: str, text: str) -> Spec:
     return ordered
 
 
-def shown(path) -> str:
+def display(path) -> str:
     """A path as it may stand in a message: one line, not too long, nothing that a terminal would obey."""
     text = str(path)
     text = text if text.isprintable() else repr(text)
@@ -71,11 +71,11 @@ def of_path(path) -> dict[str, str]:
     """The specs that a path under ``results/`` spells, by group."""
     parts = Path(path).parts[:-1]
     if "results" not in parts:
-        raise UserError(f"{shown(path)}: an artefact lies under results/{{dataset}}/{{teacher}}/...; write such a path")
+        raise UserError(f"{display(path)}: an artefact lies under results/{{dataset}}/{{teacher}}/...; write such a path")
     at = len(parts) - 1 - parts[::-1].index("results")
     specs = parts[at + 1 :]
     if not 1 <= len(specs) <= len(GROUPS):
-        raise UserError(f"{shown(path)}: has {len(specs)} specs after results/; expected 1 to 5: {'/'.join(GROUPS)}")
+        raise UserError(f"{display(path)}: has {len(specs)} specs after results/; expected 1 to 5: {'/'.join(GROUPS)}")
     return dict(zip(GROUPS, specs))
 
 

@@ -56,9 +56,9 @@ def check(experiment: dict, where: str):
             if "seeds" in experiment and "seed" in dict(spec.parse("transfer", text).overrides):
                 faults.append(f"{where}: transfer {text!r} gives a seed, and seeds gives it others; take out one of them")
     for text in experiment["dataset"] if "shadows" in experiment and not faults else []:
-        found = params.load("dataset", text)
-        if not found.canaries or found.shadow:
-            faults.append(f"{where}: dataset {text!r} {'names a shadow' if found.shadow else 'has no canaries'}, and shadows "
+        config = params.load("dataset", text)
+        if not config.canaries or config.shadow:
+            faults.append(f"{where}: dataset {text!r} {'names a shadow' if config.shadow else 'has no canaries'}, and shadows "
                           "gives it some; write NAME+canaries=NUMBER")  # fmt: skip
     _refuse(faults)
     grid = itertools.product(*(experiment[group] for group in spec.GROUPS[2:]))
@@ -72,7 +72,7 @@ def expanded(experiment: dict) -> dict[str, list[str]]:
     lists = {name: value for name, value in experiment.items() if name not in ("seeds", "shadows")}
     if shadows := experiment.get("shadows"):
         numbers = range(1, shadows + 1)
-        lists["dataset"] = [_with("dataset", text, "shadow", one) for text in experiment["dataset"] for one in numbers]
+        lists["dataset"] = [_with("dataset", text, "shadow", number) for text in experiment["dataset"] for number in numbers]
     if seeds := experiment.get("seeds"):
         lists["transfer"] = [_with("transfer", text, "seed", seed) for text in experiment["transfer"] for seed in seeds]
     return lists
@@ -117,9 +117,9 @@ def literal(path=EXPERIMENT) -> dict[str, list[str]]:
 def _misfits(experiment, where: str) -> list[str]:
     """A line for each way in which a sweep is not as its schema says, which describes what to give instead."""
     schema = yaml.safe_load(SCHEMA.read_text())
-    found = Schema(schema).iter_errors(experiment)
+    errors = Schema(schema).iter_errors(experiment)
     return sorted(
-        f"{': '.join([where, *map(str, error.path), one_line(error.message)])}; {error.schema['description']}" for error in found
+        f"{': '.join([where, *map(str, error.path), one_line(error.message)])}; {error.schema['description']}" for error in errors
     )
 
 

@@ -8,18 +8,18 @@ def faults(specs: dict[str, str]) -> list[str]:
     if not {"transfer", "balance", "student"} <= specs.keys():
         return []
     transfer, balance, student = (params.load(group, specs[group]) for group in ("transfer", "balance", "student"))
-    found, where = [], f"student {specs['student']!r} on transfer {specs['transfer']!r}"
+    lines, where = [], f"student {specs['student']!r} on transfer {specs['transfer']!r}"
     inside = getattr(transfer, "student", None)
     if student.init == "transfer" and inside != student.arch:
         have = f"trains a {inside}" if inside else "trains no student"
-        found.append(
+        lines.append(
             f"{where}: init: transfer starts from a {student.arch}, but this set {have}; {_remedy(specs, student, inside)}"
         )
     if student.sampling == "given" and balance.mode != "weight":
-        found.append(
+        lines.append(
             f"{where}: sampling: given reads weights, which balance {specs['balance']!r} does not give; use balance weight"
         )
-    return found
+    return lines
 
 
 def _remedy(specs, student, inside) -> str:

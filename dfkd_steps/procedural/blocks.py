@@ -10,15 +10,15 @@ BLOCKS = 5  # rounded blocks of an object at most
 def draw_blocks(draw, new_colour, count):
     """What the blocks of objects are: middle and half sides (N,2), angle (N,1,1), how square (N,1,1), colour (N,C,1,1), whether
     it is there and whether it is cut out (N,1,1). Each has its middle somewhere in the one before."""
-    made, middle, sides, colour = [], 0.6 * (draw(2) - 0.5), 0.25 + 0.6 * draw(2), new_colour()
+    blocks, middle, sides, colour = [], 0.6 * (draw(2) - 0.5), 0.25 + 0.6 * draw(2), new_colour()
     for place in range(BLOCKS):
         angle = torch.where(draw(1, 1) < 0.4, 0.0, (draw(1, 1) - 0.5) * math.pi)
         cut = (draw(1, 1) < 0.2) & (place > 0)
-        made.append((middle, sides, angle, 2 * 4 ** draw(1, 1), colour, place < count, cut))
+        blocks.append((middle, sides, angle, 2 * 4 ** draw(1, 1), colour, place < count, cut))
         middle = (middle + 2 * (draw(2) - 0.5) * sides).clamp(-0.9, 0.9)
         sides = 0.08 + 0.6 * draw(2) ** 1.5
         colour = torch.where(draw(1, 1, 1) < 0.5, new_colour(), colour)
-    return made
+    return blocks
 
 
 def assemble(blocks, rows, columns, mirrored, softness):

@@ -10,7 +10,7 @@ def grid(height, width):
 
 def centred(height, width):
     """The same from -1 to 1."""
-    return [2 * one - 1 for one in grid(height, width)]
+    return [2 * axis - 1 for axis in grid(height, width)]
 
 
 def span(there, line):

@@ -23,15 +23,15 @@ def glyphs(number, like, rng):
     there = (torch.arange(LINES) < count).repeat_interleave(DOTS, 1)
 
     # So that they fill a part of the image, as they are or a little stretched, in the middle or a little off it.
-    spans = [span(there, one) for one in points.unbind(2)]
+    spans = [span(there, axis) for axis in points.unbind(2)]
     halves, filled = reach(spans, 0.5 * draw(1, 1)), 0.4 + 0.5 * draw(1, 1)
     places = [
-        (one[..., None] - middle) * filled / half + (1 - filled) * (draw(1, 1) - 0.5)
-        for one, (middle, _), half in zip(points.unbind(2), spans, halves)
+        (axis[..., None] - middle) * filled / half + (1 - filled) * (draw(1, 1) - 0.5)
+        for axis, (middle, _), half in zip(points.unbind(2), spans, halves)
     ]
     rows, columns = centred(height, width)
     nearest = torch.full((number, height, width), math.inf)
-    for down, right, drawn in zip(*(one.unbind(1) for one in (*places, there[..., None, None]))):
+    for down, right, drawn in zip(*(values.unbind(1) for values in (*places, there[..., None, None]))):
         away = (rows - down[:, None]).square() + (columns - right[:, None]).square()
         nearest = torch.where(drawn, torch.minimum(nearest, away), nearest)
     thickness, softness = 0.02 + 0.12 * draw(1, 1), 0.03 + 0.1 * draw(1, 1)
@@ -57,7 +57,7 @@ def _written(draw):
         end = torch.where(draw(1) < 0.25, begin, place())
         middle = torch.where(smooth, first + (0.3 + draw(1)) * heading, 1.3 * place())
         middle = torch.where(draw(1) < 0.2, (first + end) / 2, middle)  # a straight line
-        ends = [one[:, None] for one in (first, middle, end)]
+        ends = [point[:, None] for point in (first, middle, end)]
         curve = torch.lerp(torch.lerp(*ends[:2], along), torch.lerp(*ends[1:], along), along)
         points.append(torch.where(draw(1, 1) < ARCS, first[:, None] + _arc(draw, along, heading, smooth), curve))
         last, crossed = points[-1][:, -1], points[-1][:, DOTS // 2]

@@ -26,11 +26,11 @@ def objects(number, like, rng):
     blocks = draw_blocks(draw, colour, torch.randint(1, BLOCKS + 1, (number, 1, 1), generator=rng))
 
     # Once coarsely, to see how far it reaches; then so that it fills the image, as it is or a little stretched.
-    whole = [one.expand(number, -1, -1) for one in centred(COARSE, COARSE)]
+    whole = [axis.expand(number, -1, -1) for axis in centred(COARSE, COARSE)]
     there = assemble(blocks, *whole, mirrored, softness)[1] > 0.5
     spans = [span(there.any(across), line.flatten(1)) for across, line in ((2, whole[0]), (1, whole[1]))]
     halves, filled = reach(spans, draw(1, 1)), 0.7 + 0.3 * draw(1, 1)
-    rows, columns = (middle + one * half / filled for one, (middle, _), half in zip(centred(height, width), spans, halves))
+    rows, columns = (middle + axis * half / filled for axis, (middle, _), half in zip(centred(height, width), spans, halves))
     colours, cover = assemble(blocks, rows, columns, mirrored, softness)
     return (colours * (cover * _surface(draw, height, width))[:, None]).clamp(0, 1)
 

@@ -18,7 +18,7 @@ def scenes_with_maps(number: int, height: int, width: int, rng):
     def draw(*size):
         return torch.rand(number, *size, generator=rng)
 
-    rows, columns = (one * side / max(height, width) for one, side in zip(grid(height, width), (height, width)))
+    rows, columns = (axis * side / max(height, width) for axis, side in zip(grid(height, width), (height, width)))
     slope = 0.5 * ((draw(1, 1) - 0.5) * rows + (draw(1, 1) - 0.5) * columns)
     coarse = F.interpolate(draw(3, 6, 8), (height, width), mode="bilinear", align_corners=False)
     images = 0.15 + 0.7 * draw(3, 1, 1) + slope[:, None] + 0.25 * (coarse - 0.5)

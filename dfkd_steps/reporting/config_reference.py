@@ -22,10 +22,10 @@ def type_name(kind) -> str:
     return f"list of {typing.get_args(kind)[0].__name__}" if typing.get_origin(kind) is list else kind.__name__
 
 
-def shown(value) -> str:
+def yaml_text(value) -> str:
     """A value as YAML would have it, '' as two quotes."""
     if isinstance(value, list):
-        return f"[{', '.join(map(shown, value))}]"
+        return f"[{', '.join(map(yaml_text, value))}]"
     return params.spelling(value) or "''"
 
 
@@ -38,7 +38,7 @@ def rows(items):
     """The fields as rows under ``HEAD``."""
     for item in items:
         default = default_of(item)
-        default = "required" if default == MISSING else shown(default)
+        default = "required" if default == MISSING else yaml_text(default)
         yield item.name, type_name(item.type), default, fields.span(item), item.metadata["doc"]
 
 
@@ -57,7 +57,7 @@ def tables() -> str:
         key = params.KIND_KEY.get(group)
         common = [
             item for name, item in first.items()
-            if name != key and all(name in own and _same(item, own[name]) for own in classes.values())
+            if name != key and all(name in members and _same(item, members[name]) for members in classes.values())
         ]  # fmt: skip
         lines += ["", f"## {group}", ""]
         if key:
@@ -65,9 +65,9 @@ def tables() -> str:
         if common:
             lines += ["All kinds have:", ""] if key else []
             lines += markdown(common)
-        for kind, own in classes.items():
+        for kind, members in classes.items():
             if key:
-                rest = [item for name, item in own.items() if name != key and not _in(item, common)]
+                rest = [item for name, item in members.items() if name != key and not _in(item, common)]
                 lines += ["", f"### {group}: `{key}: {kind}`", "", _doc(params.schema(group, kind))]
                 lines += ["", *markdown(rest)] if rest else []
     return "\n".join(lines[1:]) + "\n"
@@ -77,12 +77,12 @@ def _fields(group, kind):
     return {item.name: item for item in dataclasses.fields(params.schema(group, kind))}
 
 
-def _same(one, other):
-    return one.type == other.type and one.metadata == other.metadata and default_of(one) == default_of(other)
+def _same(item, other):
+    return item.type == other.type and item.metadata == other.metadata and default_of(item) == default_of(other)
 
 
 def _in(item, common):
-    return any(item.name == one.name for one in common)
+    return any(item.name == other.name for other in common)
 
 
 def _doc(cls) -> str:

@@ -26,7 +26,7 @@ def _history(path) -> dict[str, tuple[list, list]]:
     require_file(path)
     with reading(path, "cannot be read"), open(path, newline="") as file:
         rows = list(csv.DictReader(file))
-    found = {}
+    columns = {}
     for name in rows[0] if rows else []:
         try:
             points = [(float(row["epoch"]), float(row[name])) for row in rows if row[name]]
@@ -34,20 +34,20 @@ def _history(path) -> dict[str, tuple[list, list]]:
             raise UserError(f"{path}: column {name} is not a number for each epoch; delete it and make it again") from None
         points = [point for point in points if all(map(math.isfinite, point))]
         if points and name != "epoch":
-            found[name] = tuple(map(list, zip(*points)))
-    return found
+            columns[name] = tuple(map(list, zip(*points)))
+    return columns
 
 
 def scales(runs) -> dict[str, dict[str, figures.Scale]]:
     """For teachers and for students: column of history.csv -> the one scale that all its charts have."""
-    found = {}
+    by_kind = {}
     for kind, depth in (("teacher", 2), ("student", 5)):
         values = {}
         for run in first_by(runs, depth):
-            for name, (_, own) in _history(run.file(depth, "history.csv")).items():
-                values.setdefault(name, []).extend(own)
-        found[kind] = {name: figures.Scale.over(own) for name, own in values.items()}
-    return found
+            for name, (_, points) in _history(run.file(depth, "history.csv")).items():
+                values.setdefault(name, []).extend(points)
+        by_kind[kind] = {name: figures.Scale.over(points) for name, points in values.items()}
+    return by_kind
 
 
 def charts(path, scales):
@@ -61,7 +61,7 @@ def overlays(panels: list[dict], budget) -> list[dict]:
 
     budget: a ``page.Budget``.
     """
-    found = []
+    overlaid = []
     for panel in panels:
         members = [row["group"] for row in panel["rows"]][:MOST_OVERLAID]
         names = ["/".join((group.specs["transfer"], group.specs["balance"])) for group in members]
@@ -69,15 +69,15 @@ def overlays(panels: list[dict], budget) -> list[dict]:
         charts = _overlay(histories, "epoch", names, budget)
         inside = {group.specs["transfer"]: _inside(group.runs[0]) for group in members}
         charts += _overlay(list(inside.values()), "round", list(inside), budget, INSIDE)
-        found.append({**{key: panel[key] for key in ("dataset", "teacher", "student")}, "charts": charts})
-    return found
+        overlaid.append({**{key: panel[key] for key in ("dataset", "teacher", "student")}, "charts": charts})
+    return overlaid
 
 
 def _overlay(histories, unit, names, budget, titles=MappingProxyType({})):
     """A chart for each column but the learning rate, with the names of its curves."""
     charts = []
-    for column in sorted({name for one in histories for name in one} - {"lr"}):
-        curves = [(name, one[column]) for name, one in zip(names, histories) if column in one]
+    for column in sorted({name for history in histories for name in history} - {"lr"}):
+        curves = [(name, history[column]) for name, history in zip(names, histories) if column in history]
         lines, title = [curve for _, curve in curves], titles.get(column, column)
         svg = budget.draw("learning curves", figures.line_chart, title, lines, None, unit)
         charts += [{"svg": svg, "names": [name for name, _ in curves]}] if svg else []

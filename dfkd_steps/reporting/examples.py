@@ -24,15 +24,15 @@ def rows_of(number: int) -> np.ndarray:
 def palette(classes: int) -> np.ndarray:
     """A colour for each class (K,3) uint8: hues by the golden ratio, lightness in turn."""
     hues = [(place * 0.618034) % 1 for place in range(classes)]
-    found = [colorsys.hls_to_rgb(hue, (0.45, 0.65, 0.35)[place % 3], 0.8) for place, hue in enumerate(hues)]
-    return np.rint(np.array(found) * 255).astype(np.uint8)
+    colours = [colorsys.hls_to_rgb(hue, (0.45, 0.65, 0.35)[place % 3], 0.8) for place, hue in enumerate(hues)]
+    return np.rint(np.array(colours) * 255).astype(np.uint8)
 
 
 def sheet(images: np.ndarray, maps: dict[str, np.ndarray], classes: int) -> bytes:
     """Images (n,C,H,W) uint8 and, by the names of ``COLUMNS``, maps (n,H,W) -> a PNG, a row for each image; void pixels show
     the image."""
-    shown = np.repeat(images.mean(1, keepdims=True), 3, 1) if images.shape[1] != 3 else images
-    pictures = shown.transpose(0, 2, 3, 1).astype(np.uint8)
+    rgb = np.repeat(images.mean(1, keepdims=True), 3, 1) if images.shape[1] != 3 else images
+    pictures = rgb.transpose(0, 2, 3, 1).astype(np.uint8)
     columns, colours = [pictures], np.concatenate([palette(classes), np.zeros((256 - classes, 3), np.uint8)])
     for name in COLUMNS[1:]:
         mixed = np.rint(OPAQUE * colours[maps[name]] + (1 - OPAQUE) * pictures).astype(np.uint8)

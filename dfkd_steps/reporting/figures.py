@@ -58,7 +58,7 @@ def sample_strips(transfer: TransferSet, classes, per_class=5, most_classes=10) 
     for label, rows in chosen.items():
         tiles = [tile(image) for image in transfer.read("images", rows)]
         gap = np.zeros((1, tiles[0].shape[1], 4), np.uint8)
-        joined = np.concatenate([part for one in tiles for part in (one, gap)][:-1])
+        joined = np.concatenate([part for image in tiles for part in (image, gap)][:-1])
         zoom = max(1, round(56 / joined.shape[1]))
         strips.append({"name": str(classes[label]), "n": len(tiles), "uri": png(joined), "width": zoom * joined.shape[1],
                        "height": zoom * joined.shape[0]})  # fmt: skip
@@ -181,8 +181,8 @@ def _named_bars(title, names, series, most):
             value = values[i]
             length = 0 if value is None else value / most * (width - left - 46)
             at = y + j * bar
-            shown = "–" if value is None else f"{value:.6g}"
-            body.append(rect.format(j, left, at, length, bar - 2, left + length + 4, at + bar - 3, shown))
+            text = "–" if value is None else f"{value:.6g}"
+            body.append(rect.format(j, left, at, length, bar - 2, left + length + 4, at + bar - 3, text))
         y += row
     return Markup('<svg viewBox="0 0 {w} {h}" width="{w}" height="{h}" role="img" aria-label="{t}">{b}</svg>').format(
         w=width, h=y, t=title, b=Markup("").join(body)

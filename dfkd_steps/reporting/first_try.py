@@ -43,13 +43,13 @@ def task_of(builder: str, name: str, classes: int, image_shape) -> str | None:
     blank = Description(builder, name, tuple(map(str, range(classes))), tuple(image_shape), (0.5,), (0.5,))
     try:
         with torch.no_grad():
-            found = library.build(blank).eval()(torch.zeros(1, *image_shape))
+            outputs = library.build(blank).eval()(torch.zeros(1, *image_shape))
     except UserError:
         raise
     except Exception:  # the import says in its own words what the network does not take
         return None
-    found = found.get("out") if isinstance(found, dict) else found
-    dense = isinstance(found, torch.Tensor) and found.ndim == 4 and max(found.shape[2:]) > 1
+    outputs = outputs.get("out") if isinstance(outputs, dict) else outputs
+    dense = isinstance(outputs, torch.Tensor) and outputs.ndim == 4 and max(outputs.shape[2:]) > 1
     return tasks.SEGMENTATION if dense else tasks.CLASSIFICATION
 
 
@@ -74,23 +74,23 @@ def preset(method: str, task: str) -> str | None:
 def fitting(teacher, student: str) -> list[tuple[str, str, str]]:
     """Each data-free method with the file in params/transfer/ to try it with and why it does not go with this teacher, '' where
     it does: by the tasks that its class names, and as it says itself when it begins."""
-    found, task = [], teacher.description.task
+    trials, task = [], teacher.description.task
     for method in sorted(method_registry.REGISTRY):
         if method in ASIDE or not (name := preset(method, task)):
             continue
         config, loaded = params.load("transfer", name), method_registry.load(method)
         if task not in loaded.tasks:
-            found.append((method, name, f"is for {' and '.join(loaded.tasks)}, the teacher for {task}"))
+            trials.append((method, name, f"is for {' and '.join(loaded.tasks)}, the teacher for {task}"))
             continue
         if hasattr(config, "student"):
             config = dataclasses.replace(config, student=student)
         try:
             with _at_most(METHOD_GIB):
                 loaded(config, teacher, [], torch.device("cpu"))
-            found.append((method, name, ""))
+            trials.append((method, name, ""))
         except UserError as error:
-            found.append((method, name, str(error).splitlines()[0]))
-    return found
+            trials.append((method, name, str(error).splitlines()[0]))
+    return trials
 
 
 @contextlib.contextmanager
@@ -116,7 +116,7 @@ def costs(teacher, student, config, kind: str, number: int) -> dict[str, float]:
         logits = teacher(images)
     drawing = (time.monotonic() - started) / DRAWN_AT_ONCE
     steps = config.epochs * (config.steps_per_epoch or -(-number // config.batch))
-    training = {one: steps * _step(teacher, student, config, images, logits, one) for one in ("fp32", "bf16")}
+    training = {precision: steps * _step(teacher, student, config, images, logits, precision) for precision in ("fp32", "bf16")}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     task = estimate.Task(described.image_shape, described.num_classes, described.task)
     transfer = params.load("transfer", f"procedural+kind={kind}+n={number}")
@@ -126,15 +126,14 @@ def costs(teacher, student, config, kind: str, number: int) -> dict[str, float]:
 def _step(teacher, student, config, images, logits, precision: str) -> float:
     """Seconds of a step of training, the mean of a few; the teacher answers anew where its answers are not stored."""
     rows, device = torch.arange(config.batch) % len(images), torch.device("cpu")
-    asked = config.augment != "none" or teacher.description.dense
-    answering = frozen.fast_copy(teacher, precision) if asked else None
+    answering = frozen.fast_copy(teacher, precision) if config.augment != "none" or teacher.description.dense else None
     optimizer, done, started = loop.optimizer(student.train(), config), -1, 0.0
     while done < TIMED_STEPS and (done < 1 or time.monotonic() - started < TIMED_SECONDS):
         inputs = views.view(config.augment, images[rows], torch.Generator().manual_seed(0))
-        wanted = frozen.logits(answering, inputs, precision) if answering else logits[rows]
+        targets = frozen.logits(answering, inputs, precision) if answering else logits[rows]
         with autocast(device, precision):
             answers = student(inputs)
-        loop.advance(student, optimizer, losses.kd(answers.float(), wanted, config.tau), config.lr)
+        loop.advance(student, optimizer, losses.kd(answers.float(), targets, config.tau), config.lr)
         done += 1
         if done == 0:  # the first one pays for what is set up once
             started = time.monotonic()

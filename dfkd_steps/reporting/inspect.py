@@ -24,11 +24,11 @@ def summary(path) -> list[str]:
     reads = {"transfer_set": _transfer_set, "dataset": _dataset, "network": _network, "metrics": _metrics, "export": _metrics}
     read = reads[kind]
     with reading(path):
-        told, provenance = read(path)
-    lines = [*_pairs({"file": str(path), "kind": kind, "key": atomic.key_of(path)}), *told]
-    for one in provenance if isinstance(provenance, list) else [provenance]:
-        code = {"code": f"{len(one['code'])} modules (dfkd audit -v says which have changed)"} if one.get("code") else {}
-        lines += ["", "provenance", *_pairs({**one, **code}, 2)]
+        content, provenance = read(path)
+    lines = [*_pairs({"file": str(path), "kind": kind, "key": atomic.key_of(path)}), *content]
+    for record in provenance if isinstance(provenance, list) else [provenance]:
+        code = {"code": f"{len(record['code'])} modules (dfkd audit -v says which have changed)"} if record.get("code") else {}
+        lines += ["", "provenance", *_pairs({**record, **code}, 2)]
     return [printable(line) for line in lines]
 
 
@@ -37,7 +37,7 @@ def _pairs(mapping, indent=0):
     flat = {}
     for name, value in mapping.items():
         if isinstance(value, dict):
-            flat |= {f"{name}.{inner}": one for inner, one in value.items()}
+            flat |= {f"{name}.{inner}": part for inner, part in value.items()}
         else:
             flat[name] = value
     width = max(map(len, flat), default=0)
@@ -74,13 +74,13 @@ def _transfer_set(path):
             if layout.targets:
                 sums["target entropy"] += _entropy(part["targets"]).sum()
         names = about.pop("classes", None) or [str(label) for label in range(len(counts))]
-        told = {"samples": len(transfer), "image": "x".join(map(str, layout.image_shape)), "stored as": layout.image_type,
+        head = {"samples": len(transfer), "image": "x".join(map(str, layout.image_shape)), "stored as": layout.image_type,
                 "fields": ", ".join(name for name, _, _ in layout.fields()),
                 "teacher": f"mean confidence {sums['confidence'] / number:.3f}, "
                            f"mean entropy {sums['entropy'] / number:.3f} of {math.log(len(counts)):.3f} nats"}  # fmt: skip
         if layout.targets:
-            told["targets"] = f"mean entropy {sums['target entropy'] / number:.3f} nats"
-        lines = [*_pairs(told), "", "metadata", *_pairs(about, 2), "", "class: samples, share, the teacher's mean confidence"]
+            head["targets"] = f"mean entropy {sums['target entropy'] / number:.3f} nats"
+        lines = [*_pairs(head), "", "metadata", *_pairs(about, 2), "", "class: samples, share, the teacher's mean confidence"]
         width = max(len(str(name)) for name in names)
         for name, count, total in zip(names, counts, confidence):
             mean = f"{total / count:.3f}" if count else "-"
@@ -91,11 +91,11 @@ def _transfer_set(path):
 
 def _transfer_set_of_maps(transfer):
     layout, counts = transfer.layout, class_counts(transfer)
-    told = {"samples": len(transfer), "image": "x".join(map(str, layout.image_shape)), "stored as": layout.image_type,
+    head = {"samples": len(transfer), "image": "x".join(map(str, layout.image_shape)), "stored as": layout.image_type,
             "task": layout.task, "fields": ", ".join(name for name, _, _ in layout.fields())}  # fmt: skip
     names = transfer.metadata.get("classes") or [str(label) for label in range(len(counts))]
     about = {name: value for name, value in transfer.metadata.items() if name != "classes"}
-    lines = [*_pairs(told), "", "metadata", *_pairs(about, 2), "", "class: share of the pixels, by the teacher"]
+    lines = [*_pairs(head), "", "metadata", *_pairs(about, 2), "", "class: share of the pixels, by the teacher"]
     width = max(len(str(name)) for name in names)
     for name, count in zip(names, counts):
         lines.append(f"  {name!s:<{width}}  {count / max(1, counts.sum()):>6.1%}  {'#' * round(40 * count / counts.max())}")
@@ -105,11 +105,11 @@ def _transfer_set_of_maps(transfer):
 def _dataset(path):
     opened = dataset_file.open_dataset(path)
     counts = {split: _histogram(opened.arrays[f"y_{split}"], len(opened.classes)) for split in ("train", "test")}
-    told = {"train": opened.sizes["train"], "test": opened.sizes["test"], "image": "x".join(map(str, opened.image_shape)),
+    head = {"train": opened.sizes["train"], "test": opened.sizes["test"], "image": "x".join(map(str, opened.image_shape)),
             "mean": [round(value, 4) for value in opened.mean], "std": [round(value, 4) for value in opened.std]}  # fmt: skip
     width = max(map(len, opened.classes))
-    told["task"] = opened.task
-    lines = [*_pairs(told), "", f"class: train, test{' (pixels)' if opened.task == SEGMENTATION else ''}"]
+    head["task"] = opened.task
+    lines = [*_pairs(head), "", f"class: train, test{' (pixels)' if opened.task == SEGMENTATION else ''}"]
     lines += [f"  {name:<{width}}  {n:>7}  {m:>7}" for name, n, m in zip(opened.classes, counts["train"], counts["test"])]
     return lines, json.loads(hdf5.structure(path, functools.partial(hdf5.text, name="provenance")))
 
@@ -125,11 +125,11 @@ def _histogram(labels, number):
 def _network(path):
     content = network_file.read_metadata(path)
     description, weights = network_file.read(path)
-    told = {"weights": f"{sum(value.numel() for value in weights.values()):,} numbers", **content["description"]}
+    head = {"weights": f"{sum(value.numel() for value in weights.values()):,} numbers", **content["description"]}
     if unseen := network_file.compare(path, description, weights):
-        told["not compared"] = unseen
+        head["not compared"] = unseen
     others = {name: value for name, value in content.items() if name not in ("kind", "key", "description", "provenance")}
-    return [*_pairs({**told, "arguments": _short(told.get("arguments", {})), **others})], content.get("provenance", {})
+    return [*_pairs({**head, "arguments": _short(head.get("arguments", {})), **others})], content.get("provenance", {})
 
 
 def _short(arguments: dict) -> dict:
@@ -176,12 +176,12 @@ def _shares(maps, classes: int) -> np.ndarray:
 
 
 def _few(labels, names, read):
-    found, names = {}, list(names)
-    shown = range(len(names)) if len(names) <= GRID_CLASSES else fullest(_histogram(labels, len(names)), GRID_CLASSES)
-    for label in shown:
+    grid, names = {}, list(names)
+    classes = range(len(names)) if len(names) <= GRID_CLASSES else fullest(_histogram(labels, len(names)), GRID_CLASSES)
+    for label in classes:
         rows = np.flatnonzero(labels == label)
-        found[f"{names[label]} ({len(rows)})"] = read(rows[:GRID_SAMPLES]) if len(rows) else np.zeros((0, 1, 1, 1), np.float32)
-    return found
+        grid[f"{names[label]} ({len(rows)})"] = read(rows[:GRID_SAMPLES]) if len(rows) else np.zeros((0, 1, 1, 1), np.float32)
+    return grid
 
 
 def write_grid(path, out):
@@ -196,9 +196,9 @@ def write_grid(path, out):
         draw.text((4, row * (CELL + 2) + CELL // 2 - 6), name, fill="black")
         for column, image in enumerate(images):
             pixels = np.rint(image * 255).astype(np.uint8)
-            shown = np.repeat(pixels[:1], 3, 0) if len(pixels) != 3 else pixels
-            height, width = shown.shape[1:]
+            rgb = np.repeat(pixels[:1], 3, 0) if len(pixels) != 3 else pixels
+            height, width = rgb.shape[1:]
             size = tuple(max(1, round(CELL * side / max(height, width))) for side in (width, height))
-            resized = Image.fromarray(np.ascontiguousarray(shown.transpose(1, 2, 0))).resize(size, Image.Resampling.NEAREST)
+            resized = Image.fromarray(np.ascontiguousarray(rgb.transpose(1, 2, 0))).resize(size, Image.Resampling.NEAREST)
             sheet.paste(resized, (margin + column * (CELL + 2), row * (CELL + 2)))
     sheet.save(out, "PNG")

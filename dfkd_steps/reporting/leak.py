@@ -44,9 +44,9 @@ class Canaries:
 
 @dataclass
 class Row:
-    """One attacked kind of model. ``told``: the share of canaries whose wrong label the model gives, among those it, or its
-    teacher, was trained on, and among the others; ``distance``: the median distance from canaries to the nearest image of the
-    transfer set, of members and of others, and the area under the ROC curve of an attack by it."""
+    """One attacked kind of model. ``label_rates``: the share of canaries whose wrong label the model gives, among those it, or
+    its teacher, was trained on, and among the others; ``distance``: the median distance from canaries to the nearest image of
+    the transfer set, of members and of others, and the area under the ROC curve of an attack by it."""
 
     model: str
     specs: dict[str, str]
@@ -55,7 +55,7 @@ class Row:
     shadows: int
     canaries: int
     top1: float
-    told: tuple[float, float]
+    label_rates: tuple[float, float]
     attack: membership.Attack
     distance: tuple[float, float, float] | None = None
 
@@ -75,28 +75,28 @@ def rows(finals: list[str]) -> list[Row]:
         teachers.setdefault(tuple(specs.values())[:2], {}).setdefault(run.specs["dataset"], run)
     if not any(len(group) >= FEWEST for group in groups.values()):
         raise UserError(f"leak: {len(done)} of {len(finals)} runs are finished; {FEWEST} shadows of one transfer set are needed")
-    device, found = select_device(), []
+    device, attacked = select_device(), []
     for key, group in teachers.items():
         if len(group) >= FEWEST:
-            found.append(_teachers(dict(zip(spec.GROUPS, key)), list(group.values()), device))
-    found += [_students(dict(zip(spec.GROUPS, key)), group, device) for key, group in groups.items() if len(group) >= FEWEST]
-    return found
+            attacked.append(_teachers(dict(zip(spec.GROUPS, key)), list(group.values()), device))
+    attacked += [_students(dict(zip(spec.GROUPS, key)), group, device) for key, group in groups.items() if len(group) >= FEWEST]
+    return attacked
 
 
 def _teachers(specs, group, device) -> Row:
     top1 = float(np.mean([run.metrics["teacher_top1"] for run in group]))
     logits, canaries = _answers(group, "teacher", device)
-    made = _attacked("teacher", specs, group, logits, canaries, top1)
-    made.label, made.origin = "", ""
-    return made
+    row = _attacked("teacher", specs, group, logits, canaries, top1)
+    row.label, row.origin = "", ""
+    return row
 
 
 def _students(specs, group, device) -> Row:
     top1 = float(np.mean([run.metrics["top1"] for run in group]))
     logits, canaries = _answers(group, "distill", device)
-    made = _attacked("student", specs, group, logits, canaries, top1)
-    made.distance = _distances(group, canaries)
-    return made
+    row = _attacked("student", specs, group, logits, canaries, top1)
+    row.distance = _distances(group, canaries)
+    return row
 
 
 def _answers(group, step: str, device):
@@ -113,43 +113,43 @@ def _path(run, step: str) -> Path:
 
 def _canaries(paths) -> list[Canaries]:
     """The canaries of the data sets at these paths, each with the images of all of them, which some data set holds."""
-    opened, images, found = [dataset_file.open_dataset(path) for path in paths], {}, []
-    for path, one in zip(paths, opened):
-        if one.canaries is None:
+    opened, images, canaries = [dataset_file.open_dataset(path) for path in paths], {}, []
+    for path, dataset in zip(paths, opened):
+        if dataset.canaries is None:
             raise UserError(f"{path}: has no canaries; give them in the sweep, NAME+canaries=NUMBER, and shadows: NUMBER")
-        member = ~np.array(one.canaries["out"])
+        member = ~np.array(dataset.canaries["out"])
         for place in np.flatnonzero(member):
             if int(place) not in images:
-                images[int(place)] = one.read("train", [one.canaries["positions"][place]])[0][0]
-        found.append(Canaries(np.array(one.canaries["labels"]), member, images))
-    if len(images) < len(found[0].labels):
+                images[int(place)] = dataset.read("train", [dataset.canaries["positions"][place]])[0][0]
+        canaries.append(Canaries(np.array(dataset.canaries["labels"]), member, images))
+    if len(images) < len(canaries[0].labels):
         raise UserError(
-            f"leak: {len(found[0].labels) - len(images)} canaries are in none of the finished shadows; finish pairs of them"
+            f"leak: {len(canaries[0].labels) - len(images)} canaries are in none of the finished shadows; finish pairs of them"
         )
-    return found
+    return canaries
 
 
 def _attacked(model: str, specs, group, logits, canaries, top1: float) -> Row:
-    member = np.stack([one.member for one in canaries])
-    confidence = np.stack([membership.scaled_confidence(given, one.labels) for given, one in zip(logits, canaries)])
-    told = np.stack([given.argmax(1) == one.labels for given, one in zip(logits, canaries)])
+    member = np.stack([shadow.member for shadow in canaries])
+    confidence = np.stack([membership.scaled_confidence(given, shadow.labels) for given, shadow in zip(logits, canaries)])
+    correct = np.stack([given.argmax(1) == shadow.labels for given, shadow in zip(logits, canaries)])
     scores = membership.likelihood_ratios(confidence, member)
-    made = membership.attack(scores, member, np.random.default_rng(seed_of("leak")))
-    share = tuple(100 * float(told[chosen].mean()) for chosen in (member, ~member))
+    attack = membership.attack(scores, member, np.random.default_rng(seed_of("leak")))
+    share = tuple(100 * float(correct[chosen].mean()) for chosen in (member, ~member))
     run = group[0]
-    return Row(model, specs, run.label, run.origin, len(group), member.shape[1], top1, share, made)
+    return Row(model, specs, run.label, run.origin, len(group), member.shape[1], top1, share, attack)
 
 
 def _distances(group, canaries) -> tuple[float, float, float]:
     """Median L2 distance, in units of [0,1] a pixel, from canaries that a shadow held to the nearest image of its transfer set,
     and of those that it did not hold; and the area under the ROC curve of calling near canaries members."""
-    near, member = [], np.stack([one.member for one in canaries])
-    for run, one in zip(group, canaries):
-        wanted = torch.from_numpy(np.stack([one.images[place] for place in sorted(one.images)]))
+    near, member = [], np.stack([shadow.member for shadow in canaries])
+    for run, shadow in zip(group, canaries):
+        images = torch.from_numpy(np.stack([shadow.images[place] for place in sorted(shadow.images)]))
         with TransferSet(_path(run, "synthesize")) as transfer:
-            least = torch.full((len(wanted),), torch.inf)
+            least = torch.full((len(images),), torch.inf)
             for _, part in transfer.chunks("images"):
-                distance = torch.cdist(_flat(wanted), _flat(torch.from_numpy(part["images"])))
+                distance = torch.cdist(_flat(images), _flat(torch.from_numpy(part["images"])))
                 least = torch.minimum(least, distance.amin(1))
         near.append(least.numpy())
     near = np.stack(near)
@@ -160,32 +160,32 @@ def _flat(images):
     return to_float(images).flatten(1)
 
 
-def to_csv(found: list[Row]) -> str:
+def to_csv(attacked: list[Row]) -> str:
     """The rows under ``HEAD``: shares in percent but for the areas and rates, which are shares of one."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(HEAD)
-    for row in found:
-        rates = [number for one in row.attack.found for number in one]
-        numbers = [row.top1, *row.told, *row.attack.area, *rates, *(row.distance or ("", "", ""))]
-        cells = [f"{one:.5g}" if isinstance(one, float) else one for one in numbers]
+    for row in attacked:
+        rates = [number for rate in row.attack.rates for number in rate]
+        numbers = [row.top1, *row.label_rates, *row.attack.area, *rates, *(row.distance or ("", "", ""))]
+        cells = [f"{number:.5g}" if isinstance(number, float) else number for number in numbers]
         specs = [row.specs.get(group, "") for group in spec.GROUPS]  # of a teacher the first two
-        told = [row.model, *specs, runs.csv_cell(row.label), row.origin]
-        table.writerow([*told, row.shadows, row.canaries, *cells])
+        names = [row.model, *specs, runs.csv_cell(row.label), row.origin]
+        table.writerow([*names, row.shadows, row.canaries, *cells])
     return text.getvalue()
 
 
-def cells(found: list[Row]) -> list[tuple[str, ...]]:
+def cells(attacked: list[Row]) -> list[tuple[str, ...]]:
     """Head and rows of the table for people, in percent; ``MEANING`` says what they are."""
     head = ("MODEL", "TRANSFER SET", "ORIGIN", "SHADOWS", "TOP-1", "TOLD IN / OUT",
             *(f"TPR AT {100 * rate:g} % FPR" for rate in membership.RATES), "AUC", "DISTANCE IN / OUT (AUC)")  # fmt: skip
-    return [head, *(_cells(row) for row in found)]
+    return [head, *(_cells(row) for row in attacked)]
 
 
 def _cells(row: Row):
     name = row.specs["teacher"] if row.model == "teacher" else row.specs["transfer"]
     distance = "" if row.distance is None else "{:.2f} / {:.2f} ({:.3f})".format(*row.distance)
-    rates = [f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]" for value, low, high in row.attack.found]
-    told = "{:.1f} / {:.1f}".format(*row.told)
-    return (row.model, name, row.origin, f"{row.shadows}", f"{row.top1:.2f}", told, *rates,
+    rates = [f"{100 * value:.1f} [{100 * low:.1f}, {100 * high:.1f}]" for value, low, high in row.attack.rates]
+    label_rates = "{:.1f} / {:.1f}".format(*row.label_rates)
+    return (row.model, name, row.origin, f"{row.shadows}", f"{row.top1:.2f}", label_rates, *rates,
             "{:.3f} [{:.3f}, {:.3f}]".format(*row.attack.area), distance)  # fmt: skip

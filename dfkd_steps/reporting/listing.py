@@ -85,7 +85,7 @@ def list_views():
     from ..schemas import fields, groups
 
     for key in ("augment", "mix"):
-        item = next(one for one in groups.Student.__dataclass_fields__.values() if one.name == key)
+        item = next(field for field in groups.Student.__dataclass_fields__.values() if field.name == key)
         table([(f"{key}: {name}",) for name in fields.choices(item)], (f"{key.upper()} ({item.metadata['doc']})",))
         print()
 
@@ -97,8 +97,8 @@ def list_losses():
     rows = []
     for name, (module, function, _) in student_losses.REGISTRY.items():
         tree = ast.parse((PACKAGE / f"training/{module}.py").read_text("utf-8"))
-        found = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function)
-        rows.append((name, f"training.{module}.{function}", (ast.get_docstring(found) or "").split("\n", 1)[0]))
+        definition = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function)
+        rows.append((name, f"training.{module}.{function}", (ast.get_docstring(definition) or "").split("\n", 1)[0]))
     table(rows, ("LOSS", "FUNCTION", "DESCRIPTION"))
     print("\nor one of yours: loss: factory.MODULE.FUNCTION (docs/contributing.md)")
 

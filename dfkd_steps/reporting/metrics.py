@@ -47,8 +47,8 @@ def quality(metrics: dict) -> str:
 
 def fault(metrics, specs) -> str | None:
     """Why these are no metrics of the run of these specs, or None."""
-    told = quality(metrics)
-    needed = (told, f"teacher_{told}") if told in metrics and told in ACCURACIES else (told,)
+    measure = quality(metrics)
+    needed = (measure, f"teacher_{measure}") if measure in metrics and measure in ACCURACIES else (measure,)
     for name, value in metrics.items():
         if isinstance(value, float) and not math.isfinite(value):
             return f"{name} is {value}, not a finite number"
@@ -59,17 +59,17 @@ def fault(metrics, specs) -> str | None:
             return f"{name} is {one_line(repr(value))}, not a number of its range"
     if metrics.get("specs") != list(specs.values()):
         return f"is about {one_line(repr(metrics.get('specs')))} and not about the run its path spells"
-    beside = BESIDE.get(told, ("", ""))
+    beside = BESIDE.get(measure, ("", ""))
     classes, per_class, confusion = (metrics.get(name) for name in ("classes", *beside))
     if not isinstance(classes, list) or not classes:
         return "classes is missing or empty"
-    if told not in ACCURACIES:
+    if measure not in ACCURACIES:
         return None
     k = len(classes)
     if not _are_numbers(per_class, k, or_none=True):
         return f"{beside[0]} is not a list of {k} numbers"
     if isinstance(errors := metrics.get("confusions"), list) and confusion is None:
-        sound = all(_are_numbers(one, 3) and min(one) >= 0 and max(one[:2]) < k for one in errors)
+        sound = all(_are_numbers(error, 3) and min(error) >= 0 and max(error[:2]) < k for error in errors)
         return None if sound else "confusions is not a list of true class, answer and number"
     if not isinstance(confusion, list) or len(confusion) != k or not all(_are_numbers(row, k) for row in confusion):
         return f"confusion_matrix is not a table of {k} x {k} numbers"

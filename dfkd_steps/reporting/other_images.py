@@ -19,10 +19,10 @@ from . import other_maps
 def networks_of(path: Path) -> dict:
     """Name -> network (with classes and image_shape): a network's file, an ONNX file, or the ONNX files of a folder export/."""
     if path.is_dir():
-        found = {one.name: OnnxClassifier(one) for one in sorted(path.glob("*.onnx"))}
-        if not found:
+        networks = {file.name: OnnxClassifier(file) for file in sorted(path.glob("*.onnx"))}
+        if not networks:
             raise UserError(f"{path}: holds no .onnx file; give a student.safetensors, an .onnx file or a folder export/")
-        return found
+        return networks
     if path.suffix == ".onnx":
         return {path.name: OnnxClassifier(path)}
     network = network_file.load_frozen(path)
@@ -32,8 +32,8 @@ def networks_of(path: Path) -> dict:
 
 def teacher_of(path: Path) -> Path | None:
     """The teacher of a student under results/, by its path; None where there is none."""
-    found = [folder / "teacher.safetensors" for folder in path.resolve().parents]
-    return next((one for one in found if one.is_file()), None)
+    files = [folder / "teacher.safetensors" for folder in path.resolve().parents]
+    return next((file for file in files if file.is_file()), None)
 
 
 def is_dense(network) -> bool:
@@ -61,8 +61,8 @@ def read(source: Path, network, dense: bool = False, void: int = VOID) -> tuple[
     elif images.ndim == 4 and images.shape[1:] != tuple(network.image_shape) and images.shape[-1] == network.image_shape[0]:
         images = images.transpose(0, 3, 1, 2)
     if images.dtype != np.uint8 or images.shape[1:] != tuple(network.image_shape) or not len(images):
-        wanted = "x".join(map(str, network.image_shape))
-        raise UserError(f"{source}: images are {images.dtype} of shape {images.shape}; give uint8 of N x {wanted}, one or more")
+        shape = "x".join(map(str, network.image_shape))
+        raise UserError(f"{source}: images are {images.dtype} of shape {images.shape}; give uint8 of N x {shape}, one or more")
     if dense:
         return images, other_maps.checked(source, images, labels, network.classes, void)
     labels = None if labels is None else labels.astype(np.int64).ravel()
@@ -97,28 +97,28 @@ def listed(source: Path, network) -> list[tuple[Path, int]]:
 
     Raises UserError where the folders are not those of the network's classes, or hold no image.
     """
-    there = {one.name: one for one in source.iterdir() if one.is_dir() and not one.name.startswith(".")}
+    there = {folder.name: folder for folder in source.iterdir() if folder.is_dir() and not folder.name.startswith(".")}
     folders = [there[name] for name in image_files.in_order(there)]
     classes = [str(name) for name in network.classes]
-    if folders and all(one.name in classes for one in folders):
-        labels = {one: classes.index(one.name) for one in folders}
+    if folders and all(folder.name in classes for folder in folders):
+        labels = {folder: classes.index(folder.name) for folder in folders}
     elif folders and len(folders) != len(classes):
         raise UserError(
             f"{source}: has {len(folders)} folders, the student {len(classes)} classes; name each folder as a class "
             f"({', '.join(classes[:5])}, ...), or put images without labels into one folder"
         )
     else:
-        labels = {one: place for place, one in enumerate(folders)}
-    found = [(path, labels.get(folder, -1)) for folder in folders or [source] for path in other_maps.images_in(folder)]
-    if not found:
+        labels = {folder: place for place, folder in enumerate(folders)}
+    files = [(path, labels.get(folder, -1)) for folder in folders or [source] for path in other_maps.images_in(folder)]
+    if not files:
         raise UserError(f"{source}: holds no image; put images, or a folder of images for each class, there")
-    return found
+    return files
 
 
 def _folder(source: Path, network):
-    found = listed(source, network)
-    images = [readers.image(path, network.image_shape) for path, _ in found]
-    labels = np.asarray([label for _, label in found])
+    files = listed(source, network)
+    images = [readers.image(path, network.image_shape) for path, _ in files]
+    labels = np.asarray([label for _, label in files])
     return np.stack(images), labels if labels[0] >= 0 else None
 
 
@@ -146,10 +146,10 @@ def measure(path: Path, source: Path | None, teacher_path: Path | None, void: in
     if labels is None and teacher is None:
         raise UserError(f"{source}: has no labels and there is no teacher to compare with; give --teacher FILE")
     all_networks = ({"teacher": teacher} if teacher else {}) | networks
-    found = other_maps.figures(all_networks, images, labels, source) if dense else figures(all_networks, images, labels)
+    measured = other_maps.figures(all_networks, images, labels, source) if dense else figures(all_networks, images, labels)
     return [
-        (name, own | {"ms": latency.milliseconds(all_networks[name], first.image_shape), "classes": first.classes})
-        for name, own in found.items()
+        (name, values | {"ms": latency.milliseconds(all_networks[name], first.image_shape), "classes": first.classes})
+        for name, values in measured.items()
     ]
 
 
@@ -160,20 +160,20 @@ def figures(networks: dict, images: np.ndarray, labels) -> dict[str, dict]:
         batch = to_float(torch.from_numpy(np.array(images[start : start + rows])))
         for name, net in networks.items():
             parts[name].append(net(batch).float())
-    logits = {name: torch.cat(own) for name, own in parts.items()}
-    told = None if labels is None else torch.from_numpy(labels)
-    return {name: _figures(own, logits.get("teacher"), told) for name, own in logits.items()}
+    logits = {name: torch.cat(batches) for name, batches in parts.items()}
+    targets = None if labels is None else torch.from_numpy(labels)
+    return {name: _figures(answers, logits.get("teacher"), targets) for name, answers in logits.items()}
 
 
 def _figures(logits, teacher, labels) -> dict:
-    found: dict = {"images": len(logits)}
+    values: dict = {"images": len(logits)}
     if labels is not None:
-        made = metrics.measure(logits, logits if teacher is None else teacher, labels)
-        found |= {name: made[name] for name in ("top1", "top1_interval", "balanced_accuracy", "ece")}
+        measured = metrics.measure(logits, logits if teacher is None else teacher, labels)
+        values |= {name: measured[name] for name in ("top1", "top1_interval", "balanced_accuracy", "ece")}
     if teacher is not None:
-        made = metrics.compare({"images": logits}, {"images": teacher})
-        found |= {"agreement": made["probe_agreement"], "kl": made["probe_kl"]}
-    return found
+        compared = metrics.compare({"images": logits}, {"images": teacher})
+        values |= {"agreement": compared["probe_agreement"], "kl": compared["probe_kl"]}
+    return values
 
 
 HEADS = {
@@ -187,15 +187,15 @@ HEADS = {
 }
 
 
-def rows(found: list[tuple[str, dict]]) -> list[list[str]]:
+def rows(measured: list[tuple[str, dict]]) -> list[list[str]]:
     """The figures as rows of text, their heads first; of top-1 with its 95 % interval."""
-    heads = other_maps.HEADS if any({"miou", "agreement_miou"} & own.keys() for _, own in found) else HEADS
-    names = [name for name in heads if any(name in own for _, own in found)]
+    heads = other_maps.HEADS if any({"miou", "agreement_miou"} & values.keys() for _, values in measured) else HEADS
+    names = [name for name in heads if any(name in values for _, values in measured)]
     lines = [["network", *(heads[name][0] for name in names)]]
-    for network, own in found:
-        cells = [format(own[name], heads[name][1]) if name in own else "–" for name in names]
-        if "top1_interval" in own:
-            low, high = own["top1_interval"]
+    for network, values in measured:
+        cells = [format(values[name], heads[name][1]) if name in values else "–" for name in names]
+        if "top1_interval" in values:
+            low, high = values["top1_interval"]
             cells[names.index("top1")] += f" ({low:.2f} to {high:.2f})"
         lines.append([network, *cells])
     return lines

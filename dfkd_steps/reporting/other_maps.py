@@ -36,27 +36,27 @@ def images_in(folder: Path) -> list[Path]:
     from PIL import Image
 
     kinds = Image.registered_extensions()
-    return sorted(one for one in folder.iterdir() if one.is_file() and one.suffix.lower() in kinds)
+    return sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in kinds)
 
 
 def listed(source: Path) -> list[Path]:
     """The images of a folder, none of them opened. Raises UserError where it holds none, or one without a mask."""
     folder, masks = folder_of(source)
     folder = folder / "images" if (folder / "images").is_dir() else folder
-    found = [one for one in images_in(folder) if one.name[0] != "."]
-    if not found:
+    images = [path for path in images_in(folder) if path.name[0] != "."]
+    if not images:
         raise UserError(f"{source}: holds no image; put images there, or folders images/ and masks/ with files of equal names")
-    if masks and (alone := [one for one in found if not list(folder.with_name("masks").glob(f"{glob.escape(one.stem)}.*"))]):
+    if masks and (alone := [path for path in images if not list(folder.with_name("masks").glob(f"{glob.escape(path.stem)}.*"))]):
         raise UserError(f"{source}: {alone[0].name[:60]!r} has no mask in masks/; give a mask of each image, of its name")
-    return found
+    return images
 
 
 def read_folder(source: Path, network, void: int) -> tuple[np.ndarray, np.ndarray | None]:
     """Images (N,C,H,W) uint8 of the size of a network, and maps (N,H,W) uint8 or None; as data sets of the source ``masks``."""
     channels, height, width = network.image_shape
-    found, (folder, masks) = listed(source), folder_of(source)
+    paths, (folder, masks) = listed(source), folder_of(source)
     if not masks:
-        return np.stack([readers.image(path, network.image_shape) for path in found]), None
+        return np.stack([readers.image(path, network.image_shape) for path in paths]), None
     config = Masks(path=str(folder), names=list(network.classes), height=height, width=width, channels=channels, void=void)
     arrays = label_maps.masks(config).arrays
     return arrays["x_train"], arrays["y_train"]
@@ -83,25 +83,25 @@ def figures(networks: dict, images: np.ndarray, maps, source: Path) -> dict[str,
         batch = to_float(torch.from_numpy(np.array(images[start : start + rows])))
         truth = None if maps is None else torch.from_numpy(np.array(maps[start : start + rows]))
         logits = {name: net(batch).float() for name, net in networks.items()}
-        for name, own in logits.items():
-            counts[name].add(own, logits.get("teacher", own), truth)
-    return {name: _figures(own, maps is not None, "teacher" in networks) for name, own in counts.items()}
+        for name, answers in logits.items():
+            counts[name].add(answers, logits.get("teacher", answers), truth)
+    return {name: _figures(count, maps is not None, "teacher" in networks) for name, count in counts.items()}
 
 
 def _figures(counts, labelled: bool, beside_teacher: bool) -> dict:
-    made = segmentation_metrics.measured(counts)
-    found = {"images": counts.images}
+    measured = segmentation_metrics.measured(counts)
+    values = {"images": counts.images}
     if labelled:
-        found |= {name: made[name] for name in ("miou", "pixel_accuracy", "per_class_iou")}
+        values |= {name: measured[name] for name in ("miou", "pixel_accuracy", "per_class_iou")}
     if beside_teacher:
-        found |= {name: made[name] for name in ("agreement_miou", "agreement_pixels")} | {"kl": made["kl_to_teacher"]}
-    return found
+        values |= {name: measured[name] for name in ("agreement_miou", "agreement_pixels")} | {"kl": measured["kl_to_teacher"]}
+    return values
 
 
-def class_rows(found: list[tuple[str, dict]]) -> list[list[str]]:
+def class_rows(pairs: list[tuple[str, dict]]) -> list[list[str]]:
     """IoU of each class by each network as rows of text, their heads first; none where there are no label maps."""
-    if "per_class_iou" not in found[0][1]:
+    if "per_class_iou" not in pairs[0][1]:
         return []
-    each = zip(*(figures["per_class_iou"] for _, figures in found))
+    each = zip(*(figures["per_class_iou"] for _, figures in pairs))
     cells = [["–" if value is None else f"{value:.2f}" for value in values] for values in each]
-    return [["IoU %", *(name for name, _ in found)], *([str(name), *own] for name, own in zip(found[0][1]["classes"], cells))]
+    return [["IoU %", *(name for name, _ in pairs)], *([str(name), *row] for name, row in zip(pairs[0][1]["classes"], cells))]

@@ -42,9 +42,9 @@ class Budget:
         if self.left <= 0:
             self.refused[what] += 1
             return None
-        made = make(*arguments)
-        self.left -= len(str(made))
-        return made
+        drawing = make(*arguments)
+        self.left -= len(str(drawing))
+        return drawing
 
 
 def render(runs: list[Run], samples_limit=SAMPLES_LIMIT, details_limit=DETAILS_LIMIT, key: str = "") -> str:
@@ -71,7 +71,7 @@ def render(runs: list[Run], samples_limit=SAMPLES_LIMIT, details_limit=DETAILS_L
         teacher_rows=of_teachers(groups),
         columns=shown_columns(groups),
         equal_sizes=[
-            (heading, groups[0].shown(name, digits)) for name, heading, digits, _ in COLUMNS if name in equal_sizes(groups)
+            (heading, groups[0].mean_text(name, digits)) for name, heading, digits, _ in COLUMNS if name in equal_sizes(groups)
         ],
         constant=constant(groups) if len(groups) > 1 else [],
         panels=panels,
@@ -154,11 +154,11 @@ def _sets(runs, budget):
     cards, seen, balances = [], set(), {}
     for run in first_by(runs, 4):
         balances.setdefault(tuple(run.specs.values())[:3], []).append(run)
-    for own, of_set in balances.items():
-        family = (own[0], without_seed("teacher", own[1]), without_seed("transfer", own[2]))
-        shown = family not in seen and len(seen) < OPEN_SETS
+    for specs, of_set in balances.items():
+        family = (specs[0], without_seed("teacher", specs[1]), without_seed("transfer", specs[2]))
+        is_open = family not in seen and len(seen) < OPEN_SETS
         seen.add(family)
-        cards.append({"specs": own, "run": of_set[0], "open": shown} | _set(of_set, budget))
+        cards.append({"specs": specs, "run": of_set[0], "open": is_open} | _set(of_set, budget))
     return cards
 
 
@@ -172,8 +172,8 @@ def _set(of_set: list[Run], budget):
             before, card["n"] = class_counts(transfer), len(transfer)
             _check_classes(path, before, run)
             card["strips"] = budget.draw("sample grids", figures.sample_strips, transfer, run.metrics["classes"])
-    there = [one for one in of_set if one.file(4, "transfer_set.h5").exists()]
-    return card | {"histograms": [_histogram(one, before, budget) for one in there]}
+    there = [member for member in of_set if member.file(4, "transfer_set.h5").exists()]
+    return card | {"histograms": [_histogram(member, before, budget) for member in there]}
 
 
 def _histogram(run, before, budget):
@@ -205,9 +205,9 @@ def _strips(path, classes):
 
 
 def _check_classes(path, counts, run):
-    have, wanted = len(counts), len(run.metrics["classes"])
-    if have != wanted:
-        raise UserError(f"{path}: has {have} classes, {run.path} has {wanted}; delete the older and make it again")
+    have, expected = len(counts), len(run.metrics["classes"])
+    if have != expected:
+        raise UserError(f"{path}: has {have} classes, {run.path} has {expected}; delete the older and make it again")
 
 
 PER_CLASS = {
@@ -233,7 +233,7 @@ def _detail(run: Run, budget: Budget, scales):
     }
     if content := examples.of_run(run.path, metrics.get("examples")):
         detail["examples"] = budget.draw("examples of test images", figures.data_uri, content)
-        detail["colours"] = [(name, "#" + bytes(one).hex()) for name, one in zip(classes, examples.palette(len(classes)))]
+        detail["colours"] = [(name, "#" + bytes(colour).hex()) for name, colour in zip(classes, examples.palette(len(classes)))]
     name, title = PER_CLASS[run.quality]
     if metrics.get(name):
         bars = (f"{title} per class, percent", classes, {title: metrics[name]}, 100)
@@ -242,8 +242,8 @@ def _detail(run: Run, budget: Budget, scales):
     if "confusion_matrix" in metrics:
         draw = _confusion if len(classes) <= figures.MOST_NAMED else figures.confusion_png
         detail["confusion"] = budget.draw("confusion matrices", draw, metrics["confusion_matrix"])
-    found = metrics.get("confusions", [])[: figures.MOST_NAMED]
-    detail["confusions"] = [(classes[true], classes[said], count) for true, said, count in found]
+    errors = metrics.get("confusions", [])[: figures.MOST_NAMED]
+    detail["confusions"] = [(classes[true], classes[said], count) for true, said, count in errors]
     return detail
 
 

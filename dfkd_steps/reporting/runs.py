@@ -76,7 +76,7 @@ class Group:
         values = [run.value(name) for run in self.runs]
         return None if None in values or len(values) < 2 else statistics.stdev(values)
 
-    def shown(self, name: str, digits: int) -> str:
+    def mean_text(self, name: str, digits: int) -> str:
         """The mean as tables show it; a gap with its sign."""
         mean = self.mean(name)
         return "–" if mean is None else f"{mean:+.{digits}f}" if name == "gap" else f"{mean:,.{digits}f}"
@@ -88,12 +88,12 @@ class Group:
 
     def text(self, name: str, digits: int) -> str:
         """Mean and deviation."""
-        return f"{self.shown(name, digits)} {self.deviation(name, digits)}".rstrip()
+        return f"{self.mean_text(name, digits)} {self.deviation(name, digits)}".rstrip()
 
     def interval(self, name: str, digits: int) -> str:
         """The 95 % interval of a single run as tables show it; empty of repeats and where none is known."""
-        found = self.runs[0].metrics.get(f"{name}_interval") if len(self.runs) == 1 else None
-        return f"{found[0]:.{digits}f} to {found[1]:.{digits}f}" if found else ""
+        bounds = self.runs[0].metrics.get(f"{name}_interval") if len(self.runs) == 1 else None
+        return f"{bounds[0]:.{digits}f} to {bounds[1]:.{digits}f}" if bounds else ""
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,8 @@ def read(paths) -> list[Run]:
 def _read(path):
     specs = spec.of_path(path)
     if path.name != "metrics.json" or len(specs) != len(spec.GROUPS):
-        wanted = graph.STEPS["evaluate"].template
-        raise UserError(f"{path}: is not {wanted}; give what evaluate makes")
+        template = graph.STEPS["evaluate"].template
+        raise UserError(f"{path}: is not {template}; give what evaluate makes")
     for group, text in specs.items():
         spec.parse(group, text)
     metrics = atomic.read_json(path)
@@ -143,7 +143,7 @@ def _read(path):
         raise UserError(f"{path}: {problem}; delete it and make it again")
     about = _about(path)
     origin = about.get("origin")
-    return Run(path, specs, metrics, spec.shown(about.get("label", "unknown")), origin if origin in ORIGINS else "unknown")
+    return Run(path, specs, metrics, spec.display(about.get("label", "unknown")), origin if origin in ORIGINS else "unknown")
 
 
 def _place(name):
@@ -165,10 +165,10 @@ def _about(path):
 
 def first_by(runs: list[Run], depth: int):
     """The first run of each distinct path of ``depth`` specs."""
-    found = {}
+    firsts = {}
     for run in runs:
-        found.setdefault(tuple(run.specs.values())[:depth], run)
-    return found.values()
+        firsts.setdefault(tuple(run.specs.values())[:depth], run)
+    return firsts.values()
 
 
 def without_seed(group: str, text: str) -> str:
@@ -197,14 +197,15 @@ def best_first(groups: list[Group]) -> list[Group]:
 
 def teachers(groups: list[Group]) -> list[Teacher]:
     """The teachers of these runs that were measured on test images, in the order of their specs without seeds."""
-    found = {}
+    by_name = {}
     for group in groups:
         for run in group.runs:
             if run.has_labels:
-                own = found.setdefault((group.specs["dataset"], group.specs["teacher"], run.quality), {})
-                own[run.specs["teacher"]] = run.metrics[f"teacher_{run.quality}"]
+                scores = by_name.setdefault((group.specs["dataset"], group.specs["teacher"], run.quality), {})
+                scores[run.specs["teacher"]] = run.metrics[f"teacher_{run.quality}"]
     return [
-        Teacher({"dataset": data, "teacher": name}, *rest, [*own.values()]) for (data, name, *rest), own in sorted(found.items())
+        Teacher({"dataset": data, "teacher": name}, *rest, [*scores.values()])
+        for (data, name, *rest), scores in sorted(by_name.items())
     ]
 
 
@@ -224,11 +225,11 @@ def shown_columns(groups: list[Group], among=None) -> list[tuple]:
 
     Agreement on probe images is in a short table only where an accuracy is missing.
     """
-    found = [one for one in COLUMNS if any(group.mean(one[0]) is not None for group in groups)]
+    columns = [column for column in COLUMNS if any(group.mean(column[0]) is not None for group in groups)]
     if among is None:
-        return [one for one in found if one[0] not in equal_sizes(groups)]
+        return [column for column in columns if column[0] not in equal_sizes(groups)]
     labelled = all(run.has_labels for group in groups for run in group.runs)
-    return [one for one in found if one[0] in among and not (labelled and one[0] in WITHOUT_LABELS)]
+    return [column for column in columns if column[0] in among and not (labelled and column[0] in WITHOUT_LABELS)]
 
 
 def baseline(groups: list[Group]) -> Group | None:
@@ -245,12 +246,12 @@ def csv_cell(value):
 def to_csv(runs: list[Run]) -> str:
     """One line per run: specs, label, origin, all scalar metrics; plain decimals."""
     numbers = [dict(run.numbers()) for run in runs]
-    names = sorted({name for one in numbers for name in one}, key=_place)
+    names = sorted({name for row in numbers for name in row}, key=_place)
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow([*spec.GROUPS, "label", "origin", *names])
-    for run, own in zip(runs, numbers):
-        table.writerow([*run.specs.values(), csv_cell(run.label), run.origin, *(own.get(name, "") for name in names)])
+    for run, row in zip(runs, numbers):
+        table.writerow([*run.specs.values(), csv_cell(run.label), run.origin, *(row.get(name, "") for name in names)])
     return text.getvalue()
 
 
@@ -258,8 +259,8 @@ def to_summary(runs: list[Run]) -> str:
     """The sweep in a few numbers, as JSON: how many runs, and the mean over them of each metric of COLUMNS that all have."""
     whole = Group({}, runs)
     means = {name: whole.mean(name) for name, *_ in COLUMNS}
-    found = {"runs": len(runs), **{name: round(mean, 6) for name, mean in means.items() if mean is not None}}
-    return json.dumps(found, indent=1, sort_keys=True) + "\n"
+    summary = {"runs": len(runs), **{name: round(mean, 6) for name, mean in means.items() if mean is not None}}
+    return json.dumps(summary, indent=1, sort_keys=True) + "\n"
 
 
 def to_text(groups: list[Group]) -> str:
@@ -267,7 +268,7 @@ def to_text(groups: list[Group]) -> str:
     names = shown_columns(groups, ("top1", "miou", "gap", "agreement", "agreement_miou", *WITHOUT_LABELS))
     rows = [[*spec.GROUPS, "origin", "runs", *(heading for _, heading, *_ in names)]]
     for group in groups:
-        shown = [group.text(name, digits) for name, _, digits, _ in names]
-        rows.append([*group.specs.values(), group.runs[0].badge, str(len(group.runs)), *shown])
+        cells = [group.text(name, digits) for name, _, digits, _ in names]
+        rows.append([*group.specs.values(), group.runs[0].badge, str(len(group.runs)), *cells])
     widths = [max(map(len, column)) for column in zip(*rows)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)

@@ -16,9 +16,9 @@ def show(group: str | None, text: str):
         key, specs = keys.expected_key(text), spec.of_path(text)
         print(f"made by the step {step}; its key is {key}")
         print(f"takes {estimate.of_path(text)}")
-        for one, own in specs.items():
+        for name, value in specs.items():
             print()
-            show_config(one, own)
+            show_config(name, value)
         return
     if group is not None and group not in spec.GROUPS:
         raise UserError(f"group: {group!r} is unknown; known: {', '.join(spec.GROUPS)}")
@@ -39,15 +39,15 @@ def find_group(text: str) -> str:
 
 def show_config(group: str, text: str):
     """Print the fields of a spec's resolved config."""
-    made, origins = params.load(group, text), params.origins(group, text)
+    config, origins = params.load(group, text), params.origins(group, text)
     rows = []
-    for item in dataclasses.fields(made):
+    for item in dataclasses.fields(config):
         allowed, choices = fields.span(item), fields.choices(item)
         if choices and len(allowed) > 40:
             allowed = f"one of {len(choices)}"
-        kind, value = config_reference.type_name(item.type), config_reference.shown(getattr(made, item.name))
+        kind, value = config_reference.type_name(item.type), config_reference.yaml_text(getattr(config, item.name))
         rows.append((item.name, kind, value, origins[item.name], allowed, item.metadata["doc"]))
-    takes = estimate.of_config(group, made)
+    takes = estimate.of_config(group, config)
     if fault := estimate.excess(takes):
         raise UserError(f"{group} {text!r}: {fault}")
     print(f"{group}: {text}")

@@ -24,10 +24,10 @@ def current(finals: list[str]) -> list[Run]:
     return [run for run in runs.read(filter(os.path.exists, finals)) if not audit.fault(run.path)]
 
 
-def missing(sweep: str, finals: list[str], found: list[Run]) -> str:
+def missing(sweep: str, finals: list[str], finished: list[Run]) -> str:
     """A line on the runs of a sweep that a table lacks, with the command that makes them; empty where there are none."""
-    lacking = len(finals) - len(found)
-    old = sum(map(os.path.exists, finals)) - len(found)
+    lacking = len(finals) - len(finished)
+    old = sum(map(os.path.exists, finals)) - len(finished)
     stale = f", {old} of them made under another config or code" if old else ""
     return f"{lacking} of {len(finals)} runs are missing{stale}: snakemake --config sweep={sweep}" if lacking else ""
 
@@ -38,8 +38,8 @@ def seconds(run: Run, step: str) -> tuple[float | None, bool]:
     """  # fmt: skip
     log = spec.root_of(run.path).parent / graph.STEPS[step].log.format(**run.specs)
     text = log.read_text(errors="replace") if log.is_file() else ""
-    found = SECONDS.search(text)
-    return float(found[1]) if found else None, "resumes " in text
+    match = SECONDS.search(text)
+    return float(match[1]) if match else None, "resumes " in text
 
 
 def markdown(current_runs: list[Run]) -> str:
@@ -48,7 +48,7 @@ def markdown(current_runs: list[Run]) -> str:
     lines = [", ".join(f"{name} `{groups[0].specs[name]}`" for name in common), ""] if common else []
     head = MAPS_HEAD if all(run.quality == "miou" for run in current_runs) else HEAD
     lines += [_row([*differ, *head]), "|---" * (len(differ) + len(head)) + "|"]
-    lines += [_row([*_named(one, differ), "teacher", *_values(one), "", ""]) for one in teachers(groups)]
+    lines += [_row([*_named(teacher, differ), "teacher", *_values(teacher), "", ""]) for teacher in teachers(groups)]
     return "\n".join([*lines, *(_row(_cells(group, differ)) for group in groups)])
 
 
@@ -69,9 +69,9 @@ def latex(current_runs: list[Run]) -> str:
     rows = [[*(group.specs[name] for name in differ), *(group.text(name, digits) for name, _, digits, _ in columns)]
             for group in groups]  # fmt: skip
     of_teachers = [
-        [*(one.specs.get(name, "teacher" if name == "transfer" else "") for name in differ),
-         *(one.text() if name == one.quality else "" for name, *_ in columns)]
-        for one in teachers(groups)
+        [*(teacher.specs.get(name, "teacher" if name == "transfer" else "") for name in differ),
+         *(teacher.text() if name == teacher.quality else "" for name, *_ in columns)]
+        for teacher in teachers(groups)
     ]  # fmt: skip
     lines = [f"% {said}" if common else "", rf"\begin{{tabular}}{{{'l' * len(differ)}{'r' * len(columns)}}}", r"\toprule"]
     lines += [_latex_row(head), r"\midrule", *map(_latex_row, of_teachers), r"\midrule" if of_teachers else ""]
@@ -102,10 +102,10 @@ def _cells(group: Group, differ):
     quality = group.runs[0].quality
     yield group.text(quality if group.runs[0].has_labels else "top1", 2)
     yield group.text("agreement_miou" if quality == "miou" else "agreement", 2)
-    yield ", ".join(" + ".join(_shown(*seconds(run, step)) for step in TIMED) for run in group.runs)
+    yield ", ".join(" + ".join(_seconds_text(*seconds(run, step)) for step in TIMED) for run in group.runs)
 
 
-def _shown(took: float | None, resumed: bool) -> str:
+def _seconds_text(took: float | None, resumed: bool) -> str:
     return "–" if took is None else f"{took:,.0f}{'+' * resumed}"
 
 

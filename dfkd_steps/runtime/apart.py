@@ -31,20 +31,20 @@ class Worker:
         Raises ValueError, with the ``name`` of the library, where the process breaks down or takes more than ``seconds`` of a
         processor; of a clock, which a busy machine runs out of, PATIENCE times as many.
         """
-        asked = pickle.dumps((seconds, PATIENCE * seconds, work, arguments))
+        request = pickle.dumps((seconds, PATIENCE * seconds, work, arguments))
         with self.lock:
             if not self._alive():
                 self._begin()
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it ends: the answer is missing
-                self.pipe.write(len(asked).to_bytes(8, "big") + asked)
+                self.pipe.write(len(request).to_bytes(8, "big") + request)
                 self.pipe.flush()
             answer = _message(self.pipe)
             if answer is None:
                 raise ValueError(f"{name} {self._end(seconds)}")
-        found, error = pickle.loads(answer)
+        result, error = pickle.loads(answer)
         if error:
             raise error
-        return found
+        return result
 
     def _alive(self) -> bool:
         """Whether this process has a worker that goes on; that of the process from which this one was forked is not its child."""
@@ -101,24 +101,24 @@ def _serve(its):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         faulthandler.disable()
         pipe = its.makefile("rwb")
-        while (asked := _message(pipe)) is not None:
-            answer = _answer(asked)
+        while (request := _message(pipe)) is not None:
+            answer = _answer(request)
             pipe.write(len(answer).to_bytes(8, "big") + answer)
             pipe.flush()
     finally:
         os._exit(0)
 
 
-def _answer(asked: bytes) -> bytes:
-    seconds, patience, work, arguments = pickle.loads(asked)
+def _answer(request: bytes) -> bytes:
+    seconds, patience, work, arguments = pickle.loads(request)
     spent = resource.getrusage(resource.RUSAGE_SELF)
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
     resource.setrlimit(resource.RLIMIT_CPU, (int(spent.ru_utime + spent.ru_stime) + seconds + 1, hard))
     signal.alarm(patience)  # it may wait for something, and not compute
-    found, failed = None, None
+    result, failed = None, None
     try:
-        found = work(*arguments)
+        result = work(*arguments)
     except Exception as error:
         failed = error.with_traceback(None)
     signal.alarm(0)
-    return pickle.dumps((found, failed))
+    return pickle.dumps((result, failed))

@@ -78,15 +78,15 @@ def version() -> str:
 
 def expanded(arguments: list[str]) -> list[str]:
     """The arguments of a command, @FILE replaced by the arguments in that file, one a line."""
-    found = []
-    for one in arguments:
-        if not one.startswith("@"):
-            found.append(one)
+    lines = []
+    for argument in arguments:
+        if not argument.startswith("@"):
+            lines.append(argument)
             continue
-        path = Path(one[1:])
+        path = Path(argument[1:])
         require_file(path)
         try:
-            found += path.read_text("utf-8").splitlines()
+            lines += path.read_text("utf-8").splitlines()
         except UnicodeDecodeError:
             raise UserError(f"{path}: is no text; give a file with one path a line") from None
-    return found
+    return lines

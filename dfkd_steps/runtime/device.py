@@ -69,9 +69,9 @@ def select_device() -> torch.device:
     if not given:
         given = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     with contextlib.suppress(RuntimeError, AssertionError):
-        found = torch.empty(0, device=given).device
-        if found.type in ("cpu", "cuda", "mps"):  # the kinds that the steps are written for
-            return found
+        device = torch.empty(0, device=given).device
+        if device.type in ("cpu", "cuda", "mps"):  # the kinds that the steps are written for
+            return device
     raise UserError(f"DFKD_DEVICE: {given!r} is not a device of this machine; set cpu, cuda or mps, or unset it")
 
 

@@ -65,8 +65,8 @@ def errno_of(error) -> int | None:
 
     HDF5 and safetensors give it inside their text.
     """
-    told = getattr(error, "errno", None) or next(iter(re.findall(r"(?:errno = |os error )(\d+)", str(error))), None)
-    return int(told) if told else None
+    number = getattr(error, "errno", None) or next(iter(re.findall(r"(?:errno = |os error )(\d+)", str(error))), None)
+    return int(number) if number else None
 
 
 def is_out_of_memory(error) -> bool:

@@ -17,10 +17,10 @@ _held = None  # the lock file's descriptor; the kernel releases the lock when th
 
 def count() -> int:
     """GPUs of this host; DFKD_GPUS overrides, for tests."""
-    if (told := os.environ.get("DFKD_GPUS")) is not None:
-        if not told.isdecimal():
-            raise UserError(f"DFKD_GPUS: {told!r} is not a number of GPUs; set 0 or more, or unset it")
-        return int(told)
+    if (given := os.environ.get("DFKD_GPUS")) is not None:
+        if not given.isdecimal():
+            raise UserError(f"DFKD_GPUS: {given!r} is not a number of GPUs; set 0 or more, or unset it")
+        return int(given)
     if not shutil.which("nvidia-smi"):
         return 0
     listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True).stdout

@@ -22,12 +22,12 @@ def given() -> float | None:
     if not text:
         return None
     try:
-        found = float(text)
+        gib = float(text)
     except ValueError:
-        found = math.nan
-    if not 0.25 <= found <= 1 << 20:
+        gib = math.nan
+    if not 0.25 <= gib <= 1 << 20:
         raise UserError(f"DFKD_MEMORY: {text[:40]!r} is no amount of memory; set GiB, 0.25 or more, like 4, or unset it")
-    return found
+    return gib
 
 
 def most() -> int:

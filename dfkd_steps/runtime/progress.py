@@ -11,7 +11,7 @@ LOG_INTERVAL = 60.0  # seconds between two lines in a log, at least
 # A line to the terminal of a workflow: after FIRST seconds, and then with each SHARE of the work or every LAST seconds.
 FIRST, SHARE, LAST = 10.0, 0.05, 300.0
 WHERE = "DFKD_PROGRESS"  # "FD:PID": where the terminal is, and the shell that opened it
-told = {"job": "", "fd": None}
+terminal = {"job": "", "fd": None}
 
 
 def begin(job: str):
@@ -22,7 +22,7 @@ def begin(job: str):
     """
     fd, _, shell = os.environ.get(WHERE, "").partition(":")
     mine = fd.isdecimal() and shell in (str(os.getpid()), str(os.getppid()))
-    told.update(job=job, fd=int(fd) if mine else None)
+    terminal.update(job=job, fd=int(fd) if mine else None)
 
 
 class Bar(tqdm):
@@ -34,10 +34,10 @@ class Bar(tqdm):
 
     def update(self, n=1):
         """Some more is done."""
-        shown = super().update(n)
-        if told["fd"] is not None and self.total:
-            self._tell(told["fd"], time.monotonic() - self.began)
-        return shown
+        displayed = super().update(n)
+        if terminal["fd"] is not None and self.total:
+            self._tell(terminal["fd"], time.monotonic() - self.began)
+        return displayed
 
     def _tell(self, fd: int, spent: float):
         soon = spent - self.said_at < FIRST
@@ -45,8 +45,8 @@ class Bar(tqdm):
             return
         self.said_at, self.said_n = spent, self.n
         left = spent * (self.total - self.n) / max(1, self.n - self.initial)
-        shown = f", {self.postfix}" if self.postfix else ""
-        line = f"  {told['job']}: {self.n:,} of {self.total:,} {self.unit}s{shown}, {duration(left)} left\n"
+        postfix = f", {self.postfix}" if self.postfix else ""
+        line = f"  {terminal['job']}: {self.n:,} of {self.total:,} {self.unit}s{postfix}, {duration(left)} left\n"
         with contextlib.suppress(OSError):  # the terminal may be gone, and the work is to go on
             os.write(fd, line.encode())
 

@@ -36,34 +36,34 @@ def choices(item: dataclasses.Field) -> Any:
     """The closed set of allowed values, or None. It may hold more than it lists, and then says by ``like(value)`` what to
     list for a wrong one.
     """
-    found = item.metadata["choices"]
-    return found() if callable(found) else found
+    declared = item.metadata["choices"]
+    return declared() if callable(declared) else declared
 
 
 def known(item: dataclasses.Field, value) -> list[str] | None:
     """The allowed values to list for a wrong one, as they are spelled; None where any value is allowed."""
     allowed = choices(item)
     listed = allowed.like(str(value)) if hasattr(allowed, "like") else allowed
-    return None if listed is None else [str(one) or "''" for one in listed]
+    return None if listed is None else [str(choice) or "''" for choice in listed]
 
 
 def fault(item: dataclasses.Field, value) -> str | None:
     """Why a value of the right type is not allowed, or None."""
     limits, allowed = item.metadata, choices(item)
-    for one in value if isinstance(value, list) else [value]:
-        if isinstance(one, str) and not one.isprintable():
+    for entry in value if isinstance(value, list) else [value]:
+        if isinstance(entry, str) and not entry.isprintable():
             return "is not printable text"
-        if allowed is not None and one not in allowed:
+        if allowed is not None and entry not in allowed:
             return "is unknown"
-        if isinstance(one, float) and not abs(one) < float("inf"):
+        if isinstance(entry, float) and not abs(entry) < float("inf"):
             return "is not a finite number"
-        if isinstance(one, int) and abs(one) >= LARGEST:
+        if isinstance(entry, int) and abs(entry) >= LARGEST:
             return "is no 64-bit number"
-        if limits["lo"] is not None and one < limits["lo"]:
+        if limits["lo"] is not None and entry < limits["lo"]:
             return f"is below {limits['lo']}, the least allowed"
-        if limits["above"] is not None and one <= limits["above"]:
+        if limits["above"] is not None and entry <= limits["above"]:
             return f"must be above {limits['above']}"
-        if limits["hi"] is not None and one > limits["hi"]:
+        if limits["hi"] is not None and entry > limits["hi"]:
             return f"is above {limits['hi']}, the most allowed"
     return None
 
@@ -72,7 +72,7 @@ def span(item: dataclasses.Field) -> str:
     """The allowed values, for people."""
     limits, allowed = item.metadata, choices(item)
     if allowed is not None:
-        return " | ".join(str(one) or "''" for one in allowed)
+        return " | ".join(str(choice) or "''" for choice in allowed)
     low = f"> {limits['above']}" if limits["above"] is not None else f">= {limits['lo']}" if limits["lo"] is not None else ""
     high = f"<= {limits['hi']}" if limits["hi"] is not None else ""
     return ", ".join(part for part in (low, high) if part)

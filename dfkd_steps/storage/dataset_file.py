@@ -76,13 +76,13 @@ def write(
     ``card``: mean and std of a data set without images. ``keep``, ``canaries``: as at the head of this file.
     """
     mean, std = (card["mean"], card["std"]) if card else statistics(arrays["x_train"])
-    made = hdf5.Rows(path, {name: (arrays[name].shape, arrays[name].dtype) for name in sorted(arrays)})
+    rows = hdf5.Rows(path, {name: (arrays[name].shape, arrays[name].dtype) for name in sorted(arrays)})
     for name, values in arrays.items():
-        made.write(name, 0, values)
+        rows.write(name, 0, values)
     attributes = {"kind": KIND, "key": key, "provenance": json.dumps(provenance, sort_keys=True)}
     attributes |= {"classes": json.dumps(list(classes)), "keep": json.dumps(list(keep))}
     attributes |= {"canaries": json.dumps(canaries)} if canaries else {}
-    made.finish(attributes | {"mean": np.asarray(mean, float), "std": np.asarray(std, float)}, {})
+    rows.finish(attributes | {"mean": np.asarray(mean, float), "std": np.asarray(std, float)}, {})
 
 
 def statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -102,51 +102,51 @@ def open_dataset(path) -> Dataset:
     path = Path(path)
     require_file(path)
     with reading(path):
-        told, places, problems = hdf5.structure(path, _look)
-        if told["kind"] != KIND:
-            kind = one_line(repr(told["kind"]))
+        attributes, places, problems = hdf5.structure(path, _look)
+        if attributes["kind"] != KIND:
+            kind = one_line(repr(attributes["kind"]))
             raise UserError(f"{path}: is no data set of dfkd (attribute kind is {kind}); delete it and make it again")
         arrays = {} if problems else hdf5.mapped(path, places)
-        if problems := problems or _values(told, arrays):
+        if problems := problems or _values(attributes, arrays):
             raise UserError("\n".join(f"{path}: {problem}; delete it and make it again" for problem in problems))
         sizes = {split: len(arrays[f"x_{split}"]) for split in ("train", "test")}
-        mean, std = (tuple(map(float, told[name])) for name in ("mean", "std"))
-        if told["key"] is None:
+        mean, std = (tuple(map(float, attributes[name])) for name in ("mean", "std"))
+        if attributes["key"] is None:
             raise ValueError("attribute key is missing")
-        keep = told["keep"]
-        if keep and (len(keep) != len(told["classes"]) or not all(isinstance(one, int) and one >= 0 for one in keep)):
+        keep = attributes["keep"]
+        if keep and (len(keep) != len(attributes["classes"]) or not all(isinstance(label, int) and label >= 0 for label in keep)):
             raise ValueError("attribute keep is no class of the teacher for each class")
-        canaries = _canaries(told["canaries"], sizes["train"], len(told["classes"]))
+        canaries = _canaries(attributes["canaries"], sizes["train"], len(attributes["classes"]))
         shape = arrays["x_train"].shape[1:]
-        return Dataset(path, told["key"], told["classes"], shape, mean, std, sizes, arrays, keep, canaries)
+        return Dataset(path, attributes["key"], attributes["classes"], shape, mean, std, sizes, arrays, keep, canaries)
 
 
 def _look(file):
     """Attributes by name, the places of the fields, and what is wrong with them."""
-    told = {name: hdf5.text(file, name) for name in ("kind", "key")}
-    if told["kind"] != KIND:
-        return told, {}, []
-    told["classes"] = tuple(map(str, json.loads(hdf5.text(file, "classes"))))
-    told["keep"] = tuple(json.loads(hdf5.text(file, "keep") or "[]"))
-    told["canaries"] = hdf5.text(file, "canaries")
-    told |= {name: hdf5.numbers(file, name) for name in ("mean", "std")}
-    problems = hdf5.faults(file, FIELDS) or _shapes(file, len(told["classes"]))
-    return told, {} if problems else hdf5.places(file, FIELDS), problems
+    attributes = {name: hdf5.text(file, name) for name in ("kind", "key")}
+    if attributes["kind"] != KIND:
+        return attributes, {}, []
+    attributes["classes"] = tuple(map(str, json.loads(hdf5.text(file, "classes"))))
+    attributes["keep"] = tuple(json.loads(hdf5.text(file, "keep") or "[]"))
+    attributes["canaries"] = hdf5.text(file, "canaries")
+    attributes |= {name: hdf5.numbers(file, name) for name in ("mean", "std")}
+    problems = hdf5.faults(file, FIELDS) or _shapes(file, len(attributes["classes"]))
+    return attributes, {} if problems else hdf5.places(file, FIELDS), problems
 
 
-def _canaries(told: str | None, images: int, classes: int) -> dict | None:
+def _canaries(text: str | None, images: int, classes: int) -> dict | None:
     """The canaries of an attribute, or None where there are none; raises ValueError where they are not those of such a set."""
-    if told is None:
+    if text is None:
         return None
-    found = json.loads(told)
-    lists = [found["positions"], found["labels"], found["out"]]
-    if len({len(one) for one in lists}) != 1 or not all(
+    canaries = json.loads(text)
+    lists = [canaries["positions"], canaries["labels"], canaries["out"]]
+    if len({len(values) for values in lists}) != 1 or not all(
         isinstance(at, int) and isinstance(label, int) and isinstance(out, bool) and 0 <= label < classes
         and 0 <= at < images + len(lists[0]) and (out or at < images)
         for at, label, out in zip(*lists)
     ):  # fmt: skip
         raise ValueError("attribute canaries names images or labels that are not there")
-    return found
+    return canaries
 
 
 def _shapes(file, classes: int) -> list[str]:
@@ -177,14 +177,14 @@ def _labels_fit(labels: np.ndarray, classes: int) -> bool:
     return all(bool(((piece < classes) | (piece == tasks.VOID)).all()) for piece in hdf5.pieces(labels))
 
 
-def _values(told, arrays) -> list[str]:
-    classes, mean, std = len(told["classes"]), told["mean"], told["std"]
+def _values(attributes, arrays) -> list[str]:
+    classes, mean, std = len(attributes["classes"]), attributes["mean"], attributes["std"]
     problems = [
         f"y_{split} has labels outside 0 to {classes - 1}"
         for split in ("train", "test")
         if not _labels_fit(arrays[f"y_{split}"], classes)
     ]
-    if not all(name.isprintable() for name in told["classes"]):  # they stand in logs, tables and networks
+    if not all(name.isprintable() for name in attributes["classes"]):  # they stand in logs, tables and networks
         problems.append("attribute classes has a name that is not printable text")
     if not np.isfinite([*mean, *std]).all() or min(std, default=1) <= 0:
         problems.append(f"mean {mean} and std {std} are no normalisation")

@@ -87,13 +87,13 @@ class Rows:
         places.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         places.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
         target = _Anew(self.file)
-        with h5py.File(target, "w") as made:
+        with h5py.File(target, "w") as file:
             offsets = {}
             for name, (shape, kind) in self.fields.items():
-                offsets[name] = made.create_dataset(name, shape, kind, track_times=False, dcpl=places).id.get_offset()
-            made.attrs.update(attributes)
+                offsets[name] = file.create_dataset(name, shape, kind, track_times=False, dcpl=places).id.get_offset()
+            file.attrs.update(attributes)
             for name, content in blobs.items():
-                made.create_dataset(name, data=np.frombuffer(content, np.uint8), track_times=False)
+                file.create_dataset(name, data=np.frombuffer(content, np.uint8), track_times=False)
         if target.error:
             raise target.error
         return offsets
@@ -183,8 +183,8 @@ def broken_seal(path) -> str | None:
     if mark is None:
         return "is damaged or cut off (no checksum at its end)"
     with open(path, "rb") as file:
-        found = _checksum(file, file.seek(0, os.SEEK_END) - LENGTH)
-    return None if b"%08x" % found == mark else "is damaged (its checksum is another)"
+        checksum = _checksum(file, file.seek(0, os.SEEK_END) - LENGTH)
+    return None if b"%08x" % checksum == mark else "is damaged (its checksum is another)"
 
 
 def stored(path) -> bytes | None:
@@ -197,8 +197,8 @@ def stored(path) -> bytes | None:
 
 def check(path):
     """Raise UserError where a file is not as it was sealed; a missing file is another's to complain of."""
-    if Path(path).is_file() and (found := broken_seal(path)):
-        raise UserError(f"{path}: {found}; delete it and make it again")
+    if Path(path).is_file() and (fault := broken_seal(path)):
+        raise UserError(f"{path}: {fault}; delete it and make it again")
 
 
 def _checksum(file, size) -> int:
@@ -229,8 +229,8 @@ def text(file, name: str) -> Any:
     """A text attribute; None where it is missing or no text. Reads nothing else: a list of texts could fill the memory."""
     if name not in file.attrs:
         return None
-    found = file.attrs.get_id(name)
-    value = file.attrs[name] if found.shape == () and h5py.check_string_dtype(found.dtype) else None
+    attribute = file.attrs.get_id(name)
+    value = file.attrs[name] if attribute.shape == () and h5py.check_string_dtype(attribute.dtype) else None
     return value if isinstance(value, str) else None
 
 
@@ -238,8 +238,8 @@ def numbers(file, name: str) -> Any:
     """An attribute of numbers, an array of any shape; None where it is missing or anything else."""
     if name not in file.attrs:
         return None
-    found = file.attrs.get_id(name)
-    plain = found.shape is not None and found.dtype.kind in "iuf" and math.prod(found.shape) <= MAX_NUMBERS
+    attribute = file.attrs.get_id(name)
+    plain = attribute.shape is not None and attribute.dtype.kind in "iuf" and math.prod(attribute.shape) <= MAX_NUMBERS
     return np.asarray(file.attrs[name]) if plain else None
 
 
@@ -250,27 +250,27 @@ def labels_fit(labels: np.ndarray, classes: int) -> bool:
 
 def faults(file, names) -> list[str]:
     """What is wrong with fields that have to be contiguous data sets of this very file, a line each."""
-    found, size, declared = [], os.fstat(file.id.get_vfd_handle()).st_size, 0
+    lines, size, declared = [], os.fstat(file.id.get_vfd_handle()).st_size, 0
     for name in names:
         link = file.get(name, getlink=True)
         if link is None:
-            found.append(f"field {name} is missing")
+            lines.append(f"field {name} is missing")
         elif not isinstance(link, h5py.HardLink) or not isinstance(file[name], h5py.Dataset):
-            found.append(f"field {name} is no data set of this file")
+            lines.append(f"field {name} is no data set of this file")
         elif file[name].external or file[name].is_virtual:
-            found.append(f"field {name} lies in another file")
+            lines.append(f"field {name} lies in another file")
         elif file[name].shape is None:
-            found.append(f"field {name} is empty")
+            lines.append(f"field {name} is empty")
         elif file[name].id.get_create_plist().get_layout() != h5py.h5d.CONTIGUOUS:
-            found.append(f"field {name} is not stored in one piece")
+            lines.append(f"field {name} is not stored in one piece")
         else:
-            own, place = file[name].size * file[name].dtype.itemsize, file[name].id.get_offset()
+            length, place = file[name].size * file[name].dtype.itemsize, file[name].id.get_offset()
             # All together, because fields that lie in one place could fill the memory.
-            if own and (place is None or place + own > size or declared + own > size):
-                found.append(f"field {name} declares {file[name].shape}, more than the {size} bytes of the file")
+            if length and (place is None or place + length > size or declared + length > size):
+                lines.append(f"field {name} declares {file[name].shape}, more than the {size} bytes of the file")
             else:
-                declared += own
-    return found
+                declared += length
+    return lines
 
 
 def places(file, names) -> dict[str, tuple]:

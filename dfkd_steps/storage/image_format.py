@@ -7,15 +7,15 @@ from ..runtime import memory
 
 def to_stored(images: np.ndarray, image_type: str) -> np.ndarray:
     """Images in [0,1] as they are stored: uint8 by rounding, or floats; NaN raises FloatingPointError."""
-    made = np.empty(images.shape, image_type)
+    stored = np.empty(images.shape, image_type)
     rows = memory.drawn(images.shape[1:])
     for start in range(0, len(images), rows):  # a large batch would be there four times
         part = images[start : start + rows]
         if not np.isfinite(part).all():
             raise FloatingPointError("images: not a finite number")  # uint8 would hide it
         clipped = np.clip(part, 0, 1)
-        made[start : start + rows] = np.rint(clipped * 255) if image_type == "uint8" else clipped
-    return made
+        stored[start : start + rows] = np.rint(clipped * 255) if image_type == "uint8" else clipped
+    return stored
 
 
 def to_unit(images: np.ndarray) -> np.ndarray:

@@ -63,21 +63,21 @@ def _tuples(stored: dict) -> dict:
 
 
 def _sound(stored: dict) -> Description:
-    made = Description(**_tuples(stored))
-    texts = (made.builder, made.name, *made.classes)
+    description = Description(**_tuples(stored))
+    mean, std = description.mean, description.std
+    texts = (description.builder, description.name, *description.classes)
     sound = (
         all(isinstance(text, str) and text.isprintable() for text in texts)
-        and isinstance(made.arguments, dict)
-        and len(made.image_shape) == 3
+        and isinstance(description.arguments, dict)
+        and len(description.image_shape) == 3
     )
-    sound = sound and all(isinstance(side, int) and 0 < side <= MAX_SIDE for side in made.image_shape)
-    sound = sound and made.task in TASKS
-    if not sound or not len(made.mean) == len(made.std) == made.image_shape[0]:
+    sound = sound and all(isinstance(side, int) and 0 < side <= MAX_SIDE for side in description.image_shape)
+    if not sound or description.task not in TASKS or not len(mean) == len(std) == description.image_shape[0]:
         raise ValueError("its description is not that of a network")
-    plain = all(isinstance(value, (int, float)) for value in (*made.mean, *made.std))
-    if not plain or not torch.tensor([made.mean, made.std], dtype=torch.float32).isfinite().all() or min(made.std) <= 0:
+    plain = all(isinstance(value, (int, float)) for value in (*mean, *std))
+    if not plain or not torch.tensor([mean, std], dtype=torch.float32).isfinite().all() or min(std) <= 0:
         raise ValueError("its mean and std are not a normalisation")
-    return made
+    return description
 
 
 def read(path) -> tuple[Description, dict[str, torch.Tensor]]:
@@ -149,21 +149,21 @@ def from_bytes(content: bytes, where, device="cpu", trusted: str = ""):
     """
     with reading(where, "is no network of dfkd"):
         (length,) = struct.unpack_from("<Q", content)
-        told, weights = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][METADATA]), load_bytes(content)
+        head, weights = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][METADATA]), load_bytes(content)
         description = None
-        if told["kind"] == GENERATOR:
-            build = functools.partial(Generator, GeneratorDescription(**_tuples(told["description"])))
+        if head["kind"] == GENERATOR:
+            build = functools.partial(Generator, GeneratorDescription(**_tuples(head["description"])))
         else:
-            description = _sound(told["description"])
-            if told["kind"] != KIND or (description.builder not in ("arch", *LIBRARIES, SMP) and description.spelled != trusted):
+            description = _sound(head["description"])
+            if head["kind"] != KIND or (description.builder not in ("arch", *LIBRARIES, SMP) and description.spelled != trusted):
                 raise ValueError("neither a generator, nor one of our architectures, nor the network that the config names")
             build = functools.partial(build_network, description)
         if misfit := _misfit(build, weights):
             raise ValueError(misfit)
         inner = build()
         inner.load_state_dict(weights)
-        made = Classifier(inner, description) if description else inner
-    return made.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)  # pyright: ignore[reportCallIssue]
+        network = Classifier(inner, description) if description else inner
+    return network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)  # pyright: ignore[reportCallIssue]
 
 
 def publish(out, key: str, provenance: dict, net, description, history):

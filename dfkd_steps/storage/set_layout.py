@@ -52,9 +52,9 @@ def look(file):
     """Texts by name, the places of the fields, and what is wrong with the file."""
     if problems := _structure(file):
         return {}, {}, problems
-    told = {name: hdf5.text(file, name) for name in ("key", "provenance", "metadata")}
-    told["classes"] = _classes(file)
-    return told, hdf5.places(file, [*_present(file), *_networks(file)]), []
+    texts = {name: hdf5.text(file, name) for name in ("key", "provenance", "metadata")}
+    texts["classes"] = _classes(file)
+    return texts, hdf5.places(file, [*_present(file), *_networks(file)]), []
 
 
 def _present(file):

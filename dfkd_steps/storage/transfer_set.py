@@ -63,11 +63,11 @@ class Writer:
 
     def _stored(self) -> dict[str, int]:
         """Checksums of the samples that are there."""
-        found = dict.fromkeys(self.fields, 0)
+        checksums = dict.fromkeys(self.fields, 0)
         for name in self.fields:
             for _, values in self.rows.pieces(name, self.done):
-                found[name] = zlib.crc32(values.data, found[name])
-        return found
+                checksums[name] = zlib.crc32(values.data, checksums[name])
+        return checksums
 
     def append(self, **fields: np.ndarray):
         """Store one batch: every field of the layout, same number of rows each; images as ``to_stored`` gives them."""
@@ -116,11 +116,11 @@ class TransferSet:
         self.path = Path(path)
         require_file(path)
         with reading(path, "is damaged or no HDF5 file"):
-            told, places, problems = hdf5.structure(path, look)
+            texts, places, problems = hdf5.structure(path, look)
             if problems:
                 raise UserError("\n".join(f"{path}: {problem}; delete it and make it again" for problem in problems))
-            self.provenance, self.metadata = (json.loads(told[name]) for name in ("provenance", "metadata"))
-            self.key, self._classes, self.fields = told["key"], told["classes"], hdf5.mapped(path, places)
+            self.provenance, self.metadata = (json.loads(texts[name]) for name in ("provenance", "metadata"))
+            self.key, self._classes, self.fields = texts["key"], texts["classes"], hdf5.mapped(path, places)
         if not hdf5.labels_fit(self.fields["labels"], self._classes):
             raise UserError(f"{path}: has labels outside 0 to {self._classes - 1}; delete it and make it again")
 
@@ -149,17 +149,17 @@ class TransferSet:
     def require_fit(self, description):
         """Raise UserError unless the set has the image shape and classes of a network's ``Description``, and finite logits."""
         mine = tuple(self.layout.image_shape), self.layout.num_classes
-        wanted = tuple(description.image_shape), description.num_classes
-        if mine != wanted:
+        needed = tuple(description.image_shape), description.num_classes
+        if mine != needed:
             raise UserError(
                 f"{self.path}: images {mine[0]} with {mine[1]} classes, but the teacher takes "
-                f"{wanted[0]} with {wanted[1]}; make the set for this teacher"
+                f"{needed[0]} with {needed[1]}; make the set for this teacher"
             )
         if self.layout.task != description.task:
             raise UserError(
                 f"{self.path}: is for {self.layout.task}, the teacher for {description.task}; make it for this teacher"
             )
-        for name in (one for one in ("logits", "weights") if one in self):
+        for name in (field for field in ("logits", "weights") if field in self):
             if not all(np.isfinite(part[name]).all() for _, part in self.chunks(name)):
                 raise UserError(f"{self.path}: {name} has values that are not finite; delete it and make it again")
 
@@ -173,8 +173,8 @@ class TransferSet:
 
     def read(self, field: str, rows=slice(None)) -> np.ndarray:
         """A copy of rows of a field as stored. ``rows``: a slice, or integers (unsorted, repeats allowed)."""
-        found = self.fields[field][rows]
-        return found.copy() if isinstance(rows, slice) else found
+        values = self.fields[field][rows]
+        return values.copy() if isinstance(rows, slice) else values
 
     def chunks(self, *fields: str, rows: int = 1024):
         """The set in order, at most ``rows`` samples and a few MB at a time: (start, {field: array})."""

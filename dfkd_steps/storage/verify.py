@@ -76,8 +76,8 @@ def _verify_metrics(path):
             value = list(enumerate(value))
         elif isinstance(value, float) and not math.isfinite(value):
             yield f"{where}: {value} is not a finite number"
-        for name, one in value if isinstance(value, list) else ():
-            yield from numbers(one, f"{where}.{name}" if where else str(name))
+        for name, part in value if isinstance(value, list) else ():
+            yield from numbers(part, f"{where}.{name}" if where else str(name))
 
     content = atomic.read_json(path)
     needed = next((names for names in NEEDED if names[0] in content), NEEDED[0])

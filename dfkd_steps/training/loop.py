@@ -56,7 +56,7 @@ def fit(net, config, steps_per_epoch: int, loss_of, partial, key: str, device, n
     optimise, kept = optimizer(compiled(net), config), kept or {}
     history = _restore(checkpoint.load(partial, key), net, optimise, kept)
     total, saved = config.epochs * steps_per_epoch, time.monotonic()
-    with progress.bar(total=config.epochs, initial=len(history), desc=name, unit="epoch") as shown:
+    with progress.bar(total=config.epochs, initial=len(history), desc=name, unit="epoch") as bar:
         for epoch in range(len(history), config.epochs):
             net.train()
             rng = make_rng(device, name, config.seed, epoch)
@@ -73,8 +73,8 @@ def fit(net, config, steps_per_epoch: int, loss_of, partial, key: str, device, n
             row = {"epoch": epoch + 1, "loss": round(mean, 6), "lr": round(optimise.param_groups[0]["lr"], 8)}
             history.append({**row, **extra})
             event_files.add(epoch + 1, {name: value for name, value in history[-1].items() if name != "epoch"})
-            shown.set_postfix_str(f"loss {mean:.4f}", refresh=False)
-            shown.update()
+            bar.set_postfix_str(f"loss {mean:.4f}", refresh=False)
+            bar.update()
             if time.monotonic() - saved > checkpoint.EVERY and epoch + 1 < config.epochs:
                 state = checkpoint.state_of(net, optimise)
                 checkpoint.save(partial, key, **state, kept=kept, history=history)

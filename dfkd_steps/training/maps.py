@@ -16,16 +16,16 @@ def predict(teacher, stored, device) -> np.ndarray:
     """The class of each pixel of stored images by a network. -> (N,H,W) uint8, numpy."""
     parts = torch.from_numpy(np.ascontiguousarray(stored)).split(memory.passed(stored.shape[1:]))
     with torch.no_grad():
-        found = [teacher(to_float(part.to(device))).argmax(1).to(torch.uint8).cpu() for part in parts]
-    return torch.cat(found).numpy()
+        classes = [teacher(to_float(part.to(device))).argmax(1).to(torch.uint8).cpu() for part in parts]
+    return torch.cat(classes).numpy()
 
 
 def confidence(teacher, stored, device) -> np.ndarray:
     """The teacher's largest probability, mean over the pixels of each stored image. -> (N)."""
     parts = torch.from_numpy(np.ascontiguousarray(stored)).split(memory.passed(stored.shape[1:]))
     with torch.no_grad():
-        found = [teacher(to_float(part.to(device))).float().softmax(1).amax(1).mean((1, 2)).cpu() for part in parts]
-    return torch.cat(found).numpy()
+        means = [teacher(to_float(part.to(device))).float().softmax(1).amax(1).mean((1, 2)).cpu() for part in parts]
+    return torch.cat(means).numpy()
 
 
 def cross_entropy(logits, maps, label_smoothing: float = 0.0):

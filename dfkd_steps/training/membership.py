@@ -34,8 +34,8 @@ def likelihood_ratios(confidence, member) -> np.ndarray:
     ratios = np.empty(confidence.shape)
     for target in range(len(confidence)):
         others = np.arange(len(confidence)) != target
-        told = [_log_normal(confidence[target], confidence[others], chosen) for chosen in (member[others], ~member[others])]
-        ratios[target] = told[0] - told[1]
+        densities = [_log_normal(confidence[target], confidence[others], chosen) for chosen in (member[others], ~member[others])]
+        ratios[target] = densities[0] - densities[1]
     return ratios
 
 
@@ -73,7 +73,7 @@ class Attack:
     high) with a 95 % interval; ``others``: the non-members that a false positive rate is measured on."""
 
     area: tuple[float, float, float]
-    found: tuple[tuple[float, float, float], ...]
+    rates: tuple[tuple[float, float, float], ...]
     others: int
 
 
@@ -93,5 +93,5 @@ def attack(scores, member, rng) -> Attack:
     every = np.arange(scores.shape[1])
     drawn = np.array([figures(rng.choice(every, len(every))) for _ in range(RESAMPLED)])
     low, high = np.percentile(drawn, [2.5, 97.5], axis=0)
-    (whole, *rest) = [tuple(map(float, one)) for one in zip(figures(every), low, high)]
+    (whole, *rest) = [tuple(map(float, figure)) for figure in zip(figures(every), low, high)]
     return Attack(whole, tuple(rest), int((known & ~member).sum()))

@@ -61,11 +61,11 @@ def compare(logits_student: dict, logits_teacher: dict) -> dict:
         "probe_kinds": [
             {
                 "kind": kind,
-                "n": len(own),
-                "agreement": accuracy(logits_student[kind], own.argmax(1), 1),
-                "kl": round(kl(own, logits_student[kind]), 6),
+                "n": len(logits),
+                "agreement": accuracy(logits_student[kind], logits.argmax(1), 1),
+                "kl": round(kl(logits, logits_student[kind]), 6),
             }
-            for kind, own in logits_teacher.items()
+            for kind, logits in logits_teacher.items()
         ],
     }
 
@@ -121,6 +121,6 @@ def confusions(confusion) -> dict:
         return {"confusion_matrix": confusion.tolist()}
     errors = confusion.clone().fill_diagonal_(0).flatten()
     counts, places = errors.sort(descending=True, stable=True)
-    found = [(place // len(confusion), place % len(confusion), count) for count, place in zip(counts.tolist(), places.tolist())
-             if count][:MOST_CONFUSIONS]  # fmt: skip
-    return {"confusions": [list(one) for one in found]}
+    listed = [[place // len(confusion), place % len(confusion), count] for count, place in zip(counts.tolist(), places.tolist())
+              if count]  # fmt: skip
+    return {"confusions": listed[:MOST_CONFUSIONS]}

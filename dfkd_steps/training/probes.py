@@ -40,12 +40,12 @@ def _drawn(function, number, like, rng):
 
 def mosaic(parts: list[torch.Tensor]) -> torch.Tensor:
     """Images (N,C,H,W) whose quarters are those of images of four kinds; ``parts``: images (N,C,H,W) of each kind."""
-    rows, made = torch.arange(len(parts[0])), parts[0].clone()
-    height, width = (side // 2 for side in made.shape[2:])
+    rows, mixed = torch.arange(len(parts[0])), parts[0].clone()
+    height, width = (side // 2 for side in mixed.shape[2:])
     places = [(a, b) for a in (slice(None, height), slice(height, None)) for b in (slice(None, width), slice(width, None))]
     for quarter, (a, b) in enumerate(places):
         # Of image i the quarters are of kinds i, i+2, i+4, i+6: four different ones wherever there are seven kinds or more.
         kinds = (rows + 2 * quarter) % len(parts)
         for kind, images in enumerate(parts):
-            made[kinds == kind, :, a, b] = images[kinds == kind][:, :, a, b]
-    return made
+            mixed[kinds == kind, :, a, b] = images[kinds == kind][:, :, a, b]
+    return mixed

@@ -24,7 +24,7 @@ def iou(matrix) -> list:
     neither occurs nor is answered. (K,K) -> K values."""
     right = matrix.diag()
     union = matrix.sum(0) + matrix.sum(1) - right
-    return [round(100 * one / all_, 4) if all_ else None for one, all_ in zip(right.tolist(), union.tolist())]
+    return [round(100 * hit / all_, 4) if all_ else None for hit, all_ in zip(right.tolist(), union.tolist())]
 
 
 def mean(values) -> float:
@@ -94,17 +94,17 @@ def compared(by_kind: dict[str, Counts]) -> dict:
     how many classes the teacher answers; probe_per_class_iou (K); probe_kinds: n, agreement (mIoU) and kl of each kind.
     """
     all_counts = list(by_kind.values())
-    both = torch.stack([one.both for one in all_counts]).sum(0)
-    pixels = sum(one.pixels for one in all_counts)
+    both = torch.stack([counts.both for counts in all_counts]).sum(0)
+    pixels = sum(counts.pixels for counts in all_counts)
     return {
         "probe_miou": mean(iou(both)),
         "probe_pixels": accuracy(both),
-        "probe_kl": round(sum(one.kl for one in all_counts) / max(1, pixels), 6),
+        "probe_kl": round(sum(counts.kl for counts in all_counts) / max(1, pixels), 6),
         "probe_classes": int((both.sum(1) > 0).sum()),
-        "n_probe": sum(one.images for one in all_counts),
+        "n_probe": sum(counts.images for counts in all_counts),
         "probe_per_class_iou": iou(both),
         "probe_kinds": [
-            {"kind": kind, "n": one.images, "agreement": mean(iou(one.both)), "kl": one.mean_kl()}
-            for kind, one in by_kind.items()
+            {"kind": kind, "n": counts.images, "agreement": mean(iou(counts.both)), "kl": counts.mean_kl()}
+            for kind, counts in by_kind.items()
         ],
     }

@@ -100,6 +100,39 @@ def test_the_config_of_a_method_rests_on_no_other_method():
             assert own & set(imported(module)) == {f"schemas.transfer.{module.removeprefix('methods.')}"}
 
 
+# ---------------------------------------------------------------------------------------------- what names say
+FEELINGS = {"asked", "told", "shown", "wanted", "made", "found", "one", "own"}  # not what a thing is
+FOLDERS = ("dfkd_steps", "workflow", "benchmarks", "docs", "examples")
+
+
+def bound(tree: ast.AST):
+    """Line and name of whatever gets a name in a module: variables, attributes, parameters, functions, classes, imports."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(ctx=ast.Store(), id=name) | ast.Attribute(ctx=ast.Store(), attr=name) | ast.arg(arg=name):
+                yield node.lineno, name
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield node.lineno, name
+            case ast.Import(names=names) | ast.ImportFrom(names=names):
+                yield from ((node.lineno, alias.asname) for alias in names if alias.asname)
+            case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):
+                yield node.lineno, name
+
+
+def test_names_say_what_a_thing_is():
+    root = fingerprint.HERE.parent
+    paths = [path for folder in FOLDERS for path in sorted((root / folder).rglob("*.py"))]
+    paths.append(root / "workflow/rules/common.smk")  # plain Python
+    assert len(paths) > 150
+    wrong = [
+        f"{path.relative_to(root)}:{line}: {name}"
+        for path in paths
+        for line, name in bound(ast.parse(path.read_text("utf-8")))
+        if name.strip("_").rstrip("0123456789").lower() in FEELINGS
+    ]
+    assert wrong == []
+
+
 # ---------------------------------------------------------------------------------------------- what starts in no time
 HEAVY = {"torch", "torchvision", "timm"}  # seconds to import
 IMPORTS = "import sys, " + ", ".join(f"dfkd_steps.{module}" for module in MODULES if layer(module) in ("pipeline", "schemas"))

@@ -41,7 +41,7 @@ def refine(losses, generator=None, **how):
 
     before = latent.clone()
     kept = []
-    found = generator_inversion.refine(generator, latent, loss_of, after=after, found=kept, **settings)
+    found = generator_inversion.refine(generator, latent, loss_of, after=after, latents=kept, **settings)
     assert torch.equal(latent, before) and not found.requires_grad and not kept[0].requires_grad
     # The latent vectors are those of the images, which are their sum with a level that moves ten times as fast.
     best = next(step for step, one in enumerate(shown) if torch.equal(one, found))

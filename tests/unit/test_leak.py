@@ -200,10 +200,10 @@ def test_a_network_that_learnt_its_canaries_leaks_and_one_that_never_saw_them_do
     assert (copy.specs["transfer"], blind.specs["transfer"]) == ("copy", "blind") and blind.origin == "data-free"
     assert blind.specs["dataset"] == f"own+canaries={CANARIES}" and teacher.top1 == 80 and copy.top1 == 70
     for row in (teacher, copy):
-        assert row.attack.area[0] > 0.99 and row.attack.found[0][0] > 0.9 and row.attack.found[1][1] > 0.8
-        assert row.told[0] > 95 and row.told[1] < 20
-    assert blind.attack.area[1] <= 0.5 <= blind.attack.area[2] + 0.05 and blind.attack.found[0][0] < 0.1
-    assert abs(blind.told[0] - blind.told[1]) < 10
+        assert row.attack.area[0] > 0.99 and row.attack.rates[0][0] > 0.9 and row.attack.rates[1][1] > 0.8
+        assert row.label_rates[0] > 95 and row.label_rates[1] < 20
+    assert blind.attack.area[1] <= 0.5 <= blind.attack.area[2] + 0.05 and blind.attack.rates[0][0] < 0.1
+    assert abs(blind.label_rates[0] - blind.label_rates[1]) < 10
     assert teacher.distance is None and 0.3 < copy.distance[2] < 0.7 and copy.distance[0] > 0  # a set of noise
     assert {row.shadows for row in (teacher, copy, blind)} == {SHADOWS} and blind.canaries == CANARIES
 

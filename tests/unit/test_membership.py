@@ -71,7 +71,7 @@ def test_an_attack_where_the_answer_is_known(shift, least, most):
     found = membership.attack(membership.likelihood_ratios(confidence, member), member, np.random.default_rng(0))
     value, low, high = found.area
     assert least <= value <= most and low <= value <= high and found.others == 240
-    for rate, (share, low, high) in zip(membership.RATES, found.found):
+    for rate, (share, low, high) in zip(membership.RATES, found.rates):
         assert low <= share <= high and (share > 0.95 if shift else share <= 0.1), rate
 
 

@@ -193,7 +193,7 @@ def test_time_left_is_that_of_what_was_done_here(monkeypatch, tmp_path):
     ]
     monkeypatch.setenv("DFKD_PROGRESS", f"1:{2**22 + 1}")  # of another shell: no process has this number
     progress.begin("x")
-    assert progress.told["fd"] is None
+    assert progress.terminal["fd"] is None
 
 
 # ---------------------------------------------------------------------------------------------- TensorBoard

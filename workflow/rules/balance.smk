@@ -1,8 +1,8 @@
 rule balance:
     """Balance the classes of a transfer set, as the teacher sees them."""
     input:
-        teacher=made("teacher"),
-        transfer=made("synthesize"),
+        teacher=output_of("teacher"),
+        transfer=output_of("synthesize"),
         outdated=outdated(FILE["balance"]),
     output:
         FILE["balance"],

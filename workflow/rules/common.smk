@@ -27,22 +27,22 @@ def read_sweep():
     return sweep.read(sweep_file(), {key: value for key, value in config.items() if key != "sweep"})
 
 
-def asked_for():
+def targets_given():
     """The artefacts on the command line, whichever way their paths are written."""
-    paths = [Path(os.path.normpath(one)) for one in sys.argv[1:]]
+    paths = [Path(os.path.normpath(argument)) for argument in sys.argv[1:]]
     return [path for path in paths if path.parts[0] == "results" and path.name in {*audit.OUTPUTS, audit.HISTORY}]
 
 
 def check_targets():
     """Are the paths below results/ on the command line such as a rule makes?"""
-    sweep.check_paths(asked_for())
+    sweep.check_paths(targets_given())
 
 
 def check_room():
     """Refuse what has a job that takes more than the machine has; says what all jobs of the artefacts asked for, or of the
     sweep, take."""
-    wanted = FINALS if {"all", "version"} & set(sys.argv) else list(map(sweep.artefact_of, asked_for())) or FINALS
-    todo = [path for path in audit.lineage(wanted) if path in STALE or not os.path.exists(path)]
+    targets = FINALS if {"all", "version"} & set(sys.argv) else list(map(sweep.artefact_of, targets_given())) or FINALS
+    todo = [path for path in audit.lineage(targets) if path in STALE or not os.path.exists(path)]
     estimate.refuse(todo)
     if todo:
         print(estimate.summary(todo), file=sys.stderr)
@@ -82,7 +82,7 @@ def dated(path):
     return ancient(path) if path in NEWER else path
 
 
-def made(step):
+def output_of(step):
     """The artefact of an earlier step, as an input."""
     return lambda wildcards: dated(FILE[step].format(**dict(wildcards.items())))
 

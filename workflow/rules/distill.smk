@@ -1,8 +1,8 @@
 rule distill:
     """Distil a student from the teacher on a balanced transfer set."""
     input:
-        teacher=made("teacher"),
-        transfer=made("balance"),
+        teacher=output_of("teacher"),
+        transfer=output_of("balance"),
         outdated=outdated(FILE["distill"]),
     output:
         network=FILE["distill"],

@@ -1,9 +1,9 @@
 rule evaluate:
     """Measure a student beside its teacher on the test images."""
     input:
-        student=made("distill"),
-        teacher=made("teacher"),
-        dataset=made("dataset"),
+        student=output_of("distill"),
+        teacher=output_of("teacher"),
+        dataset=output_of("dataset"),
         outdated=outdated(FILE["evaluate"]),
     output:
         FILE["evaluate"],

@@ -1,9 +1,9 @@
 rule export:
     """Write a student as ONNX, int8, state dict and program of torch.export, with a model card."""
     input:
-        student=made("distill"),
-        teacher=made("teacher"),
-        transfer=made("balance"),
+        student=output_of("distill"),
+        teacher=output_of("teacher"),
+        transfer=output_of("balance"),
         outdated=outdated(FILE["export"]),
     output:
         manifest=FILE["export"],

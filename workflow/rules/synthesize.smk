@@ -1,7 +1,7 @@
 rule synthesize:
     """Make a transfer set from a teacher, by any method."""
     input:
-        teacher=made("teacher"),
+        teacher=output_of("teacher"),
         sources=source_sets,
         shards=shards_of,
         outdated=outdated(FILE["synthesize"]),
@@ -20,7 +20,7 @@ rule synthesize:
 rule shard:
     """Make one of N parts of a transfer set (--config shards=N); synthesize puts them together."""
     input:
-        teacher=made("teacher"),
+        teacher=output_of("teacher"),
         sources=source_sets,
     output:
         temp(str(shards.path_of(FILE["synthesize"], "{number}", "{of}"))),

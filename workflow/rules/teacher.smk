@@ -1,7 +1,7 @@
 rule teacher:
     """Train a teacher on a data set, or import one."""
     input:
-        dataset=made("dataset"),
+        dataset=output_of("dataset"),
         outdated=outdated(FILE["teacher"]),
     output:
         network=FILE["teacher"],

@@ -81,7 +81,7 @@ class GeneratorTraining:
 
     def state(self) -> dict:
         """Weights and moments, and the moving average."""
-        average = {} if self.average is None else {name: one.clone() for name, one in self.average.state_dict().items()}
+        average = {} if self.average is None else {name: value.clone() for name, value in self.average.state_dict().items()}
         return {**checkpoint.state_of(self.net, self.optimizer), "average": average}
 
     def restore(self, state: dict):

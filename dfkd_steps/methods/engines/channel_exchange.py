@@ -9,8 +9,8 @@ from ...runtime.device import autocast
 def exchange_channels(maps, rng):
     """Maps (N,C,H,W) of which each keeps a random half of its channels and takes the others of its partner, map N-1-i."""
     number, channels = maps.shape[:2]
-    own = torch.rand(number, channels, generator=rng, device=maps.device).argsort(1) < channels // 2
-    return torch.where(own[:, :, None, None], maps, maps.flip(0))
+    kept = torch.rand(number, channels, generator=rng, device=maps.device).argsort(1) < channels // 2
+    return torch.where(kept[:, :, None, None], maps, maps.flip(0))
 
 
 class ExchangedImages:

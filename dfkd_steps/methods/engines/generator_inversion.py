@@ -17,19 +17,18 @@ def new_generator(config, teacher, seed: int, device):
     return generator.to(device, memory_format=torch.channels_last).train()
 
 
-def refine(generator, latent, loss_of, *, steps: int, lr_g: float, lr_z: float, precision: str, after=None, found=None):
+def refine(generator, latent, loss_of, *, steps: int, lr_g: float, lr_z: float, precision: str, after=None, latents=None):
     """Optimise generator and latent vectors (N,Z) together for ``steps`` Adam steps; returns the images of the step with the
     least loss, detached.
 
-    loss_of(images) -> scalar. after(step): called with gradients in place. found: a list that gets the latent vectors of that
-    step.
+    loss_of(images) -> scalar. after(step): called with gradients in place. latents: a list that gets those of that step.
     """
     latent = latent.clone().requires_grad_()
     groups = [{"params": generator.parameters(), "lr": lr_g}, {"params": [latent], "lr": lr_z}]
     how = {"steps": steps, "precision": precision, "device": latent.device, "after": after, "rates": "lr_g and lr_z"}
     images, kept = descend(lambda: generator(latent), groups, loss_of, watched=(latent,), **how)
-    if found is not None:
-        found.append(kept)
+    if latents is not None:
+        latents.append(kept)
     return images
 
 
@@ -49,8 +48,8 @@ def descend(draw, groups, loss_of, *, steps: int, precision: str, device, after=
         loss = loss_of(images)
         better = loss.detach() < least
         # Chosen on the device: a Python condition would wait for it each step.
-        seen = [one.detach() for one in (images, *watched)]
-        best = [torch.where(better, now, old) for now, old in zip(seen, best)] if best else [one.clone() for one in seen]
+        seen = [tensor.detach() for tensor in (images, *watched)]
+        best = [torch.where(better, now, old) for now, old in zip(seen, best)] if best else [tensor.clone() for tensor in seen]
         least = torch.minimum(least, loss.detach())
         adam.zero_grad()
         loss.backward()
@@ -93,12 +92,12 @@ class MetaInverter:
             for summed, parameter in zip(sums, copied.parameters()):
                 summed += parameter.grad
 
-        found = []
+        latents = []
         images = refine(
-            copied, latent, loss_of, found=found,
+            copied, latent, loss_of, latents=latents,
             steps=config.steps, lr_g=config.lr_g, lr_z=config.lr_z, precision=config.precision, after=add_gradients,
         )  # fmt: skip
-        (self.latent,) = found
+        (self.latent,) = latents
         for parameter, summed in zip(self.generator.parameters(), sums):
             parameter.grad = summed
         self.optimizer.step()

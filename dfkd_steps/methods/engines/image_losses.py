@@ -53,13 +53,13 @@ def total_variation(images):
     """Sum of the L2 norms of differences to the right, lower and both diagonal neighbours, over the batch, by the
     root of the number of images (DeepInversion, arXiv 1912.08795, eq. 3). Images (N,C,H,W) -> scalar."""
     # The gradient of a norm is not defined at 0, where images are flat.
-    return sum(torch.sqrt(one.square().sum() + 1e-12) for one in differences(images)) / math.sqrt(len(images))
+    return sum(torch.sqrt(difference.square().sum() + 1e-12) for difference in differences(images)) / math.sqrt(len(images))
 
 
 def roughness(images):
     """The root mean square of the differences to the right, lower and both diagonal neighbours, mean over the four directions.
     Images (N,C,H,W) -> scalar, in their units."""
-    return sum(torch.sqrt(one.square().mean() + 1e-12) for one in differences(images)) / 4
+    return sum(torch.sqrt(difference.square().mean() + 1e-12) for difference in differences(images)) / 4
 
 
 def patch_entropy(features, points: int = 10, bandwidth: float = 0.01):

@@ -46,7 +46,7 @@ class OnlineStudent:
         self.sums = torch.zeros(2, device=device)  # of losses and agreements of the steps since ``figures`` was asked
         self.summed = 0
         # A library's network may drop by a function, and not by a module that can be found.
-        self.drops = self.net.description.builder != "arch" or any(isinstance(one, _DropoutNd) for one in self.net.modules())
+        self.drops = self.net.description.builder != "arch" or any(isinstance(layer, _DropoutNd) for layer in self.net.modules())
 
     def ask_teacher(self, images):
         """The teacher's answer to images (N,C,H,W): its logits (N,K), and its feature maps by size for attention transfer."""
