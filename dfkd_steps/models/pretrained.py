@@ -74,7 +74,7 @@ def import_library(config, dataset):
 
 
 def describe(config, dataset, builder: str, name: str, known=None) -> Description:
-    """The description of an imported network. ``known``: a ``library.Told``, what its library says of it.
+    """The description of an imported network. ``known``: a ``library.DataConfig``, what its library says of it.
 
     The normalisation is the config's, else the card's, else the library's, else that of the data set's images.
     """
