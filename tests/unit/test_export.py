@@ -221,7 +221,7 @@ def test_evaluate_on_labelled_and_unlabelled_images(root, tmp_path, capsys):
 def test_a_card_has_no_test_images_to_measure_on(tmp_path):
     none = {"x": np.empty((0, 3, 8, 8), np.uint8), "y": np.empty(0, np.int64)}
     arrays = {f"{name}_{split}": value for name, value in none.items() for split in ("train", "test")}
-    dataset_file.write(tmp_path / "dataset.h5", "k", {}, ("a", "b"), arrays, {"mean": [], "std": [], "keep": ()})
+    dataset_file.write(tmp_path / "dataset.h5", "k", {}, ("a", "b"), arrays, card={"mean": [], "std": []})
     with pytest.raises(UserError, match=r"dataset\.h5: is a card and has no images; give --images, a folder of images"):
         other_images.read(tmp_path / "dataset.h5", SimpleNamespace(classes=("a", "b"), image_shape=(3, 8, 8)))
 
