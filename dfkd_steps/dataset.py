@@ -22,7 +22,7 @@ def run(job):
         if partial is None:
             progress.say(f"{job.out}: is there already")
             return
-        source = readers.read(job.config)
+        source = readers.read(job.config, job.out.parent)
         digest = source.sha256()
         progress.say(f"{job.out}: reads {source.files}, sha256 of images and labels {digest}")
         arrays, canaries = plant(job.config, prepare(job.config, source), len(source.classes))

@@ -23,8 +23,9 @@ from .training.predict import to_float
 
 
 def train(config, dataset, partial, key, device):
-    """A network trained as ``groups.TrainTeacher`` says; the images stay on the device as uint8."""
-    images, labels = (torch.from_numpy(array).to(device) for array in dataset.read("train"))
+    """A network trained as ``groups.TrainTeacher`` says, on images that are read batch by batch."""
+    dataset.require_images()
+    number = dataset.sizes["train"]
     classifier = new_classifier(config.arch, dataset, seed_of("teacher", config.seed))
     classifier = classifier.to(device, memory_format=torch.channels_last)
     if config.zoom and not classifier.description.dense:
@@ -34,11 +35,12 @@ def train(config, dataset, partial, key, device):
         importlib.import_module("dfkd_steps.models.start").encoder(classifier, config.start)
 
     def losses(rng, epoch):
-        for rows in loop.order(len(images), config.batch, rng):
+        for rows in loop.order(number, config.batch, rng):
+            images, targets = (torch.from_numpy(array).to(device) for array in dataset.read("train", rows.cpu().numpy()))
             if classifier.description.dense:
-                augmented, targets = maps.augmented(config, images[rows], labels[rows], rng)
+                augmented, targets = maps.augmented(config, images, targets, rng)
             else:
-                augmented, targets = augment.shift(images[rows], config.crop, rng), labels[rows]
+                augmented = augment.shift(images, config.crop, rng)
                 if config.flip:
                     augmented = augment.flip(augmented, rng)
                 augmented = to_float(augment.cutout(augmented, config.cutout, rng))
@@ -48,7 +50,7 @@ def train(config, dataset, partial, key, device):
                 logits.float(), targets, label_smoothing=config.label_smoothing
             )
 
-    steps = len(images) // min(config.batch, len(images))
+    steps = number // min(config.batch, number)
     history = loop.fit(classifier, config, steps, losses, partial, key, device, "teacher")
     return classifier.net, classifier.description, history
 

@@ -11,8 +11,8 @@ from ..procedural import shapes
 from ..runtime import progress
 from ..runtime.errors import UserError, reading, require_file
 from ..runtime.seeds import seed_of
-from . import array_files, image_files
-from .array_files import Source, fits, pin
+from . import array_files, image_files, on_disk
+from .array_files import Source, pin
 
 MASK_FORMATS = ("PNG", "BMP", "TIFF")  # without loss
 TEST_PART = 4  # of drawn shapes: training images by test images
@@ -56,8 +56,8 @@ def source(where, arrays, names, void: int, test_share: float = 0.0, classes: in
 
 
 # ---------------------------------------------------------------------------------------------- masks
-def masks(config) -> Source:
-    """A folder with images/ and masks/, or with train/ and test/ of such."""
+def masks(config, room=None) -> Source:
+    """A folder with images/ and masks/, or with train/ and test/ of such. ``room``: as of ``readers.read``; memory holds maps."""
     folder = Path(config.path)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; put images/ and masks/ there or correct path in the YAML file")
@@ -69,7 +69,7 @@ def masks(config) -> Source:
     pin(config, folder, files, [os.path.relpath(path, folder) for path in files])
     arrays = {}
     for name, part in pairs.items():
-        arrays |= _decoded(config, part, name)
+        arrays |= _decoded(config, part, name, room)
     return source(folder, arrays, tuple(config.names), config.void, 0.0 if "test" in pairs else config.test_share, config.classes)
 
 
@@ -90,16 +90,18 @@ def _pairs(folder: Path) -> list[tuple[Path, Path]]:
     return [(path, paths["masks"][stem]) for stem, path in paths["images"].items()]
 
 
-def _decoded(config, pairs, split) -> dict[str, np.ndarray]:
+def _decoded(config, pairs, split, room) -> dict[str, np.ndarray]:
     """Images and masks of a split, both resized so that they cover the size, and cut to it about the centre."""
     size = (config.width or config.height, config.height)
     shape = (len(pairs), config.channels, size[1], size[0])
-    fits(pairs[0][0].parent, shape)
-    images, maps = np.empty(shape, np.uint8), np.empty((len(pairs), size[1], size[0]), np.uint8)
-    for row, (image, mask) in enumerate(progress.bar(pairs, desc=f"images {split}", unit="img")):
-        images[row], stored = _image(image, size, config.channels)
-        maps[row] = _mask(mask, stored, size)
-    return {f"x_{split}": images, f"y_{split}": maps}
+    maps = np.empty((len(pairs), size[1], size[0]), np.uint8)
+
+    def fill(images):
+        for row, (image, mask) in enumerate(progress.bar(pairs, desc=f"images {split}", unit="img")):
+            images[row], stored = _image(image, size, config.channels)
+            maps[row] = _mask(mask, stored, size)
+
+    return {f"x_{split}": on_disk.filled(pairs[0][0].parent, shape, room, fill), f"y_{split}": maps}
 
 
 def _image(path, size, channels: int) -> tuple[np.ndarray, tuple[int, int]]:

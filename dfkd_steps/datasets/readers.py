@@ -18,8 +18,8 @@ from ..runtime import progress
 from ..runtime.errors import UserError, one_line
 from ..runtime.locks import locked
 from ..schemas import groups
-from . import array_files, image_files
-from .array_files import Source, compare, fits, pin
+from . import array_files, image_files, on_disk
+from .array_files import Source, compare, pin
 from .cropping import middle
 
 # What torchvision raises for files that are missing, half there or out of reach.
@@ -27,9 +27,12 @@ FAILURES = (OSError, RuntimeError, ValueError, EOFError, AssertionError, http.cl
 MNIST_5K_TEST_SHARE = 0.2
 
 
-def read(config) -> Source:
-    """The images and labels that a data set config names."""
-    return READERS[config.source](config)
+def read(config, folder=None) -> Source:
+    """The images and labels that a data set config names. ``folder``: where there is room for images that memory should not
+    hold, of sources that are folders; None = memory holds them.
+    """
+    reader = READERS[config.source]
+    return reader(config, folder) if config.source in on_disk.FOLDERS else reader(config)
 
 
 # ---------------------------------------------------------------------------------------------- mnist-5k
@@ -142,7 +145,7 @@ def _fetched(config, name, system_folders) -> Source:
 
 
 # ---------------------------------------------------------------------------------------------- images
-def _images(config):
+def _images(config, room=None):
     folder = Path(config.path)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; put a folder of images per class there or correct path in the YAML file")
@@ -163,7 +166,7 @@ def _images(config):
         raise UserError(f"{train.root}: has one class only, {train.classes[0]!r}; give a folder per class, at least two")
     files = [path for part in (train, test) if part for path, _ in part.samples]
     pin(config, folder, files, [os.path.relpath(path, folder) for path in files])  # its name says what an image shows
-    arrays = _decode(config, train, "train") | (_decode(config, test, "test") if test else {})
+    arrays = _decode(config, train, "train", room) | (_decode(config, test, "test", room) if test else {})
     keep = array_files.kept(config, train.classes)
     return Source(tuple(train.classes), arrays, 0.0 if test else config.test_share, str(folder), keep)
 
@@ -193,13 +196,15 @@ def _image_folder(folder, order):
         raise UserError(f"{folder}: {one_line(error, 160)}; give a folder per class with images in it") from None
 
 
-def _decode(config, folder, split):
+def _decode(config, folder, split, room):
     """All images of a folder, upright, resized with antialiasing."""
     shape = (len(folder.samples), config.channels, config.size, config.width or config.size)
-    fits(folder.root, shape)
-    images = np.empty(shape, np.uint8)
-    for row, (path, _) in enumerate(progress.bar(folder.samples, desc=f"images {split}", unit="img")):
-        images[row] = image(path, shape[1:], config.fit)
+
+    def fill(images):
+        for row, (path, _) in enumerate(progress.bar(folder.samples, desc=f"images {split}", unit="img")):
+            images[row] = image(path, shape[1:], config.fit)
+
+    images = on_disk.filled(folder.root, shape, room, fill)
     return {f"x_{split}": images, f"y_{split}": np.asarray(folder.targets, np.int64)}
 
 
@@ -259,9 +264,9 @@ def _npz(config):
     return _maps("npz", config) if config.task == tasks.SEGMENTATION else array_files.npz(config)
 
 
-def _maps(reader: str, config):
+def _maps(reader: str, config, *room):
     # By name: its code counts for data sets with label maps alone (schemas.dataset).
-    return getattr(importlib.import_module("dfkd_steps.datasets.label_maps"), reader)(config)
+    return getattr(importlib.import_module("dfkd_steps.datasets.label_maps"), reader)(config, *room)
 
 
 READERS = {

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from ..datasets.on_disk import FOLDERS
 from ..models import tasks
 from ..runtime import memory
 from ..runtime.errors import UserError
@@ -83,14 +84,15 @@ def of_config(group: str, config, task: Task = CIFAR, before: int = 0) -> Estima
     """What a config's job takes, for images of ``task``; ``before``: samples of the set that it reads, 0 = unknown."""
     if group == "dataset":
         samples = training_images(config) + config.test
-        disk = samples * (task.pixels + task.label)
-        return Estimate(samples, disk, disk, 0)
+        disk, labels = samples * (task.pixels + task.label), samples * task.label
+        # Images of a folder that memory should not hold lie on the disk until the data set is made (datasets.on_disk).
+        large = config.source in FOLDERS and disk > memory.most() // 4
+        return Estimate(samples, disk * (2 if large else 1), labels if large else disk, 0)
     batch = max((getattr(config, name, 0) for name in BATCHES), default=0)
     if group in ("teacher", "student"):
         per_epoch = getattr(config, "steps_per_epoch", 0) or -(-before // max(1, batch)) or 1
         held = (min(batch, before) if before else 1) * (task.pixels + task.logits) * FLOAT
-        whole = before * (task.pixels + task.label) if group == "teacher" and batch else 0  # the training images and labels
-        return Estimate(0, 0, held + whole, getattr(config, "epochs", 0) * per_epoch)
+        return Estimate(0, 0, held, getattr(config, "epochs", 0) * per_epoch)
     samples = getattr(config, "n", 0) or getattr(config, "per_class", 0) * task.classes or before
     row = task.sample({"float16": 2, "float32": 4}.get(getattr(config, "image_type", ""), 1))
     if group == "balance":

@@ -78,7 +78,10 @@ def write(
     mean, std = (card["mean"], card["std"]) if card else statistics(arrays["x_train"])
     rows = hdf5.Rows(path, {name: (arrays[name].shape, arrays[name].dtype) for name in sorted(arrays)})
     for name, values in arrays.items():
-        rows.write(name, 0, values)
+        place = 0
+        for piece in hdf5.pieces(values):
+            rows.write(name, place, piece)
+            place += len(piece)
     attributes = {"kind": KIND, "key": key, "provenance": json.dumps(provenance, sort_keys=True)}
     attributes |= {"classes": json.dumps(list(classes)), "keep": json.dumps(list(keep))}
     attributes |= {"canaries": json.dumps(canaries)} if canaries else {}

@@ -18,12 +18,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ..runtime import apart
+from ..runtime import apart, disk
 from ..runtime.errors import UserError
 
 MARK, DIGITS = b"dfkd crc32 ", 8
 LENGTH = len(MARK) + DIGITS
-PIECE = 1 << 22  # bytes that are read or written at once
+PIECE = disk.PIECE  # bytes that are read or written at once
 STRUCTURE = 1 << 16  # bytes that the structure of a file without attributes takes at most
 MAX_NUMBERS = 1 << 13  # of an attribute
 SECONDS = 20  # of a processor that reading a structure may take; that of a set with 1,000 networks takes 2
@@ -52,7 +52,7 @@ class _Anew(io.RawIOBase):
 
     def write(self, content):
         try:
-            _write(self.file, self.file.tell(), content)
+            disk.write_at(self.file, self.file.tell(), content)
         except OSError as error:
             self.error = self.error or error
         self.size = max(self.size, self.file.seek(len(content), os.SEEK_CUR))
@@ -78,7 +78,7 @@ class Rows:
         self.fields = {name: (tuple(shape), np.dtype(kind)) for name, (shape, kind) in fields.items()}
         self.file = open(path, "r+b" if keep else "w+b", buffering=0)  # noqa: SIM115
         if not keep:
-            allocate(self.file, STRUCTURE + sum(math.prod(shape) * kind.itemsize for shape, kind in self.fields.values()))
+            disk.allocate(self.file, STRUCTURE + sum(math.prod(shape) * kind.itemsize for shape, kind in self.fields.values()))
         self.places = self._structure({}, {})
 
     def _structure(self, attributes, blobs) -> dict[str, int]:
@@ -106,7 +106,7 @@ class Rows:
         """Rows of a field from number ``row`` on."""
         if values.size:
             content = np.ascontiguousarray(values, self.fields[name][1])
-            _write(self.file, self._place(name, row), content.reshape(-1).view(np.uint8))
+            disk.write_at(self.file, self._place(name, row), content.reshape(-1).view(np.uint8))
 
     def pieces(self, name: str, rows: int):
         """The first ``rows`` rows of a field in order, a few MB at a time: (number of the first, values)."""
@@ -150,21 +150,6 @@ def pieces(array: np.ndarray):
     return (array[start : start + step] for start in range(0, len(array), step))
 
 
-def allocate(file, size: int):
-    """Give a file of no content ``size`` bytes of the disk, or raise OSError where there is no room."""
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(file.fileno(), 0, size)
-        return
-    for start in range(0, size, PIECE):  # macOS
-        _write(file, start, bytes(min(PIECE, size - start)))
-
-
-def _write(file, place, content):
-    view, done = memoryview(content), 0
-    while done < len(view):
-        done += os.pwrite(file.fileno(), view[done:], place + done)
-
-
 # ------------------------------------------------------------------------------------------------- checksum
 def seal(path):
     """Append the checksum of all of a finished file to it."""
@@ -174,7 +159,7 @@ def seal(path):
 
 def _seal(file):
     size = file.seek(0, os.SEEK_END)
-    _write(file, size, MARK + b"%08x" % _checksum(file, size))
+    disk.write_at(file, size, MARK + b"%08x" % _checksum(file, size))
 
 
 def broken_seal(path) -> str | None:

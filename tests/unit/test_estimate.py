@@ -10,7 +10,9 @@ import pytest
 
 from dfkd_steps.models import tasks
 from dfkd_steps.pipeline import audit, estimate, params, sweep
+from dfkd_steps.runtime import memory
 from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.schemas import groups
 from dfkd_steps.storage import dataset_file
 from dfkd_steps.storage.transfer_set import Layout, TransferSet, Writer
 
@@ -99,7 +101,19 @@ def test_label_maps_of_a_data_set(tmp_path):
     student = estimate.of_path(folder / "unet-shapes/noise+n=200/none/unet-tiny+batch=8/student.safetensors")
     assert student.memory == 8 * (1680 + 4 * 560) * 4  # images and logits of a step
     teacher = estimate.of_path(folder / "unet-shapes+batch=8/teacher.safetensors")
-    assert teacher.memory == 8 * (1680 + 4 * 560) * 4 + 480 * (1680 + 560)  # and all 480 training images with their maps
+    assert teacher.memory == 8 * (1680 + 4 * 560) * 4
+
+
+def test_a_folder_of_images_that_memory_should_not_hold(tmp_path, monkeypatch):
+    """They lie on the disk twice while the data set is made; those of an .npz are held, however many."""
+    config = groups.Images(source="images", path="x", size=100, train=900, test=100)
+    wide = estimate.Task((3, 100, 100), 10, "classification")
+    for most, disk, held in ((1 << 30, 30_008_000, 30_008_000), (100_000_000, 60_016_000, 8_000)):
+        monkeypatch.setattr(memory, "most", lambda most=most: most)
+        taken = estimate.of_config("dataset", config, wide)
+        assert (taken.disk, taken.memory) == (disk, held)
+    taken = estimate.of_config("dataset", groups.Npz(source="npz", path="x", train=900, test=100), wide)
+    assert taken.disk == taken.memory == 30_008_000
 
 
 @pytest.mark.parametrize(("name", "dense"), [("drawn-shapes", True), ("camvid-npz", True), ("cifar10", False)])

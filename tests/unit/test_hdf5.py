@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from dfkd_steps.pipeline import fingerprint
 from dfkd_steps.reporting import inspect
-from dfkd_steps.runtime import apart
+from dfkd_steps.runtime import apart, disk
 from dfkd_steps.runtime.errors import UserError, errno_of
 from dfkd_steps.storage import dataset_file, hdf5, verify
 
@@ -259,7 +259,7 @@ def test_what_the_system_said(error, told):
 def test_an_error_while_hdf5_writes_the_structure_is_raised(tmp_path, monkeypatch):
     """Also where all that follows has room again: the file would be sealed with a piece missing."""
     made = hdf5.Rows(tmp_path / "x.h5", {"x": ((3, 2), "u1")})
-    plain, places = hdf5._write, []
+    plain, places = disk.write_at, []
 
     def full_once(file, place, content):
         places.append(place)
@@ -267,6 +267,6 @@ def test_an_error_while_hdf5_writes_the_structure_is_raised(tmp_path, monkeypatc
             raise OSError(errno.ENOSPC, "No space left on device")
         plain(file, place, content)
 
-    monkeypatch.setattr(hdf5, "_write", full_once)
+    monkeypatch.setattr(disk, "write_at", full_once)
     with pytest.raises(OSError, match="No space left on device"):
         made.finish({"key": "k"}, {})

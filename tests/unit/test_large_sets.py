@@ -3,18 +3,23 @@
 import dataclasses
 import functools
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from small_net import CPU, wrap
 from torch import nn
 
 from dfkd_steps import balance, distill
+from dfkd_steps import dataset as dataset_step
+from dfkd_steps import teacher as teacher_step
 from dfkd_steps.balancing import selection
 from dfkd_steps.models.tasks import SEGMENTATION, VOID
+from dfkd_steps.pipeline import params
 from dfkd_steps.reporting import export_set, figures, inspect, other_images
-from dfkd_steps.runtime import memory
+from dfkd_steps.runtime import disk, memory
 from dfkd_steps.schemas import groups
 from dfkd_steps.storage import dataset_file, hdf5
 from dfkd_steps.storage.transfer_set import Layout, TransferSet, Writer, class_counts
@@ -43,7 +48,8 @@ def teacher(dense):
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
     """As small beside the set as they are beside one of 15 GB."""
-    monkeypatch.setattr(hdf5, "PIECE", 1 << 15)
+    for module in (hdf5, disk):
+        monkeypatch.setattr(module, "PIECE", 1 << 15)
     monkeypatch.setattr(memory, "VALUES", 3 * 3 * SIDE**2)
     monkeypatch.delenv("DFKD_MEMORY", raising=False)
 
@@ -151,3 +157,56 @@ def test_a_data_set(tmp_path, dense):
     looks = (lambda: inspect.samples(path), lambda: inspect.summary(path), evaluated)
     for look in looks[: 2 if dense else 3]:
         assert held(look) < MOST + SHOWN * (look is looks[0])
+
+
+# ---------------------------------------------------------------------------------------------- data sets out of folders
+@pytest.fixture
+def photographs(tmp_path):
+    """A folder of three classes of 40 images; and one of maps for as many."""
+    rng = np.random.default_rng(0)
+    for row in range(120):
+        pixels = Image.fromarray(rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8))
+        for folder in (f"classes/{row % 3}", "pairs/images"):
+            (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+            pixels.save(tmp_path / f"{folder}/{row:03}.png")
+        (tmp_path / "pairs/masks").mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 3, (SIDE, SIDE), np.uint8)).save(tmp_path / f"pairs/masks/{row:03}.png")
+    return tmp_path
+
+
+CHANGES = ({}, {"val": 0.2}, {"train": 30, "test": 9}, {"canaries": 10, "shadow": 1})
+
+
+@pytest.mark.parametrize("changes", [*CHANGES, "masks"], ids=str)
+def test_a_data_set_that_is_made_on_the_disk_has_the_bytes_of_one_made_in_memory(photographs, changes, monkeypatch):
+    dense = changes == "masks"
+    config = groups.Images(source="images", path=str(photographs / "classes"), size=SIDE, **({} if dense else changes))
+    if dense:
+        config = groups.Masks(source="masks", path=str(photographs / "pairs"), height=SIDE, classes=3)
+    job = SimpleNamespace(config=config, key="k", provenance=lambda device: {})
+
+    def made(name):
+        job.out = photographs / name / "dataset.h5"
+        job.out.parent.mkdir()
+        dataset_step.run(job)
+        assert [path.name for path in job.out.parent.iterdir()] == ["dataset.h5"]
+
+    made("held")
+    monkeypatch.setattr(memory, "most", lambda: 1 << 19)
+    assert held(lambda: made("read")) < MOST + dense * 3 * 120 * SIDE**2
+    assert len({(photographs / name / "dataset.h5").read_bytes() for name in ("held", "read")}) == 1
+
+
+def test_the_images_of_a_teacher(tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (NUMBER, 3, SIDE, SIDE), np.uint8), np.arange(NUMBER) % CLASSES
+    dataset_file.write(tmp_path / "dataset.h5", "k", {}, "abc", dict(zip(dataset_file.FIELDS, (images, labels) * 2)))
+    opened = dataset_file.open_dataset(tmp_path / "dataset.h5")
+    monkeypatch.setattr(teacher_step, "new_classifier", lambda *_: teacher(False).requires_grad_(True))
+    config = params.load("teacher", "lenet5+batch=4+epochs=1")
+
+    def trained(name):
+        teacher_step.train(config, opened, tmp_path / name, "k", CPU)
+
+    trained("first")  # what torch imports does not count
+    assert held(lambda: trained("second")) < MOST
