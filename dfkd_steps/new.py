@@ -255,6 +255,9 @@ def run(argv=None):
     write(given.name, files, params.PARAMS)
     place = f"results/{given.name}/{given.name}/{transfer}/none/{given.name}"
     print(f"wrote {', '.join(f'params/{group}/{given.name}.yaml' for group in files)}\n\n  snakemake {place}/metrics.json")
+    if given.data:
+        real = place.replace(transfer, f"dataset+batch={first_try.DRAWN_AT_ONCE}+source={params.OWN_DATASET}")
+        print(f"  snakemake {real}/metrics.json    # from the training images of {spec.display(given.data)} themselves, to compare")
     if given.test:
         void = f" --void {given.void}" if described.dense and given.void != tasks.VOID else ""
         print(f"  dfkd evaluate {place}/student.safetensors --images {shlex.quote(given.test)}{void}")

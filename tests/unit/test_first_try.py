@@ -138,7 +138,10 @@ def test_a_data_set_of_images_and_masks_in_place_of_a_card(workplace, capsys):
     assert isinstance(made, groups.Masks) and (made.path, made.void, made.names) == ("own", 2, ["a", "b", "c"])
     assert (made.height, made.width, made.channels) == (32, 40, 3) and taught.mean == [0.5] * 3
     assert (student.arch, student.tau, student.batch, student.steps_per_epoch) == ("unet-tiny", 1.0, 16, 30)
-    assert f"procedural+batch=50+kind=scenes+n=2000/none/{NAME}/metrics.json" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    for transfer in ("procedural+batch=50+kind=scenes+n=2000", "dataset+batch=50+source=own"):
+        assert f"  snakemake results/{NAME}/{NAME}/{transfer}/none/{NAME}/metrics.json" in said
+        params.load("transfer", transfer)
 
 
 def test_the_order_of_the_classes_goes_into_a_data_set_of_folders(workplace):
