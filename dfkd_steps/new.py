@@ -257,7 +257,7 @@ def run(argv=None):
     print(f"wrote {', '.join(f'params/{group}/{given.name}.yaml' for group in files)}\n\n  snakemake {place}/metrics.json")
     if given.data:
         real = place.replace(transfer, f"dataset+batch={first_try.DRAWN_AT_ONCE}+source={params.OWN_DATASET}")
-        print(f"  snakemake {real}/metrics.json    # from the training images of {spec.display(given.data)} themselves, to compare")
+        print(f"  snakemake {real}/metrics.json    # to compare: from the images of {spec.display(given.data)}")
     if given.test:
         void = f" --void {given.void}" if described.dense and given.void != tasks.VOID else ""
         print(f"  dfkd evaluate {place}/student.safetensors --images {shlex.quote(given.test)}{void}")
