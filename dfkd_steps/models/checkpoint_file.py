@@ -68,9 +68,9 @@ def _foreign(path) -> str | None:
         return "is HDF5 (of Keras?), which is not read; convert it to ONNX with tf2onnx and give that file"
     if start[4:8] == b"TFL3":
         return "is a TFLite file, which is not read; convert it to ONNX with tf2onnx and give that file"
-    if not zipfile.is_zipfile(path):
-        return None
     try:
+        if not zipfile.is_zipfile(path):
+            return None
         with zipfile.ZipFile(path) as archive:
             names = {name.partition("/")[2] for name in archive.namelist()[:10_000]}
     except Exception:

@@ -455,6 +455,7 @@ def checkpoint_cases():
         "a text": b"hello",
         "zeros": bytes(5000),
         "a zip of nothing": b"PK\x05\x06" + bytes(18),
+        "a zip of two disks": b"PK\x06\x07" + struct.pack("<IQI", 0, 0, 2) + b"PK\x05\x06" + bytes(18),
     }.items():
         yield f"checkpoint: {what}", pretrained.read_weights, a_checkpoint(content)
     yield "checkpoint: deflated", pretrained.read_weights, deflated
