@@ -253,10 +253,12 @@ def run(argv=None):
         f"{cost['memory'] / 1e9 + 0.3:.1f} GB of memory"
     )
     write(given.name, files, params.PARAMS)
-    place = f"results/{given.name}/{given.name}/{transfer}/none/{given.name}"
+    place, real = (
+        f"results/{given.name}/{given.name}/{of}/none/{given.name}"
+        for of in (transfer, f"dataset+batch={first_try.DRAWN_AT_ONCE}+source={params.OWN_DATASET}")
+    )
     print(f"wrote {', '.join(f'params/{group}/{given.name}.yaml' for group in files)}\n\n  snakemake {place}/metrics.json")
     if given.data:
-        real = place.replace(transfer, f"dataset+batch={first_try.DRAWN_AT_ONCE}+source={params.OWN_DATASET}")
         print(f"  snakemake {real}/metrics.json    # to compare: from the images of {spec.display(given.data)}")
     if given.test:
         void = f" --void {given.void}" if described.dense and given.void != tasks.VOID else ""

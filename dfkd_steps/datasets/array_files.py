@@ -44,10 +44,8 @@ class Source:
         digest = hashlib.sha256()
         for name in ARRAYS:
             if name in self.arrays:
-                array = self.arrays[name]
-                step = max(1, (disk.PIECE * len(array)) // max(1, array.nbytes))
-                for start in range(0, len(array), step):
-                    digest.update(np.ascontiguousarray(array[start : start + step]))
+                for piece in disk.pieces(self.arrays[name]):
+                    digest.update(np.ascontiguousarray(piece))
         return digest.hexdigest()
 
 

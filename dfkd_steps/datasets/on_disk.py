@@ -26,15 +26,20 @@ class OnDisk:
         return np.asarray(self.array[self.rows[rows]]) if isinstance(rows, slice) else OnDisk(self.array, self.rows[rows])
 
 
-def filled(where, shape, folder, fill):
-    """An array (N,C,H,W) of bytes that ``fill(array)`` has written; of more than a quarter of the memory in a file without a name
-    in ``folder``, which is gone with the process. ``where``: what a line says that is about a machine without room."""
-    if folder is None or math.prod(shape) <= memory.most() // 4:
+def is_large(size: int) -> bool:
+    """Should memory not hold so many bytes of images?"""
+    return size > memory.most() // 4
+
+
+def filled(where, shape, room, fill):
+    """An array (N,C,H,W) of bytes that ``fill(array)`` has written; where they are many, in a file without a name
+    in the folder ``room``, which is gone with the process. ``where``: what a line says that is about a machine without room."""
+    if room is None or not is_large(math.prod(shape)):
         fits(where, shape)
         array = np.empty(shape, np.uint8)
         fill(array)
         return array
-    file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+    file = tempfile.TemporaryFile(dir=room)  # noqa: SIM115
     disk.allocate(file, math.prod(shape))
     array = np.memmap(file, np.uint8, "r+", shape=shape)
     fill(array)

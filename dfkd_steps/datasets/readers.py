@@ -27,12 +27,12 @@ FAILURES = (OSError, RuntimeError, ValueError, EOFError, AssertionError, http.cl
 MNIST_5K_TEST_SHARE = 0.2
 
 
-def read(config, folder=None) -> Source:
-    """The images and labels that a data set config names. ``folder``: where there is room for images that memory should not
+def read(config, room=None) -> Source:
+    """The images and labels that a data set config names. ``room``: a folder with room for images that memory should not
     hold, of sources that are folders; None = memory holds them.
     """
     reader = READERS[config.source]
-    return reader(config, folder) if config.source in on_disk.FOLDERS else reader(config)
+    return reader(config, room) if config.source in on_disk.FOLDERS else reader(config)
 
 
 # ---------------------------------------------------------------------------------------------- mnist-5k

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ..datasets.on_disk import FOLDERS
+from ..datasets import on_disk
 from ..models import tasks
 from ..runtime import memory
 from ..runtime.errors import UserError
@@ -85,8 +85,8 @@ def of_config(group: str, config, task: Task = CIFAR, before: int = 0) -> Estima
     if group == "dataset":
         samples = training_images(config) + config.test
         disk, labels = samples * (task.pixels + task.label), samples * task.label
-        # Images of a folder that memory should not hold lie on the disk until the data set is made (datasets.on_disk).
-        large = config.source in FOLDERS and disk > memory.most() // 4
+        # Images of a folder that memory should not hold lie on the disk until the data set is made.
+        large = config.source in on_disk.FOLDERS and on_disk.is_large(disk)
         return Estimate(samples, disk * (2 if large else 1), labels if large else disk, 0)
     batch = max((getattr(config, name, 0) for name in BATCHES), default=0)
     if group in ("teacher", "student"):

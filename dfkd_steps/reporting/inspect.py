@@ -8,6 +8,7 @@ import numpy as np
 
 from ..balancing import segmentation
 from ..models.tasks import SEGMENTATION, VOID
+from ..runtime import disk
 from ..runtime.errors import UserError, printable, reading
 from ..storage import atomic, dataset_file, hdf5, network_file
 from ..storage.image_format import to_unit
@@ -116,7 +117,7 @@ def _dataset(path):
 
 def _histogram(labels, number):
     counts = np.zeros(number, np.int64)
-    for piece in hdf5.pieces(labels):
+    for piece in disk.pieces(labels):
         # Not bincount alone, which takes as much memory as a damaged label is large.
         counts += np.bincount(piece[(piece >= 0) & (piece < number)], minlength=number)
     return counts.tolist()
@@ -171,7 +172,7 @@ def samples(path) -> dict[str, np.ndarray]:
 
 def _shares(maps, classes: int) -> np.ndarray:
     """``segmentation.shares`` of a data set's maps (N,H,W); void is one more class, which has no row."""
-    of_pieces = (np.where(piece == VOID, classes, piece) for piece in hdf5.pieces(maps))
+    of_pieces = (np.where(piece == VOID, classes, piece) for piece in disk.pieces(maps))
     return np.concatenate([segmentation.shares(piece, classes + 1)[:, :-1] for piece in of_pieces])
 
 

@@ -21,7 +21,8 @@ def guarded(name: str, work) -> int:
     What is neither bad input nor an error of the system is a fault of this program: its traceback goes into a file. A
     KeyboardInterrupt stays itself.
     """
-    gc.freeze()  # what was imported is for good
+    if not (gc.isenabled() and gc.get_freeze_count()):  # what was imported is for good; what came of work since may be garbage
+        gc.freeze()
     gc.enable()
     try:
         code = work() or 0

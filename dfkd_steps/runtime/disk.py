@@ -1,8 +1,19 @@
-"""Room on a disk, asked for before anything is written to it."""
+"""Large arrays and files, a piece at a time; and room on a disk, asked for before anything is written to it."""
 
 import os
 
-PIECE = 1 << 22  # bytes that are written at once
+PIECE = 1 << 22  # bytes that are read or written at once
+
+
+def rows_of_a_piece(width: int) -> int:
+    """How many rows of ``width`` bytes are read at once."""
+    return max(1, PIECE // max(1, width))
+
+
+def pieces(array):
+    """The rows of an array in order, a few MB at a time: of one on the disk, whose whole may be larger than the memory."""
+    step = rows_of_a_piece(array.nbytes // max(1, len(array)))
+    return (array[start : start + step] for start in range(0, len(array), step))
 
 
 def allocate(file, size: int):

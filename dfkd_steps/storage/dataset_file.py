@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..models import tasks
+from ..runtime import disk
 from ..runtime.errors import UserError, one_line, reading, require_file
 from . import hdf5
 
@@ -65,7 +66,7 @@ class Dataset:
         Raises UserError for a card.
         """
         self.require_images()
-        return np.array(self.arrays[f"x_{split}"][rows]), np.array(self.arrays[f"y_{split}"][rows])
+        return hdf5.copied(self.arrays[f"x_{split}"], rows), hdf5.copied(self.arrays[f"y_{split}"], rows)
 
 
 def write(
@@ -78,10 +79,7 @@ def write(
     mean, std = (card["mean"], card["std"]) if card else statistics(arrays["x_train"])
     rows = hdf5.Rows(path, {name: (arrays[name].shape, arrays[name].dtype) for name in sorted(arrays)})
     for name, values in arrays.items():
-        place = 0
-        for piece in hdf5.pieces(values):
-            rows.write(name, place, piece)
-            place += len(piece)
+        rows.write(name, 0, values)
     attributes = {"kind": KIND, "key": key, "provenance": json.dumps(provenance, sort_keys=True)}
     attributes |= {"classes": json.dumps(list(classes)), "keep": json.dumps(list(keep))}
     attributes |= {"canaries": json.dumps(canaries)} if canaries else {}
@@ -92,7 +90,7 @@ def statistics(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation per channel of images (N,C,H,W) uint8, in units of [0,1]."""
     # By rows of a histogram and not by a float copy: exact, and no memory beyond the images.
     counts = np.zeros((images.shape[1], 256), np.int64)
-    for piece in hdf5.pieces(images):  # because bincount widens what it counts
+    for piece in disk.pieces(images):  # because bincount widens what it counts
         for channel, pixels in enumerate(piece.swapaxes(0, 1)):
             counts[channel] += np.bincount(pixels.ravel(), minlength=256)
     values = np.arange(256) / 255
@@ -177,7 +175,7 @@ def _shapes(file, classes: int) -> list[str]:
 def _labels_fit(labels: np.ndarray, classes: int) -> bool:
     if labels.ndim == 1:
         return hdf5.labels_fit(labels, classes)
-    return all(bool(((piece < classes) | (piece == tasks.VOID)).all()) for piece in hdf5.pieces(labels))
+    return all(bool(((piece < classes) | (piece == tasks.VOID)).all()) for piece in disk.pieces(labels))
 
 
 def _values(attributes, arrays) -> list[str]:

@@ -23,7 +23,6 @@ from ..runtime.errors import UserError
 
 MARK, DIGITS = b"dfkd crc32 ", 8
 LENGTH = len(MARK) + DIGITS
-PIECE = disk.PIECE  # bytes that are read or written at once
 STRUCTURE = 1 << 16  # bytes that the structure of a file without attributes takes at most
 MAX_NUMBERS = 1 << 13  # of an attribute
 SECONDS = 20  # of a processor that reading a structure may take; that of a set with 1,000 networks takes 2
@@ -104,14 +103,15 @@ class Rows:
 
     def write(self, name: str, row: int, values: np.ndarray):
         """Rows of a field from number ``row`` on."""
-        if values.size:
-            content = np.ascontiguousarray(values, self.fields[name][1])
+        for piece in disk.pieces(values):
+            content = np.ascontiguousarray(piece, self.fields[name][1])
             disk.write_at(self.file, self._place(name, row), content.reshape(-1).view(np.uint8))
+            row += len(piece)
 
     def pieces(self, name: str, rows: int):
         """The first ``rows`` rows of a field in order, a few MB at a time: (number of the first, values)."""
         shape, kind = self.fields[name]
-        step = rows_of_a_piece(math.prod(shape[1:]) * kind.itemsize)
+        step = disk.rows_of_a_piece(math.prod(shape[1:]) * kind.itemsize)
         for start in range(0, rows, step):
             values = np.empty((min(step, rows - start), *shape[1:]), kind)
             self.file.seek(self._place(name, start))
@@ -137,17 +137,6 @@ class Rows:
             raise RuntimeError("HDF5 put the same fields elsewhere")
         _seal(self.file)
         self.file.close()
-
-
-def rows_of_a_piece(width: int) -> int:
-    """How many rows of ``width`` bytes are read at once."""
-    return max(1, PIECE // max(1, width))
-
-
-def pieces(array: np.ndarray):
-    """Views of an array's rows in order, a few MB at a time: of a mapped one, whose whole may be larger than the memory."""
-    step = rows_of_a_piece(array.nbytes // max(1, len(array)))
-    return (array[start : start + step] for start in range(0, len(array), step))
 
 
 # ------------------------------------------------------------------------------------------------- checksum
@@ -189,7 +178,7 @@ def check(path):
 def _checksum(file, size) -> int:
     file.seek(0)
     check = 0
-    while size and (piece := file.read(min(PIECE, size))):
+    while size and (piece := file.read(min(disk.PIECE, size))):
         check, size = zlib.crc32(piece, check), size - len(piece)
     return check
 
@@ -261,6 +250,11 @@ def faults(file, names) -> list[str]:
 def places(file, names) -> dict[str, tuple]:
     """Where fields without ``faults`` lie, for ``mapped``: name -> (element type, shape, offset)."""
     return {name: (file[name].dtype, file[name].shape, file[name].id.get_offset() if file[name].size else 0) for name in names}
+
+
+def copied(array: np.ndarray, rows) -> np.ndarray:
+    """A copy of rows of a mapped field. ``rows``: a slice, or integers, by which numpy copies already."""
+    return array[rows].copy() if isinstance(rows, slice) else array[rows]
 
 
 def mapped(path, places: dict[str, tuple]) -> dict[str, np.ndarray]:

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from ..models import tasks
+from ..runtime import disk
 from ..runtime.errors import UserError, reading, require_file
 from . import hdf5
 from .image_format import to_unit
@@ -173,13 +174,12 @@ class TransferSet:
 
     def read(self, field: str, rows=slice(None)) -> np.ndarray:
         """A copy of rows of a field as stored. ``rows``: a slice, or integers (unsorted, repeats allowed)."""
-        values = self.fields[field][rows]
-        return values.copy() if isinstance(rows, slice) else values
+        return hdf5.copied(self.fields[field], rows)
 
     def chunks(self, *fields: str, rows: int = 1024):
         """The set in order, at most ``rows`` samples and a few MB at a time: (start, {field: array})."""
         width = sum(map(self.nbytes, fields)) // max(1, len(self))
-        rows = min(rows, hdf5.rows_of_a_piece(width))
+        rows = min(rows, disk.rows_of_a_piece(width))
         for start in range(0, len(self), rows):
             yield start, {field: self.read(field, slice(start, start + rows)) for field in fields}
 

@@ -21,7 +21,7 @@ from dfkd_steps.pipeline import params
 from dfkd_steps.reporting import export_set, figures, inspect, other_images
 from dfkd_steps.runtime import disk, memory
 from dfkd_steps.schemas import groups
-from dfkd_steps.storage import dataset_file, hdf5
+from dfkd_steps.storage import dataset_file
 from dfkd_steps.storage.transfer_set import Layout, TransferSet, Writer, class_counts
 from dfkd_steps.storage.verify import verify
 
@@ -48,8 +48,7 @@ def teacher(dense):
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch):
     """As small beside the set as they are beside one of 15 GB."""
-    for module in (hdf5, disk):
-        monkeypatch.setattr(module, "PIECE", 1 << 15)
+    monkeypatch.setattr(disk, "PIECE", 1 << 15)
     monkeypatch.setattr(memory, "VALUES", 3 * 3 * SIDE**2)
     monkeypatch.delenv("DFKD_MEMORY", raising=False)
 
