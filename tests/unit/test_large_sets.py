@@ -146,6 +146,8 @@ def test_a_data_set(tmp_path, dense):
     arrays = {"x_train": images, "y_train": labels, "x_test": images[:4], "y_test": labels[:4]}
     path = tmp_path / "dataset.h5"
     assert held(lambda: dataset_file.write(path, "key", {}, "abc", arrays)) < MOST
+    stored = dataset_file.open_dataset(path).arrays
+    assert all(np.array_equal(stored[name], values) for name, values in arrays.items())
     network = teacher(dense)
     network.classes, network.image_shape = "abc", (3, SIDE, SIDE)
 
