@@ -107,7 +107,7 @@ def of_step(name: str, net, images: int, folder: Path):
     import torch
 
     student = new_classifier(STUDENT, described, 0).eval()
-    return lambda: evaluate.logits(student, net, torch.from_numpy(stored).split(images), device()), len(stored)
+    return lambda: evaluate.logits([student, net], torch.from_numpy(stored).split(images), device()), len(stored)
 
 
 def measure(what: str, network: str, side: int, classes: int, images: int):

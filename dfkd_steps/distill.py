@@ -3,8 +3,6 @@
 Teacher and student see the same augmented batch. Reads nothing of the task's data.
 """
 
-import time
-
 import torch
 
 from .models import frozen
@@ -17,7 +15,7 @@ from .runtime.errors import UserError
 from .runtime.seeds import make_rng, seed_of
 from .storage import atomic, network_file
 from .storage.transfer_set import TransferSet
-from .training import loop, priority_sampling, student_losses, views
+from .training import loop, priority_sampling, snapshots, student_losses, views
 from .training.predict import to_float
 
 HOLD = {
@@ -82,8 +80,7 @@ class Held:
         order, number = torch.randperm(len(images), generator=draw), max(1, round(config.holdout * len(images)))
         self.rows, self.others = order[:number].to(images.device), order[number:].to(images.device)
         self.images, self.student = images, student
-        self.best = {f"best.{name}": value.clone() for name, value in student.state_dict().items()}
-        self.kept = {"agreement": torch.tensor(-1.0), **self.best}
+        self.agreement, self.best = -1.0, self._weights()
 
     def ended(self, epoch: int) -> dict:
         """The agreement after an epoch; keeps the weights where it is the best so far."""
@@ -93,15 +90,24 @@ class Held:
                 right = self.student(self.images(rows)).argmax(1) == self.images.field("labels", rows)
                 same += right.float().reshape(len(rows), -1).mean(1).sum()
         agreement = float(same) / len(self.rows)
-        if agreement > self.kept["agreement"]:
-            self.kept["agreement"].fill_(agreement)
-            for name, value in self.student.state_dict().items():
-                self.best[f"best.{name}"].copy_(value)
+        if agreement > self.agreement:
+            self.agreement, self.best = agreement, self._weights()
         return {"agreement": round(agreement, 6)}
+
+    def _weights(self) -> dict:
+        return {name: value.clone() for name, value in self.student.state_dict().items()}
 
     def select(self):
         """The best weights into the student."""
-        self.student.load_state_dict({name.removeprefix("best."): value for name, value in self.best.items()})
+        self.student.load_state_dict(self.best)
+
+    def state(self) -> dict:
+        """The best weights so far and their agreement."""
+        return {"agreement": self.agreement, "best": self.best}
+
+    def restore(self, state: dict):
+        """Go on from ``state``."""
+        self.agreement, self.best = state["agreement"], state["best"]
 
 
 def begin(config, teacher, transfer: TransferSet, device):
@@ -149,6 +155,7 @@ def distill(config, teacher, transfer: TransferSet, partial, key, device):
     compare = student_losses.load(config.loss, config.tau, teacher.description)
     batch = min(config.batch, len(rows_left))
     steps = config.steps_per_epoch or len(rows_left) // batch
+    on_the_way = snapshots.Snapshots(student, config.snapshots)
 
     arguments = (student, images, rows_left, compare, config.precision, None if "logits" in transfer else answering)
 
@@ -168,7 +175,8 @@ def distill(config, teacher, transfer: TransferSet, partial, key, device):
             yield images(rows), images.field("logits", rows) if stored else None, factors, places
 
     def steps_of(rng, epoch):
-        for inputs, teacher_logits, factors, places in batches(rng):
+        for step, (inputs, teacher_logits, factors, places) in enumerate(batches(rng), epoch * steps):
+            on_the_way.step(step / (config.epochs * steps), len(inputs))
             inputs = views.mix(config.mix, views.view(config.augment, inputs, rng), rng)
             if teacher_logits is None:
                 teacher_logits = frozen.logits(answering, inputs, config.precision)
@@ -180,10 +188,8 @@ def distill(config, teacher, transfer: TransferSet, partial, key, device):
                 each = each * factors
             yield each.sum() / len(inputs)
 
-    kept = {"priorities": priorities.delta} if priorities else {}
-    if held:
-        kept |= held.kept
-    history = loop.fit(student, config, steps, steps_of, partial, key, device, "student", kept, held.ended if held else None)
+    parts = {name: part for name, part in (("priorities", priorities), ("held", held), ("snapshots", on_the_way)) if part}
+    history = loop.fit(student, config, steps, steps_of, partial, key, device, "student", parts, held.ended if held else None)
     if held and history:
         held.select()
     return student, history
@@ -191,7 +197,7 @@ def distill(config, teacher, transfer: TransferSet, partial, key, device):
 
 def run(job: Job):
     """Make the student of a job."""
-    device, started = select_device(), time.monotonic()
+    device = select_device()
     teacher = network_file.load_frozen(job.inputs[0], device)
     with TransferSet(job.inputs[1]) as transfer:
         transfer.require_fit(teacher.description)
@@ -200,8 +206,8 @@ def run(job: Job):
             if partial is None:
                 return
             student, history = distill(job.config, teacher, transfer, partial, job.key, device)
-            network_file.publish(job.out, job.key, job.provenance(device), student.net, student.description, history)
-    progress.say(f"distill: {len(history)} epochs, {time.monotonic() - started:.1f} s")
+            network_file.publish(job.out, job.key, job.provenance(device), student, history)
+    progress.say(f"distill: {len(history)} epochs, {progress.spent():.1f} s")
 
 
 def check(transfer: TransferSet, config):

@@ -13,11 +13,12 @@ from .models import hooks
 from .pipeline import keys, params, spec
 from .pipeline.job import run_step
 from .reporting import examples
+from .reporting import metrics as run_metrics
 from .runtime import memory, progress
 from .runtime.device import select_device
 from .runtime.errors import UserError
 from .storage import atomic, dataset_file, network_file
-from .training import maps, metrics, probes, segmentation_metrics
+from .training import maps, metrics, probes, segmentation_metrics, snapshots
 from .training.predict import to_float
 
 
@@ -33,18 +34,18 @@ def run(job):
         student, teacher = (network_file.load_frozen(path, device) for path in (student_path, teacher_path))
         for network, path in ((student, student_path), (teacher, teacher_path)):
             check(network.description, path, dataset)
-        dense = teacher.description.dense
-        figures = maps_on_probes(student, teacher, job, device) if dense else on_probes(student, teacher, job, device)
+        dense, students = teacher.description.dense, snapshots.networks(student)
+        on_probes_too = [student] if dataset.sizes["test"] else list(students.values())
+        by_student = (maps_on_probes if dense else on_probes)(on_probes_too, teacher, job, device)
+        figures = by_student[-1]
+        if dataset.sizes["test"]:
+            by_student = (maps_on_test if dense else on_test)(list(students.values()), teacher, dataset, job, device)
+            figures |= by_student[-1]
         if dense and dataset.sizes["test"]:
-            figures |= segmentation_metrics.measured(count(student, teacher, labelled(dataset), job, "test", device))
             content = drawn_examples(student, teacher, dataset, device)
             atomic.write(Path(job.out).with_name(examples.FILE), content)
             figures["examples"] = [examples.digest(content)]  # the file cannot carry a key itself
-        elif dataset.sizes["test"]:
-            logits_student, logits_teacher, labels = outputs(student, teacher, dataset, device)
-            refuse_infinite(job, "test", logits_student, logits_teacher)
-            figures |= metrics.measure(logits_student, logits_teacher, labels)
-        figures |= size(student, teacher, dataset.image_shape)
+        figures |= size(student, teacher, dataset.image_shape) | on_the_way(students, by_student)
         # DVC shows every number and every string it finds as a column, and passes over lists.
         about = {
             "key": job.key,
@@ -75,15 +76,42 @@ def sentence(figures: dict) -> str:
     )
 
 
-def on_probes(student, teacher, job, device) -> dict:
-    """Student beside teacher on images of other kinds than the student learnt from."""
+def on_the_way(students: dict, by_student: list[dict]) -> dict:
+    """How many images the student learnt from, where that is known, and how good it was after fewer of them: [images, value].
+
+    students: by images, in order; by_student: what was measured of each.
+    """
+    quality = run_metrics.quality(by_student[-1])
+    curve = [[seen, round(figures[quality], 4)] for seen, figures in zip(students, by_student)]
+    return {**({"images_seen": max(students)} if max(students) else {}), **({"curve": curve} if len(curve) > 1 else {})}
+
+
+def on_test(students, teacher, dataset, job, device) -> list[dict]:
+    """Each student beside the teacher on the test images."""
+    labels, rows = [], memory.passed(dataset.image_shape)
+
+    def batches():
+        for start in progress.bar(range(0, dataset.sizes["test"], rows), desc="evaluate", unit="batch"):
+            images, truth = dataset.read("test", slice(start, start + rows))
+            labels.append(torch.from_numpy(truth))
+            yield torch.from_numpy(images)
+
+    *by_student, of_teacher = logits([*students, teacher], batches(), device)
+    refuse_infinite(job, "test", torch.cat(by_student), of_teacher)
+    return [metrics.measure(of_student, of_teacher, torch.cat(labels)) for of_student in by_student]
+
+
+def on_probes(students, teacher, job, device) -> list[dict]:
+    """Each student beside the teacher on images of other kinds than the student learnt from."""
     transfer = params.load("transfer", spec.of_path(job.out)["transfer"])
     drawn = probes.draw(teacher.description, keys.chosen_code(transfer)[0])
     rows = memory.passed(teacher.description.image_shape)
-    pairs = {kind: logits(student, teacher, images.split(rows), device) for kind, images in drawn.items()}
-    students, teachers = ({kind: pair[place] for kind, pair in pairs.items()} for place in (0, 1))
-    refuse_infinite(job, "probe", torch.cat(list(students.values())), torch.cat(list(teachers.values())))
-    return metrics.compare(students, teachers)
+    answers = {kind: logits([*students, teacher], images.split(rows), device) for kind, images in drawn.items()}
+    *by_student, of_teacher = ({kind: each[place] for kind, each in answers.items()} for place in range(len(students) + 1))
+    refuse_infinite(
+        job, "probe", *(torch.cat([part for of in networks for part in of.values()]) for networks in (by_student, [of_teacher]))
+    )
+    return [metrics.compare(of_student, of_teacher) for of_student in by_student]
 
 
 def drawn_examples(student, teacher, dataset, device) -> bytes:
@@ -97,15 +125,23 @@ def drawn_examples(student, teacher, dataset, device) -> bytes:
 PROBES_OF_MAPS = 24  # of each kind: each image has thousands of answers
 
 
-def maps_on_probes(student, teacher, job, device) -> dict:
-    """The same of segmentation networks."""
+def maps_on_test(students, teacher, dataset, job, device) -> list[dict]:
+    """``on_test`` of segmentation networks."""
+    counts = (count(student, teacher, labelled(dataset), job, "test", device) for student in students)
+    return list(map(segmentation_metrics.measured, counts))
+
+
+def maps_on_probes(students, teacher, job, device) -> list[dict]:
+    """``on_probes`` of segmentation networks."""
     transfer = params.load("transfer", spec.of_path(job.out)["transfer"])
     drawn = probes.draw(teacher.description, keys.chosen_code(transfer)[0], PROBES_OF_MAPS)
     rows = memory.passed(teacher.description.image_shape)
-    batches = {kind: ((part, None) for part in images.split(rows)) for kind, images in drawn.items()}
-    return segmentation_metrics.compared(
-        {kind: count(student, teacher, parts, job, "probe", device) for kind, parts in batches.items()}
-    )
+
+    def counts(student, images):
+        return count(student, teacher, ((part, None) for part in images.split(rows)), job, "probe", device)
+
+    by_kind = ({kind: counts(student, images) for kind, images in drawn.items()} for student in students)
+    return list(map(segmentation_metrics.compared, by_kind))
 
 
 def labelled(dataset):
@@ -148,26 +184,13 @@ def check(description, path, dataset):
 
 
 @torch.inference_mode()
-def logits(student, teacher, batches, device):
-    """Logits (N,K) of both networks on batches of images (n,C,H,W), uint8 or in [0,1]; on the CPU."""
+def logits(networks, batches, device) -> tuple:
+    """Logits (N,K) of each network on batches of images (n,C,H,W), uint8 or in [0,1]; on the CPU."""
     parts = []
     for images in batches:
         images = to_float(images.to(device))
-        parts.append((student(images).float().cpu(), teacher(images).float().cpu()))
+        parts.append([network(images).float().cpu() for network in networks])
     return tuple(torch.cat(part) for part in zip(*parts))
-
-
-def outputs(student, teacher, dataset, device):
-    """Logits (N,K) of both networks on all test images, and labels (N); on the CPU."""
-    labels, rows = [], memory.passed(dataset.image_shape)
-
-    def batches():
-        for start in progress.bar(range(0, dataset.sizes["test"], rows), desc="evaluate", unit="batch"):
-            images, truth = dataset.read("test", slice(start, start + rows))
-            labels.append(torch.from_numpy(truth))
-            yield torch.from_numpy(images)
-
-    return *logits(student, teacher, batches(), device), torch.cat(labels)
 
 
 def size(student, teacher, image_shape) -> dict:

@@ -6,7 +6,6 @@ The set is the same to the byte, whatever the number of shards.
 """
 
 import sys
-import time
 
 from . import synthesize
 from .pipeline import shards
@@ -25,7 +24,7 @@ def share(partitions: list[range], number: int, of: int) -> range:
 
 def run(job: Job, number: int, of: int):
     """Make shard ``number`` of ``of`` of a job of ``synthesize``."""
-    device, started = select_device(), time.monotonic()
+    device = select_device()
     method = synthesize.make(job, device)
     partitions = method.partitions()
     if of > len(partitions):
@@ -37,7 +36,7 @@ def run(job: Job, number: int, of: int):
             return
         writer, history = synthesize.fill(job, method, batches, partial, key)
         samples = synthesize.finish(job, method, writer, synthesize.kept_by(method), history, partial, out)
-    progress.say(f"shard {number} of {of}: {samples} samples, {time.monotonic() - started:.1f} s")
+    progress.say(f"shard {number} of {of}: {samples} samples, {progress.spent():.1f} s")
 
 
 def arguments(argv: list[str]):

@@ -196,7 +196,7 @@ def finish(job: Job, method, writer: Writer, kept: dict, history: dict, partial,
 
 def run(job: Job):
     """Make the transfer set of a job."""
-    device, started = select_device(), time.monotonic()
+    device = select_device()
     method = make(job, device)
     with atomic.exclusive(job.out, job.key) as partial:
         if partial is None:
@@ -208,7 +208,7 @@ def run(job: Job):
             writer, history = fill(job, method, range(method.count()), partial, job.key)
             kept = kept_by(method)
         number = finish(job, method, writer, kept, history, partial, job.out)
-    progress.say(f"synthesize: {number} samples, {time.monotonic() - started:.1f} s")
+    progress.say(f"synthesize: {number} samples, {progress.spent():.1f} s")
 
 
 if __name__ == "__main__":

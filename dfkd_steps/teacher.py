@@ -5,7 +5,6 @@ data), and history.csv beside it.
 """
 
 import importlib
-import time
 
 import torch
 import torch.nn.functional as F
@@ -52,7 +51,7 @@ def train(config, dataset, partial, key, device):
 
     steps = number // min(config.batch, number)
     history = loop.fit(classifier, config, steps, losses, partial, key, device, "teacher")
-    return classifier.net, classifier.description, history
+    return classifier, history
 
 
 def inspect(teacher, dataset, device):
@@ -82,21 +81,21 @@ def inspect(teacher, dataset, device):
 
 def run(job: Job):
     """Make the teacher of a job."""
-    device, started = select_device(), time.monotonic()
+    device = select_device()
     dataset = dataset_file.open_dataset(job.inputs[0])
     with atomic.exclusive(job.out, job.key) as partial:
         if partial is None:
             return
         if job.config.kind == "train":
-            net, description, history = train(job.config, dataset, partial, job.key, device)
+            teacher, history = train(job.config, dataset, partial, job.key, device)
         else:
             # By name: its code counts for imported teachers alone (schemas.teacher.Import).
             pretrained = importlib.import_module("dfkd_steps.models.pretrained")
             importer = {"import": pretrained.import_checkpoint, "library": pretrained.import_library}[job.config.kind]
-            (net, description), history = importer(job.config, dataset), []
-            inspect(Classifier(net, description).eval(), dataset, device)
-        network_file.publish(job.out, job.key, job.provenance(device), net, description, history)
-    progress.say(f"teacher: {description.name}, {time.monotonic() - started:.1f} s")
+            teacher, history = Classifier(*importer(job.config, dataset)).eval(), []
+            inspect(teacher, dataset, device)
+        network_file.publish(job.out, job.key, job.provenance(device), teacher, history)
+    progress.say(f"teacher: {teacher.description.name}, {progress.spent():.1f} s")
 
 
 if __name__ == "__main__":

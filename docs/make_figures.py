@@ -5,6 +5,7 @@ python docs/make_figures.py diagrams   the diagrams only
 """
 
 import csv
+import math
 import os
 import subprocess
 import sys
@@ -138,6 +139,55 @@ def without_labels(runs: Path) -> str:
     return svg(left + 2 * side + gap + 30, top + side + 60, "Accuracy over figures without labels", parts)
 
 
+CURVES = ("#2563eb", "#dc2626", "#16a34a", "#d97706", "#7c3aed", "#0891b2", "#db2777", "#65a30d", "#475569", "#b45309")
+
+
+def curves(path: Path) -> str:
+    """How good students were on their way, over images and over hours of one core, from a file docs/assets/curves-NAME.csv that
+    `dfkd table --curves` made: a colour for each method, a line for each run, both axes below logarithmic."""
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    lines, colours = {}, {}
+    for row in rows:
+        name = row["label"] if row["origin"] in ("real", "other") else row["transfer"].split("+")[0]
+        colours.setdefault(name, CURVES[len(colours) % len(CURVES)])
+        lines.setdefault((name, row["key"]), []).append(row)
+    left, top, side, gap = 60, 40, 330, 70
+    values = [float(row["value"]) for row in rows]
+    low, high = 10 * math.floor(min(values) / 10), 10 * math.ceil(max(values) / 10)
+
+    def hours(row):
+        return float(row["seconds"]) * float(row["threads"]) / 3600 if row["seconds"] else None
+
+    parts = [text(left, 20, "top-1 on the test images, %", 14, anchor="start")]
+    for place, (label, across) in enumerate((("images that the student learnt from", lambda row: float(row["images"])),
+                                             ("hours of one core, images included", hours))):  # fmt: skip
+        x0, all_x = left + place * (side + gap), [math.log10(x) for row in rows if (x := across(row))]
+        first, last = min(all_x), max(all_x)
+        parts.append(f'<rect x="{x0}" y="{top}" width="{side}" height="{side}" fill="none" stroke="{LINE}"/>')
+        for tick in range(low, high + 1, 10):
+            y = top + side * (1 - (tick - low) / (high - low))
+            parts += [f'<path d="M{x0},{y:.1f} h{side}" stroke="#e2e8f0"/>', text(x0 - 8, y + 4, tick, 12, MUTED, anchor="end")]
+        for power in range(math.floor(first), math.ceil(last) + 1):
+            for factor in (1, 3):
+                share = (power + math.log10(factor) - first) / (last - first)
+                if 0 <= share <= 1:
+                    parts.append(text(round(x0 + side * share, 1), top + side + 18, f"{factor * 10.0**power:g}", 12, MUTED))
+        for (name, _), points in lines.items():
+            known = [(math.log10(x), float(row["value"])) for row in points if (x := across(row))]
+            places = [
+                (x0 + side * (x - first) / (last - first), top + side * (1 - (value - low) / (high - low))) for x, value in known
+            ]
+            spelled = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+            parts.append(f'<polyline points="{spelled}" fill="none" stroke="{colours[name]}" stroke-width="1.8"/>')
+            parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colours[name]}"/>' for x, y in places[-1:]]
+        parts.append(text(x0 + side / 2, top + side + 42, label, 14))
+    for place, (name, colour) in enumerate(colours.items()):
+        x, y = left + 2 * side + gap + 20, top + 14 + 22 * place
+        parts += [f'<path d="M{x},{y - 4} h22" stroke="{colour}" stroke-width="3"/>', text(x + 30, y, name, 13, anchor="start")]
+    return svg(left + 2 * side + gap + 230, top + side + 60, "Accuracy over images seen and over core-hours", parts)
+
+
 def leak() -> str:
     """What students leak over their accuracy, from docs/assets/leak.csv: a panel a figure, with 95 % intervals."""
     with open(ASSETS / "leak.csv", newline="", encoding="utf-8") as file:
@@ -229,6 +279,8 @@ def main(which: str):
     (ASSETS / "layers.svg").write_text(layers(), "utf-8")
     for runs in ASSETS.glob("without-labels-*-runs.csv"):
         (ASSETS / f"{runs.stem.removesuffix('-runs')}.svg").write_text(without_labels(runs), "utf-8")
+    for table in ASSETS.glob("curves-*.csv"):
+        (ASSETS / f"{table.stem}.svg").write_text(curves(table), "utf-8")
     if (ASSETS / "leak.csv").exists():  # `dfkd leak --csv`, docs/leak.md
         (ASSETS / "leak.svg").write_text(leak(), "utf-8")
     if which != "diagrams":

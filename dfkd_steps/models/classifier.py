@@ -40,11 +40,17 @@ class Description:
 
 
 class Classifier(nn.Module):
-    """A network that owns its normalisation: images (N,C,H,W) in [0,1] -> logits (N,K), for segmentation (N,K,H,W)."""
+    """A network that owns its normalisation: images (N,C,H,W) in [0,1] -> logits (N,K), for segmentation (N,K,H,W).
+
+    Of a student also how many images it has learnt from, with repeats (``seen``, 0 = not known), and the weights of ``net`` as
+    they were after fewer of them (``snapshots``: images -> state dict on the CPU).
+    """
 
     def __init__(self, net: nn.Module, description: Description):
         super().__init__()
         self.net, self.description = keep_float32(net), description
+        self.seen: int = 0
+        self.snapshots: dict[int, dict[str, torch.Tensor]] = {}
         shape = (1, -1, 1, 1)
         self.register_buffer("mean", torch.tensor(description.mean, dtype=torch.float32).view(shape), persistent=False)
         self.register_buffer("std", torch.tensor(description.std, dtype=torch.float32).view(shape), persistent=False)

@@ -1,4 +1,6 @@
-"""Learning curves on the page: of teachers and students by epoch, and of what a method trains before its images by round."""
+"""Learning curves on the page: of teachers and students by epoch, of what a method trains before its images by round, and how
+good students were after fewer images.
+"""
 
 import csv
 import math
@@ -7,6 +9,7 @@ from types import MappingProxyType
 from ..runtime.errors import UserError, reading, require_file
 from ..storage.transfer_set import TransferSet
 from . import figures
+from .metrics import COLUMNS
 from .runs import Run, first_by
 
 MOST_OVERLAID = 8  # curves in a chart: as many colours can be told apart
@@ -57,7 +60,8 @@ def charts(path, scales):
 
 def overlays(panels: list[dict], budget) -> list[dict]:
     """Of each panel of ``page`` (a data set, a teacher and a student) the learning curves in one chart: of each group its first
-    run, the best first; of the students that distill trained, and by round of what a method trained before its images.
+    run, the best first; of the students that distill trained, by round of what a method trained before its images, and by
+    images of what students with snapshots were on their way.
 
     budget: a ``page.Budget``.
     """
@@ -69,19 +73,27 @@ def overlays(panels: list[dict], budget) -> list[dict]:
         charts = _overlay(histories, "epoch", names, budget)
         inside = {group.specs["transfer"]: _inside(group.runs[0]) for group in members}
         charts += _overlay(list(inside.values()), "round", list(inside), budget, INSIDE)
+        on_the_way = [_on_the_way(group.runs[0]) for group in members]
+        charts += _overlay(on_the_way, "images", names, budget, {name: heading for name, heading, *_ in COLUMNS}, log=True)
         overlaid.append({**{key: panel[key] for key in ("dataset", "teacher", "student")}, "charts": charts})
     return overlaid
 
 
-def _overlay(histories, unit, names, budget, titles=MappingProxyType({})):
+def _overlay(histories, unit, names, budget, titles=MappingProxyType({}), log=False):
     """A chart for each column but the learning rate, with the names of its curves."""
     charts = []
     for column in sorted({name for history in histories for name in history} - {"lr"}):
         curves = [(name, history[column]) for name, history in zip(names, histories) if column in history]
         lines, title = [curve for _, curve in curves], titles.get(column, column)
-        svg = budget.draw("learning curves", figures.line_chart, title, lines, None, unit)
+        svg = budget.draw("learning curves", figures.line_chart, title, lines, None, unit, log)
         charts += [{"svg": svg, "names": [name for name, _ in curves]}] if svg else []
     return charts
+
+
+def _on_the_way(run: Run) -> dict[str, tuple[list, list]]:
+    """The quality of a student by the images it had learnt from; empty where it has no snapshots."""
+    points = [point for point in run.metrics.get("curve", []) if point[0] > 0]
+    return {run.quality: tuple(map(list, zip(*points)))} if points else {}
 
 
 def _inside(run: Run) -> dict[str, tuple[list, list]]:

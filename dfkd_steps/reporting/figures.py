@@ -111,15 +111,15 @@ def thinned(values: list) -> list:
     return values[::step] + ([values[-1]] if (len(values) - 1) % step else [])
 
 
-def line_chart(title: str, curves: list[tuple[list, list]], scale: Scale | None = None, unit: str = "epoch") -> Markup:
+def line_chart(title: str, curves: list[tuple[list, list]], scale: Scale | None = None, unit: str = "epoch", log=False) -> Markup:
     """Curves (x, y) in one chart, 300 x 130, each in its colour (CSS class c0, c1, ...); axes are labelled at their ends,
     that of y in its middle too.
 
-    scale: of y; without one that of these curves, so that a chart may be compared with others.
+    scale: of y; without one that of these curves, so that a chart may be compared with others. log: of x, which is above 0.
     """
     curves = [(thinned(x), thinned(y)) for x, y in curves]
     scale = scale or Scale.over([value for _, y in curves for value in y])
-    across = Scale(min(x[0] for x, _ in curves), max(x[-1] for x, _ in curves), False)
+    across = Scale(min(x[0] for x, _ in curves), max(x[-1] for x, _ in curves), log)
     left, right, top, bottom = 62, 290, 26, 108
     marks = []
     for place, (x, y) in enumerate(curves):

@@ -125,10 +125,13 @@ def _histogram(labels, number):
 
 def _network(path):
     content = network_file.read_metadata(path)
-    description, weights = network_file.read(path)
+    description, tensors = network_file.read(path)
+    weights, snapshots = network_file.parted(tensors, path)
     head = {"weights": f"{sum(value.numel() for value in weights.values()):,} numbers", **content["description"]}
-    if unseen := network_file.compare(path, description, weights):
+    if unseen := network_file.compare(path, description, tensors):
         head["not compared"] = unseen
+    if snapshots:
+        head["snapshots"] = f"after {', '.join(f'{images:,}' for images in sorted(snapshots))} images"
     others = {name: value for name, value in content.items() if name not in ("kind", "key", "description", "provenance")}
     return [*_pairs({**head, "arguments": _short(head.get("arguments", {})), **others})], content.get("provenance", {})
 

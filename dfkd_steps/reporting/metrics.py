@@ -32,6 +32,7 @@ COLUMNS = (
     ("parameters", "parameters", 0, "of the student"),
     ("macs", "MACs", 0, "multiply-accumulates of the student for one image"),
     ("compression", "compression", 2, "parameters of the teacher / parameters of the student"),
+    ("images_seen", "images seen", 0, "that the student learnt from, with repeats"),
 )
 ORIGINS = ("data-free", "prior-based", "real", "other", "unknown")  # as synthesize says it; unknown where nobody does
 SIZES = ("parameters", "macs", "compression")
@@ -57,6 +58,9 @@ def fault(metrics, specs) -> str | None:
         value = metrics.get(name)
         if not is_number(value) or value < 0 or (name in needed and value > 100):
             return f"{name} is {one_line(repr(value))}, not a number of its range"
+    curve = metrics.get("curve", [])
+    if not isinstance(curve, list) or not all(_are_numbers(point, 2) and min(point) >= 0 for point in curve):
+        return "curve is not a list of pairs, images and what was measured after them"
     if metrics.get("specs") != list(specs.values()):
         return f"is about {one_line(repr(metrics.get('specs')))} and not about the run its path spells"
     beside = BESIDE.get(measure, ("", ""))

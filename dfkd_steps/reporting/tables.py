@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 
-from ..pipeline import audit, graph, spec
+from ..pipeline import audit, graph, shards, spec
 from . import metrics, runs
 from .runs import Group, Run, Teacher, constant, grouped, teachers
 
@@ -16,7 +16,10 @@ TIMED = ("synthesize", "distill")
 METRICS = ("top1", "teacher_top1", "agreement", "probe_balanced")
 MAPS = ("miou", "teacher_miou", "pixel_accuracy", "agreement_miou")  # columns behind the others, where there is segmentation
 CSV_HEAD = (*spec.GROUPS, "label", "origin", *METRICS, *(f"seconds_{step}" for step in TIMED), "n_test", "commit", "key")
-SECONDS = re.compile(r"^(?:synthesize|distill): .*, (\d+(?:\.\d+)?) s$", re.MULTILINE)
+CURVES_HEAD = (*spec.GROUPS, "label", "origin", "images", "metric", "value", "seconds", "threads", "commit", "key")
+SECONDS = re.compile(r"^(?:synthesize|distill|shard \d+ of \d+): .*, (\d+(?:\.\d+)?) s$", re.MULTILINE)
+SNAPSHOT = re.compile(r"^snapshot after (\d+) images, (\d+(?:\.\d+)?) s$", re.MULTILINE)
+GATHERED = re.compile(r"^gathered \d+ samples of (\d+) shards$", re.MULTILINE)
 
 
 def current(finals: list[str]) -> list[Run]:
@@ -32,14 +35,25 @@ def missing(sweep: str, finals: list[str], finished: list[Run]) -> str:
     return f"{lacking} of {len(finals)} runs are missing{stale}: snakemake --config sweep={sweep}" if lacking else ""
 
 
-def seconds(run: Run, step: str) -> tuple[float | None, bool]:
-    """Wall-clock seconds of a step by its log, and whether it was resumed, when those of earlier attempts are not among them;
-    None where there is no log (DVC keeps none).
-    """  # fmt: skip
-    log = spec.root_of(run.path).parent / graph.STEPS[step].log.format(**run.specs)
-    text = log.read_text(errors="replace") if log.is_file() else ""
-    match = SECONDS.search(text)
-    return float(match[1]) if match else None, "resumes " in text
+def seconds(run: Run, step: str) -> float | None:
+    """Wall-clock seconds of a step by its log, with those of attempts that it went on from and of shards; None where a log is
+    missing (DVC keeps none)."""
+    log = _log(run, step)
+    text = _text(log)
+    logs = [text]
+    if step == "synthesize" and (gathered := GATHERED.search(text)):
+        of = int(gathered[1])
+        logs += [_text(shards.path_of(log, number, of).with_suffix(".log")) for number in range(of)]
+    matches = list(map(SECONDS.search, logs))
+    return sum(float(match[1]) for match in matches if match) if all(matches) else None
+
+
+def _log(run: Run, step: str):
+    return spec.root_of(run.path).parent / graph.STEPS[step].log.format(**run.specs)
+
+
+def _text(log) -> str:
+    return log.read_text(errors="replace") if log.is_file() else ""
 
 
 def markdown(current_runs: list[Run]) -> str:
@@ -65,15 +79,19 @@ def latex(current_runs: list[Run]) -> str:
     groups, common, differ = _arranged(current_runs)
     columns = runs.shown_columns(groups, TABLE)
     said = ", ".join(f"{name} {groups[0].specs[name]}" for name in common)
-    head = [*differ, *(heading for _, heading, *_ in columns)]
-    rows = [[*(group.specs[name] for name in differ), *(group.text(name, digits) for name, _, digits, _ in columns)]
+    of_student = [name for name in differ if name not in ("dataset", "teacher")]
+    # The row of a teacher is called so in the first column of what a student comes from, or in one of its own.
+    names = [*differ, *([] if of_student else [""])]
+    called = {of_student[0] if of_student else "": "teacher"}
+    head = [*names, *(heading for _, heading, *_ in columns)]
+    rows = [[*(group.specs.get(name, "student") for name in names), *(group.text(name, digits) for name, _, digits, _ in columns)]
             for group in groups]  # fmt: skip
     of_teachers = [
-        [*(teacher.specs.get(name, "teacher" if name == "transfer" else "") for name in differ),
+        [*({**called, **teacher.specs}.get(name, "") for name in names),
          *(teacher.text() if name == teacher.quality else "" for name, *_ in columns)]
         for teacher in teachers(groups)
     ]  # fmt: skip
-    lines = [f"% {said}" if common else "", rf"\begin{{tabular}}{{{'l' * len(differ)}{'r' * len(columns)}}}", r"\toprule"]
+    lines = [f"% {said}" if common else "", rf"\begin{{tabular}}{{{'l' * len(names)}{'r' * len(columns)}}}", r"\toprule"]
     lines += [_latex_row(head), r"\midrule", *map(_latex_row, of_teachers), r"\midrule" if of_teachers else ""]
     lines += [*map(_latex_row, rows), r"\bottomrule", r"\end{tabular}"]
     return "\n".join(filter(None, lines))
@@ -102,11 +120,11 @@ def _cells(group: Group, differ):
     quality = group.runs[0].quality
     yield group.text(quality if group.runs[0].has_labels else "top1", 2)
     yield group.text("agreement_miou" if quality == "miou" else "agreement", 2)
-    yield ", ".join(" + ".join(_seconds_text(*seconds(run, step)) for step in TIMED) for run in group.runs)
+    yield ", ".join(" + ".join(_seconds_text(seconds(run, step)) for step in TIMED) for run in group.runs)
 
 
-def _seconds_text(took: float | None, resumed: bool) -> str:
-    return "–" if took is None else f"{took:,.0f}{'+' * resumed}"
+def _seconds_text(took: float | None) -> str:
+    return "–" if took is None else f"{took:,.0f}"
 
 
 def _row(cells) -> str:
@@ -114,19 +132,44 @@ def _row(cells) -> str:
 
 
 def to_csv(current_runs: list[Run]) -> str:
-    """The runs under ``CSV_HEAD``; seconds are empty where a log is missing or lacks those of an interrupted attempt."""
+    """The runs under ``CSV_HEAD``; seconds are empty where a log is missing."""
     text, commit = io.StringIO(), _commit()
     table = csv.writer(text, lineterminator="\n")
     more = MAPS if any("miou" in run.metrics for run in current_runs) else ()
     table.writerow((*CSV_HEAD, *more))
     for run in current_runs:
-        timed = (seconds(run, step) for step in TIMED)
-        took = ["" if value is None or resumed else value for value, resumed in timed]
+        took = ["" if value is None else value for value in (seconds(run, step) for step in TIMED)]
         numbers = [run.metrics.get(name, "") for name in METRICS]
         row = [*run.specs.values(), run.label, run.origin, *numbers, *took, run.metrics.get("n_test", ""), commit]
         row += [run.metrics.get("key", ""), *(run.metrics.get(name, "") for name in more)]
         table.writerow(map(runs.csv_cell, row))
     return text.getvalue()
+
+
+def curves_csv(current_runs: list[Run]) -> str:
+    """How good students with snapshots were after fewer images, under ``CURVES_HEAD``: a line for each snapshot and one for the
+    finished student. seconds: of synthesis and distillation until then; empty where a log is missing. threads: that these
+    computed with."""
+    text, commit = io.StringIO(), _commit()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(CURVES_HEAD)
+    for run in current_runs:
+        until, threads = _seconds_on_the_way(run), (run.metrics.get("provenance") or [{}])[0].get("threads", "")
+        for images, value in run.metrics.get("curve", []):
+            took = until.get(images, "")
+            row = [*run.specs.values(), run.label, run.origin, images, run.quality, value, took, threads, commit]
+            table.writerow(map(runs.csv_cell, [*row, run.metrics.get("key", "")]))
+    return text.getvalue()
+
+
+def _seconds_on_the_way(run: Run) -> dict[int, float]:
+    """Images that a student had learnt from -> seconds until then, where logs tell them: while the set was made, or after it."""
+    synthesis, distillation = (seconds(run, step) for step in TIMED)
+    inside, after = ({int(images): float(took) for images, took in SNAPSHOT.findall(_text(_log(run, step)))} for step in TIMED)
+    if synthesis is None:
+        return inside
+    end = {run.metrics["images_seen"]: distillation} if distillation is not None and "images_seen" in run.metrics else {}
+    return inside | {images: round(synthesis + took, 1) for images, took in {**after, **end}.items()}
 
 
 def _commit() -> str:

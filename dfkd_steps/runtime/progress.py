@@ -12,6 +12,7 @@ LOG_INTERVAL = 60.0  # seconds between two lines in a log, at least
 FIRST, SHARE, LAST = 10.0, 0.05, 300.0
 WHERE = "DFKD_PROGRESS"  # "FD:PID": where the terminal is, and the shell that opened it
 terminal = {"job": "", "fd": None}
+clock = {"began": time.monotonic(), "before": 0.0}  # of the job: its start, and seconds of earlier attempts
 
 
 def begin(job: str):
@@ -23,6 +24,18 @@ def begin(job: str):
     fd, _, shell = os.environ.get(WHERE, "").partition(":")
     mine = fd.isdecimal() and shell in (str(os.getpid()), str(os.getppid()))
     terminal.update(job=job, fd=int(fd) if mine else None)
+    clock.update(began=time.monotonic(), before=0.0)
+
+
+def spent() -> float:
+    """Seconds that the job has taken, with those of earlier attempts up to what it goes on from; kept with checkpoints, and told
+    in logs alone: no artefact holds a time."""
+    return clock["before"] + time.monotonic() - clock["began"]
+
+
+def resumed(seconds: float):
+    """The job goes on from what was reached after so many seconds."""
+    clock["before"] = max(clock["before"], seconds)
 
 
 class Bar(tqdm):

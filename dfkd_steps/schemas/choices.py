@@ -24,3 +24,10 @@ LOSS_LIMITS = {"choices": student_losses.Losses(), "code": student_losses.code_o
 def precision_field():
     """The config field ``precision``."""
     return opt("fp32", "bf16 = autocast, where the device computes in it", choices=PRECISION)
+
+
+def snapshots_field():
+    """The config field ``snapshots``."""
+    return opt(
+        0, "copies of the student on its way, at 1/2, 1/4, ... of its training; `evaluate` measures each (0 = none)", lo=0, hi=16
+    )

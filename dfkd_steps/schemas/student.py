@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .choices import LOSS, LOSS_LIMITS, OPTIMIZERS
+from .choices import LOSS, LOSS_LIMITS, OPTIMIZERS, snapshots_field
 from .fields import opt
 from .training import OPTIMIZER, Training
 
@@ -38,6 +38,7 @@ class Student(Training):
     )
     holdout: float = opt(0.1, "agreement: share of the stored samples that is held out", above=0, hi=0.5)
     steps_per_epoch: int = opt(0, "steps an epoch has (0 = one pass over the set)", lo=0)
+    snapshots: int = snapshots_field()
 
     def check(self):
         if not self.epochs and self.init != "transfer":

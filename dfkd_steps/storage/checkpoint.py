@@ -24,7 +24,7 @@ def restore(net, optimizer, state: dict):
 def save(path, key: str, **content):
     """Replace the checkpoint at ``path``: nested dicts and lists of tensors and plain values, with the job's key."""
     beside = f"{path}.next"
-    torch.save({"key": key, **content}, beside)
+    torch.save({"key": key, "seconds": progress.spent(), **content}, beside)
     os.replace(beside, path)
 
 
@@ -40,4 +40,5 @@ def load(path, key: str) -> dict | None:
     if not isinstance(kept, dict) or kept.get("key") != key:
         progress.say(f"{path}: was left by another configuration or other code, starting over")
         return None
+    progress.resumed(kept["seconds"])
     return kept

@@ -1,4 +1,7 @@
-"""A network as an artefact: safetensors with the weights, and in its metadata all that is needed to use it."""
+"""A network as an artefact: safetensors with the weights, and in its metadata all that is needed to use it.
+
+Weights of a student as they were after N images (``training.snapshots``) are named ``snapshot/N/NAME``.
+"""
 
 import csv
 import functools
@@ -6,6 +9,7 @@ import hashlib
 import io
 import json
 import math
+import re
 import struct
 import zlib
 from dataclasses import asdict
@@ -27,15 +31,37 @@ from .network_metadata import KIND, METADATA, read_metadata
 
 GENERATOR = "generator"
 MAX_SIDE, NUMBERS_PER_PIXEL = 1 << 14, 16
+SNAPSHOT = re.compile(r"snapshot/(\d{1,15})/(.+)")
 
 
-def save(path, net: nn.Module, description: Description, key: str, provenance: dict, **extra):
+def save(path, net: nn.Module, description: Description, key: str, provenance: dict, snapshots=None, **extra):
     """Write weights and metadata; the same content gives the same bytes."""
     content = {"kind": KIND, "key": key, "description": asdict(description), "provenance": provenance, **extra}
-    weights = {name: value.detach().cpu().contiguous().clone() for name, value in net.state_dict().items()}
+    weights = {name: value.clone() for name, value in _tensors(net, snapshots or {}).items()}
     content["crc32"] = checksum(content, weights)
     # One entry, because safetensors writes several in random order. By Python: save_file makes files of mode 0600.
     Path(path).write_bytes(save_bytes(weights, {METADATA: json.dumps(content, sort_keys=True)}))
+
+
+def _tensors(net: nn.Module, snapshots: dict) -> dict[str, torch.Tensor]:
+    """The tensors of a file: weights of a network, and of what it was on its way."""
+    tensors = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
+    return tensors | {f"snapshot/{seen}/{name}": value for seen, weights in snapshots.items() for name, value in weights.items()}
+
+
+def parted(tensors: dict[str, torch.Tensor], where) -> tuple[dict[str, torch.Tensor], dict[int, dict[str, torch.Tensor]]]:
+    """The weights among the tensors of a file, and its snapshots by the number of images; ``where`` they lie, for the error."""
+    weights, snapshots = {}, {}
+    for name, value in tensors.items():
+        if match := SNAPSHOT.fullmatch(name):
+            snapshots.setdefault(int(match[1]), {})[match[2]] = value
+        else:
+            weights[name] = value
+    kinds = {name: (value.shape, value.dtype) for name, value in weights.items()}
+    for seen, kept in snapshots.items():
+        if {name: (value.shape, value.dtype) for name, value in kept.items()} != kinds:
+            raise UserError(f"{where}: its snapshot after {seen} images is not of the same network; make it again")
+    return weights, snapshots
 
 
 def checksum(content: dict, weights: dict[str, torch.Tensor]) -> str:
@@ -81,17 +107,31 @@ def _sound(stored: dict) -> Description:
 
 
 def read(path) -> tuple[Description, dict[str, torch.Tensor]]:
-    """Description and weights of a network's file; nothing is built, and no code that the file names is imported."""
+    """Description and tensors of a network's file; nothing is built, and no code that the file names is imported."""
+    return _read(path)[:2]
+
+
+def _read(path) -> tuple[Description, dict[str, torch.Tensor], int]:
+    """Also how many images the network has learnt from."""
     content = read_metadata(path)
     with reading(path), safe_open(path, "pt") as file:
-        weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a safe_open is no dict)
-    if content.get("crc32") != checksum(content, weights):
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a safe_open is no dict)
+    if content.get("crc32") != checksum(content, tensors):
         raise UserError(f"{path}: is damaged (its checksum is another); delete it and make it again")
-    return _description(path, content["description"]), weights
+    with reading(path, "its number of images is none"):
+        return _description(path, content["description"]), tensors, _seen(content)
 
 
-def compare(path, description: Description, weights) -> str:
+def _seen(head: dict) -> int:
+    seen = head.get("seen", 0)
+    if not isinstance(seen, int) or not 0 <= seen < 10**15:
+        raise ValueError("its number of images is none")
+    return seen
+
+
+def compare(path, description: Description, tensors) -> str:
     """Refuse weights that are not of the described network, built in outline; why they were not compared ('' = they were)."""
+    weights, _ = parted(tensors, path)
     if description.builder == "factory":
         return f"its network was not built: {description.name!r} names code, which is not run here"
     with reading(path, "its network cannot be built"):
@@ -118,7 +158,8 @@ def _misfit(build, weights) -> str:
 
 def load(path, device="cpu") -> Classifier:
     """The network with its weights and normalisation, in eval mode, channels_last; a factory that it names is run."""
-    description, weights = read(path)
+    description, tensors, seen = _read(path)
+    weights, snapshots = parted(tensors, path)
     # To build in outline first takes torch two seconds, so only where images are large for the number of weights.
     pixels, numbers = math.prod(description.image_shape), sum(value.numel() for value in weights.values())
     if description.builder != "arch" or pixels * NUMBERS_PER_PIXEL > numbers:
@@ -126,7 +167,9 @@ def load(path, device="cpu") -> Classifier:
     net = build_network(description)
     with reading(path, f"weights do not fit {description.name}"):
         net.load_state_dict(weights)
-    return Classifier(net, description).to(device, memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
+    classifier = Classifier(net, description)
+    classifier.seen, classifier.snapshots = seen, snapshots
+    return classifier.to(device, memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
 
 
 def load_frozen(path, device="cpu") -> Classifier:
@@ -136,9 +179,17 @@ def load_frozen(path, device="cpu") -> Classifier:
 
 def to_bytes(network) -> bytes:
     """A classifier or a generator as a safetensors file, to be kept with a transfer set; the same content, the same bytes."""
-    kind, inner = (GENERATOR, network) if isinstance(network, Generator) else (KIND, network.net)
-    metadata = {METADATA: json.dumps({"kind": kind, "description": asdict(network.description)}, sort_keys=True)}
-    return save_bytes({name: value.detach().cpu().contiguous() for name, value in inner.state_dict().items()}, metadata)
+    head = {"description": asdict(network.description)}
+    if isinstance(network, Generator):
+        head, tensors = {"kind": GENERATOR, **head}, _tensors(network, {})
+    else:
+        head, tensors = {"kind": KIND, **head, **seen_of(network)}, _tensors(network.net, network.snapshots)
+    return save_bytes(tensors, {METADATA: json.dumps(head, sort_keys=True)})
+
+
+def seen_of(classifier: Classifier) -> dict[str, int]:
+    """What metadata say of the images that a network has learnt from; nothing where that is not known."""
+    return {"seen": classifier.seen} if classifier.seen else {}
 
 
 def from_bytes(content: bytes, where, device="cpu", trusted: str = ""):
@@ -149,7 +200,8 @@ def from_bytes(content: bytes, where, device="cpu", trusted: str = ""):
     """
     with reading(where, "is no network of dfkd"):
         (length,) = struct.unpack_from("<Q", content)
-        head, weights = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][METADATA]), load_bytes(content)
+        head = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][METADATA])
+        weights, snapshots = parted(load_bytes(content), where)
         description = None
         if head["kind"] == GENERATOR:
             build = functools.partial(Generator, GeneratorDescription(**_tuples(head["description"])))
@@ -162,16 +214,20 @@ def from_bytes(content: bytes, where, device="cpu", trusted: str = ""):
             raise ValueError(misfit)
         inner = build()
         inner.load_state_dict(weights)
-        network = Classifier(inner, description) if description else inner
+        network = inner
+        if description:
+            network = Classifier(inner, description)
+            network.seen, network.snapshots = _seen(head), snapshots
     return network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)  # pyright: ignore[reportCallIssue]
 
 
-def publish(out, key: str, provenance: dict, net, description, history):
+def publish(out, key: str, provenance: dict, classifier: Classifier, history):
     """Write history.csv and then the network that vouches for it; both whole."""
     table = history_csv(history)
     atomic.write(out.with_name("history.csv"), table)
     beside = out.with_name(f".{out.name}.whole")
-    save(beside, net, description, key, provenance, history_sha256=sha256(table))
+    more = {"history_sha256": sha256(table), **seen_of(classifier)}
+    save(beside, classifier.net, classifier.description, key, provenance, classifier.snapshots, **more)
     atomic.commit(beside, out)
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from ..models import tasks
-from ..runtime import disk
+from ..runtime import disk, progress
 from ..runtime.errors import UserError, reading, require_file
 from . import hdf5
 from .image_format import to_unit
@@ -58,7 +58,10 @@ class Writer:
         """Batches, samples and checksums that the counter beside the working file tells; None where it is not of this work."""
         try:
             counted = json.loads(Path(f"{self.path}.done").read_text())
-            return counted["done"] if counted["head"] == self.head and self.path.is_file() else None
+            if counted["head"] != self.head or not self.path.is_file():
+                return None
+            progress.resumed(counted["seconds"])
+            return counted["done"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -88,7 +91,8 @@ class Writer:
         self.batches, self.done = self.batches + 1, self.done + rows
         self._count(part["labels"])
         beside = f"{self.path}.done.next"
-        Path(beside).write_text(json.dumps({"head": self.head, "done": [self.batches, self.done, self.checks]}))
+        counted = {"head": self.head, "done": [self.batches, self.done, self.checks], "seconds": progress.spent()}
+        Path(beside).write_text(json.dumps(counted))
         os.replace(beside, f"{self.path}.done")
 
     def _count(self, labels):

@@ -45,16 +45,16 @@ def half_cosine(lr: float, progress: float) -> float:
     return lr * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def fit(net, config, steps_per_epoch: int, loss_of, partial, key: str, device, name: str, kept=None, ended=None) -> list[dict]:
+def fit(net, config, steps_per_epoch: int, loss_of, partial, key: str, device, name: str, parts=None, ended=None) -> list[dict]:
     """Train ``net`` in place; returns the history, one row an epoch: epoch, loss, lr and what ``ended`` adds.
 
     ``loss_of(rng, epoch)`` yields one loss a step; the random generator is seeded by (name, seed, epoch), so that an epoch
     depends on nothing but the state before it. The state is kept in ``partial`` from time to time, with the key.
-    ``kept``: further tensors by name that training changes in place; they belong to the state. ``ended(epoch) -> dict``
-    is called after each epoch, the network in eval mode.
+    ``parts``: by name what else training changes; each has state() and restore(state). ``ended(epoch) -> dict`` is called after
+    each epoch, the network in eval mode.
     """
-    optimise, kept = optimizer(compiled(net), config), kept or {}
-    history = _restore(checkpoint.load(partial, key), net, optimise, kept)
+    optimise, parts = optimizer(compiled(net), config), parts or {}
+    history = _restore(checkpoint.load(partial, key), net, optimise, parts)
     total, saved = config.epochs * steps_per_epoch, time.monotonic()
     with progress.bar(total=config.epochs, initial=len(history), desc=name, unit="epoch") as bar:
         for epoch in range(len(history), config.epochs):
@@ -77,7 +77,8 @@ def fit(net, config, steps_per_epoch: int, loss_of, partial, key: str, device, n
             bar.update()
             if time.monotonic() - saved > checkpoint.EVERY and epoch + 1 < config.epochs:
                 state = checkpoint.state_of(net, optimise)
-                checkpoint.save(partial, key, **state, kept=kept, history=history)
+                states = {part_name: part.state() for part_name, part in parts.items()}
+                checkpoint.save(partial, key, **state, parts=states, history=history)
                 saved = time.monotonic()
     net.eval()
     return history
@@ -94,12 +95,12 @@ def advance(net, optimise, loss, lr: float, clip: float = 0.0):
     optimise.step()
 
 
-def _restore(state, net, optimise, kept) -> list[dict]:
+def _restore(state, net, optimise, parts) -> list[dict]:
     if state is None:
         return []
     checkpoint.restore(net, optimise, state)
-    for name, values in kept.items():
-        values.copy_(state["kept"][name])
+    for name, part in parts.items():
+        part.restore(state["parts"][name])
     progress.say(f"resumes after epoch {len(state['history'])}")
     return state["history"]
 

@@ -39,3 +39,11 @@ class Priorities:
     def forget(self, rows):
         """Reset rows whose image is a new one."""
         self.delta[rows] = float("nan")
+
+    def state(self) -> dict:
+        """The priorities."""
+        return {"delta": self.delta.clone()}
+
+    def restore(self, state: dict):
+        """Go on from ``state``."""
+        self.delta.copy_(state["delta"])

@@ -158,8 +158,11 @@ def same(one, two):
 
 
 def weights(method):
-    """All numbers of the networks that a method leaves."""
-    return [value.cpu().clone() for _, net in sorted(method.networks().items()) for value in net.state_dict().values()]
+    """All numbers of the networks that a method leaves, and of their snapshots."""
+    nets = [net for _, net in sorted(method.networks().items())]
+    states = [net.state_dict() for net in nets]
+    states += [weights for net in nets for _, weights in sorted(getattr(net, "snapshots", {}).items())]
+    return [value.cpu().clone() for state in states for value in state.values()]
 
 
 def traces(method):

@@ -197,7 +197,7 @@ def test_what_no_disk_holds_is_refused_before_anything_is_made(here):
 def test_a_history_of_another_network_is_found(here):
     net = small_net.classifier()
     Path(TEACHER).parent.mkdir(parents=True)
-    network_file.publish(Path(TEACHER), keys.expected_key(TEACHER), {}, net.net, net.description, [{"epoch": 1, "loss": 2.0}])
+    network_file.publish(Path(TEACHER), keys.expected_key(TEACHER), {}, net, [{"epoch": 1, "loss": 2.0}])
     assert audit.fault(TEACHER) is None
     history = Path(TEACHER).with_name("history.csv")
     history.write_text(history.read_text().replace("2.0", "1.0"))
@@ -283,7 +283,7 @@ def test_every_kind_of_file_has_the_mode_of_the_umask(tmp_path, mask, mode):
         arrays = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
         dataset_file.write(tmp_path / "dataset.h5", "k", {}, "ab", arrays)
         net = small_net.classifier()
-        network_file.publish(tmp_path / "student.safetensors", "k", {}, net.net, net.description, [])
+        network_file.publish(tmp_path / "student.safetensors", "k", {}, net, [])
         atomic.write_json(tmp_path / "metrics.json", {"key": "k"})
         checkpoint.save(tmp_path / "state", "k", step=1)
     finally:

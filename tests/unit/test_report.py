@@ -445,6 +445,24 @@ def test_runs_with_and_without_labels_stand_in_one_report(tree):
     ]
 
 
+@pytest.mark.parametrize(
+    ("others", "columns", "teacher", "first"),
+    [
+        ([("zskd", {"balance": "equal"})], "lr", "teacher &", "equal &"),
+        ([("zskd", {"teacher": "wide"})], "llr", r"net & teacher &", r"net & student &"),
+        ([], "lr", "teacher &", "student &"),
+    ],
+)
+def test_the_row_of_a_teacher_has_a_name_whatever_differs(tree, others, columns, teacher, first):
+    tree.run("zskd")
+    for name, how in others:
+        tree.run(name, **how)
+    lines = tables.latex(runs.read(sorted(tree.root.glob("**/metrics.json")))).splitlines()
+    assert next(line for line in lines if "tabular" in line).startswith(rf"\begin{{tabular}}{{{columns}")
+    rows = [line for line in lines if "&" in line]
+    assert rows[1].startswith(teacher) and any(row.startswith(first) for row in rows[2:])
+
+
 def test_confusions_of_many_classes_are_a_list(tmp_path):
     tree = Tree(tmp_path, [f"c{i}" for i in range(120)])
     path = tree.run("zskd", confusions=[[3, 5, 9]])
@@ -464,6 +482,19 @@ def test_curves_of_a_student_inside_are_drawn_by_round(tree):
     section = text[text.index('<section id="curves">') : text.index('<section id="teachers">')]
     assert "student inside: loss" in section and "student inside: agreement, %" in section and "round 3" in section
     assert "generator: loss" in section and section.count("</svg>") == 4
+
+
+def test_curves_of_students_with_snapshots_are_drawn_by_images(tree):
+    text = made(tree, [tree.run("dafl", curve=[[100, 20.0], [1000, 60.0], [10000, 90.0]]), tree.run("noise")])
+    section = text[text.index('<section id="curves">') : text.index('<section id="teachers">')]
+    chart = section[section.index('aria-label="top-1 % by images') :]
+    chart = chart[: chart.index("</svg>")]
+    assert (
+        re.search(r'points="62\.0,108\.0 176\.0,[\d.]+ 290\.0,26\.0"', chart) and "images 1e+04" in chart
+    )  # the axis is logarithmic
+    path = tree.run("zskd", curve=[[100, "a"]])
+    with pytest.raises(UserError, match="curve is not a list of pairs"):
+        runs.read([path])
 
 
 def test_bars_are_as_long_as_their_values():
@@ -539,12 +570,12 @@ def test_markdown_has_each_run_and_what_it_took(tree, monkeypatch):
         "|---|---|---|---|---|---|",
         "|  | teacher | 95.50 | 95.50 |  |  |",
         "| `noise` | data-free | 50.00 | 50.00 | 93.25 | – + – |",
-        "| `zskd` | prior-based | 91.00 93.50 | 92.25 ± 1.77 | 93.25 ± 0.00 | 1,204 + 100+, – + – |",
+        "| `zskd` | prior-based | 91.00 93.50 | 92.25 ± 1.77 | 93.25 ± 0.00 | 1,204 + 100, – + – |",
     ]
 
 
 def test_csv_has_a_line_per_run(tree, monkeypatch):
-    """Numbers in full, seconds where the log has all of them, and no cell that a spreadsheet would run."""
+    """Numbers in full, seconds where there is a log, and no cell that a spreadsheet would run."""
     monkeypatch.chdir(tree.root.parent)
     tree.root = tree.root.relative_to(tree.root.parent)
     first = tree.run("zskd+seed=1", top1=91.25, about={"label": "=cmd|' /C calc'!A0", "origin": "data-free"}, key="k1", n_test=9)
@@ -559,7 +590,7 @@ def test_csv_has_a_line_per_run(tree, monkeypatch):
     assert list(table[0]) == [*columns.split(","), "n_test", "commit", "key"]
     assert [row["top1"] for row in table] == ["91.25", "93.5"]
     assert (table[0]["label"], table[0]["origin"], table[0]["key"]) == ("'=cmd|' /C calc'!A0", "data-free", "k1")
-    assert [row["seconds_synthesize"] for row in table] == ["1203.5", ""]
+    assert [row["seconds_synthesize"] for row in table] == ["1203.5", "3.5"]
     assert {row["seconds_distill"] for row in table} == {""} and {row["commit"] for row in table} == {""}
 
 

@@ -12,7 +12,7 @@ from ...runtime.device import autocast, compiled
 from ...runtime.errors import UserError
 from ...runtime.seeds import seed_of
 from ...storage import checkpoint
-from ...training import loop, losses, student_losses, views
+from ...training import loop, losses, snapshots, student_losses, views
 from .schedules import rate
 
 
@@ -42,6 +42,7 @@ class OnlineStudent:
         if not config.attention_s:  # hooks on its layers do not go with a compiled network
             compiled(self.net)
         self.optimizer = optimizer(self.net, config)
+        self.snapshots = snapshots.Snapshots(self.net, config.snapshots)
         self.steps = 0
         self.sums = torch.zeros(2, device=device)  # of losses and agreements of the steps since ``figures`` was asked
         self.summed = 0
@@ -60,6 +61,7 @@ class OnlineStudent:
         images, which then are not augmented. Returns the losses (N), detached, unweighted, and without attention transfer.
         """
         config = self.config
+        self.snapshots.step(progress, len(images))
         self._train("dropout")
         self.steps += 1
         if answer is None:
@@ -107,13 +109,15 @@ class OnlineStudent:
         return sum(losses.attention(student_maps[size], teacher_maps[size]) for size in sorted(sizes))
 
     def state(self) -> dict:
-        """Weights, moments and the number of steps."""
-        return {**checkpoint.state_of(self.net, self.optimizer), "steps": self.steps}
+        """Weights, moments, the number of steps, and snapshots."""
+        kept = {"steps": self.steps, "snapshots": self.snapshots.state()}
+        return {**checkpoint.state_of(self.net, self.optimizer), **kept}
 
     def restore(self, state: dict):
         """Go on from ``state``."""
         checkpoint.restore(self.net, self.optimizer, state)
         self.steps = state["steps"]
+        self.snapshots.restore(state["snapshots"])
 
     @contextlib.contextmanager
     def frozen(self, mode: str = "eval"):

@@ -40,8 +40,8 @@ class PrioritySampler:
 
     def state(self) -> dict:
         """The priorities."""
-        return {"delta": self.priorities.delta.clone()}
+        return self.priorities.state()
 
     def restore(self, state: dict):
         """Go on from ``state``."""
-        self.priorities.delta.copy_(state["delta"])
+        self.priorities.restore(state)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ....models import names
-from ...choices import ARCH, LOSS, LOSS_LIMITS, OPTIMIZERS, VIEWS
+from ...choices import ARCH, LOSS, LOSS_LIMITS, OPTIMIZERS, VIEWS, snapshots_field
 from ...fields import opt
 
 FIELDS = {
@@ -28,12 +28,13 @@ def field(name: str, default):
 
 @dataclass
 class StudentOptions:
-    """The field of a student whose default no method changes."""
+    """The fields of a student whose default no method changes."""
 
     student: str = opt(
         "lenet5-half", f"the online student, {ARCH} or factory.MODULE.FUNCTION", choices=names.Networks, code=names.code_of,
         external="network",
     )  # fmt: skip
+    snapshots: int = snapshots_field()
 
 
 @dataclass
