@@ -40,5 +40,5 @@ def load(path, key: str) -> dict | None:
     if not isinstance(kept, dict) or kept.get("key") != key:
         progress.say(f"{path}: was left by another configuration or other code, starting over")
         return None
-    progress.resumed(kept["seconds"])
+    progress.resumed(kept.pop("seconds", 0.0))
     return kept

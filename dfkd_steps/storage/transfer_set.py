@@ -60,7 +60,7 @@ class Writer:
             counted = json.loads(Path(f"{self.path}.done").read_text())
             if counted["head"] != self.head or not self.path.is_file():
                 return None
-            progress.resumed(counted["seconds"])
+            progress.resumed(counted.get("seconds", 0.0))
             return counted["done"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
