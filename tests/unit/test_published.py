@@ -20,7 +20,7 @@ TABLE = {
     for name, entry in yaml.safe_load((ROOT / "tests/unit/published.yaml").read_text("utf-8")).items()
     if not name.startswith(".")
 }
-ALWAYS_FREE = {"method", "image_type", "seed"}
+ALWAYS_FREE = {"snapshots", "method", "image_type", "seed"}
 # Presets without a publication of their own settings: baselines and sets without any setting, reconstructions, and our variants.
 OURS = {
     "noise", "procedural", "mixture", "dataset", "zskd-small", "zskd-strokes", "zskd-objects", "zskd-scenes", "soft-targeted",
