@@ -1,11 +1,13 @@
-"""Every method on one thread: seconds a round (or a batch), and the share of the machine's convolution rate that its parts reach.
+"""Every method on one thread: seconds a round (or a batch), the share of the machine's convolution rate that its parts reach,
+and the hours of the whole run.
 
     python benchmarks/methods_speed.py [--teacher wrn40-2] [--student wrn16-1] [--precision fp32] [--steps 12] [SPEC ...]
 
 SPEC is a transfer spec as in a path, e.g. `fast-5+views_kept=4`; without any, one preset of each method. The teacher has random
-weights and images are 32 x 32 (28 x 28 for lenet5). A round is timed with --steps student steps (or turns) and with twice as
-many, and one with all is reckoned from these two. Rates are floating-point operations a second, counted by PyTorch's own
-counter, over that of a 3 x 3 convolution of 128 channels in the same precision on the same thread, the best of many calls.
+weights and images are 32 x 32 (28 x 28 for lenet5). A round is timed with --steps steps of each loop (of generator or pixels, of
+the student, or turns) and with twice as many, and one with all is reckoned from these two. Rates are floating-point operations a
+second, counted by PyTorch's own counter, over that of a 3 x 3 convolution of 128 channels in the same precision on the same
+thread, the best of many calls.
 """
 
 import argparse
@@ -32,6 +34,21 @@ DEFAULT = (
     "procedural", "soft-targeted", "ssd-kd", "zskd", "zskt",
 )  # fmt: skip
 CLASSES = tuple("0123456789")
+LOOPS = ("turns", "steps", "steps_s")  # of a round or a batch, as config fields
+HEAD = ("method", "length", "s a round", "s images", "s student", "share images", "share student", "hours")
+
+
+def prepare():
+    """One thread, as a step is set up."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    device.keep_memory()
+
+
+def changed(config, **changes):
+    """The config with other values of those fields that it has."""
+    known = {field.name for field in dataclasses.fields(config)}
+    return dataclasses.replace(config, **{name: value for name, value in changes.items() if name in known})
 
 
 def convolution_rate(precision: str) -> float:
@@ -58,23 +75,21 @@ def network(arch: str) -> Classifier:
     return classifier.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
 
-def build(spec: str, teacher: Classifier, arguments, steps: int):
-    """The method of a spec, with ``steps`` student steps or turns in a round, and how many a round of the spec has."""
-    config = params.load("transfer", spec)
-    known = {field.name for field in dataclasses.fields(config)}
-    changes = {"student": arguments.student, "precision": arguments.precision, "warmup": 0, "tolerance": 0.0}
-    long = next((name for name in ("turns", "steps_s") if name in known), None)
-    if long:
-        changes[long] = steps
-    elif "rounds_each" not in known:
-        changes |= {"n": config.batch, "steps": min(steps, getattr(config, "steps", 1))}
-    whole = getattr(config, long) if long else steps
-    config = dataclasses.replace(config, **{name: value for name, value in changes.items() if name in known})
-    return method_registry.load(config.method)(config, teacher, [], torch.device("cpu")), whole
+def shortened(config, steps: int):
+    """The config with at most ``steps`` steps in each loop of a round or a batch."""
+    short = {name: min(steps, getattr(config, name)) for name in LOOPS if hasattr(config, name)}
+    images = {} if hasattr(config, "rounds") or hasattr(config, "rounds_each") else {"n": config.batch}
+    return changed(config, warmup=0, tolerance=0.0, **short, **images)
 
 
-def measured(method, unit) -> dict[str, float]:
-    """Seconds and operations of one call of a method's ``round`` or ``batch``, and of the student's part in it."""
+def whole(number: int, few: float, many: float, steps: int) -> float:
+    """What a loop of ``number`` steps costs, from what it costs with at most ``steps`` and with at most twice as many."""
+    first, second = min(steps, number), min(2 * steps, number)
+    return few + (number - first) / (second - first) * (many - few) if second > first else few
+
+
+def measured(method, unit, counted: bool) -> dict[str, float]:
+    """Seconds of a call of a method's ``round`` or ``batch``, and of the student's part in it; operations too if ``counted``."""
     costs = {"seconds": 0.0, "operations": 0.0, "student seconds": 0.0, "student operations": 0.0}
     train_student, counting = model_inversion.train_student, False
 
@@ -99,31 +114,45 @@ def measured(method, unit) -> dict[str, float]:
     started = time.perf_counter()
     unit(min(1, method.rounds))
     costs["seconds"] = time.perf_counter() - started
-    counting = True
-    with FlopCounterMode(display=False) as counter:
-        unit(min(2, method.rounds))
-    costs["operations"] = counter.get_total_flops()
+    if counted:
+        counting = True
+        with FlopCounterMode(display=False) as counter:
+            unit(min(2, method.rounds))
+        costs["operations"] = counter.get_total_flops()
     model_inversion.train_student = train_student
     return costs
 
 
-def row(spec: str, arguments, peak: float) -> str:
-    """One line of the table: a round with few steps and one with twice as many, and from these one with all."""
-    parts = []
-    for steps in (arguments.steps, 2 * arguments.steps):
-        method, whole = build(spec, network(arguments.teacher), arguments, steps)
-        parts.append(measured(method, method.round if method.rounds else method.batch))
-    few, many = parts
-    scale = (whole - arguments.steps) / arguments.steps if method.rounds else 0.0
-    total = {name: few[name] + scale * (many[name] - few[name]) for name in few}
-    images = total["seconds"] - total["student seconds"]
-    cells = [spec, "round" if method.rounds else f"batch of {method.config.batch}", f"{total['seconds']:.2f}", f"{images:.2f}"]
-    cells.append(f"{total['student seconds']:.2f}")
-    operations = total["operations"] - total["student operations"]
-    cells.append(f"{operations / images / peak:.0%}")
-    student = total["student seconds"]
-    cells.append(f"{total['student operations'] / student / peak:.0%}" if student else "–")
-    return f"| {' | '.join(cells)} |"
+def timed(config, teacher: Classifier, steps: int, counted: bool):
+    """A method of this config with few steps, and what it costs with few and with twice as many."""
+    costs, make = [], method_registry.load(config.method)
+    for number in (steps, 2 * steps):
+        method = make(shortened(config, number), teacher, [], torch.device("cpu"))
+        costs.append(measured(method, method.round if method.rounds else method.batch, counted))
+    return method, costs
+
+
+def run_of(config, teacher: Classifier, steps: int, counted=True) -> dict[str, float]:
+    """Rounds (or batches) of a run, its hours, and of a round seconds and operations of the images and of the student."""
+    method, costs = timed(config, teacher, steps, counted)
+    turns, run = getattr(config, "turns", 0), {"rounds": method.rounds or -(-config.n // config.batch)}
+    for name in ("seconds", "operations"):
+        of_student = [cost[f"student {name}"] for cost in costs]
+        of_images = [cost[name] - cost[f"student {name}"] for cost in costs]
+        run[name] = whole(turns or getattr(config, "steps", 1), *of_images, steps)
+        run[f"student {name}"] = whole(turns or getattr(config, "steps_s", 1), *of_student, steps)
+    trained = run["rounds"] - getattr(config, "warmup", 0)
+    return {**run, "hours": (run["rounds"] * run["seconds"] + trained * run["student seconds"]) / 3600}
+
+
+def row(spec: str, config, teacher: Classifier, steps: int, peak: float) -> str:
+    """One line of the table."""
+    run = run_of(config, teacher, steps)
+    images, student = run["seconds"], run["student seconds"]
+    unit = "rounds" if hasattr(config, "rounds") or hasattr(config, "rounds_each") else f"batches of {config.batch}"
+    cells = [spec, f"{run['rounds']} {unit}", f"{images + student:.2f}", f"{images:.2f}", f"{student:.2f}"]
+    cells += [f"{run['operations'] / images / peak:.0%}", f"{run['student operations'] / student / peak:.0%}" if student else "–"]
+    return f"| {' | '.join([*cells, format(run['hours'], '.1f')])} |"
 
 
 def main():
@@ -131,22 +160,21 @@ def main():
     parser.add_argument("--teacher", default="wrn40-2")
     parser.add_argument("--student", default="wrn16-1")
     parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32")
-    parser.add_argument("--steps", type=int, default=12, help="student steps, or turns, or steps of pixels, that are run")
+    parser.add_argument("--steps", type=int, default=12, help="steps of each loop of a round that are run")
     parser.add_argument("specs", nargs="*", default=DEFAULT, metavar="SPEC")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    device.keep_memory()
+    prepare()
     peak = convolution_rate(arguments.precision)
     print(
         f"one thread, {arguments.precision}, {arguments.teacher} -> {arguments.student}; convolution: {peak / 1e9:.0f} Gflop/s\n"
     )
-    print("| method | unit | s | s images | s student | share images | share student |\n|---|---|---|---|---|---|---|")
+    print(f"| {' | '.join(HEAD)} |\n{'|---' * len(HEAD)}|")
     for spec in arguments.specs:
         try:
-            print(row(spec, arguments, peak), flush=True)
+            config = changed(params.load("transfer", spec), student=arguments.student, precision=arguments.precision)
+            print(row(spec, config, network(arguments.teacher), arguments.steps, peak), flush=True)
         except UserError as error:
-            print(f"| {spec} | {error} | | | | | |", flush=True)
+            print(f"| {spec} | {error} | | | | | | |", flush=True)
 
 
 if __name__ == "__main__":

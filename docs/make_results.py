@@ -31,8 +31,9 @@ def read(name: str) -> list[dict[str, str]]:
 
 
 def without_seed(spec: str) -> str:
-    """``zskd+seed=1+tau=4`` -> ``zskd+tau=4``: what runs that differ in nothing but seeds have in common."""
-    return re.sub(r"\+seed=\d+", "", spec)
+    """``zskd+seed=1+tau=4`` -> ``zskd+tau=4``: what runs have in common that differ in nothing but seeds, or in copies of the student
+    on its way, which change no result."""
+    return re.sub(r"\+(?:seed|snapshots)=\d+", "", spec)
 
 
 @dataclass
