@@ -108,9 +108,8 @@ def on_probes(students, teacher, job, device) -> list[dict]:
     rows = memory.passed(teacher.description.image_shape)
     answers = {kind: logits([*students, teacher], images.split(rows), device) for kind, images in drawn.items()}
     *by_student, of_teacher = ({kind: each[place] for kind, each in answers.items()} for place in range(len(students) + 1))
-    refuse_infinite(
-        job, "probe", *(torch.cat([part for of in networks for part in of.values()]) for networks in (by_student, [of_teacher]))
-    )
+    for of_student in by_student:
+        refuse_infinite(job, "probe", torch.cat(list(of_student.values())), torch.cat(list(of_teacher.values())))
     return [metrics.compare(of_student, of_teacher) for of_student in by_student]
 
 
