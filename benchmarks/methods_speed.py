@@ -1,5 +1,5 @@
-"""Every method on one thread: seconds a round (or a batch), the share of the machine's convolution rate that its parts reach,
-and the hours of the whole run.
+"""Every method on a GPU or on one thread of a CPU: seconds a round (or a batch), the share of the machine's convolution rate
+that its parts reach, and the hours of the whole run.
 
     python benchmarks/methods_speed.py [--teacher wrn40-2] [--student wrn16-1] [--precision fp32] [--steps 12] [SPEC ...]
 
@@ -7,7 +7,7 @@ SPEC is a transfer spec as in a path, e.g. `fast-5+views_kept=4`; without any, o
 weights and images are 32 x 32 (28 x 28 for lenet5). A round is timed with --steps steps of each loop (of generator or pixels, of
 the student, or turns) and with twice as many, and one with all is reckoned from these two. Rates are floating-point operations a
 second, counted by PyTorch's own counter, over that of a 3 x 3 convolution of 128 channels in the same precision on the same
-thread, the best of many calls.
+device, the best of many calls. DFKD_DEVICE and DFKD_COMPILE count as in a step.
 """
 
 import argparse
@@ -38,11 +38,21 @@ LOOPS = ("turns", "steps", "steps_s")  # of a round or a batch, as config fields
 HEAD = ("method", "length", "s a round", "s images", "s student", "share images", "share student", "hours")
 
 
-def prepare():
-    """One thread, as a step is set up."""
+def prepare() -> torch.device:
+    """As a step is set up; on a CPU with one thread. Returns where it computes."""
+    where = device.select_device()
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
+    torch.backends.cudnn.benchmark = where.type == "cuda"  # as with DFKD_DETERMINISTIC=0
     device.keep_memory()
+    return where
+
+
+def now() -> float:
+    """Seconds by the clock, once a GPU has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def changed(config, **changes):
@@ -51,20 +61,21 @@ def changed(config, **changes):
     return dataclasses.replace(config, **{name: value for name, value in changes.items() if name in known})
 
 
-def convolution_rate(precision: str) -> float:
+def convolution_rate(precision: str, where: torch.device) -> float:
     """Operations a second of a 3 x 3 convolution."""
-    kind = torch.bfloat16 if precision == "bf16" and device.has_bf16("cpu") else torch.float32
-    images = torch.randn(64, 128, 16, 16).to(kind, memory_format=torch.channels_last)
-    weight = torch.randn(128, 128, 3, 3).to(kind, memory_format=torch.channels_last)
+    kind = torch.bfloat16 if precision == "bf16" and device.has_bf16(where.type) else torch.float32
+    number = 64 if where.type == "cpu" else 4096
+    images = torch.randn(number, 128, 16, 16, device=where).to(kind, memory_format=torch.channels_last)
+    weight = torch.randn(128, 128, 3, 3, device=where).to(kind, memory_format=torch.channels_last)
     least = math.inf
     for _ in range(30):
-        started = time.perf_counter()
+        started = now()
         torch.nn.functional.conv2d(images, weight, padding=1)
-        least = min(least, time.perf_counter() - started)
-    return 2 * weight.numel() * 64 * 16**2 / least
+        least = min(least, now() - started)
+    return 2 * weight.numel() * number * 16**2 / least
 
 
-def network(arch: str) -> Classifier:
+def network(arch: str, where: torch.device) -> Classifier:
     """A teacher with random weights."""
     torch.manual_seed(0)
     shape = (1, 28, 28) if arch.startswith("lenet5") else (3, 32, 32)
@@ -72,7 +83,7 @@ def network(arch: str) -> Classifier:
     classifier = Classifier(build_architecture(arch, 10, shape), described)
     with torch.no_grad():
         classifier.train()(torch.rand(64, *shape))  # BatchNorm statistics of something
-    return classifier.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    return classifier.eval().requires_grad_(False).to(where, memory_format=torch.channels_last)
 
 
 def shortened(config, steps: int):
@@ -95,13 +106,13 @@ def measured(method, unit, counted: bool) -> dict[str, float]:
 
     def watch(call):
         def watched(*values, **named):
-            started = time.perf_counter()
+            started = now()
             with FlopCounterMode(display=False) if counting else contextlib.nullcontext() as counter:
                 result = call(*values, **named)
             if counting:
                 costs["student operations"] += counter.get_total_flops()
             else:
-                costs["student seconds"] += time.perf_counter() - started
+                costs["student seconds"] += now() - started
             return result
 
         return watched
@@ -111,9 +122,9 @@ def measured(method, unit, counted: bool) -> dict[str, float]:
     model_inversion.train_student = watch(train_student)
     unit(0)  # warm
     costs["student seconds"] = 0.0
-    started = time.perf_counter()
+    started = now()
     unit(min(1, method.rounds))
-    costs["seconds"] = time.perf_counter() - started
+    costs["seconds"] = now() - started
     if counted:
         counting = True
         with FlopCounterMode(display=False) as counter:
@@ -127,7 +138,7 @@ def timed(config, teacher: Classifier, steps: int, counted: bool):
     """A method of this config with few steps, and what it costs with few and with twice as many."""
     costs, make = [], method_registry.load(config.method)
     for number in (steps, 2 * steps):
-        method = make(shortened(config, number), teacher, [], torch.device("cpu"))
+        method = make(shortened(config, number), teacher, [], teacher.mean.device)
         costs.append(measured(method, method.round if method.rounds else method.batch, counted))
     return method, costs
 
@@ -163,16 +174,19 @@ def main():
     parser.add_argument("--steps", type=int, default=12, help="steps of each loop of a round that are run")
     parser.add_argument("specs", nargs="*", default=DEFAULT, metavar="SPEC")
     arguments = parser.parse_args()
-    prepare()
-    peak = convolution_rate(arguments.precision)
+    where = prepare()
+    peak, machine = (
+        convolution_rate(arguments.precision, where),
+        "one thread" if where.type == "cpu" else device.device_name(where),
+    )
     print(
-        f"one thread, {arguments.precision}, {arguments.teacher} -> {arguments.student}; convolution: {peak / 1e9:.0f} Gflop/s\n"
+        f"{machine}, {arguments.precision}, {arguments.teacher} -> {arguments.student}; convolution: {peak / 1e9:.0f} Gflop/s\n"
     )
     print(f"| {' | '.join(HEAD)} |\n{'|---' * len(HEAD)}|")
     for spec in arguments.specs:
         try:
             config = changed(params.load("transfer", spec), student=arguments.student, precision=arguments.precision)
-            print(row(spec, config, network(arguments.teacher), arguments.steps, peak), flush=True)
+            print(row(spec, config, network(arguments.teacher, where), arguments.steps, peak), flush=True)
         except UserError as error:
             print(f"| {spec} | {error} | | | | | | |", flush=True)
 

@@ -1,4 +1,4 @@
-"""The hours that each row of a sweep takes on one thread of this machine, from a few steps of each part.
+"""The hours that each row of a sweep takes on a GPU or one thread of this machine, from a few steps of each part.
 
     python benchmarks/sweep_hours.py params/sweeps/resnet34-inside.yaml [--steps 2]
 
@@ -10,7 +10,6 @@ random weights and images are 32 x 32, 50,000 of them in an epoch of the teacher
 import argparse
 import math
 import sys
-import time
 from pathlib import Path
 
 import torch
@@ -35,22 +34,22 @@ def seconds_of(step, number: int) -> float:
     least = math.inf
     step()
     for _ in range(number):
-        started = time.perf_counter()
+        started = methods_speed.now()
         step()
-        least = min(least, time.perf_counter() - started)
+        least = min(least, methods_speed.now() - started)
     return least
 
 
-def of_teacher(config, steps: int) -> float:
+def of_teacher(config, where, steps: int) -> float:
     """Hours of training a teacher; 0 for an import."""
     if config.kind != "train":
         return 0.0
-    net = methods_speed.network(config.arch).requires_grad_(True)
-    optimizer, images = loop.optimizer(net, config), torch.rand(config.batch, *net.description.image_shape)
-    labels = torch.arange(config.batch) % net.description.num_classes
+    net = methods_speed.network(config.arch, where).requires_grad_(True)
+    optimizer, images = loop.optimizer(net, config), torch.rand(config.batch, *net.description.image_shape, device=where)
+    labels = torch.arange(config.batch, device=where) % net.description.num_classes
 
     def step():
-        with device.autocast("cpu", config.precision):
+        with device.autocast(where, config.precision):
             logits = net.train()(images)
         loop.advance(net, optimizer, F.cross_entropy(logits.float(), labels), 0.0, config.clip)
 
@@ -61,20 +60,22 @@ def of_student(config, transfer, teacher, steps: int) -> float:
     """Hours of distillation; the teacher is asked in each step, and a generator where images are fresh."""
     if not config.epochs:
         return 0.0
-    student = new_classifier(config.arch, teacher.description, 0).to(memory_format=torch.channels_last)
-    optimizer, rng = loop.optimizer(student, config), torch.Generator().manual_seed(0)
+    where = teacher.mean.device
+    student = new_classifier(config.arch, teacher.description, 0).to(where, memory_format=torch.channels_last)
+    optimizer, rng = loop.optimizer(student, config), torch.Generator(where).manual_seed(0)
     compare, images = student_losses.load(config.loss, config.tau, teacher.description), None
     answering = frozen.fast_copy(teacher, config.precision)
     if config.fresh:
         described = teacher.description
         drawn = build_generator(described, latent=transfer.latent, width=transfer.width, arch=transfer.arch_g, seed=0)
+        drawn = drawn.to(where)
     else:
-        images = torch.rand(config.batch, *teacher.description.image_shape)
+        images = torch.rand(config.batch, *teacher.description.image_shape, device=where)
 
     def step():
         inputs = views.view(config.augment, drawn.sample(config.batch, rng)[0] if images is None else images, rng)
         answers = frozen.logits(answering, inputs, config.precision)
-        with device.autocast("cpu", config.precision):
+        with device.autocast(where, config.precision):
             logits = student.train()(inputs)
         loop.advance(student, optimizer, compare(logits.float(), answers.float()).mean(), 0.0, config.clip)
 
@@ -86,20 +87,20 @@ def main():
     parser.add_argument("sweep", metavar="SWEEP")
     parser.add_argument("--steps", type=int, default=2, help="steps of each loop that are run")
     arguments = parser.parse_args()
-    methods_speed.prepare()
+    where = methods_speed.prepare()
     swept = sweep.read(arguments.sweep)
     specs = {group: list(dict.fromkeys(without_seed(group, text) for text in swept[group])) for group in ("transfer", "student")}
     print("| teacher | transfer set | student | hours: teacher | transfer set | student |\n|---|---|---|---|---|---|")
     for teacher_spec in swept["teacher"]:
         config = params.load("teacher", teacher_spec)
-        teacher, training = methods_speed.network(config.arch), of_teacher(config, arguments.steps)
+        teacher, training = methods_speed.network(config.arch, where), of_teacher(config, where, arguments.steps)
         for text in specs["transfer"]:
             transfer = params.load("transfer", text)
             taken = graph.sources(text, "own") or not hasattr(transfer, "precision")
             hours = 0.0 if taken else methods_speed.run_of(transfer, teacher, arguments.steps, counted=False)["hours"]
             for student_spec in specs["student"]:
                 student = of_student(params.load("student", student_spec), transfer, teacher, arguments.steps)
-                cells = [teacher_spec, text, student_spec, *(f"{value:.1f}" for value in (training, hours, student))]
+                cells = [teacher_spec, text, student_spec, *(f"{value:.2f}" for value in (training, hours, student))]
                 print(f"| {' | '.join(cells)} |", flush=True)
 
 

@@ -31,8 +31,8 @@ def read(name: str) -> list[dict[str, str]]:
 
 
 def without_seed(spec: str) -> str:
-    """``zskd+seed=1+tau=4`` -> ``zskd+tau=4``: what runs have in common that differ in nothing but seeds, or in copies of the student
-    on its way, which change no result."""
+    """``zskd+seed=1+tau=4`` -> ``zskd+tau=4``: what runs have in common that differ in nothing but seeds, or in copies of the
+    student on its way, which change no result."""
     return re.sub(r"\+(?:seed|snapshots)=\d+", "", spec)
 
 
