@@ -1,6 +1,6 @@
 """The hours that each row of a sweep takes on a GPU or one thread of this machine, from a few steps of each part.
 
-    python benchmarks/sweep_hours.py params/sweeps/resnet34-inside.yaml [--steps 2]
+    python benchmarks/sweep_hours.py params/sweeps/resnet34-inside.yaml [--steps 2] [--precision bf16]
 
 One seed of each row: training the teacher, synthesis, and distillation where the student learns from a stored set. Networks have
 random weights and images are 32 x 32, 50,000 of them in an epoch of the teacher; hours of a round are reckoned as in
@@ -86,20 +86,26 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sweep", metavar="SWEEP")
     parser.add_argument("--steps", type=int, default=2, help="steps of each loop that are run")
+    parser.add_argument("--precision", choices=("fp32", "bf16"), help="of all parts, in place of that of the specs")
     arguments = parser.parse_args()
+
+    def load(group: str, text: str):
+        config = methods_speed.changed(params.load(group, text), snapshots=0)
+        return methods_speed.changed(config, precision=arguments.precision) if arguments.precision else config
+
     where = methods_speed.prepare()
     swept = sweep.read(arguments.sweep)
     specs = {group: list(dict.fromkeys(without_seed(group, text) for text in swept[group])) for group in ("transfer", "student")}
     print("| teacher | transfer set | student | hours: teacher | transfer set | student |\n|---|---|---|---|---|---|")
     for teacher_spec in swept["teacher"]:
-        config = params.load("teacher", teacher_spec)
+        config = load("teacher", teacher_spec)
         teacher, training = methods_speed.network(config.arch, where), of_teacher(config, where, arguments.steps)
         for text in specs["transfer"]:
-            transfer = params.load("transfer", text)
+            transfer = load("transfer", text)
             taken = graph.sources(text, "own") or not hasattr(transfer, "precision")
             hours = 0.0 if taken else methods_speed.run_of(transfer, teacher, arguments.steps, counted=False)["hours"]
             for student_spec in specs["student"]:
-                student = of_student(params.load("student", student_spec), transfer, teacher, arguments.steps)
+                student = of_student(load("student", student_spec), transfer, teacher, arguments.steps)
                 cells = [teacher_spec, text, student_spec, *(f"{value:.2f}" for value in (training, hours, student))]
                 print(f"| {' | '.join(cells)} |", flush=True)
 
