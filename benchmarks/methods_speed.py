@@ -152,8 +152,10 @@ def run_of(config, teacher: Classifier, steps: int, counted=True) -> dict[str, f
         of_images = [cost[name] - cost[f"student {name}"] for cost in costs]
         run[name] = whole(turns or getattr(config, "steps", 1), *of_images, steps)
         run[f"student {name}"] = whole(turns or getattr(config, "steps_s", 1), *of_student, steps)
-    trained = run["rounds"] - getattr(config, "warmup", 0)
-    return {**run, "hours": (run["rounds"] * run["seconds"] + trained * run["student seconds"]) / 3600}
+    quiet = getattr(config, "warmup", 0)  # rounds without a student, which may make more images
+    more = config.batches_of(0) / config.batches_of(quiet) if quiet else 1
+    rounds = run["rounds"] - quiet
+    return {**run, "hours": ((more * quiet + rounds) * run["seconds"] + rounds * run["student seconds"]) / 3600}
 
 
 def row(spec: str, config, teacher: Classifier, steps: int, peak: float) -> str:

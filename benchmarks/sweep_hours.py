@@ -66,9 +66,8 @@ def of_student(config, transfer, teacher, steps: int) -> float:
     compare, images = student_losses.load(config.loss, config.tau, teacher.description), None
     answering = frozen.fast_copy(teacher, config.precision)
     if config.fresh:
-        described = teacher.description
-        drawn = build_generator(described, latent=transfer.latent, width=transfer.width, arch=transfer.arch_g, seed=0)
-        drawn = drawn.to(where)
+        size = {"latent": transfer.latent, "width": transfer.width, "arch": getattr(transfer, "arch_g", "gdfd")}
+        drawn = build_generator(teacher.description, **size, seed=0).to(where, memory_format=torch.channels_last).eval()
     else:
         images = torch.rand(config.batch, *teacher.description.image_shape, device=where)
 
