@@ -3,14 +3,17 @@
     python tests/fuzz.py [--seconds 600] [--seed 0] [--kinds hdf5 sets networks kept npz idx images checkpoints onnx metrics
                                                              specs params sweeps]
 
-A mutant has bits, bytes or numbers changed, pieces moved, doubled, cut out or taken from another place, and in texts words
-of their grammar put in; artefacts get a checksum that fits, as whoever means harm would give them. Not part of the suite;
-docs/faults.md has the last result.
+A mutant has bits, bytes or numbers changed, pieces moved, doubled, cut out or taken from another place, and in texts, and in the
+head of a network's file, words of their grammar put in; artefacts get a checksum that fits, as whoever means harm would give
+them. Not part of the suite; docs/faults.md has the last result.
 """
 
 import argparse
 import collections
+import contextlib
+import copy
 import io
+import json
 import os
 import random
 import shutil
@@ -26,19 +29,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
+from safetensors.torch import load
 
 sys.path.insert(0, str(Path(__file__).parent / "unit"))
 import hostile
 
 from dfkd_steps.datasets import array_files, readers
 from dfkd_steps.models import onnx_import, pretrained
-from dfkd_steps.models.classifier import Description
+from dfkd_steps.models.classifier import Description, new_classifier
 from dfkd_steps.pipeline import params, spec, sweep
 from dfkd_steps.reporting import runs
 from dfkd_steps.runtime import progress
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import groups
-from dfkd_steps.storage import dataset_file, hdf5, network_file
+from dfkd_steps.storage import atomic, dataset_file, hdf5, network_file, verify
 
 ROOT = Path(__file__).parents[1]
 HANGS = 60  # seconds for one file: then the process is ended, and the file stays in the temporary folder
@@ -86,12 +90,59 @@ def reworded(raw: bytes, rng) -> bytes:
     return raw
 
 
+def headed(raw: bytes, rng) -> bytes:
+    """A file of safetensors, changed in its head more often than not, whose length then fits more often than not."""
+    if rng.random() < 0.25:
+        return mutated(raw, rng)
+    (length,) = struct.unpack_from("<Q", raw)
+    head = reworded(raw[8 : 8 + length], rng)
+    return struct.pack("<Q", len(head) if rng.random() < 0.9 else length) + head + raw[8 + length :]
+
+
 def sealed(opened):
     def function(path):
         hdf5.seal(path)
         opened(path)
 
     return function
+
+
+def seal_network(path):
+    """Give a network's file the checksum of its content, where it can be read so far."""
+    raw = path.read_bytes()
+    with contextlib.suppress(Exception):
+        tensors, (length,) = load(raw), struct.unpack_from("<Q", raw)
+        head = json.loads(raw[8 : 8 + length])
+        content = json.loads(head["__metadata__"][network_file.METADATA])
+        content["crc32"] = network_file.checksum(content, tensors)
+        head["__metadata__"][network_file.METADATA] = json.dumps(content)
+        text = json.dumps(head).encode()
+        path.write_bytes(struct.pack("<Q", len(text)) + text + raw[8 + length :])
+
+
+def open_network(path):
+    seal_network(path)
+    network_file.load(path)
+    verify.verify(path)
+
+
+def network_seeds(folder):
+    """A plain one, and a student with snapshots."""
+    yield hostile.a_network(hostile.NETWORK)(folder).read_bytes()
+    student = new_classifier("lenet5-half", Description(**network_file._tuples(hostile.NETWORK)), 0)
+    student.seen, student.snapshots = 40, {n: copy.deepcopy(student.net.state_dict()) for n in (10, 20)}
+    network_file.publish(folder / "student.safetensors", "k", {}, student, [])
+    yield (folder / "student.safetensors").read_bytes()
+    yield network_file.to_bytes(student)
+
+
+def open_metrics(path):
+    with contextlib.suppress(Exception):
+        content = json.loads(path.read_text())
+        content.pop("crc32")
+        path.write_text(json.dumps(content | {"crc32": atomic._checksum(content)}))
+    runs.read([path])
+    verify.verify(path)
 
 
 def image_seeds(folder):
@@ -182,14 +233,15 @@ def open_sweep(path):
     sweep.finals(sweep.read(path))
 
 
-TEXTS = ("specs", "params", "sweeps")
+TEXTS, HEADED = ("specs", "params", "sweeps", "metrics"), ("networks", "kept")
+SPECS = {"specs": list("abcde")}  # of the path that mutants lie at
 KINDS = {  # name -> (file name, seeds, how the steps open one)
     "hdf5": ("dataset.h5", lambda folder: bytes_of(hostile.dataset, folder), sealed(dataset_file.open_dataset)),
     "sets": ("transfer_set.h5", lambda folder: bytes_of(hostile.a_set, folder), sealed(hostile.open_set)),
-    "networks": ("x.safetensors", lambda folder: bytes_of(hostile.a_network(hostile.NETWORK), folder), network_file.load),
+    "networks": ("x.safetensors", network_seeds, open_network),
     "kept": (
         "kept",
-        lambda folder: iter([hostile.a_generator(hostile.GENERATOR)(folder)]),
+        lambda folder: iter([hostile.a_generator(hostile.GENERATOR)(folder), *network_seeds(folder)]),
         lambda path: network_file.from_bytes(path.read_bytes(), path),
     ),
     "npz": ("x.npz", npz_seeds, lambda path: array_files.npz(groups.Npz(source="npz", path=str(path)))),
@@ -202,8 +254,10 @@ KINDS = {  # name -> (file name, seeds, how the steps open one)
     "sweeps": ("x.yaml", texts_of("params/sweeps/*.yaml"), open_sweep),
     "metrics": (
         "metrics.json",
-        lambda folder: bytes_of(hostile.a_metrics(hostile.METRICS), folder),
-        lambda path: runs.read([path]),
+        lambda folder: bytes_of(
+            hostile.a_metrics(hostile.METRICS | {"images_seen": 9, "curve": [[4, 50.0], [9, 80.0]]} | SPECS), folder
+        ),
+        open_metrics,
     ),
 }
 
@@ -219,7 +273,7 @@ def fuzz(kind: str, seconds: float, seed: int) -> collections.Counter:
         path.parent.mkdir(parents=True)
         shutil.copytree(ROOT / "params", Path(folder, "params"))
         os.chdir(folder)
-        change = reworded if kind in TEXTS else mutated
+        change = reworded if kind in TEXTS else headed if kind in HEADED else mutated
         while time.monotonic() < until:
             path.write_bytes(change(rng.choice(seeds), rng))
             started = time.monotonic()
