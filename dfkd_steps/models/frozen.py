@@ -8,7 +8,7 @@ from torch import nn
 from torch.fx.experimental.optimization import fuse
 
 from ..runtime.device import autocast, compiled, has_bf16
-from . import hooks
+from . import fused_convolutions, hooks
 from .classifier import Classifier
 from .precision import stays_float32
 from .statistics import CURRENT
@@ -16,7 +16,8 @@ from .statistics import CURRENT
 
 def fast_copy(network: Classifier, precision: str) -> Classifier:
     """A copy of a frozen classifier in eval mode: BatchNorm folded into the convolution before it where nothing else reads
-    that one's output, and the weights cast once where ``precision`` is 'bf16'. Logits differ by rounding alone.
+    that one's output, on a CPU with the sum and the ReLU behind it in one pass, and the weights cast once where ``precision`` is
+    'bf16'. Logits differ by rounding alone.
 
     For passes inside ``autocast(device, precision)``, which else casts every weight of a frozen network on each pass: it
     keeps casts of weights that take a gradient only.
@@ -26,6 +27,8 @@ def fast_copy(network: Classifier, precision: str) -> Classifier:
     # raise anything then.
     with contextlib.suppress(Exception):
         net = fuse(net, inplace=True)
+        if network.mean.device.type == "cpu":
+            net = fused_convolutions.fuse(net)
     return compiled(_cast(Classifier(net, network.description), network.mean.device, precision))
 
 
