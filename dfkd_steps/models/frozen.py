@@ -8,28 +8,32 @@ from torch import nn
 from torch.fx.experimental.optimization import fuse
 
 from ..runtime.device import autocast, compiled, has_bf16
-from . import fused_convolutions, hooks
+from . import fused_convolutions, hooks, plain_layers
 from .classifier import Classifier
-from .precision import stays_float32
+from .precision import is_float32, no_longer_float32
 from .statistics import CURRENT
 
 
 def fast_copy(network: Classifier, precision: str) -> Classifier:
     """A copy of a frozen classifier in eval mode: BatchNorm folded into the convolution before it where nothing else reads
-    that one's output, on a CPU with the sum and the ReLU behind it in one pass, and the weights cast once where ``precision`` is
-    'bf16'. Logits differ by rounding alone.
+    that one's output, on a CPU with the sum and the activation behind it in one pass, and the weights cast once where
+    ``precision`` is 'bf16'. Logits differ by rounding alone.
 
     For passes inside ``autocast(device, precision)``, which else casts every weight of a frozen network on each pass: it
-    keeps casts of weights that take a gradient only.
+    keeps casts of weights that take a gradient only. Without a gradient to the images, too: bf16 is slow in that of some layers
+    (``precision``). A classifier takes images of its own size alone.
     """
-    net = copy.deepcopy(network.net)
+    classifier = Classifier(copy.deepcopy(network.net), network.description).to(network.mean.device)
     # A network that cannot be traced, as its forward pass depends on its input, keeps its BatchNorm layers; a library's may
     # raise anything then.
     with contextlib.suppress(Exception):
-        net = fuse(net, inplace=True)
+        if not classifier.description.dense:
+            plain_layers.put_in(classifier)
+        classifier.net = fuse(classifier.net, inplace=True)
         if network.mean.device.type == "cpu":
-            net = fused_convolutions.fuse(net)
-    return compiled(_cast(Classifier(net, network.description), network.mean.device, precision))
+            classifier.net = fused_convolutions.fuse(classifier.net)
+    no_longer_float32(classifier)
+    return compiled(_cast(classifier, network.mean.device, precision))
 
 
 def cast_copy(network: Classifier, precision: str) -> Classifier:
@@ -43,7 +47,7 @@ def cast_copy(network: Classifier, precision: str) -> Classifier:
 def _cast(classifier: Classifier, device, precision: str) -> Classifier:
     if precision == "bf16" and has_bf16(device.type):
         for module in classifier.net.modules():
-            if isinstance(module, (nn.Conv2d, nn.Linear)) and not stays_float32(module):
+            if isinstance(module, (nn.Conv2d, nn.Linear)) and not is_float32(module):
                 module.to(torch.bfloat16)
     return classifier.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 

@@ -1,5 +1,5 @@
-"""Convolutions of a frozen network together with the sum and the ReLU after them, and BatchNorm with its ReLU, in one pass over
-the maps on a CPU.
+"""Convolutions of a frozen network together with the sum and the activation after them, and BatchNorm with its activation, in one
+pass over the maps on a CPU.
 
 A network of narrow layers spends nearly as long on these as on its convolutions. The operators are those that torch's own
 compiler calls; where a release of torch lacks them, or a gradient is wanted, each layer computes as it was.
@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import fx, nn
 
-from .precision import stays_float32
-
 SUMS = (operator.add, operator.iadd, torch.add)
-RELUS = (F.relu, torch.relu, F.relu_, torch.relu_)
+ACTIVATIONS = {  # module and functions -> torch's name of it, and its numbers
+    nn.ReLU: (F.relu, torch.relu, F.relu_, torch.relu_), nn.ReLU6: (F.relu6,), nn.SiLU: (F.silu,), nn.Hardswish: (F.hardswish,),
+}  # fmt: skip
+NAMES = {nn.ReLU: ("relu", []), nn.ReLU6: ("hardtanh", [0.0, 6.0]), nn.SiLU: ("swish", []), nn.Hardswish: ("hardswish", [])}
 
 
 @functools.cache
@@ -31,23 +32,25 @@ def pointwise():
 
 
 class FusedConvolution(nn.Module):
-    """``relu(convolution(x) + other)``, of which sum and ReLU may be left out: x (N,C,H,W), other as the convolution's answer."""
+    """``activation(convolution(x) + other)``: x (N,C,H,W), other as the convolution's answer, or None; the activation one of
+    ``ACTIVATIONS``, or None."""
 
-    def __init__(self, convolution: nn.Conv2d, relu: bool):
+    def __init__(self, convolution: nn.Conv2d, activation: type[nn.Module] | None):
         super().__init__()
-        self.convolution, self.relu = convolution, relu
+        self.convolution, self.activation = convolution, activation and activation()
+        self.unary, self.numbers = NAMES[activation] if activation else ("none", [])
 
     def forward(self, x, other=None):
         layer = self.convolution
         if not self._fits(x, other):
             answer = layer(x) if other is None else layer(x) + other
-            return F.relu(answer) if self.relu else answer
+            return self.activation(answer) if self.activation else answer
         x = x.to(layer.weight.dtype)  # as autocast does
         how = (layer.padding, layer.stride, layer.dilation, layer.groups)
         if other is None:
-            return pointwise()(x, layer.weight, layer.bias, *how, "relu", [], "")
+            return pointwise()(x, layer.weight, layer.bias, *how, self.unary, self.numbers, "")
         other = other.contiguous(memory_format=torch.channels_last)
-        unary = "relu" if self.relu else None
+        unary = "relu" if self.activation else None
         return pointwise().binary(x, other, layer.weight, layer.bias, *how, "add", 1.0, unary, [], None)
 
     def _fits(self, x, other) -> bool:
@@ -84,11 +87,14 @@ def fuse(traced: fx.GraphModule) -> fx.GraphModule:
             if len(others) == 1 and isinstance(others[0], fx.Node):
                 replaced, other = [*replaced, user], others[0]
                 user = _only_user(user)
-        if relu := bool(user and _is_relu(user, modules)):
+        activation = _activation(user, modules) if user else None
+        if activation is nn.ReLU or (activation and not other):  # behind a sum torch has the ReLU alone
             replaced.append(user)
+        else:
+            activation = None
         if len(replaced) > 1:
             name = f"{node.target.replace('.', '_')}_fused"
-            traced.add_submodule(name, FusedConvolution(layer, relu))
+            traced.add_submodule(name, FusedConvolution(layer, activation))
             with traced.graph.inserting_before(replaced[-1]):
                 fused = traced.graph.call_module(name, (node.args[0], other) if other else (node.args[0],))
             replaced[-1].replace_all_uses_with(fused)
@@ -103,7 +109,7 @@ def _convolution(node, modules) -> nn.Conv2d | None:
     layer = modules.get(node.target) if node.op == "call_module" and len(node.args) == 1 and not node.kwargs else None
     if type(layer) is nn.BatchNorm2d and layer.running_mean is not None and pointwise():
         return _of_norm(layer)
-    if type(layer) is not nn.Conv2d or stays_float32(layer) or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
+    if type(layer) is not nn.Conv2d or layer.padding_mode != "zeros" or isinstance(layer.padding, str):
         return None
     return layer
 
@@ -124,7 +130,9 @@ def _only_user(node):
     return next(iter(node.users)) if len(node.users) == 1 else None
 
 
-def _is_relu(node, modules) -> bool:
+def _activation(node, modules) -> type[nn.Module] | None:
+    """The class of the activation that a node calls; None where it is none of ``ACTIVATIONS``."""
     if node.op == "call_module":
-        return type(modules.get(node.target)) is nn.ReLU
-    return node.op == "call_function" and node.target in RELUS
+        kind = type(modules.get(node.target))
+        return kind if kind in ACTIVATIONS else None
+    return next((kind for kind, functions in ACTIVATIONS.items() if node.target in functions), None)

@@ -23,6 +23,17 @@ def keep_float32(net: nn.Module) -> nn.Module:
     return net
 
 
+def no_longer_float32(net: nn.Module):
+    """Undo ``keep_float32``, for passes without a gradient."""
+    for module in filter(is_float32, net.modules()):
+        del module.forward
+
+
+def is_float32(module: nn.Module) -> bool:
+    """Does ``keep_float32`` hold a layer in float32?"""
+    return isinstance(vars(module).get("forward"), types.MethodType) and stays_float32(module)
+
+
 def _outside_autocast(module, inputs):
     kind, forward = inputs.device.type, type(module).forward
     if kind != "cpu" or not torch.is_autocast_enabled(kind):

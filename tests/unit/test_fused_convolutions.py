@@ -92,7 +92,12 @@ class Layers(nn.Module):
         (lambda net, x: (y := net.one(x)) + y, {}, 0),
         (lambda net, x: net.relu(net.two(x)), {"kernel_size": 3, "padding": "same"}, 0),
         (lambda net, x: net.relu(net.two(x)), {"kernel_size": 3, "padding": 1, "padding_mode": "reflect"}, 0),
-        (lambda net, x: net.relu(net.two(x)), {"kernel_size": 3, "groups": 2, "stride": 2}, 0),  # stays in float32
+        (lambda net, x: net.relu(net.two(x)), {"kernel_size": 3, "groups": 2, "stride": 2}, 1),
+        (lambda net, x: F.relu6(20 * x - 9 + net.two(x)), {"bias": False}, 1),  # the sum; behind it torch has the ReLU alone
+        (lambda net, x: F.relu6(net.two(40 * x)), {}, 1),
+        (lambda net, x: F.silu(net.two(x)), {}, 1),
+        (lambda net, x: F.hardswish(net.norm(9 * x)), {}, 1),
+        (lambda net, x: F.gelu(net.one(x)), {}, 0),
         (lambda net, x: net.relu(net.two(x)), {"kernel_size": 3, "groups": 2, "dilation": 2, "padding": (2, 1)}, 1),
         (lambda net, x: F.relu(net.one(x).mean((2, 3), keepdim=True)), {}, 0),
         (lambda net, x: net.one(x) + net.two(x).mean((2, 3), keepdim=True), {}, 1),  # another shape: seen as it runs
@@ -122,7 +127,7 @@ def test_only_what_runs_in_one_pass_goes_through_the_operator(monkeypatch):
             return call.binary(*arguments)
 
     monkeypatch.setattr(fused_convolutions, "pointwise", Counting)
-    layer, x = FusedConvolution(nn.Conv2d(2, 2, 3, padding=1), True).requires_grad_(False), torch.randn(3, 2, 6, 6)
+    layer, x = FusedConvolution(nn.Conv2d(2, 2, 3, padding=1), nn.ReLU).requires_grad_(False), torch.randn(3, 2, 6, 6)
     layer(x)  # gradients are on
     with torch.no_grad():
         layer(x, x[:, :, :1])
@@ -133,7 +138,7 @@ def test_only_what_runs_in_one_pass_goes_through_the_operator(monkeypatch):
         assert not calls
         layer(x)
         layer(x, x)
-        FusedConvolution(nn.Conv2d(2, 2, 3, 2, 3, 3).requires_grad_(False), False)(x, x[:, :, ::2, ::2])
+        FusedConvolution(nn.Conv2d(2, 2, 3, 2, 3, 3).requires_grad_(False), None)(x, x[:, :, ::2, ::2])
     assert calls == ["alone", "with a sum", "with a sum"]
 
 
