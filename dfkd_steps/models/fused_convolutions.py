@@ -100,6 +100,7 @@ def fuse(traced: fx.GraphModule) -> fx.GraphModule:
             replaced[-1].replace_all_uses_with(fused)
             for gone in reversed(replaced):
                 traced.graph.erase_node(gone)
+    traced.delete_all_unused_submodules()
     traced.recompile()
     return traced
 
