@@ -182,10 +182,8 @@ def main():
     parser.add_argument("specs", nargs="*", default=DEFAULT, metavar="SPEC")
     arguments = parser.parse_args()
     where = prepare()
-    peak, machine = (
-        convolution_rate(arguments.precision, where),
-        "one thread" if where.type == "cpu" else device.device_name(where),
-    )
+    peak = convolution_rate(arguments.precision, where)
+    machine = "one thread" if where.type == "cpu" else device.device_name(where)
     print(
         f"{machine}, {arguments.precision}, {arguments.teacher} -> {arguments.student}; convolution: {peak / 1e9:.0f} Gflop/s\n"
     )

@@ -14,10 +14,12 @@ import torch.nn.functional as F
 from torch import fx, nn
 
 SUMS = (operator.add, operator.iadd, torch.add)
-ACTIVATIONS = {  # module and functions -> torch's name of it, and its numbers
-    nn.ReLU: (F.relu, torch.relu, F.relu_, torch.relu_), nn.ReLU6: (F.relu6,), nn.SiLU: (F.silu,), nn.Hardswish: (F.hardswish,),
-}  # fmt: skip
-NAMES = {nn.ReLU: ("relu", []), nn.ReLU6: ("hardtanh", [0.0, 6.0]), nn.SiLU: ("swish", []), nn.Hardswish: ("hardswish", [])}
+ACTIVATIONS = {  # module -> the operator's name of it and its numbers, and the functions that are the same
+    nn.ReLU: ("relu", [], (F.relu, torch.relu, F.relu_, torch.relu_)),
+    nn.ReLU6: ("hardtanh", [0.0, 6.0], (F.relu6,)),
+    nn.SiLU: ("swish", [], (F.silu,)),
+    nn.Hardswish: ("hardswish", [], (F.hardswish,)),
+}
 
 
 @functools.cache
@@ -38,7 +40,7 @@ class FusedConvolution(nn.Module):
     def __init__(self, convolution: nn.Conv2d, activation: type[nn.Module] | None):
         super().__init__()
         self.convolution, self.activation = convolution, activation and activation()
-        self.unary, self.numbers = NAMES[activation] if activation else ("none", [])
+        self.unary, self.numbers = ACTIVATIONS[activation][:2] if activation else ("none", [])
 
     def forward(self, x, other=None):
         layer = self.convolution
@@ -136,4 +138,4 @@ def _activation(node, modules) -> type[nn.Module] | None:
     if node.op == "call_module":
         kind = type(modules.get(node.target))
         return kind if kind in ACTIVATIONS else None
-    return next((kind for kind, functions in ACTIVATIONS.items() if node.target in functions), None)
+    return next((kind for kind, (_, _, functions) in ACTIVATIONS.items() if node.target in functions), None)

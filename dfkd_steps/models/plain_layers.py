@@ -9,7 +9,7 @@ from .classifier import Classifier
 
 def put_in(classifier: Classifier):
     """Replace the layers in place; the network then takes images of its own size alone."""
-    sizes = _sizes(classifier) if any(map(_is_same, classifier.modules())) else {}
+    sizes = _sizes(classifier)
     for parent in list(classifier.net.modules()):
         for name, layer in list(parent.named_children()):
             if _is_norm_with_activation(layer):
@@ -36,6 +36,8 @@ def _is_same(layer) -> bool:
 def _sizes(classifier: Classifier) -> dict[nn.Module, set]:
     """Heights and widths that each convolution with TensorFlow's padding gets."""
     sizes, layers = {}, list(filter(_is_same, classifier.modules()))
+    if not layers:
+        return sizes
 
     def keep(layer, inputs):
         sizes.setdefault(layer, set()).add(tuple(inputs[0].shape[2:]))
