@@ -22,21 +22,32 @@ def draw_blocks(draw, new_colour, count):
 
 
 def assemble(blocks, rows, columns, mirrored, softness):
-    """Colours (N,C,H,W) and cover (N,H,W) of objects at vertical and horizontal places, from -1 to 1 and beyond."""
-
-    def fold(places):
-        return torch.where(mirrored, places.abs(), places)
-
-    colours, cover = torch.zeros(()), torch.zeros(1, 1, 1)
-    for middle, sides, angle, power, colour, there, cut in blocks:
-        down, right = rows - middle[:, :1, None], fold(columns) - fold(middle[:, 1:, None])
+    """Colours (N,C,H,W) and cover (N,H,W) of objects at vertical and horizontal places (N,H,W), (N,H,1) or (N,1,W), from -1 to 1
+    and beyond."""
+    # Objects with more blocks first, so that those that still have one are a slice: half of the work is left out.
+    count = torch.cat([there.flatten(1) for *_, there, _ in blocks], 1).sum(1)
+    order = count.argsort(descending=True, stable=True)
+    rows, columns, mirrored, softness = rows[order], columns[order], mirrored[order], softness[order]
+    columns = torch.where(mirrored, columns.abs(), columns)
+    colours = torch.zeros(len(order), blocks[0][4].shape[1], rows.shape[1], columns.shape[2])
+    cover = torch.zeros_like(colours[:, 0])
+    for place, block in enumerate(blocks):
+        number = int((count > place).sum())
+        if not number:
+            break
+        middle, sides, angle, power, colour, _, cut = (part[order[:number]] for part in block)
+        across_middle = middle[:, 1:, None]
+        across_middle = torch.where(mirrored[:number], across_middle.abs(), across_middle)
+        down, right = rows[:number] - middle[:, :1, None], columns[:number] - across_middle
         along = (down * angle.cos() + right * angle.sin()) / sides[:, :1, None]
         across = (right * angle.cos() - down * angle.sin()) / sides[:, 1:, None]
         # A superellipse, from a disc to nearly a rectangle.
         distance = (along.abs() ** power + across.abs() ** power) ** (1 / power)
-        inside = ((1 - distance) * sides.amin(1)[:, None, None] / softness + 0.5).clamp(0, 1) * there
-        left = cover * (1 - inside)
+        inside = ((1 - distance) * sides.amin(1)[:, None, None] / softness[:number] + 0.5).clamp(0, 1)
+        covered = cover[:number]
+        left = covered * (1 - inside)
         cut = cut & (left.amax((1, 2), keepdim=True) > 0.5)  # never all that there is
-        colours = colours + (inside * ~cut)[:, None] * (colour - colours)
-        cover = torch.where(cut, left, torch.maximum(cover, inside))
-    return colours, cover
+        colours[:number].lerp_(colour, (inside * ~cut)[:, None])
+        cover[:number] = torch.where(cut, left, torch.maximum(covered, inside))
+    back = order.argsort()
+    return colours[back], cover[back]

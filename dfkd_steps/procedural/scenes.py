@@ -33,26 +33,34 @@ def scenes(number, like, rng):
     def lean(share, level):
         return (draw(1, 1) - 0.5) * math.pi * torch.where(draw(1, 1) < share, level, 1.0)
 
-    def rough():
+    def rough(draw):
         return ROUGH * draw(1, 1, 1) ** 1.5 * _texture(draw, height, width)
 
     # Where one part of the ground ends and the other begins, as a rule nearly level.
     angle = lean(0.6, 0.15)
     beyond = rows * angle.cos() + columns * angle.sin() - 1.6 * (draw(1, 1) - 0.5)
     part = torch.sigmoid(beyond / (0.02 * 60 ** draw(1, 1)))[:, None]
-    images = (colour() + rough()) * (1 - part) + (colour() + rough()) * part
+    images = (colour() + rough(draw)) * (1 - part) + (colour() + rough(draw)) * part
     count = torch.randint(1, THINGS + 1, (number, 1, 1), generator=rng)
     for place in reversed(range(THINGS)):
         smaller, far = (0.5 + 1.3 * draw(1, 1), 0.7) if place == 0 else (5 ** draw(1, 1), 2.0)
         mirrored, softness = draw(1, 1) < 0.5, (0.02 + 0.05 * draw(1, 1)) * smaller
         blocks = draw_blocks(draw, colour, torch.randint(1, BLOCKS + 1, (number, 1, 1), generator=rng))
-        down, right = (smaller * (line - far * (draw(1, 1) - 0.5)) for line in (rows, columns))
-        turn = lean(0.7, 0.2)
-        down, right = down * turn.cos() - right * turn.sin(), down * turn.sin() + right * turn.cos()
-        colours, cover = assemble(blocks, down, right, mirrored, softness)
-        light = 1 + 0.9 * ((draw(1, 1) - 0.5) * down + (draw(1, 1) - 0.5) * right)
-        cover = (cover * (place < count))[:, None]
-        images = images + cover * (colours * light[:, None] + rough() - images)
+        offsets = [far * (draw(1, 1) - 0.5) for _ in range(2)]
+        turn, slope = lean(0.7, 0.2), [draw(1, 1) - 0.5 for _ in range(2)]
+        # Only where there is such a thing: most of the work is in its pixels.
+        there = (count > place).flatten().nonzero()[:, 0]
+        if not len(there):
+            continue
+        surface = rough(lambda *size, there=there: draw(*size)[there])
+        down, right = (smaller[there] * (line - offset[there]) for line, offset in zip((rows, columns), offsets))
+        sine, cosine = turn[there].sin(), turn[there].cos()
+        down, right = down * cosine - right * sine, down * sine + right * cosine
+        blocks = [tuple(part[there] for part in block) for block in blocks]
+        colours, cover = assemble(blocks, down, right, mirrored[there], softness[there])
+        light = 1 + 0.9 * (slope[0][there] * down + slope[1][there] * right)
+        ground = images[there]
+        images[there] = ground + cover[:, None] * (colours * light[:, None] + surface - ground)
     blurred = F.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
     return torch.lerp(images, blurred, 0.6 * draw(1, 1, 1)).clamp(0, 1)
 

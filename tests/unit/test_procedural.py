@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dfkd_steps.procedural import coordinates, glyphs, registry, scenes
+from dfkd_steps.procedural import blocks, coordinates, glyphs, registry, scenes
 
 SHAPES = [(1, 28, 28), (3, 32, 48)]
 
@@ -105,3 +105,39 @@ def test_reach_keeps_the_form_unless_it_is_stretched():
     spans = [(torch.zeros(1, 1, 1), torch.full((1, 1, 1), half)) for half in (0.2, 0.8)]
     for stretched, expected in ((0.0, (0.8, 0.8)), (1.0, (0.2, 0.8)), (0.5, (0.4, 0.8))):
         assert [half.item() for half in coordinates.reach(spans, stretched)] == pytest.approx(expected)
+
+
+def test_objects_are_assembled_alike_alone_and_among_others():
+    """Those with fewer blocks are left out of the later ones, and come back to their places."""
+    number, rng = 7, torch.Generator().manual_seed(3)
+
+    def draw(*size):
+        return torch.rand(number, *size, generator=rng)
+
+    count = torch.tensor([2, 5, 1, 3, 0, 5, 2])[:, None, None]
+    blocks_drawn = blocks.draw_blocks(draw, lambda: draw(3, 1, 1), count)
+    rows, columns = (axis.expand(number, -1, -1) for axis in coordinates.centred(20, 30))
+    mirrored, softness = draw(1, 1) < 0.5, 0.03 + 0.05 * draw(1, 1)
+    together = blocks.assemble(blocks_drawn, rows, columns, mirrored, softness)
+    for place in range(number):
+        alone = slice(place, place + 1)
+        there = [[part[alone] for part in block] for block in blocks_drawn[: count[place]]] or [
+            [part[alone] for part in blocks_drawn[0]]
+        ]
+        single = blocks.assemble(there, *(part[alone] for part in (rows, columns, mirrored, softness)))
+        for several, one_object in zip(together, single):
+            torch.testing.assert_close(several[alone], one_object)
+    assert together[1][4].max() == 0 and all(together[1][place].max() > 0.5 for place in (0, 1, 2, 3, 5, 6))
+
+
+@pytest.mark.parametrize(
+    ("kind", "brightness"),
+    [
+        ("scenes", [0.361, 0.527, 0.518, 0.717, 0.881, 0.482, 0.444, 0.432, 0.571, 0.532, 0.321, 0.318]),
+        ("objects", [0.38, 0.081, 0.248, 0.11, 0.283, 0.188, 0.324, 0.106, 0.356, 0.278, 0.336, 0.209]),
+    ],
+)
+def test_a_seed_draws_the_images_that_it_has_always_drawn(kind, brightness):
+    """As by the code that drew all blocks of all things everywhere, and left out afterwards what is not there."""
+    means = drawn(kind, 20, (3, 32, 48)).mean((1, 2, 3))
+    torch.testing.assert_close(means[: len(brightness)], torch.tensor(brightness), atol=1e-3, rtol=0)
