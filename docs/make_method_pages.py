@@ -84,7 +84,7 @@ def short(entry: dict[str, str]) -> str:
 
 def rows_of(method: str, known: dict) -> list[list[str]]:
     """The measured groups of runs of a method, best first for each data set."""
-    pages = {"mnist": "mnist", "fashion": "fashion-mnist", "cifar10": "cifar10"}
+    pages = {"mnist": "mnist", "fashion": "fashion-mnist", "cifar10": "cifar10", "brain": "brain-mri"}
     rows = []
     for path in sorted(results.DATA.glob("*-*.csv")):
         for group in results.grouped(results.read(path.stem)):

@@ -21,6 +21,7 @@ PAIRS = (
     ("LeNet-5 → LeNet-5-Half", "Fashion-MNIST", "fashion-*", "lenet5+crop=1+epochs=30+flip=true"),
     ("ResNet-20 → ResNet-8", "CIFAR-10", "cifar10-resnet8", "resnet20-cifar10"),
     ("AlexNet → AlexNet-Half", "CIFAR-10", "cifar10-alexnet", "alexnet+epochs=20+precision=bf16"),
+    ("ResNet-18 → timm's test_resnet", "Brain MRI at 128 pixels", "brain-mri", "brain-mri"),
 )
 
 
@@ -101,7 +102,7 @@ def runs_table(name: str) -> str:
         marker = f"\u00a0<sup>{notes.index(group.note) + 1}</sup>" if group.note else ""
         specs = [f"`{group.specs[key]}`" for key in differ]
         specs[differ.index("transfer")] += marker
-        agreement = "\u00a0".join(run["agreement"] for run in group.runs if run["agreement"])
+        agreement = "\u00a0".join(f"{value:.1f}" for value in group.values("agreement"))
         each = "\u00a0".join(f"{value:.2f}" for value in group.values("top1")) if len(group.runs) > 1 else ""
         rows.append([*specs, ORIGIN[group.origin], group.spread(), each, agreement, seconds(group)])
     names = ["transfer set" if key == "transfer" else key for key in differ]
