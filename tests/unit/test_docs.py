@@ -27,7 +27,7 @@ PAGES = [
 PAGES = [page for page in PAGES if "parts" not in page.parts]
 NAMED = re.compile(r"(?<![\w/{.])((?:docs|params|tests|workflow|dfkd_steps|benchmarks|examples|\.ci)/[\w./+-]*\w)")
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
-# The columns of `dfkd table --csv` after the five specs; docs/results/data/ may add `note`, and older files lack `probe_balanced`.
+# The columns of `dfkd table --csv` after the five specs; docs/results/data/ may add `note`, and older files lack LATER.
 COLUMNS = (
     "label", "origin", "top1", "teacher_top1", "agreement", "probe_balanced", "seconds_synthesize", "seconds_distill", "n_test",
     "commit", "key", "note",
