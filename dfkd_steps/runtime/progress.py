@@ -59,7 +59,8 @@ class Bar(tqdm):
         self.said_at, self.said_n = spent, self.n
         left = spent * (self.total - self.n) / max(1, self.n - self.initial)
         postfix = f", {self.postfix}" if self.postfix else ""
-        line = f"  {terminal['job']}: {self.n:,} of {self.total:,} {self.unit}s{postfix}, {duration(left)} left\n"
+        unit = f"{self.unit}es" if self.unit.endswith("s") else f"{self.unit}s"
+        line = f"  {terminal['job']}: {self.n:,} of {self.total:,} {unit}{postfix}, {duration(left)} left\n"
         with contextlib.suppress(OSError):  # the terminal may be gone, and the work is to go on
             os.write(fd, line.encode())
 
