@@ -192,9 +192,9 @@ def test_time_left_is_that_of_what_was_done_here(monkeypatch, tmp_path):
         "  x: 76 of 100 rounds, 5 min left\n",
     ]
     with progress.Bar(total=8, unit="class", file=io.StringIO()) as bar:
-        clock[0] = 340.0
+        clock[0] = 351.0
         bar.update(4)
-    assert said[3] == "  x: 4 of 8 classes, 9 s left\n"
+    assert said[3] == "  x: 4 of 8 classes, 20 s left\n"
     monkeypatch.setenv("DFKD_PROGRESS", f"1:{2**22 + 1}")  # of another shell: no process has this number
     progress.begin("x")
     assert progress.terminal["fd"] is None
