@@ -28,7 +28,7 @@ KIND = {1: "strokes", 3: "scenes"}  # of classification; maps have several thing
 # docs/your-own-teacher.md.
 STUDENT = {"batch": 64, "schedule": "onecycle", "tau": 4.0, "augment": "none", "select": "agreement"}
 SOAP, ADAMW = {"optimizer": "soap", "lr": 0.01, "weight_decay": 0.0}, {"optimizer": "adamw", "lr": 2e-3}
-LARGEST = 512  # side of a weight: the eigenvectors of larger ones take SOAP longer than the steps that it saves
+LARGEST = 1024  # side of a weight: the eigenvectors of larger ones take SOAP longer than the steps that it saves
 # Of maps, as params/student/unet-small.yaml: 1,800 steps, whatever the size of the set.
 SEGMENTATION_STUDENT = {"epochs": 60, "batch": 16, "lr": 3e-3, "tau": 1.0, "augment": "flip-crop", "steps_per_epoch": 30}
 

@@ -506,7 +506,7 @@ def test_new_writes_params_that_fit(workplace, capsys):
     assert (params.load("dataset", "mine").keep, params.load("dataset", "mine").mean) == ([5, 1], [0.5] * 3)
     assert "2 classes, images 3x32x32" in said and "f for" in said
     assert "  fast            fits, as fast-2\n" in said and re.search(r" of training in (fp32|bf16) on one core", said)
-    assert (student.optimizer, student.select, student.sampling) == ("adamw", "agreement", "uniform")
+    assert (student.optimizer, student.select, student.sampling) == ("soap", "agreement", "uniform")
     place = "results/mine/mine/procedural+batch=50+kind=scenes+n=20000/none/mine"
     assert f"snakemake {place}/metrics.json" in said and f"how far it gets: column agreement of {place}/history.csv" in said
     with pytest.raises(UserError, match=r"params/dataset/mine.yaml: is there already"):
@@ -568,7 +568,7 @@ def test_new_writes_nothing_where_something_is_wrong(workplace, case):
     assert not list(workplace.glob("params/*/mine.yaml"))
 
 
-@pytest.mark.parametrize(("side", "optimizer"), [(512, "soap"), (513, "adamw")])
+@pytest.mark.parametrize(("side", "optimizer"), [(1024, "soap"), (1025, "adamw")])
 def test_networks_with_large_weights_are_trained_by_adamw(side, optimizer):
     assert new.settings(nn.Linear(4, side))["optimizer"] == optimizer
 
