@@ -84,14 +84,14 @@ def short(entry: dict[str, str]) -> str:
 
 def rows_of(method: str, known: dict) -> list[list[str]]:
     """The measured groups of runs of a method, best first for each data set."""
-    pages = {"mnist": "mnist", "fashion": "fashion-mnist", "cifar10": "cifar10", "brain": "brain-mri"}
+    pages = results.pages_of_tables()
     rows = []
     for path in sorted(results.DATA.glob("*-*.csv")):
         for group in results.grouped(results.read(path.stem)):
             name = group.specs["transfer"].split("+")[0]
             if known.get(name, ("",))[0] != method:
                 continue
-            page = pages[path.stem.split("-")[0]]
+            page = pages[path.stem].stem
             specs = [f"`{group.specs[key]}`" for key in ("transfer", "balance", "student")]
             origin = results.ORIGIN[group.origin]
             runs = f"{len(group.runs)}{', earlier code' if 'earlier code' in group.note else ''}"

@@ -173,6 +173,11 @@ def pages() -> list[Path]:
     return [ROOT / "README.md", *sorted((ROOT / "docs/results").glob("*.md"))]
 
 
+def pages_of_tables() -> dict[str, Path]:
+    """Name of a table -> the page that holds it; of one that stands on several the last."""
+    return {name: path for path in pages() for _, name, _ in MARKED.findall(path.read_text("utf-8"))}
+
+
 def main():
     """Write all pages."""
     for path in pages():

@@ -23,15 +23,16 @@ def objects(number, like, rng):
         return 0.15 + 0.85 * draw(channels, 1, 1)
 
     mirrored, softness = draw(1, 1) < 0.6, 0.03 + 0.05 * draw(1, 1)
-    blocks = draw_blocks(draw, colour, torch.randint(1, BLOCKS + 1, (number, 1, 1), generator=rng))
+    count = torch.randint(1, BLOCKS + 1, (number,), generator=rng)
+    blocks = draw_blocks(draw, colour)
 
     # Once coarsely, to see how far it reaches; then so that it fills the image, as it is or a little stretched.
     whole = [axis.expand(number, -1, -1) for axis in centred(COARSE, COARSE)]
-    there = assemble(blocks, *whole, mirrored, softness)[1] > 0.5
+    there = assemble(blocks, count, *whole, mirrored, softness)[1] > 0.5
     spans = [span(there.any(across), line.flatten(1)) for across, line in ((2, whole[0]), (1, whole[1]))]
     halves, filled = reach(spans, draw(1, 1)), 0.7 + 0.3 * draw(1, 1)
     rows, columns = (middle + axis * half / filled for axis, (middle, _), half in zip(centred(height, width), spans, halves))
-    colours, cover = assemble(blocks, rows, columns, mirrored, softness)
+    colours, cover = assemble(blocks, count, rows, columns, mirrored, softness)
     return (colours * (cover * _surface(draw, height, width))[:, None]).clamp(0, 1)
 
 

@@ -30,39 +30,41 @@ def scenes(number, like, rng):
     def normal():
         return torch.randn(number, 1, generator=rng)
 
-    def lean(share, level):
+    def lean(draw, share, level):
         return (draw(1, 1) - 0.5) * math.pi * torch.where(draw(1, 1) < share, level, 1.0)
 
     def rough(draw):
         return ROUGH * draw(1, 1, 1) ** 1.5 * _texture(draw, height, width)
 
     # Where one part of the ground ends and the other begins, as a rule nearly level.
-    angle = lean(0.6, 0.15)
+    angle = lean(draw, 0.6, 0.15)
     beyond = rows * angle.cos() + columns * angle.sin() - 1.6 * (draw(1, 1) - 0.5)
     part = torch.sigmoid(beyond / (0.02 * 60 ** draw(1, 1)))[:, None]
     images = (colour() + rough(draw)) * (1 - part) + (colour() + rough(draw)) * part
-    count = torch.randint(1, THINGS + 1, (number, 1, 1), generator=rng)
+    things = torch.randint(1, THINGS + 1, (number,), generator=rng)
     for place in reversed(range(THINGS)):
-        smaller, far = (0.5 + 1.3 * draw(1, 1), 0.7) if place == 0 else (5 ** draw(1, 1), 2.0)
-        mirrored, softness = draw(1, 1) < 0.5, (0.02 + 0.05 * draw(1, 1)) * smaller
-        blocks = draw_blocks(draw, colour, torch.randint(1, BLOCKS + 1, (number, 1, 1), generator=rng))
-        offsets = [far * (draw(1, 1) - 0.5) for _ in range(2)]
-        turn, slope = lean(0.7, 0.2), [draw(1, 1) - 0.5 for _ in range(2)]
-        # Only where there is such a thing: most of the work is in its pixels.
-        there = (count > place).flatten().nonzero()[:, 0]
-        if not len(there):
-            continue
-        surface = rough(lambda *size, there=there: draw(*size)[there])
-        down, right = (smaller[there] * (line - offset[there]) for line, offset in zip((rows, columns), offsets))
-        sine, cosine = turn[there].sin(), turn[there].cos()
-        down, right = down * cosine - right * sine, down * sine + right * cosine
-        blocks = [tuple(part[there] for part in block) for block in blocks]
-        colours, cover = assemble(blocks, down, right, mirrored[there], softness[there])
-        light = 1 + 0.9 * (slope[0][there] * down + slope[1][there] * right)
+        # Only in images with such a thing, as most of the work is in its pixels; random numbers are taken for all, so that they
+        # stay those of the seed.
+        there = (things > place).nonzero()[:, 0]
+        some, some_colour = _rows(draw, there), _rows(colour, there)
+        smaller, far = (0.5 + 1.3 * some(1, 1), 0.7) if place == 0 else (5 ** some(1, 1), 2.0)
+        mirrored, softness = some(1, 1) < 0.5, (0.02 + 0.05 * some(1, 1)) * smaller
+        count = torch.randint(1, BLOCKS + 1, (number,), generator=rng)[there]
+        blocks = draw_blocks(some, some_colour)
+        down, right = (smaller * (line - far * (some(1, 1) - 0.5)) for line in (rows, columns))
+        turn = lean(some, 0.7, 0.2)
+        down, right = down * turn.cos() - right * turn.sin(), down * turn.sin() + right * turn.cos()
+        colours, cover = assemble(blocks, count, down, right, mirrored, softness)
+        light = 1 + 0.9 * ((some(1, 1) - 0.5) * down + (some(1, 1) - 0.5) * right)
         ground = images[there]
-        images[there] = ground + cover[:, None] * (colours * light[:, None] + surface - ground)
+        images[there] = ground + cover[:, None] * (colours * light[:, None] + rough(some) - ground)
     blurred = F.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
     return torch.lerp(images, blurred, 0.6 * draw(1, 1, 1)).clamp(0, 1)
+
+
+def _rows(draw, there):
+    """``draw`` for all images, of which only those at ``there`` are given."""
+    return lambda *size: draw(*size)[there]
 
 
 def _texture(draw, height, width):
@@ -73,6 +75,8 @@ def _texture(draw, height, width):
         total = total + grid * (cells / 4) ** -weaker
     angle, along, across = 2 * math.pi * draw(1), *(torch.exp(-1.2 * draw(1)) for _ in range(2))
     none = torch.zeros_like(angle)
+    if not len(angle):  # affine_grid refuses to make none
+        return torch.zeros(0, 1, height, width)
     turned = torch.stack([along * angle.cos(), -across * angle.sin(), none, along * angle.sin(), across * angle.cos(), none], 2)
     places = F.affine_grid(turned.view(-1, 2, 3), (len(total), 1, height, width), align_corners=False)
     sampled = F.grid_sample(total, places, padding_mode="reflection", align_corners=False)

@@ -17,6 +17,7 @@ sys.path.insert(0, str(ROOT / "docs"))
 import make_method_pages  # noqa: E402
 import make_results  # noqa: E402
 
+from dfkd_steps.reporting import tables  # noqa: E402
 from dfkd_steps.storage import network_file  # noqa: E402
 
 PAGES = [
@@ -27,12 +28,8 @@ PAGES = [
 PAGES = [page for page in PAGES if "parts" not in page.parts]
 NAMED = re.compile(r"(?<![\w/{.])((?:docs|params|tests|workflow|dfkd_steps|benchmarks|examples|\.ci)/[\w./+-]*\w)")
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
-# The columns of `dfkd table --csv` after the five specs; docs/results/data/ may add `note`, and older files lack LATER.
-COLUMNS = (
-    "label", "origin", "top1", "teacher_top1", "agreement", "probe_balanced", "seconds_synthesize", "seconds_distill", "n_test",
-    "commit", "key", "note",
-)  # fmt: skip
-LATER = {"probe_balanced", "note"}
+COLUMNS = (*tables.CSV_HEAD, "note")  # of docs/results/data/
+LATER = {"probe_balanced", "note"}  # that not all of these files have
 # What a page tells the reader to write, or that is made by a run.
 TO_WRITE = re.compile(r"NAME|mine\.|METHOD")
 
@@ -54,15 +51,15 @@ def test_method_pages_are_up_to_date():
 
 
 def test_every_csv_file_has_its_table():
-    tables = {name for page in make_results.pages() for _, name, _ in make_results.MARKED.findall(page.read_text("utf-8"))}
+    there = set(make_results.pages_of_tables())
     files = {path.stem for path in make_results.DATA.glob("*.csv")}
-    assert files <= tables and tables <= files | set(make_results.SPECIAL)
+    assert files <= there and there <= files | set(make_results.SPECIAL)
 
 
 @pytest.mark.parametrize("path", sorted(make_results.DATA.glob("*-*.csv")), ids=lambda path: path.stem)
 def test_rows_are_sound(path):
     rows = make_results.read(path.stem)
-    names = [name for name in rows[0] if name not in make_results.SPECS]
+    names = list(rows[0])
     assert names == [name for name in COLUMNS if name in names] and set(COLUMNS) - set(names) <= LATER
     for row in rows:
         assert row["origin"] in ("data-free", "prior-based", "real", "other") and row["label"], row

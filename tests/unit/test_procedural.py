@@ -114,30 +114,29 @@ def test_objects_are_assembled_alike_alone_and_among_others():
     def draw(*size):
         return torch.rand(number, *size, generator=rng)
 
-    count = torch.tensor([2, 5, 1, 3, 0, 5, 2])[:, None, None]
-    blocks_drawn = blocks.draw_blocks(draw, lambda: draw(3, 1, 1), count)
+    count = torch.tensor([2, 5, 1, 3, 0, 5, 2])
+    blocks_drawn = blocks.draw_blocks(draw, lambda: draw(3, 1, 1))
     rows, columns = (axis.expand(number, -1, -1) for axis in coordinates.centred(20, 30))
     mirrored, softness = draw(1, 1) < 0.5, 0.03 + 0.05 * draw(1, 1)
-    together = blocks.assemble(blocks_drawn, rows, columns, mirrored, softness)
+    together = blocks.assemble(blocks_drawn, count, rows, columns, mirrored, softness)
     for place in range(number):
         alone = slice(place, place + 1)
-        there = [[part[alone] for part in block] for block in blocks_drawn[: count[place]]] or [
-            [part[alone] for part in blocks_drawn[0]]
-        ]
-        single = blocks.assemble(there, *(part[alone] for part in (rows, columns, mirrored, softness)))
+        there = [[part[alone] for part in block] for block in blocks_drawn[: max(count[place], 1)]]
+        single = blocks.assemble(there, *(part[alone] for part in (count, rows, columns, mirrored, softness)))
         for several, one_object in zip(together, single):
             torch.testing.assert_close(several[alone], one_object)
     assert together[1][4].max() == 0 and all(together[1][place].max() > 0.5 for place in (0, 1, 2, 3, 5, 6))
 
 
 @pytest.mark.parametrize(
-    ("kind", "brightness"),
+    ("kind", "number", "brightness"),
     [
-        ("scenes", [0.361, 0.527, 0.518, 0.717, 0.881, 0.482, 0.444, 0.432, 0.571, 0.532, 0.321, 0.318]),
-        ("objects", [0.38, 0.081, 0.248, 0.11, 0.283, 0.188, 0.324, 0.106, 0.356, 0.278, 0.336, 0.209]),
+        ("scenes", 20, [0.361, 0.527, 0.518, 0.717, 0.881, 0.482, 0.444, 0.432, 0.571, 0.532, 0.321, 0.318]),
+        ("scenes", 2, [0.443, 0.766]),  # none of which has a third thing
+        ("objects", 20, [0.38, 0.081, 0.248, 0.11, 0.283, 0.188, 0.324, 0.106, 0.356, 0.278, 0.336, 0.209]),
     ],
 )
-def test_a_seed_draws_the_images_that_it_has_always_drawn(kind, brightness):
+def test_a_seed_draws_the_images_that_it_has_always_drawn(kind, number, brightness):
     """As by the code that drew all blocks of all things everywhere, and left out afterwards what is not there."""
-    means = drawn(kind, 20, (3, 32, 48)).mean((1, 2, 3))
+    means = drawn(kind, number, (3, 32, 48)).mean((1, 2, 3))
     torch.testing.assert_close(means[: len(brightness)], torch.tensor(brightness), atol=1e-3, rtol=0)
