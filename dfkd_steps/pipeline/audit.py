@@ -180,7 +180,8 @@ def to_remake(folder, report, metrics) -> tuple[dict[str, str], set[str]]:
             newer.update(source for source in inputs if os.path.exists(source) and max(_times(source)) > oldest)
 
     for path in paths:
-        compare([path, *map(str, outputs(path)[1:])], list(map(str, graph.inputs_of(path))))
+        if path not in faults:  # of a spec that params/ no longer knows nobody can say what it was made from
+            compare([path, *map(str, outputs(path)[1:])], list(map(str, graph.inputs_of(path))))
     if os.path.exists(report[0]):
         if why := report_fault(report[0], metrics):
             faults[report[0]] = why

@@ -161,6 +161,16 @@ def test_links_to_folders_are_followed_and_circles_are_not(here):
     assert list(itertools.islice(audit.walk("results"), 2)) == [TEACHER]  # no second one; followed, a circle takes hours
 
 
+def test_what_params_no_longer_know_is_left_where_it_lies(here):
+    gone = write("results/mnist-5k/lenet5/of-a-preset-that-was-renamed/transfer_set.h5")
+    spelled = write("results/mnist-5k/lenet5/zskd-small+seed=0/transfer_set.h5")
+    write(TEACHER, keys.expected_key(TEACHER))
+    found, _ = audit.to_remake("results", ["report/index.html"], [])
+    assert "of-a-preset-that-was-renamed" in found.pop(str(gone))
+    assert "seed is 0 already" in found.pop(str(spelled))
+    assert set(found) == {TEACHER}  # without its history, which is told as ever
+
+
 def test_a_date_in_the_future_is_refused_and_nothing_is_dated(here):
     write(DATASET)
     before, later = write(TEACHER).stat().st_mtime, time.time() + 3600
