@@ -15,7 +15,7 @@ from .runtime.errors import UserError
 from .runtime.seeds import make_rng, seed_of
 from .storage import atomic, network_file
 from .storage.transfer_set import TransferSet
-from .training import loop, priority_sampling, snapshots, student_losses, views
+from .training import kept_views, loop, priority_sampling, snapshots, student_losses, views
 from .training.predict import to_float
 
 HOLD = {
@@ -123,6 +123,18 @@ def begin(config, teacher, transfer: TransferSet, device):
     return student.to(device, memory_format=torch.channels_last)
 
 
+def keep_views(config, description, samples: int, answering, device):
+    """The kept views of a student's samples; raises UserError for segmentation."""
+    if description.dense:
+        raise UserError("student: views_kept: logits of each pixel are not kept; set views_kept: 0")
+
+    def ask(inputs):
+        return frozen.logits(answering, inputs, config.precision)
+
+    kept = kept_views.KeptViews(samples, config.views_kept, config.augment, ask, description.num_classes, device)
+    return kept_views.ViewsInTurn(kept)
+
+
 def hardness(student, images: Images, rows, compare, precision: str, teacher=None):
     """The student's loss on each image (N), as it is stored; in eval mode, and back in train mode afterwards.
 
@@ -152,6 +164,7 @@ def distill(config, teacher, transfer: TransferSet, partial, key, device):
     priorities = priority_sampling.Priorities(len(rows_left), device, config.beta) if config.sampling == "priority" else None
     stored = config.augment == config.mix == "none" and not fresh and "logits" in transfer
     answering = None if stored else frozen.fast_copy(frozen.answering(teacher, transfer.metadata), config.precision)
+    kept = keep_views(config, teacher.description, len(rows_left), answering, device) if config.views_kept else None
     compare = student_losses.load(config.loss, config.tau, teacher.description)
     batch = min(config.batch, len(rows_left))
     steps = config.steps_per_epoch or len(rows_left) // batch
@@ -174,12 +187,18 @@ def distill(config, teacher, transfer: TransferSet, partial, key, device):
             rows = rows_left[places]
             yield images(rows), images.field("logits", rows) if stored else None, factors, places
 
+    def viewed(inputs, places, rng):
+        """The images of a step as they are shown, and what the teacher says of them."""
+        if kept:
+            return kept.batch(places, inputs, rng)
+        inputs = views.mix(config.mix, views.view(config.augment, inputs, rng), rng)
+        return inputs, frozen.logits(answering, inputs, config.precision)
+
     def steps_of(rng, epoch):
         for step, (inputs, teacher_logits, factors, places) in enumerate(batches(rng), epoch * steps):
             on_the_way.step(step / (config.epochs * steps), len(inputs))
-            inputs = views.mix(config.mix, views.view(config.augment, inputs, rng), rng)
             if teacher_logits is None:
-                teacher_logits = frozen.logits(answering, inputs, config.precision)
+                inputs, teacher_logits = viewed(inputs, places, rng)
             with autocast(device, config.precision):
                 student_logits = student(inputs)
             each = compare(student_logits.float(), teacher_logits.float())
@@ -188,7 +207,8 @@ def distill(config, teacher, transfer: TransferSet, partial, key, device):
                 each = each * factors
             yield each.sum() / len(inputs)
 
-    parts = {name: part for name, part in (("priorities", priorities), ("held", held), ("snapshots", on_the_way)) if part}
+    parts = {"priorities": priorities, "held": held, "snapshots": on_the_way, "kept": kept}
+    parts = {name: part for name, part in parts.items() if part}
     history = loop.fit(student, config, steps, steps_of, partial, key, device, "student", parts, held.ended if held else None)
     if held and history:
         held.select()

@@ -24,7 +24,7 @@ OUTER = ("members", "rounds_each", "rounds", "turns")  # loops of a method, one 
 INNER = ("steps", "steps_g", "steps_s")  # one after the other
 POOLED = ("warmup", "collect")  # methods with these fields hold all their images, as uint8
 BATCHES = ("batch", "train_batch", "batch_s")
-FLOAT, LABEL, ROUND = 4, 8, 4  # bytes of a number, of a sample's class and of the round it was made in
+FLOAT, HALF, LABEL, ROUND = 4, 2, 8, 4  # bytes of a number, of half of one, of a sample's class and of the round it was made in
 DENSE = ("masks", "drawn-shapes")  # sources whose labels are always maps
 
 
@@ -92,6 +92,7 @@ def of_config(group: str, config, task: Task = CIFAR, before: int = 0) -> Estima
     if group in ("teacher", "student"):
         per_epoch = getattr(config, "steps_per_epoch", 0) or -(-before // max(1, batch)) or 1
         held = (min(batch, before) if before else 1) * (task.pixels + task.logits) * FLOAT
+        held += before * getattr(config, "views_kept", 0) * task.logits * HALF
         return Estimate(0, 0, held, getattr(config, "epochs", 0) * per_epoch)
     samples = getattr(config, "n", 0) or getattr(config, "per_class", 0) * task.classes or before
     row = task.sample({"float16": 2, "float32": 4}.get(getattr(config, "image_type", ""), 1))

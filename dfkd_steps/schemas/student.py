@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .choices import LOSS, LOSS_LIMITS, OPTIMIZERS, snapshots_field
+from .choices import LOSS, LOSS_LIMITS, OPTIMIZERS, REPEATABLE, snapshots_field
 from .fields import opt
 from .training import OPTIMIZER, Training
 
@@ -20,6 +20,13 @@ class Student(Training):
         "strong",
         "view the teacher and the student are asked on",
         choices=("none", "shift", "flip-crop", "resized-crop", "mild", "zskd", "strong", "shapes"),
+    )
+    views_kept: int = opt(
+        0,
+        "views of each sample that are kept with the teacher's logits for them, each new until there are so many, then in turn"
+        " (FKD; 0 = a new view in every step)",
+        lo=0,
+        hi=256,
     )
     mix: str = opt("none", "views mixed in pairs, the teacher asked on the mixture", choices=("none", "mixup", "cutmix"))
     init: str = opt("random", "where weights start: random, or the student trained with the set", choices=("random", "transfer"))
@@ -45,4 +52,14 @@ class Student(Training):
             return "epochs is 0 and init random: nothing would be learnt; set init: transfer or give epochs"
         if self.fresh and self.sampling != "uniform":
             return f"fresh images have no {self.sampling} sampling; set sampling: uniform or fresh: false"
-        return None
+        return self._fault_of_views() if self.views_kept else None
+
+    def _fault_of_views(self):
+        kept = [name for name in REPEATABLE if name != "none"]
+        if self.augment not in kept:
+            return (
+                f"views_kept: a view '{self.augment}' cannot be kept; set augment to one of {', '.join(kept)}, or views_kept: 0"
+            )
+        if self.mix != "none":
+            return "views_kept: a mixture is new in each step; set mix: none, or views_kept: 0"
+        return "views_kept: fresh images are drawn once; set fresh: false, or views_kept: 0" if self.fresh else None

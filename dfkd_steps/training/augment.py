@@ -78,19 +78,30 @@ def affine(images, rng, *, degrees: float, scale: tuple[float, float], move: flo
 def resized_crop(images, rng, *, area=(0.25, 1.0), ratio=(3 / 4, 4 / 3), together=False):
     """A random part of each image (N,C,H,W), of a share ``area`` and a side ratio ``ratio``, at the size of the whole; half of
     them mirrored. The defaults are those of CMI's local view. together: one part for all images, mirrored or not."""
-    number, device = 1 if together else len(images), images.device
+    return show_part(images, draw_part(1 if together else len(images), rng, area=area, ratio=ratio))
+
+
+def draw_part(number: int, rng, *, area, ratio=(3 / 4, 4 / 3)):
+    """Random parts of images: width and height as shares of the image's, the centre from -1 to 1 across and down, and 1 where
+    it is mirrored, else 0. -> (N,5)."""
 
     def uniform(low, high):
-        return low + (high - low) * torch.rand(number, generator=rng, device=device)
+        return low + (high - low) * torch.rand(number, generator=rng, device=rng.device)
 
     share, oblong = uniform(*area), uniform(math.log(ratio[0]), math.log(ratio[1])).exp()
     width, height = (share * oblong).sqrt().clamp(max=1), (share / oblong).sqrt().clamp(max=1)
+    across, down = uniform(-1, 1) * (1 - width), uniform(-1, 1) * (1 - height)
+    return torch.stack([width, height, across, down, draw_flip(number, rng).float()], 1)
+
+
+def show_part(images, drawn):
+    """The parts of images (N,C,H,W) that ``draw_part`` drew, (N,5) or one for all (1,5), at the size of the whole."""
+    width, height, across, down, mirrored = drawn.T
     zero = torch.zeros_like(width)
-    rows = [width, zero, uniform(-1, 1) * (1 - width)], [zero, height, uniform(-1, 1) * (1 - height)]
-    theta = torch.stack([torch.stack(row, 1) for row in rows], 1).expand(len(images), 2, 3)
-    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    part = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
-    return torch.where(draw_flip(number, rng)[:, None, None, None], part.flip(3), part)
+    theta = torch.stack([torch.stack(row, 1) for row in ((width, zero, across), (zero, height, down))], 1)
+    grid = F.affine_grid(theta.expand(len(images), 2, 3), list(images.shape), align_corners=False)
+    scaled = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    return torch.where(mirrored[:, None, None, None] > 0, scaled.flip(3), scaled)
 
 
 def noise(images, rng, *, std: float, share: float = 0.5):

@@ -7,6 +7,7 @@ from .augment import (
     crop,
     cutmix,
     draw_flip,
+    draw_part,
     draw_shift,
     flip,
     mixup,
@@ -16,6 +17,7 @@ from .augment import (
     resized_crop,
     salt_and_pepper,
     shift,
+    show_part,
 )
 
 WINDOW = (0.08, 1.0)  # the share of an image that is cut out in training on ImageNet
@@ -52,8 +54,8 @@ def _roll_flip(images, rng):
 def _sre2l(images, rng):
     """What SRe2L's public code shows the teacher in each step of an inversion (arXiv 2306.13092; recover/data_synthesis.py of
     VILA-Lab/SRe2L): one part for all images, 8 % or more of their area, mirrored or not, then rolled by up to a seventh."""
-    part = resized_crop(images, rng, area=WINDOW, together=True)
-    return roll(part, rng, 0, least=-(images.shape[-1] // 7))
+    seen = resized_crop(images, rng, area=WINDOW, together=True)
+    return roll(seen, rng, 0, least=-(images.shape[-1] // 7))
 
 
 def _mild(images, rng):
@@ -103,9 +105,12 @@ def view(name: str, images, rng):
 
 
 def draw(name: str, images, rng):
-    """What a random view of each image (N,C,H,W) consists of, by a name in ``schemas.choices.REPEATABLE``: two offsets and
-    whether it is flipped. -> (N,3) uint8."""
-    parameters = torch.zeros(len(images), 3, dtype=torch.uint8, device=images.device)
+    """What a random view of each image (N,C,H,W) consists of, by a name in ``schemas.choices.REPEATABLE``: rows of numbers
+    ``described`` so, (N,...)."""
+    if name == "resized-crop":
+        return draw_part(len(images), rng, area=WINDOW)
+    numbers, kind = described(name)
+    parameters = torch.zeros(len(images), numbers, dtype=kind, device=images.device)
     if name != "none":
         parameters[:, :2] = draw_shift(len(images), _most(images), rng).T
     if name == "flip-crop":
@@ -113,10 +118,17 @@ def draw(name: str, images, rng):
     return parameters
 
 
+def described(name: str) -> tuple[int, torch.dtype]:
+    """How many numbers describe a view of an image, and of what kind: two offsets and whether it is mirrored, or a part."""
+    return (5, torch.float32) if name == "resized-crop" else (3, torch.uint8)
+
+
 def repeat(name: str, images, parameters):
     """The views of images (N,C,H,W) that ``draw`` described. -> (N,C,H,W)."""
     if name == "none":
         return images
+    if name == "resized-crop":
+        return show_part(images, parameters)
     return crop(images, parameters[:, :2].T.long(), _most(images), parameters[:, 2] > 0)
 
 

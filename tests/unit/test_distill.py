@@ -146,7 +146,8 @@ def test_fresh_images_are_of_all_members_in_equal_number(transfer, kept):
 
 @pytest.mark.parametrize(
     ("how", "asked"), [({}, False), ({"sampling": "given"}, False), ({"augment": "flip-crop"}, True), ({"mix": "mixup"}, True),
-                       ({"mix": "cutmix", "augment": "shift"}, True), ({"fresh": True}, True), ({"sampling": "priority"}, False)],
+                       ({"mix": "cutmix", "augment": "shift"}, True), ({"fresh": True}, True), ({"sampling": "priority"}, False),
+                       ({"augment": "shift", "views_kept": 1}, True)],
 )  # fmt: skip
 def test_stored_logits_serve_where_the_image_is_as_it_was_stored(tmp_path, teacher, transfer, how, asked):
     guide = Guide(teacher)
@@ -175,6 +176,23 @@ def test_the_teacher_is_asked_on_the_very_mixture(tmp_path, teacher, transfer, m
     learn(student_of(epochs=1, mix="mixup", augment="flip-crop"), guide, transfer, tmp_path)
     by_student = shown[1::2]  # the teacher is asked first
     assert len(by_student) == len(guide.asked) == 5 and all(a is b for a, b in zip(by_student, guide.asked))
+
+
+def test_of_kept_views_the_teacher_is_asked_once(tmp_path, teacher, transfer, monkeypatch):
+    guide, shown = Guide(teacher), []
+    plain = Classifier.forward
+
+    def forward(self, images):
+        shown.append(images) if torch.is_grad_enabled() else None
+        return plain(self, images)
+
+    monkeypatch.setattr(Classifier, "forward", forward)
+    learn(student_of(epochs=5, augment="resized-crop", views_kept=2), guide, transfer, tmp_path)
+    asked = torch.cat(guide.asked)
+    assert len(asked) == len(asked.flatten(1).unique(dim=0)) == 2 * 40
+    epochs = torch.cat(shown).flatten(1).split(40)
+    assert len(epochs) == 5 and torch.equal(epochs[0].unique(dim=0), epochs[2].unique(dim=0))
+    assert torch.equal(torch.cat(epochs[:2]).unique(dim=0), asked.flatten(1).unique(dim=0))
 
 
 def test_rows_from_the_file_are_the_rows_that_are_held(transfer, monkeypatch):
@@ -323,7 +341,8 @@ def test_what_is_held_out_is_never_learnt_from(tmp_path, teacher, transfer, monk
     "how",
     [{"sampling": "priority", "augment": "mild"}, {"sampling": "hard", "augment": "mild"}, {"fresh": True},
      {"sampling": "priority", "select": "agreement", "holdout": 0.4, "mix": "mixup"},
-     {"init": "transfer", "mix": "cutmix", "augment": "strong"}, {"sampling": "given", "select": "agreement", "augment": "mild"}],
+     {"init": "transfer", "mix": "cutmix", "augment": "strong"}, {"sampling": "given", "select": "agreement", "augment": "mild"},
+     {"sampling": "priority", "select": "agreement", "augment": "resized-crop", "views_kept": 3}],
 )  # fmt: skip
 def test_resumes_to_the_bit(tmp_path, teacher, transfer, monkeypatch, how):
     monkeypatch.setattr(checkpoint, "EVERY", -1.0)
@@ -370,6 +389,10 @@ CONFIGS = {
     "lenet5-half+epochs=0": "epochs is 0 and init random: nothing would be learnt; set init: transfer or give epochs",
     "lenet5-half+fresh=true+sampling=given": "fresh images have no given sampling; set sampling: uniform or fresh: false",
     "lenet5-half+fresh=true+sampling=priority": "fresh images have no priority sampling",
+    "lenet5-half+augment=mild+views_kept=4": "views_kept: a view 'mild' cannot be kept; set augment to shift",
+    "lenet5-half+augment=none+views_kept=4": "views_kept: a view 'none' cannot be kept",
+    "resnet8-views+mix=mixup+views_kept=4": "views_kept: a mixture is new in each step; set mix: none",
+    "resnet8-views+fresh=true+views_kept=4": "views_kept: fresh images are drawn once; set fresh: false",
     "lenet5-half+holdout=0": "holdout: '0' must be above 0",
     "lenet5-half+holdout=0.6": "holdout: '0.6' is above 0.5",
     "lenet5-half+beta=2": "beta: '2' is above 1",

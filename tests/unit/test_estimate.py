@@ -57,6 +57,11 @@ def test_a_pool_is_held_in_memory(text):
     assert of("transfer", "deepinversion+n=9000", task=images).memory == of("transfer", "deepinversion", task=images).memory
 
 
+def test_the_answers_of_kept_views_are_held_in_memory():
+    small, large = (of("student", f"small-resnet+augment=shift+views_kept={n}", before=7000).memory for n in (3, 5))
+    assert large - small == 7000 * 2 * 10 * 2  # ten logits of two bytes
+
+
 def test_a_real_set_takes_what_was_estimated(tmp_path):
     layout = Layout((1, 28, 28), 10)
     row = sum(np.dtype(kind).itemsize * math.prod(shape) for _, shape, kind in layout.fields())

@@ -341,6 +341,8 @@ def test_stored_answers_are_refused(teacher):
     config = types.SimpleNamespace(views_kept=2, method="fast", view_s="none")
     student = types.SimpleNamespace(net=teacher)
     refused("transfer: fast: views_kept: .*set views_kept: 0", stored_answers.build, config, None, student)
+    kept = types.SimpleNamespace(views_kept=2, augment="shift", precision="fp32")
+    refused("student: views_kept: .*set views_kept: 0", distill.keep_views, kept, teacher.description, 4, teacher, CPU)
 
 
 def test_a_network_of_another_task_is_not_evaluated(tmp_path, teacher):

@@ -10,6 +10,7 @@ from dfkd_steps.methods.engines.stored_answers import StoredAnswers
 from dfkd_steps.schemas import choices
 from dfkd_steps.storage import checkpoint
 from dfkd_steps.training import views
+from dfkd_steps.training.kept_views import KeptViews, ViewsInTurn
 
 SHAPE = (3, 16, 16)
 
@@ -79,23 +80,23 @@ def test_a_fresh_view_replaces_a_stored_one():
     pool, _, stored = make(number=2, fresh=0.5)
     pool.add(images_of(12, 1), 0)
     stored.refresh(rng(), 12)
-    before = stored.logits.clone()
+    before = stored.kept.logits.clone()
     stored.batch(torch.arange(12), rng(1))
-    changed = (stored.logits != before).any(2)
+    changed = (stored.kept.logits != before).any(2)
     assert 1 <= changed.sum() <= 6 and not changed[6:].any()
     for step in range(40):
         stored.batch(torch.randperm(12, generator=rng(step)), rng(step))
-    assert (stored.logits != before).any(2).float().mean() > 0.9
+    assert (stored.kept.logits != before).any(2).float().mean() > 0.9
 
 
 def test_views_differ_between_slots_and_all_slots_are_taken():
     pool, _, stored = make(number=3)
     pool.add(images_of(12, 1), 0)
     stored.refresh(rng(), 12)
-    assert len({tuple(one.flatten().tolist()) for one in stored.parameters}) == 12
-    assert (stored.parameters[:, 0] != stored.parameters[:, 1]).any()
+    assert len({tuple(one.flatten().tolist()) for one in stored.kept.parameters}) == 12
+    assert (stored.kept.parameters[:, 0] != stored.kept.parameters[:, 1]).any()
     taken = {round(float(stored.batch(torch.tensor([0]), rng(step))[1].sum()), 3) for step in range(60)}
-    assert taken == {round(float(one.float().sum()), 3) for one in stored.logits[0]}
+    assert taken == {round(float(one.float().sum()), 3) for one in stored.kept.logits[0]}
 
 
 def test_resumes_to_the_bit():
@@ -119,6 +120,20 @@ def test_a_view_is_what_its_parameters_repeat(name):
     parameters = views.draw(name, images, rng(5))
     assert torch.equal(views.view(name, images, rng(5)), views.repeat(name, images, parameters))
     assert torch.equal(views.repeat(name, images[3:4], parameters[3:4])[0], views.repeat(name, images, parameters)[3])
+
+
+def test_a_sample_takes_new_views_until_it_has_all_and_then_these_in_turn():
+    images, teacher, places = images_of(6, 1), Teacher(), torch.tensor([4, 1, 3])
+    turns, draw = ViewsInTurn(KeptViews(6, 2, "resized-crop", teacher, 5, CPU)), rng()
+    shown = [turns.batch(places, images[places], draw) for _ in range(4)]
+    assert teacher.asked == 2 * 3
+    for seen, logits in shown:
+        assert (logits - teacher(seen)).abs().max() < 2e-3 * logits.abs().max()
+    for one, two, same in ((0, 1, False), (0, 2, True), (1, 3, True)):
+        assert torch.equal(shown[one][0], shown[two][0]) == torch.equal(shown[one][1], shown[two][1]) == same
+    before = teacher.asked
+    turns.batch(torch.tensor([1, 0]), images[[1, 0]], draw)
+    assert teacher.asked == before + 1  # of the one that was not drawn yet
 
 
 # ------------------------------------------------------------------------------------------- in the methods that have them
@@ -180,7 +195,10 @@ def test_a_student_learns_from_what_the_teacher_says_of_the_kept_views():
 @pytest.mark.parametrize(
     ("fields", "fault"),
     [
-        ({"view_s": "mild"}, "views_kept: a view 'mild' cannot be kept; set view_s to one of none, shift, flip-crop, or 0"),
+        (
+            {"view_s": "mild"},
+            f"views_kept: a view 'mild' cannot be kept; set view_s to one of {', '.join(choices.REPEATABLE)}, or 0",
+        ),
         ({"attention_s": 1.0}, "views_kept: feature maps are not kept; set attention_s: 0, or views_kept: 0"),
         ({"view_s": "mild", "views_kept": 0}, None),
     ],

@@ -1,13 +1,9 @@
-"""Views of the pool's images with the teacher's logits for them, kept for many student steps.
-
-Of a student step with WRN-40-2 -> WRN-16-1, 80 % of the operations are the teacher's pass over a random view. Kept logits of
-a few views of each image save most of these, as in FKD for ImageNet (Shen & Xing, ECCV 2022, arXiv 2112.01528).
-"""
+"""Kept views (``training.kept_views``) of the images in a pool, which come and go."""
 
 import torch
 
 from ...runtime.errors import UserError
-from ...training import views
+from ...training.kept_views import KeptViews
 
 
 def build(config, pool, student):
@@ -22,17 +18,16 @@ def build(config, pool, student):
 
 
 class StoredAnswers:
-    """``number`` views of each image of a pool: what each consists of, and the teacher's logits for it in float16.
+    """``number`` kept views of each image of a pool.
 
-    In each batch a share ``fresh`` of the images takes a new view, which replaces a stored one; the others take a stored one.
+    In each batch a share ``fresh`` of the images takes a new view, which replaces a kept one; the others take a kept one.
     """
 
     def __init__(self, pool, ask, classes: int, *, view: str, number: int, fresh: float):
         """ask(images (N,C,H,W)) -> the teacher's logits (N,K). view: a name in ``schemas.choices.REPEATABLE``."""
-        self.pool, self.ask, self.view, self.number, self.fresh = pool, ask, view, number, fresh
+        self.pool, self.fresh = pool, fresh
         device = pool.images.device
-        self.parameters = torch.zeros(pool.capacity, number, 3, dtype=torch.uint8, device=device)
-        self.logits = torch.zeros(pool.capacity, number, classes, dtype=torch.float16, device=device)
+        self.kept = KeptViews(pool.capacity, number, view, ask, classes, device)
         self.rounds = torch.full((pool.capacity,), -1, dtype=torch.int64, device=device)  # of the images that were answered
 
     def refresh(self, rng, batch: int):
@@ -41,30 +36,26 @@ class StoredAnswers:
         new = (self.rounds[:held] != self.pool.rounds[:held]).nonzero()[:, 0]
         for places in new.split(batch):
             images = self.pool.read(places)
-            for slot in range(self.number):
-                self._renew(places, torch.full_like(places, slot), images, rng)
+            for slot in range(self.kept.number):
+                self.kept.renew(places, torch.full_like(places, slot), images, rng)
         self.rounds[:held] = self.pool.rounds[:held]
 
     def batch(self, rows, rng):
         """Views (N,C,H,W) of the images in these rows (N) of the pool, and the teacher's logits (N,K) for them, float32."""
-        slots = torch.randint(0, self.number, (len(rows),), generator=rng, device=rows.device)
+        slots = torch.randint(0, self.kept.number, (len(rows),), generator=rng, device=rows.device)
         images = self.pool.read(rows)
         if renewed := round(self.fresh * len(rows)):
-            self._renew(rows[:renewed], slots[:renewed], images[:renewed], rng)
-        return views.repeat(self.view, images, self.parameters[rows, slots]), self.logits[rows, slots].float()
-
-    def _renew(self, places, slots, images, rng):
-        parameters = views.draw(self.view, images, rng)
-        # A row drawn twice with one slot leaves one of its two views with its logits: written in one order, deterministically.
-        self.parameters[places, slots] = parameters
-        self.logits[places, slots] = self.ask(views.repeat(self.view, images, parameters)).half()
+            self.kept.renew(rows[:renewed], slots[:renewed], images[:renewed], rng)
+        return self.kept.read(rows, slots, images)
 
     def state(self) -> dict:
         """The views and logits of the images that the pool holds."""
-        held = len(self.pool)
-        return {name: getattr(self, name)[:held].clone() for name in ("parameters", "logits", "rounds")}
+        return {name: values[: len(self.pool)].clone() for name, values in self._fields().items()}
 
     def restore(self, state: dict):
         """Go on from ``state``."""
-        for name, values in state.items():
-            getattr(self, name)[: len(values)] = values.to(self.parameters.device)
+        for name, values in self._fields().items():
+            values[: len(state[name])] = state[name].to(values.device)
+
+    def _fields(self) -> dict:
+        return {"parameters": self.kept.parameters, "logits": self.kept.logits, "rounds": self.rounds}

@@ -1,0 +1,61 @@
+"""Views of images with the teacher's logits for them, kept for many student steps.
+
+Of a student step with WRN-40-2 -> WRN-16-1, 80 % of the operations are the teacher's pass over a random view. Kept logits of
+a few views of each image save most of these, as in FKD for ImageNet (Shen & Xing, ECCV 2022, arXiv 2112.01528).
+"""
+
+import torch
+
+from . import views
+
+
+class KeptViews:
+    """``number`` views of each of ``images`` images: what each consists of (a row of ``views.described``), and the teacher's
+    logits for it in float16. An image is named by its place, a view of it by its slot.
+    """
+
+    def __init__(self, images: int, number: int, view: str, ask, classes: int, device):
+        """ask(images (N,C,H,W)) -> the teacher's logits (N,K). view: a name in ``schemas.choices.REPEATABLE``."""
+        self.number, self.view, self.ask = number, view, ask
+        numbers, kind = views.described(view)
+        self.parameters = torch.zeros(images, number, numbers, dtype=kind, device=device)
+        self.logits = torch.zeros(images, number, classes, dtype=torch.float16, device=device)
+
+    def renew(self, places, slots, images, rng):
+        """New views of images (N,C,H,W) in these places and slots (N), with what the teacher says of them."""
+        parameters = views.draw(self.view, images, rng)
+        # A place drawn twice with one slot leaves one of its two views with its logits: written in one order, deterministically.
+        self.parameters[places, slots] = parameters
+        self.logits[places, slots] = self.ask(views.repeat(self.view, images, parameters)).half()
+
+    def read(self, places, slots, images):
+        """The views (N,C,H,W) of images in these places and slots, and the teacher's logits (N,K) for them, float32."""
+        return views.repeat(self.view, images, self.parameters[places, slots]), self.logits[places, slots].float()
+
+
+class ViewsInTurn:
+    """Kept views of stored samples: a sample takes a new view each of the first times that it is drawn, until it has
+    ``kept.number`` of them, and then these in turn."""
+
+    def __init__(self, kept: KeptViews):
+        self.kept = kept
+        self.drawn = torch.zeros(len(kept.logits), dtype=torch.int64, device=kept.logits.device)  # how often each sample was
+
+    def batch(self, places, images, rng):
+        """Views of images (N,C,H,W) in these places (N), and the teacher's logits (N,K) for them, float32."""
+        times = self.drawn[places]
+        slots, new = times % self.kept.number, times < self.kept.number
+        if new.any():
+            self.kept.renew(places[new], slots[new], images[new], rng)
+        self.drawn[places] = times + 1  # of a sample that is twice in a batch once: it shows one view there
+        return self.kept.read(places, slots, images)
+
+    def state(self) -> dict:
+        """The views and logits so far, and how often each sample was drawn."""
+        return {"drawn": self.drawn, "parameters": self.kept.parameters, "logits": self.kept.logits}
+
+    def restore(self, state: dict):
+        """Go on from ``state``."""
+        self.drawn.copy_(state["drawn"])
+        self.kept.parameters.copy_(state["parameters"])
+        self.kept.logits.copy_(state["logits"])
