@@ -389,7 +389,7 @@ CONFIGS = {
     "lenet5-half+epochs=0": "epochs is 0 and init random: nothing would be learnt; set init: transfer or give epochs",
     "lenet5-half+fresh=true+sampling=given": "fresh images have no given sampling; set sampling: uniform or fresh: false",
     "lenet5-half+fresh=true+sampling=priority": "fresh images have no priority sampling",
-    "lenet5-half+augment=mild+views_kept=4": "views_kept: a view 'mild' cannot be kept; set augment to shift",
+    "lenet5-half+augment=mild+views_kept=4": "views_kept: a view 'mild' cannot be kept; set augment to one of shift",
     "lenet5-half+augment=none+views_kept=4": "views_kept: a view 'none' cannot be kept",
     "resnet8-views+mix=mixup+views_kept=4": "views_kept: a mixture is new in each step; set mix: none",
     "resnet8-views+fresh=true+views_kept=4": "views_kept: fresh images are drawn once; set fresh: false",
