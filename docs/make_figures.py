@@ -212,14 +212,20 @@ def leak() -> str:
             parts.append(f'<path d="M{x0},{height(value):.1f} h{side}" stroke="{MUTED}" stroke-dasharray="{dash}"/>')
         parts.append(text(x0 + side - 6, height(none) - 6, "no leak", 12, MUTED, anchor="end"))
         parts.append(text(x0 + 6, height(level) + 15, f"teacher ({float(teacher['top1']):.1f} %)", 12, MUTED, anchor="start"))
-        for row in students:
-            x, y = x0 + side * float(row["top1"]) / 100, height(row[name])
+        places = [(x0 + side * float(row["top1"]) / 100, height(row[name]), row) for row in students]
+        right = [place for place in places if place[0] > x0 + side / 2]
+        column, line = min((x for x, _, _ in right), default=0) - 24, top
+        for x, y, row in sorted(places, key=lambda place: place[1]):
             colour = {"real": GREEN[1], "data-free": BLUE[1]}.get(row["origin"], "#f59e0b")
             parts.append(f'<path d="M{x:.1f},{height(row[low]):.1f} V{height(row[high]):.1f}" stroke="{colour}"/>')
             parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>')
-            anchor, beside = ("end", -8) if float(row["top1"]) > 50 else ("start", 8)
             called = row["label"] if row["origin"] == "real" else row["transfer"].split("+")[0].removesuffix("-lenet5-cpu")
-            parts.append(text(f"{x + beside:.1f}", f"{y - 6:.1f}", called, 12, INK, anchor=anchor))
+            if x <= x0 + side / 2:
+                parts.append(text(f"{x + 8:.1f}", f"{y - 6:.1f}", called, 12, INK, anchor="start"))
+                continue
+            line = max(line + 16, y)  # a column of names beside the points, none over another
+            parts.append(text(f"{column:.1f}", f"{line + 4:.1f}", called, 12, INK, anchor="end"))
+            parts.append(f'<path d="M{column + 4:.1f},{line:.1f} L{x - 5:.1f},{y:.1f}" stroke="{LINE}" stroke-width="0.8"/>')
         parts += [text(x0 + side / 2, top - 8, label, 14), text(x0 + side / 2, top + side + 40, "top-1 of the student, %", 14)]
     parts.append(text(left, 16, "green: real data; amber: prior-based; blue: data-free", 14, anchor="start"))
     return svg(left + 2 * side + gap + 30, top + side + 58, "What students leak over their accuracy", parts)
