@@ -11,6 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "docs/results/data"
+LEAK = ROOT / "docs/assets/leak.csv"  # docs/make_figures.py draws it
 MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 SPECS = ("dataset", "teacher", "transfer", "balance", "student")
 # A no-break space or hyphen keeps a figure on one line.
@@ -25,10 +26,15 @@ PAIRS = (
 )
 
 
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV file."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def read(name: str) -> list[dict[str, str]]:
     """The rows of docs/results/data/NAME.csv."""
-    with open(DATA / f"{name}.csv", newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return rows_of(DATA / f"{name}.csv")
 
 
 def without_seed(spec: str) -> str:
@@ -155,7 +161,30 @@ def glance_table() -> str:
     return markdown(head, rows)
 
 
-SPECIAL = {"glance": glance_table, "teachers": teachers_table, "published": published_table}
+def leak_table() -> str:
+    """What teachers and students tell of canaries: rates with their 95 % intervals, the surest students first."""
+    rows = rows_of(LEAK)
+    rows.sort(key=lambda row: (row["model"] == "student", -float(row["auc"])))
+
+    def interval(row, name, after="", factor=100.0, digits=1):
+        value, low, high = (f"{factor * float(row[f'{name}{part}{after}']):.{digits}f}" for part in ("", "_low", "_high"))
+        return f"{value} ({low}\u00a0to\u00a0{high})"
+
+    lines = []
+    for row in rows:
+        name, origin = (f"`{row['transfer']}`", ORIGIN[row["origin"]]) if row["model"] == "student" else ("the teacher", "")
+        distance = f"{float(row['distance_in']):.2f} / {float(row['distance_out']):.2f}" if row["distance_in"] else ""
+        lines.append([
+            name, origin, f"{float(row['top1']):.1f}", f"{float(row['told_in']):.1f} / {float(row['told_out']):.1f}",
+            *(interval(row, "tpr", after) for after in ("_0.001", "_0.01")), interval(row, "auc", "", 1.0, 3), distance,
+        ])  # fmt: skip
+    head = ("student of", "origin", "top-1", "told in / out", "TPR at 0.1 % FPR", "TPR at 1 % FPR", "AUC", "distance in / out")
+    common = f"{rows[0]['shadows']} shadows, {rows[0]['canaries']} canaries; data set `{rows[0]['dataset']}`, teacher "
+    student = next(row["student"] for row in rows if row["student"])
+    return f"{common}`{rows[0]['teacher']}`, student `{student}`.\n\n{markdown(head, lines)}"
+
+
+SPECIAL = {"glance": glance_table, "leak": leak_table, "published": published_table, "teachers": teachers_table}
 
 
 def table(name: str) -> str:
@@ -170,7 +199,7 @@ def filled(text: str) -> str:
 
 def pages() -> list[Path]:
     """The pages that hold tables."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs/results").glob("*.md"))]
+    return [ROOT / "README.md", ROOT / "docs/leak.md", *sorted((ROOT / "docs/results").glob("*.md"))]
 
 
 def pages_of_tables() -> dict[str, Path]:
