@@ -168,17 +168,17 @@ def leak_table() -> str:
 
     def interval(row, name, after="", factor=100.0, digits=1):
         value, low, high = (f"{factor * float(row[f'{name}{part}{after}']):.{digits}f}" for part in ("", "_low", "_high"))
-        return f"{value} ({low}\u00a0to\u00a0{high})"
+        return f"{value} ({low}\u2011{high})"
 
     lines = []
     for row in rows:
-        name, origin = (f"`{row['transfer']}`", ORIGIN[row["origin"]]) if row["model"] == "student" else ("the teacher", "")
-        distance = f"{float(row['distance_in']):.2f} / {float(row['distance_out']):.2f}" if row["distance_in"] else ""
+        name, origin = (row["label"], ORIGIN[row["origin"]]) if row["model"] == "student" else ("the teacher", "")
+        distance = f"{float(row['distance_in']):.2f}\u00a0/\u00a0{float(row['distance_out']):.2f}" if row["distance_in"] else ""
         lines.append([
-            name, origin, f"{float(row['top1']):.1f}", f"{float(row['told_in']):.1f} / {float(row['told_out']):.1f}",
+            name, origin, f"{float(row['top1']):.1f}", f"{float(row['told_in']):.1f}\u00a0/\u00a0{float(row['told_out']):.1f}",
             *(interval(row, "tpr", after) for after in ("_0.001", "_0.01")), interval(row, "auc", "", 1.0, 3), distance,
         ])  # fmt: skip
-    head = ("student of", "origin", "top-1", "told in / out", "TPR at 0.1 % FPR", "TPR at 1 % FPR", "AUC", "distance in / out")
+    head = ("student of", "origin", "top-1", "told", "TPR at 0.1 % FPR", "TPR at 1 % FPR", "AUC", "distance")
     common = f"{rows[0]['shadows']} shadows, {rows[0]['canaries']} canaries; data set `{rows[0]['dataset']}`, teacher "
     student = next(row["student"] for row in rows if row["student"])
     return f"{common}`{rows[0]['teacher']}`, student `{student}`.\n\n{markdown(head, lines)}"
