@@ -4,7 +4,6 @@ python docs/make_figures.py            all of them; the strip trains a teacher a
 python docs/make_figures.py diagrams   the diagrams only
 """
 
-import csv
 import math
 import os
 import subprocess
@@ -13,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import h5py
+import make_results as results
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -120,8 +120,7 @@ def layers() -> str:
 
 def without_labels(runs: Path) -> str:
     """Accuracy of students over two figures that need no label, from a file docs/assets/without-labels-DATASET-runs.csv."""
-    with open(runs, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = results.rows_of(runs)
     panels = (("probe_balanced", "balanced agreement on probe images, %"), ("probe_agreement", "agreement on probe images, %"))
     left, top, side, gap, parts = 70, 30, 300, 90, []
     for place, (name, label) in enumerate(panels):
@@ -145,8 +144,7 @@ CURVES = ("#2563eb", "#dc2626", "#16a34a", "#d97706", "#7c3aed", "#0891b2", "#db
 def curves(path: Path) -> str:
     """How good students were on their way, over images and over hours of one core, from a file docs/assets/curves-NAME.csv that
     `dfkd table --curves` made: a colour for each method, a line for each run, both axes below logarithmic."""
-    with open(path, newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = results.rows_of(path)
     lines, colours = {}, {}
     for row in rows:
         name = row["label"] if row["origin"] in ("real", "other") else row["transfer"].split("+")[0]
@@ -190,8 +188,7 @@ def curves(path: Path) -> str:
 
 def leak() -> str:
     """What students leak over their accuracy, from docs/assets/leak.csv: a panel a figure, with 95 % intervals."""
-    with open(ASSETS / "leak.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    rows = results.rows_of(results.LEAK)
     students, teacher = [row for row in rows if row["model"] == "student"], next(row for row in rows if row["model"] == "teacher")
     panels = (("tpr_0.01", "tpr_low_0.01", "tpr_high_0.01", "canaries found at 1 % false alarms, %", 100, 0.0),
               ("auc", "auc_low", "auc_high", "area under the ROC curve, %", 100, 40.0))  # fmt: skip
@@ -287,7 +284,7 @@ def main(which: str):
         (ASSETS / f"{runs.stem.removesuffix('-runs')}.svg").write_text(without_labels(runs), "utf-8")
     for table in ASSETS.glob("curves-*.csv"):
         (ASSETS / f"{table.stem}.svg").write_text(curves(table), "utf-8")
-    if (ASSETS / "leak.csv").exists():  # `dfkd leak --csv`, docs/leak.md
+    if results.LEAK.exists():  # `dfkd leak --csv`, docs/leak.md
         (ASSETS / "leak.svg").write_text(leak(), "utf-8")
     if which != "diagrams":
         strip().save(ASSETS / "samples.png", optimize=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "docs/results/data"
-LEAK = ROOT / "docs/assets/leak.csv"  # docs/make_figures.py draws it
+LEAK = ROOT / "docs/assets/leak.csv"  # a table here, a figure in docs/make_figures.py
 MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 SPECS = ("dataset", "teacher", "transfer", "balance", "student")
 # A no-break space or hyphen keeps a figure on one line.
