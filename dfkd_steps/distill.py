@@ -125,8 +125,7 @@ def begin(config, teacher, transfer: TransferSet, device):
 
 def keep_views(config, description, samples: int, answering, device):
     """The kept views of a student's samples; raises UserError for segmentation."""
-    if description.dense:
-        raise UserError("student: views_kept: logits of each pixel are not kept; set views_kept: 0")
+    kept_views.refuse_maps(description, "student")
 
     def ask(inputs):
         return frozen.logits(answering, inputs, config.precision)

@@ -24,7 +24,7 @@ OUTER = ("members", "rounds_each", "rounds", "turns")  # loops of a method, one 
 INNER = ("steps", "steps_g", "steps_s")  # one after the other
 POOLED = ("warmup", "collect")  # methods with these fields hold all their images, as uint8
 BATCHES = ("batch", "train_batch", "batch_s")
-FLOAT, HALF, LABEL, ROUND = 4, 2, 8, 4  # bytes of a number, of one in float16, of a sample's class and of the round it was made in
+FLOAT, HALF, LABEL, ROUND = 4, 2, 8, 4  # bytes of a number, one in float16, a sample's class, the round it was made in
 DENSE = ("masks", "drawn-shapes")  # sources whose labels are always maps
 
 

@@ -6,7 +6,14 @@ a few views of each image save most of these, as in FKD for ImageNet (Shen & Xin
 
 import torch
 
+from ..runtime.errors import UserError
 from . import views
+
+
+def refuse_maps(description, where: str):
+    """Raise UserError, which begins with ``where``, for a teacher of segmentation."""
+    if description.dense:
+        raise UserError(f"{where}: views_kept: logits of each pixel are not kept; set views_kept: 0")
 
 
 class KeptViews:

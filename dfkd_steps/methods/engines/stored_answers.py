@@ -2,19 +2,17 @@
 
 import torch
 
-from ...runtime.errors import UserError
-from ...training.kept_views import KeptViews
+from ...training.kept_views import KeptViews, refuse_maps
 
 
 def build(config, pool, student):
     """The stored answers of an online student to a pool, or None where its config has none."""
     if not config.views_kept:
         return None
-    if student.net.description.dense:
-        raise UserError(f"transfer: {config.method}: views_kept: logits of each pixel are not kept; set views_kept: 0")
-    classes = student.net.description.num_classes
+    description = student.net.description
+    refuse_maps(description, f"transfer: {config.method}")
     settings = {"view": config.view_s, "number": config.views_kept, "fresh": config.fresh}
-    return StoredAnswers(pool, lambda images: student.ask_teacher(images)[0], classes, **settings)
+    return StoredAnswers(pool, lambda images: student.ask_teacher(images)[0], description.num_classes, **settings)
 
 
 class StoredAnswers:
