@@ -104,7 +104,8 @@ def of_config(group: str, config, task: Task = CIFAR, before: int = 0) -> Estima
     held = max(min(config.batch, samples), *(getattr(config, name, 0) for name in BATCHES[1:]))
     width = getattr(config, "width", 0)  # of a generator, which begins with a dense layer
     weights = (getattr(config, "latent", 0) + task.classes) * width * 16 + 18 * width**2
-    pool = samples * task.pixels if any(hasattr(config, name) for name in POOLED) else 0
+    kept = getattr(config, "views_kept", 0) * task.logits * HALF  # the teacher's logits for views of a pooled image
+    pool = samples * (task.pixels + kept) if any(hasattr(config, name) for name in POOLED) else 0
     together = held * ((task.pixels + task.logits) * FLOAT + task.label)
     return Estimate(samples, samples * row, together + weights * FLOAT + pool, steps)
 

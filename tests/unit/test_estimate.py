@@ -57,8 +57,12 @@ def test_a_pool_is_held_in_memory(text):
     assert of("transfer", "deepinversion+n=9000", task=images).memory == of("transfer", "deepinversion", task=images).memory
 
 
-def test_the_answers_of_kept_views_are_held_in_memory():
-    small, large = (of("student", f"small-resnet+augment=shift+views_kept={n}", before=7000).memory for n in (3, 5))
+@pytest.mark.parametrize(
+    ("group", "text"),
+    [("student", "small-resnet+augment=shift+views_kept={}"), ("transfer", "fast-5+n=7000+view_s=shift+views_kept={}")],
+)
+def test_the_answers_of_kept_views_are_held_in_memory(group, text):
+    small, large = (of(group, text.format(n), before=7000).memory for n in (3, 5))
     assert large - small == 7000 * 2 * 10 * 2  # ten logits of two bytes
 
 
