@@ -52,7 +52,7 @@ def equal(config, teacher, transfer, start, device) -> tuple[Writer, dict]:
                 continue
             writer.append(**resampler.fields(stored, logits, label))
             stats["pushed"] += len(stored)
-            pool, missing = Held(stored), missing - len(stored)
+            pool, missing = Held(stored, logits), missing - len(stored)
         if config.deficit == "resample":
             for fields in resampler.draw(pool, label, missing):
                 writer.append(**fields)

@@ -134,10 +134,12 @@ def fill(job: Job, method, batches: range, partial, key: str) -> tuple[Writer, d
         # By map, which keeps no batch: its floats would lie beside those of the next one.
         for fields in map(functools.partial(stored, image_type=config.image_type), in_order(method, batches[writer.batches :])):
             images = fields["images"]
+            # A network that answers by the statistics of a batch is shown all of it.
+            how = {} if method.answering is method.teacher else {"rows": len(images)}
             if writer.layout.dense:
-                answers = {"labels": maps.predict(method.teacher, images, method.device)}
+                answers = {"labels": maps.predict(method.answering, images, method.device, **how)}
             else:
-                logits = predict(method.answering, images, method.device)
+                logits = predict(method.answering, images, method.device, **how)
                 answers = {"logits": logits, "labels": logits.argmax(1)}
             writer.append(**fields, **answers)
             bar.update(len(images))

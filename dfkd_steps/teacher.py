@@ -39,7 +39,7 @@ def train(config, dataset, partial, key, device):
             if classifier.description.dense:
                 augmented, targets = maps.augmented(config, images, targets, rng)
             else:
-                augmented = augment.shift(images, config.crop, rng)
+                augmented = augment.shift(images, (config.crop, config.crop), rng)
                 if config.flip:
                     augmented = augment.flip(augmented, rng)
                 augmented = to_float(augment.cutout(augmented, config.cutout, rng))

@@ -36,9 +36,10 @@ class Resampler:
         return fields
 
     def draw(self, pool, label: int, missing: int):
-        """Yield ``missing`` samples of a class as augmented copies of ``pool`` (stored images) that keep the class.
+        """Yield ``missing`` samples of a class as augmented copies of ``pool`` (stored images and their logits) that keep the
+        class.
 
-        After ``rounds`` rounds without enough, the rest are copies as they are.
+        After ``rounds`` rounds without enough, the rest are copies as they are, with the logits that they have.
         """
         rng = np.random.default_rng(seed_of("balance", self.config.seed, "deficit", label))
         augment_rng = make_rng(self.device, "balance", self.config.seed, "augment", label)
@@ -46,7 +47,7 @@ class Resampler:
             left = min(selection.CHUNK, 2 * missing + 16)  # of the round; of large images a piece after the other
             while left and missing:
                 number = min(left, self.at_once)
-                picked = pool(rng.integers(0, pool.size, number))
+                picked, _ = pool(rng.integers(0, pool.size, number))
                 augmented = views.view("mild", to_float(torch.from_numpy(picked).to(self.device)), augment_rng)
                 stored = to_stored(augmented.cpu().numpy(), self.image_type)
                 logits = predict(self.teacher, stored, self.device)
@@ -55,9 +56,9 @@ class Resampler:
                 if len(right):
                     yield self.fields(stored[right], logits[right], label)
         while missing:
-            stored = pool(rng.integers(0, pool.size, min(self.at_once, missing)))
+            stored, logits = pool(rng.integers(0, pool.size, min(self.at_once, missing)))
             missing -= len(stored)
-            yield self.fields(stored, predict(self.teacher, stored, self.device), label)
+            yield self.fields(stored, logits, label)
 
     def pushed(self, labels, number: int):
         """For each of some classes in order, stored images and logits of the ``number`` likeliest samples that a push makes the
@@ -96,20 +97,21 @@ class Resampler:
 
 
 class Members:
-    """Stored images of a class, by position among its members; read from the file a chunk at a time."""
+    """Stored images of a class and their logits, by position among its members; read from the file a chunk at a time."""
 
     def __init__(self, transfer, members):
         self.transfer, self.members, self.size = transfer, members, len(members)
 
     def __call__(self, positions):
-        return self.transfer.read("images", self.members[positions])
+        rows = self.members[positions]
+        return self.transfer.read("images", rows), self.transfer.read("logits", rows)
 
 
 class Held:
-    """Stored images held in memory: the few that were pushed."""
+    """Stored images and their logits held in memory: the few that were pushed."""
 
-    def __init__(self, images):
-        self.images, self.size = images, len(images)
+    def __init__(self, images, logits):
+        self.images, self.logits, self.size = images, logits, len(images)
 
     def __call__(self, positions):
-        return self.images[positions]
+        return self.images[positions], self.logits[positions]

@@ -1,5 +1,7 @@
 """CMI: contrastive model inversion (Fang et al., IJCAI 2021, arXiv 2105.08584)."""
 
+import contextlib
+
 import torch
 
 from ..models.generator import initialize_dcgan
@@ -24,14 +26,13 @@ class CMI(Method):
         super().__init__(config, teacher, sources, device)
         self.rounds = config.rounds
         self.objective = objective.Objective(config, teacher)
-        self.discriminator = InstanceDiscriminator(config, self.objective.teacher, device)
+        self.discriminator = InstanceDiscriminator(config, self.objective.teacher, device) if config.contrastive else None
         self.pool = ImagePool(config.n, teacher.description.image_shape, device)
         self.sampler = UniformSampler(self.pool)
         self.student = OnlineStudent(config, teacher, device)
         self.answers = stored_answers.build(config, self.pool, self.student)
-        self.parts = {"student": self.student, "pool": self.pool, "discriminator": self.discriminator}
-        if self.answers:
-            self.parts["answers"] = self.answers
+        parts = {"student": self.student, "pool": self.pool, "discriminator": self.discriminator, "answers": self.answers}
+        self.parts = {name: part for name, part in parts.items() if part is not None}
 
     def round(self, index: int):
         """A batch by ``steps`` steps from a new generator into the pool, then the student's steps."""
@@ -44,22 +45,23 @@ class CMI(Method):
         latent, _ = generator.draw(config.batch, rng)
 
         def loss_of(images):
-            with self.student.frozen() as student, discriminator.watch() as features:
+            watch = discriminator.watch() if discriminator else contextlib.nullcontext()
+            with self.student.frozen() as student, watch as features:
                 outputs = self.objective.forward(
                     views.view(config.view, images, rng), targets, student if trains else None
                 )  # fmt: skip
-                whole = features()
+                whole = features and features()
             terms = self.objective.terms(outputs)
-            if config.contrastive:
+            if discriminator:
                 part = discriminator.features(resized_crop(images, rng))
                 terms["contrastive"] = config.contrastive * discriminator.loss(part, whole, rng)
             return objective.total(terms)
 
         images = refine(
             generator, latent, loss_of, steps=config.steps, lr_g=config.lr_g, lr_z=config.lr_z, precision=config.precision,
-            after=discriminator.step,
+            after=discriminator and discriminator.step,
         )  # fmt: skip
-        if config.contrastive:
+        if discriminator:
             with torch.no_grad():
                 seen = resized_crop(images, rng), views.view(config.view, images, rng)
                 discriminator.remember(*map(discriminator.features, seen))

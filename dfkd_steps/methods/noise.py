@@ -6,6 +6,8 @@ from ..models import frozen
 from ..models.statistics import CURRENT
 from ..models.tasks import TASKS
 from ..procedural import drawing
+from ..runtime import memory
+from ..runtime.errors import UserError
 from ..schemas.transfer.noise import NoiseConfig
 from .base import Batch, Method
 
@@ -19,6 +21,11 @@ class Noise(Method):
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)
         if config.statistics == CURRENT:
+            if config.batch > (most := memory.passed(teacher.description.image_shape)):
+                raise UserError(
+                    f"transfer: noise: batch: {config.batch} images of this size do not fit in memory at once, and statistics "
+                    f"are those of a whole batch; set batch: {most} or less, or a larger DFKD_MEMORY"
+                )
             self.answering = frozen.with_current_statistics(teacher)
 
     def batch(self, index: int) -> Batch:

@@ -9,21 +9,22 @@ import torch
 import torch.nn.functional as F
 
 
-def shift(images, most: int, rng):
-    """Each image moved by its own random whole number of pixels, up to ``most`` each way; zeros come in."""
-    return crop(images, draw_shift(len(images), most, rng), most) if most else images
+def shift(images, most: tuple[int, int], rng):
+    """Each image moved by its own random whole number of pixels, up to ``most`` (rows, columns) each way; zeros come in."""
+    return crop(images, draw_shift(len(images), most, rng), most) if any(most) else images
 
 
-def draw_shift(number: int, most: int, rng):
-    """Uniform offsets (2,N), downwards and to the right, from 0 (``most`` pixels up or left) to 2 * ``most``."""
-    return torch.randint(0, 2 * most + 1, (2, number, 1), generator=rng, device=rng.device)[..., 0]
+def draw_shift(number: int, most: tuple[int, int], rng):
+    """Uniform offsets (2,N), downwards and to the right, from 0 (``most`` pixels up or left) to 2 * ``most`` of that axis."""
+    drawn = [torch.randint(0, 2 * side + 1, (number, 1), generator=rng, device=rng.device) for side in most]
+    return torch.stack(drawn)[..., 0]
 
 
-def crop(images, offsets, most: int, flipped=None):
-    """The windows of images (N,C,H,W), padded by ``most`` zeros on each side, at offsets (2,N) from 0 to 2 * ``most``;
-    those that are ``flipped`` (N, bool) mirrored left to right afterwards."""
+def crop(images, offsets, most: tuple[int, int], flipped=None):
+    """The windows of images (N,C,H,W), padded by ``most`` (rows, columns) zeros on each side, at offsets (2,N) from 0 to
+    2 * ``most``; those that are ``flipped`` (N, bool) mirrored left to right afterwards."""
     number, _, height, width = images.shape
-    padded = F.pad(images, (most,) * 4)
+    padded = F.pad(images, (most[1], most[1], most[0], most[0]))
     columns = torch.arange(width, device=images.device)
     if flipped is not None:
         columns = torch.where(flipped[:, None], width - 1 - columns, columns)
@@ -56,7 +57,7 @@ def cutout(images, side: int, rng):
 
 
 def affine(images, rng, *, degrees: float, scale: tuple[float, float], move: float, share: float = 1.0):
-    """Each image, with probability ``share``, rotated (uniform to +-degrees), scaled and moved (share of its side)."""
+    """Each image, with probability ``share``, rotated (uniform to +-degrees), scaled and moved (share of each side)."""
     number, device = len(images), images.device
 
     def uniform(low, high):
@@ -71,7 +72,9 @@ def affine(images, rng, *, degrees: float, scale: tuple[float, float], move: flo
     size = torch.where(keep, 1.0, size)
     cos = torch.cos(angle) / size
     sin = torch.sin(angle) / size
-    theta = torch.stack([torch.stack([cos, -sin, shift_x], 1), torch.stack([sin, cos, shift_y], 1)], 1)
+    # The grid goes from -1 to 1 along both axes, however long they are: an angle between pixels is none between its units.
+    aspect = images.shape[2] / images.shape[3]
+    theta = torch.stack([torch.stack([cos, -sin * aspect, shift_x], 1), torch.stack([sin / aspect, cos, shift_y], 1)], 1)
     return F.grid_sample(images, F.affine_grid(theta, list(images.shape), align_corners=False), align_corners=False)
 
 

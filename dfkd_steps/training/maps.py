@@ -12,9 +12,10 @@ from . import augment
 from .predict import to_float
 
 
-def predict(teacher, stored, device) -> np.ndarray:
-    """The class of each pixel of stored images by a network. -> (N,H,W) uint8, numpy."""
-    parts = torch.from_numpy(np.ascontiguousarray(stored)).split(memory.passed(stored.shape[1:]))
+def predict(teacher, stored, device, rows: int = 0) -> np.ndarray:
+    """The class of each pixel of stored images by a network; ``rows`` images at a time, or as many as memory allows. ->
+    (N,H,W) uint8, numpy."""
+    parts = torch.from_numpy(np.ascontiguousarray(stored)).split(rows or memory.passed(stored.shape[1:]))
     with torch.no_grad():
         classes = [teacher(to_float(part.to(device))).argmax(1).to(torch.uint8).cpu() for part in parts]
     return torch.cat(classes).numpy()
@@ -42,7 +43,7 @@ def augmented(config, images, maps, rng):
     """
     # The map as one more channel, in which 0 is void: augmentation fills with 0, and moves all channels alike.
     joined = torch.cat([images, (maps + 1)[:, None]], 1)
-    joined = augment.shift(joined, config.crop, rng)
+    joined = augment.shift(joined, (config.crop, config.crop), rng)
     if config.flip:
         joined = augment.flip(joined, rng)
     joined = augment.cutout(joined, config.cutout, rng)

@@ -5,12 +5,11 @@ import torch
 from ..runtime import memory
 
 
-def predict(teacher, stored, device):
-    """The teacher's logits (N,K) on stored images, as float32 numpy; as many at a time as memory allows."""
+def predict(teacher, stored, device, rows: int = 0):
+    """The teacher's logits (N,K) on stored images, as float32 numpy; ``rows`` at a time, or as many as memory allows."""
+    rows = rows or memory.passed(stored.shape[1:])
     with torch.no_grad():
-        parts = [
-            teacher(to_float(torch.from_numpy(part).to(device))) for part in batches(stored, memory.passed(stored.shape[1:]))
-        ]
+        parts = [teacher(to_float(torch.from_numpy(part).to(device))) for part in batches(stored, rows)]
     return torch.cat(parts).float().cpu().numpy()
 
 

@@ -33,20 +33,20 @@ def _flip_crop(images, rng):
     return repeat("flip-crop", images, draw("flip-crop", images, rng))
 
 
-def roll(images, rng, most: int, least: int | None = None):
-    """All images moved by one random number of pixels, from ``least`` (as far the other way) to ``most`` up and to the left;
-    what leaves comes in on the other side."""
-    for axis in (2, 3):
-        side = images.shape[axis]
-        offset = torch.randint(-most if least is None else least, most + 1, (), generator=rng, device=images.device)
+def roll(images, rng, most: tuple[int, int], least: tuple[int, int] | None = None):
+    """All images moved by one random number of pixels along each axis (rows, columns), from ``least`` (as far the other way) to
+    ``most`` up and to the left; what leaves comes in on the other side."""
+    for axis, high in zip((2, 3), most, strict=True):
+        low, side = -high if least is None else least[axis - 2], images.shape[axis]
+        offset = torch.randint(low, high + 1, (), generator=rng, device=images.device)
         # By an index and not by torch.roll, which would wait for a GPU to say the offset.
         images = images.index_select(axis, (torch.arange(side, device=images.device) + offset) % side)
     return images
 
 
 def _roll_flip(images, rng):
-    """The view of ADI in CMI's comparison: rolled by up to an eighth, and all images mirrored or none."""
-    images = roll(images, rng, images.shape[-1] // 8)
+    """The view of ADI in CMI's comparison: rolled by up to an eighth of each side, and all images mirrored or none."""
+    images = roll(images, rng, (images.shape[-2] // 8, images.shape[-1] // 8))
     mirrored = torch.rand((), generator=rng, device=images.device) < 0.5
     return torch.where(mirrored, images.flip(3), images)
 
@@ -55,7 +55,7 @@ def _sre2l(images, rng):
     """What SRe2L's public code shows the teacher in each step of an inversion (arXiv 2306.13092; recover/data_synthesis.py of
     VILA-Lab/SRe2L): one part for all images, 8 % or more of their area, mirrored or not, then rolled by up to a seventh."""
     seen = resized_crop(images, rng, area=WINDOW, together=True)
-    return roll(seen, rng, 0, least=-(images.shape[-1] // 7))
+    return roll(seen, rng, (0, 0), least=(-(images.shape[-2] // 7), -(images.shape[-1] // 7)))
 
 
 def _mild(images, rng):
@@ -88,7 +88,7 @@ VIEWS = {
     "none": lambda images, rng: images,
     "shift": lambda images, rng: shift(images, _most(images), rng),
     "flip-crop": _flip_crop,
-    "roll": lambda images, rng: roll(images, rng, 2),  # DeepInversion's CIFAR-10 script
+    "roll": lambda images, rng: roll(images, rng, (2, 2)),  # DeepInversion's CIFAR-10 script
     "roll-flip": _roll_flip,
     "resized-crop": lambda images, rng: resized_crop(images, rng, area=WINDOW),
     "sre2l": _sre2l,
@@ -132,6 +132,6 @@ def repeat(name: str, images, parameters):
     return crop(images, parameters[:, :2].T.long(), _most(images), parameters[:, 2] > 0)
 
 
-def _most(images) -> int:
-    """Pixels that a view is shifted by at most: an eighth of the width, no more than what uint8 offsets hold."""
-    return min(images.shape[-1] // 8, 127)
+def _most(images) -> tuple[int, int]:
+    """Pixels that a view is shifted by at most, down and across: an eighth of the side, no more than what uint8 offsets hold."""
+    return min(images.shape[-2] // 8, 127), min(images.shape[-1] // 8, 127)

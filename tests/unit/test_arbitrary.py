@@ -126,6 +126,15 @@ def test_a_mixture_asked_for_more_of_its_source_than_there_is_repeats_it(teacher
     assert len(images) == 40 and {*(images[:, 0, 0, 0] * 255).round().int().tolist()} == {1, 8, 15}
 
 
+def test_a_mixture_draws_of_its_source_as_often_as_chance_has_it(teacher):
+    """Of 5,000 images 250 are drawn, 244 different ones in the mean."""
+    data = source(5000)
+    build("mixture", teacher, [data], n=250, batch=250, kinds=[], source="some").batch(0)
+    assert 235 < len(data.reads[0][1]) <= 250 and len(data.reads) == 1
+    images = everything(build("mixture", teacher, [many := source(200)], n=250, batch=250, kinds=[], source="some"))
+    assert len({bytes((image * 255).byte().numpy()) for image in images}) == len(many.reads[0][1]) > 120
+
+
 def test_a_mixture_without_a_source_is_of_its_kinds_alone(teacher):
     images = everything(build("mixture", teacher, n=30, batch=7, kinds=["uniform", "leaves"]))
     assert greys(images[::2]) > 200 > 61 > greys(images[1::2])

@@ -16,36 +16,37 @@ def images():
 
 
 def test_shift_moves_whole_images(images):
-    moved = augment.shift(images, 3, rng())
-    padded = torch.nn.functional.pad(images, (3, 3, 3, 3))
+    moved = augment.shift(images, (3, 2), rng())
+    padded = torch.nn.functional.pad(images, (2, 2, 3, 3))
     found = set()
     for before, after in zip(padded, moved):
-        fits = [(y, x) for y in range(7) for x in range(7) if torch.equal(before[:, y : y + 12, x : x + 10], after)]
+        fits = [(y, x) for y in range(7) for x in range(5) if torch.equal(before[:, y : y + 12, x : x + 10], after)]
         assert len(fits) == 1
         found.add(fits[0])
     assert len(found) > 15  # each image has an offset of its own
 
 
 def test_shift_by_nothing_and_of_uint8(images):
-    assert augment.shift(images, 0, rng()) is images
-    assert augment.shift((images * 255).byte(), 2, rng()).dtype == torch.uint8
+    assert augment.shift(images, (0, 0), rng()) is images
+    assert augment.shift((images * 255).byte(), (2, 2), rng()).dtype == torch.uint8
 
 
-@pytest.mark.parametrize("name", ["roll", "roll-flip"])
-def test_rolls_move_all_images_alike_and_lose_nothing(images, name):
+@pytest.mark.parametrize(("name", "most"), [("roll", (2, 2)), ("roll-flip", (3, 1))])
+def test_rolls_move_all_images_alike_and_lose_nothing(name, most):
     """By up to two pixels, or an eighth of the side; what leaves on one side comes in on the other."""
-    most, places, mirrored = {"roll": 2, "roll-flip": images.shape[-1] // 8}[name], set(), 0
+    images, places, mirrored = torch.rand(4, 3, 24, 10, generator=rng(9)), set(), 0
+    down_by, right_by = (range(-side, side + 1) for side in most)
     for seed in range(200):
         seen = views.view(name, images, rng(seed))
         found = [
             (down, right, flipped)
-            for down in range(-most, most + 1) for right in range(-most, most + 1) for flipped in (False, True)
+            for down in down_by for right in right_by for flipped in (False, True)
             if torch.equal(seen, rolled(images, down, right, flipped))
         ]  # fmt: skip
         assert len(found) == 1, seed
         places.add(found[0][:2])
         mirrored += found[0][2]
-    assert len(places) == (2 * most + 1) ** 2
+    assert len(places) == len(down_by) * len(right_by)
     assert mirrored == 0 if name == "roll" else 70 < mirrored < 130
 
 
@@ -75,6 +76,22 @@ def test_affine_of_nothing_is_the_image(images):
     assert torch.allclose(same, images, atol=1e-5)
     left_alone = augment.affine(images, rng(), degrees=90, scale=(0.6, 0.9), move=0.2, share=0.0)
     assert torch.allclose(left_alone, images, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(32, 128), (128, 32), (64, 64)])
+def test_affine_turns_a_line_by_its_angle_whatever_the_shape_of_the_image(size):
+    """A bar across, turned by 30 degrees: the direction in which its pixels spread most."""
+    images = torch.zeros(1, 1, *size)
+    images[:, :, size[0] // 2 - 1 : size[0] // 2 + 1, size[1] // 2 - 12 : size[1] // 2 + 12] = 1
+    degrees = []
+    for seed in range(20):  # of angles that are drawn from -30 to 30
+        turned = augment.affine(images, rng(seed), degrees=30, scale=(1, 1), move=0)[0, 0]
+        place = (turned > 0.5).nonzero().float()
+        across, down = torch.linalg.eigh(torch.cov(place.T)).eigenvectors[:, 1].flip(0)
+        degrees.append(float(torch.rad2deg(torch.atan(down / across))))
+        drawn = 30 * (2 * torch.rand(1, generator=rng(seed)).item() - 1)
+        assert abs(abs(degrees[-1]) - abs(drawn)) < 4, (degrees[-1], drawn)
+    assert max(degrees) > 15 and min(degrees) < -15
 
 
 def test_affine_scales_down():

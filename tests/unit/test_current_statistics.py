@@ -1,5 +1,6 @@
 """A teacher that answers by the BatchNorm statistics of the batch: its logits by hand, and every step that asks it."""
 
+import functools
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +15,8 @@ from dfkd_steps.pipeline import params
 from dfkd_steps.pipeline.job import Job
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import groups
-from dfkd_steps.storage.transfer_set import TransferSet
+from dfkd_steps.storage.transfer_set import TransferSet, Writer
+from dfkd_steps.training import predict
 from dfkd_steps.training.predict import to_float
 
 
@@ -77,6 +79,48 @@ def test_the_metadata_of_a_set_choose_who_answers(teacher):
     assert frozen.answering(teacher, {}) is teacher and frozen.answering(teacher, {"teacher_statistics": "other"}) is teacher
     images = torch.rand(8, 1, 8, 8, generator=rng())
     close(frozen.answering(teacher, {"teacher_statistics": "current"})(images), current(teacher, images), rtol=1e-3, atol=1e-4)
+
+
+def test_copies_of_a_class_keep_the_answers_that_they_have(teacher, tmp_path):
+    """Asked again beside other images, the network would say something else."""
+    method, path = build("noise", teacher, n=64, batch=32, statistics="current"), tmp_path / "set.h5"
+    writer, _ = synthesize.fill(SimpleNamespace(config=method.config), method, range(2), path, "key")
+    writer.finish({}, method.about(), {})
+    out, config = tmp_path / "balanced.h5", groups.EqualBalance(mode="equal", per_class=60, rounds=0, push_steps=0)
+    with TransferSet(path) as transfer:
+        start = functools.partial(Writer, out, "key", transfer.layout)
+        writer, stats = balance.equal(config, method.answering, transfer, start, CPU)
+        known = dict(zip(map(bytes, transfer.read("images")), transfer.read("logits")))
+        writer.finish({}, transfer.metadata, {})
+    with TransferSet(out) as transfer:
+        assert stats["resampled"] > 20
+        for image, logits in zip(transfer.read("images"), transfer.read("logits")):
+            assert (known[bytes(image)] == logits).all()
+        assert (transfer.read("logits").argmax(1) == transfer.read("labels")).all()
+
+
+def test_statistics_are_those_of_a_whole_batch_whatever_memory_there_is(teacher, tmp_path, monkeypatch):
+    method, path = build("noise", teacher, n=64, batch=64, statistics="current"), tmp_path / "set.h5"
+    monkeypatch.setattr(predict.memory, "passed", lambda shape: 20)
+    writer, _ = synthesize.fill(SimpleNamespace(config=method.config), method, range(1), path, "key")
+    writer.finish({}, method.about(), {})
+    with TransferSet(path) as made:
+        images = to_float(torch.from_numpy(made.read("images")))
+        close(torch.from_numpy(made.read("logits")), current(teacher, images), rtol=1e-3, atol=1e-4)
+    with pytest.raises(UserError, match=r"noise: batch: 64 images of this size do not fit.* set batch: 20 or less"):
+        build("noise", teacher, n=64, batch=64, statistics="current")
+
+
+def test_label_maps_are_of_the_network_that_answers(tmp_path):
+    teacher, path = classifier("unet-tiny", (3, 20, 28), 3), tmp_path / "set.h5"
+    method = build("noise", teacher, n=64, batch=64, statistics="current")
+    writer, _ = synthesize.fill(SimpleNamespace(config=method.config), method, range(1), path, "key")
+    writer.finish({}, method.about(), {})
+    with TransferSet(path) as made, torch.no_grad():
+        images = to_float(torch.from_numpy(made.read("images")))
+        labels = torch.from_numpy(made.read("labels"))
+    own, kept = ((net(images).argmax(1) == labels).float().mean() for net in (method.answering, teacher))
+    assert own == 1 and kept < 0.9
 
 
 def test_a_last_batch_of_a_few_images_is_refused():
