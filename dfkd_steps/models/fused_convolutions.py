@@ -95,7 +95,7 @@ def fuse(traced: fx.GraphModule) -> fx.GraphModule:
         else:
             activation = None
         if len(replaced) > 1:
-            name = f"{node.target.replace('.', '_')}_fused"
+            name = f"{node.name}_fused"  # of the node: a layer may be called twice
             traced.add_submodule(name, FusedConvolution(layer, activation))
             with traced.graph.inserting_before(replaced[-1]):
                 fused = traced.graph.call_module(name, (node.args[0], other) if other else (node.args[0],))

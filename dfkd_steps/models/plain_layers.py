@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from . import hooks
 from .classifier import Classifier
 
 
@@ -42,11 +43,8 @@ def _sizes(classifier: Classifier) -> dict[nn.Module, set]:
     def keep(layer, inputs):
         sizes.setdefault(layer, set()).add(tuple(inputs[0].shape[2:]))
 
-    hooks = [layer.register_forward_pre_hook(keep) for layer in layers]
-    with torch.no_grad():
+    with hooks.hooked(layers, keep, before=True), torch.no_grad():
         classifier(torch.zeros(1, *classifier.description.image_shape, device=classifier.mean.device))
-    for hook in hooks:
-        hook.remove()
     return sizes
 
 

@@ -4,7 +4,7 @@ import copy
 
 import pytest
 import torch
-from small_net import classifier, close
+from small_net import classifier, close, wrap
 from torch import nn
 
 from dfkd_steps.models import frozen, fused_convolutions
@@ -58,6 +58,29 @@ def test_weights_cast_once_give_the_gradient_of_weights_cast_in_each_pass():
             one(images).float().square().sum().backward()
         found.append(images.grad)
     assert torch.equal(*found) and frozen.cast_copy(network, "fp32") is network
+
+
+class Twice(nn.Module):
+    """One convolution that is used twice, with a BatchNorm behind each use or behind none."""
+
+    def __init__(self, norms):
+        super().__init__()
+        self.tied, self.last = nn.Conv2d(1, 1, 3, padding=1), nn.Linear(64, 10)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(1) if norms else nn.Identity() for _ in range(2))
+
+    def forward(self, images):
+        for norm, activation in zip(self.norms, (nn.functional.relu, nn.functional.silu)):
+            images = activation(norm(self.tied(images)))
+        return self.last(images.flatten(1))
+
+
+@pytest.mark.parametrize("norms", [True, False])
+def test_a_layer_that_is_used_twice_answers_as_before(norms):
+    torch.manual_seed(0)
+    network = wrap(with_statistics(Twice(norms)))
+    images = torch.rand(4, 1, 8, 8)
+    with torch.no_grad():
+        close(frozen.fast_copy(network, "fp32")(images), network(images), rtol=1e-3, atol=1e-4)
 
 
 def test_a_network_that_cannot_be_traced_is_copied():
