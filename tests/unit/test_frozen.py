@@ -66,7 +66,7 @@ class Twice(nn.Module):
     def __init__(self, norms):
         super().__init__()
         self.tied, self.last = nn.Conv2d(1, 1, 3, padding=1), nn.Linear(64, 10)
-        self.norms = nn.ModuleList(nn.BatchNorm2d(1) if norms else nn.Identity() for _ in range(2))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(1) for _ in range(2)) if norms else [lambda seen: seen] * 2
 
     def forward(self, images):
         for norm, activation in zip(self.norms, (nn.functional.relu, nn.functional.silu)):
