@@ -65,6 +65,10 @@ def plant(config, arrays, classes: int):
     if not config.canaries:
         return arrays, None
     images, labels = arrays["x_train"], arrays["y_train"]
+    if labels.ndim > 1:
+        raise UserError(
+            "dataset: canaries: an image with a wrong label has one label, and these have label maps; leave canaries out"
+        )
     if config.canaries > len(labels) // 2:
         raise UserError(
             f"dataset: canaries: {config.canaries} is more than half of the {len(labels)} training images; give fewer"

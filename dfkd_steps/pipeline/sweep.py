@@ -128,10 +128,10 @@ def check_paths(paths):
     not."""
     faults = []
     for path in map(artefact_of, map(Path, paths)):
-        faults += _fault(graph.step_of, path) or [
+        of_path = _fault(graph.step_of, path) or [
             line for group, text in spec.of_path(path).items() for line in _fault(params.load, group, text)
         ]
-        faults += [] if faults else together.faults(spec.of_path(path))
+        faults += of_path or together.faults(spec.of_path(path))
     _refuse(faults)
 
 

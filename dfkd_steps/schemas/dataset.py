@@ -131,7 +131,7 @@ class Masks(Dataset):
             return "says nothing of the classes; give their names, or their number (classes), two at least"
         if self.names and self.classes not in (0, len(self.names)):
             return f"has {len(self.names)} names and classes: {self.classes}; leave out classes"
-        return None
+        return super().check()
 
 
 @dataclass

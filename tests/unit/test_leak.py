@@ -96,6 +96,15 @@ def test_canaries_that_cannot_be(file, tmp_path, changes, why):
         dataset.run(Job("dataset", tmp_path / "dataset.h5", [], config, "key", {}))
 
 
+@pytest.mark.parametrize("canaries", [20, 40])  # as many as an image is high, too
+def test_label_maps_have_none(tmp_path, canaries):
+    config = groups.DrawnShapes(canaries=canaries, height=40, width=40)
+    with pytest.raises(UserError, match=r"canaries: .* label maps; leave canaries out"):
+        dataset.run(Job("dataset", tmp_path / "dataset.h5", [], config, "key", {}))
+    masks = {"path": "x", "names": ["a", "b"], "height": 8}
+    assert "give canaries" in groups.Masks(**masks, shadow=3).check() and groups.Masks(**masks).check() is None
+
+
 def test_a_card_has_none():
     assert "canaries and shadow say nothing" in groups.Card(classes=3, height=8, canaries=2).check()
 

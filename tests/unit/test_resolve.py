@@ -112,6 +112,16 @@ def test_sweep_files_that_are_none(name, tmp_path):
     assert all(line.startswith(f"{path}: ") and len(line) < 600 for line in str(caught.value).splitlines())
 
 
+def test_each_path_is_checked_whatever_stands_before_it():
+    """A student that the set does not train, behind a spec that there is none of."""
+    paths = [f"results/mnist-5k/lenet5/{transfer}/none/{student}/metrics.json" for transfer, student in
+             (("nois", "lenet5-half"), ("noise", "lenet5-half-inside"))]  # fmt: skip
+    for order in (paths, paths[::-1]):
+        with pytest.raises(UserError) as caught:
+            sweep.check_paths(order)
+        assert "did you mean noise" in str(caught.value) and "trains no student" in str(caught.value)
+
+
 def test_every_file_of_the_pipeline_is_a_path():
     specs = {group: texts[0] for group, texts in SOUND.items()}
     made = [graph.path_of(step, specs) for step in graph.STEPS]
