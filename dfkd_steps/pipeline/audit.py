@@ -20,7 +20,7 @@ from pathlib import Path
 from ..runtime.commands import expanded
 from ..runtime.errors import UserError, reading, require_file
 from ..storage import atomic, exported, hdf5, network_metadata
-from . import external, graph, keys, spec
+from . import external, graph, keys, shards, spec
 
 HISTORY = "history.csv"
 REPORT_KEY = re.compile('<meta name="dfkd-key" content="([0-9a-f]+)"')
@@ -148,6 +148,20 @@ def stale(paths) -> dict[str, str]:
     return {path: why for path, why in faults.items() if why}
 
 
+def stale_shards(folder) -> dict[str, str]:
+    """Path and fault of each shard in a folder of results that is none of its transfer set as that would be made now."""
+    faults, output = {}, graph.STEPS["synthesize"].output
+    for place in sorted(Path(folder).glob(f"*/*/*/{shards.FOLDER}")):
+        out = place.with_name(output)
+        try:
+            key = keys.expected_key(str(out))
+        except UserError:  # of a spec that params/ no longer knows
+            continue
+        stale = [shards.path_of(out, *which) for which in shards.found(out) if not shards.is_made(out, key, *which)]
+        faults |= {str(path): "is a shard of another config, code or input" for path in stale}
+    return faults
+
+
 def report_fault(page, metrics) -> str | None:
     """Why an existing report is not the one over these metrics, or None where it is."""
     require_file(page)
@@ -182,6 +196,7 @@ def to_remake(folder, report, metrics) -> tuple[dict[str, str], set[str]]:
     for path in paths:
         if path not in faults:  # of a spec that params/ no longer knows nobody can say what it was made from
             compare([path, *map(str, outputs(path)[1:])], list(map(str, graph.inputs_of(path))))
+    faults |= stale_shards(folder)
     if os.path.exists(report[0]):
         if why := report_fault(report[0], metrics):
             faults[report[0]] = why

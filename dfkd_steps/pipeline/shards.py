@@ -19,17 +19,23 @@ def key_of(key: str, number: int, of: int) -> str:
     return f"{key}-{number}-of-{of}"
 
 
-def whole(job: Job) -> list[Path]:
-    """The shards of a job in order, if all of one division are there and carry its key; else none."""
-    for first in sorted(path_of(job.out, 0, 1).parent.glob("0-of-*.h5")):
-        of = first.stem.removeprefix("0-of-")
-        if of.isdecimal() and all(_is_made(job, number, int(of)) for number in range(int(of))):
-            return [path_of(job.out, number, int(of)) for number in range(int(of))]
-    return []
+def found(out) -> list[tuple[int, int]]:
+    """Number and count of each shard that lies beside the transfer set ``out``."""
+    spelled = [path.stem.partition("-of-") for path in sorted((Path(out).parent / FOLDER).glob("*-of-*.h5"))]
+    return [(int(number), int(of)) for number, _, of in spelled if number.isdecimal() and of.isdecimal()]
 
 
-def _is_made(job, number, of) -> bool:
+def is_made(out, key: str, number: int, of: int) -> bool:
+    """Is a shard of the transfer set ``out`` there, made under the set's key?"""
     try:
-        return atomic.key_of(path_of(job.out, number, of)) == key_of(job.key, number, of)
+        return atomic.key_of(path_of(out, number, of)) == key_of(key, number, of)
     except UserError:
         return False
+
+
+def whole(job: Job) -> list[Path]:
+    """The shards of a job in order, if all of one division are there and carry its key; else none."""
+    for of in sorted({of for _, of in found(job.out)}):
+        if all(is_made(job.out, job.key, number, of) for number in range(of)):
+            return [path_of(job.out, number, of) for number in range(of)]
+    return []

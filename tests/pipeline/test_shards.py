@@ -75,3 +75,16 @@ def test_bad_numbers_are_one_line(copies):
             fails=True,
         )
         assert wanted in said and len(said.strip().splitlines()) == 1
+
+
+def test_a_shard_of_other_settings_is_made_again(copies):
+    """Else the whole set would be made by one job, though the others made their parts."""
+    copy, settings = copies[0], copies[0].folder / "params/transfer/parts.yaml"
+    settings.write_text("method: noise\nn: 100\nbatch: 50\n")
+    out = f"{TEACHER}/parts/transfer_set.h5"
+    copy.run("python", "-m", "dfkd_steps.shard", out, "0", "2", f"{TEACHER}/teacher.safetensors")
+    assert copy.jobs(out, "--config", "shards=2") == {"shard": 1, "synthesize": 1}
+    settings.write_text("method: noise\nn: 100\nbatch: 50\nkind: gaussian\n")
+    assert copy.jobs(out, "--config", "shards=2") == {"shard": 2, "synthesize": 1}
+    said = copy.run("python", "-m", "dfkd_steps.synthesize", out, f"{TEACHER}/teacher.safetensors")
+    assert "1 shards lie there that do not make the whole set" in said

@@ -22,6 +22,7 @@ rule shard:
     input:
         teacher=output_of("teacher"),
         sources=source_sets,
+        outdated=outdated(str(shards.path_of(FILE["synthesize"], "{number}", "{of}"))),
     output:
         temp(str(shards.path_of(FILE["synthesize"], "{number}", "{of}"))),
     log:
