@@ -1,7 +1,7 @@
-"""The pictures in docs/assets/: the pipeline, the layers of the package, and a strip of synthetic images.
+"""Draws the figures in docs/assets/: diagrams and plots as SVG, and a strip of synthetic images.
 
 python docs/make_figures.py            all of them; the strip trains a teacher and makes small sets, three minutes on one core
-python docs/make_figures.py diagrams   the diagrams only
+python docs/make_figures.py diagrams   diagrams and plots only
 """
 
 import math
@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 
 import h5py
@@ -22,7 +23,7 @@ FONT = "ui-sans-serif, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
 INK, MUTED, LINE, PAPER = "#1f2937", "#6b7280", "#94a3b8", "#ffffff"
 BLUE, GREEN, GREY = ("#dbeafe", "#3b82f6"), ("#dcfce7", "#22c55e"), ("#f1f5f9", "#94a3b8")
 
-# The strip: a row of images for each transfer set, all from one LeNet-5 trained on 4,000 digits.
+# The strip: one row of images per transfer set, all from one LeNet-5 trained on 4,000 digits.
 TEACHER = "mnist-5k/lenet5+epochs=40"
 STRIP = (
     ("uniform noise", "noise+n=1000"),
@@ -48,13 +49,13 @@ def box(x, y, width, height, colours, radius=8, dash="") -> str:
 
 
 def arrow(*points) -> str:
-    """A line through points that ends in an arrow head."""
+    """A line through points, ending in an arrow head."""
     path = " ".join(f"{x},{y}" for x, y in points)
     return f'<polyline points="{path}" fill="none" stroke="{INK}" stroke-width="1.6" marker-end="url(#head)"/>'
 
 
 def svg(width, height, title, parts) -> str:
-    """A whole SVG file on a white ground, which reads in light and in dark pages."""
+    """A complete SVG file with a white background, legible on light and dark pages."""
     head = '<marker id="head" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto">'
     head += f'<path d="M0,0 L10,5 L0,10 z" fill="{INK}"/></marker>'
     opening = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="{FONT}" role="img">'
@@ -64,46 +65,46 @@ def svg(width, height, title, parts) -> str:
 
 def pipeline() -> str:
     """The steps and what they read. No arrow leads from the data into the shaded part."""
+    width = 122
     steps = (
         (20, "dataset", "images, classes", GREY),
-        (150, "teacher", "large network", BLUE),
-        (294, "synthesize", "transfer set", GREEN),
-        (424, "balance", "balanced set", GREEN),
-        (554, "distill", "student", GREEN),
-        (698, "evaluate", "metrics", GREY),
+        (164, "teacher", "large network", BLUE),
+        (322, "synthesize", "transfer set", GREEN),
+        (466, "balance", "balanced set", GREEN),
+        (610, "distill", "student", GREEN),
+        (768, "evaluate", "metrics", GREY),
     )
-    parts = [box(276, 44, 400, 148, ("#f0fdf4", "#86efac"), 12, "6 4")]
-    parts += [text(476, 66, "no data in here: these steps read the teacher only", 14, "#15803d", "600")]
+    middle = {name: x + width // 2 for x, name, _, _ in steps}
+    parts = [box(304, 44, 446, 148, ("#f0fdf4", "#86efac"), 12, "6 4")]
+    parts += [text(527, 68, "no training data used in these steps", 13, "#15803d", "600")]
     for x, name, output, colours in steps:
-        parts += [box(x, 84, 108, 56, colours), text(x + 54, 107, name, 16, weight="600"), text(x + 54, 127, output, 13, MUTED)]
-    parts += [arrow((x, 112), (x + 22, 112)) for x in (128, 402, 532)]
-    parts += [arrow((258, 112), (294, 112)), arrow((662, 112), (698, 112))]
-    # The teacher also goes to balance, distill and evaluate; the test images to evaluate.
-    parts += ['<path d="M204,140 V170 H744 V142" fill="none" stroke="#3b82f6" stroke-width="1.4" marker-end="url(#head)"/>']
-    parts += [
-        f'<path d="M{x},170 V142" fill="none" stroke="#3b82f6" stroke-width="1.4" marker-end="url(#head)"/>' for x in (478, 608)
-    ]
-    parts += [text(376, 186, "the teacher's outputs", 13, "#2563eb")]
+        parts += [box(x, 84, width, 56, colours), text(middle[name], 107, name, 16, weight="600")]
+        parts += [text(middle[name], 127, output, 12, MUTED)]
+    parts += [arrow((x + width, 112), (after, 112)) for (x, *_), (after, *_) in pairwise(steps)]
+    # The teacher also goes to balance, distill and evaluate; the test images go to evaluate.
+    line = 'fill="none" stroke="#3b82f6" stroke-width="1.4" marker-end="url(#head)"'
+    parts += [f'<path d="M{middle["teacher"]},140 V170 H{middle["evaluate"] - 8} V142" {line}/>']
+    parts += [f'<path d="M{middle[name]},170 V142" {line}/>' for name in ("balance", "distill")]
+    parts += [text(420, 186, "the teacher's outputs", 13, "#2563eb")]
     dashed = f'stroke="{LINE}" stroke-width="1.4" stroke-dasharray="5 4"'
-    parts += [f'<path d="M74,84 V24 H752 V82" fill="none" {dashed} marker-end="url(#head)"/>']
-    parts += [text(413, 18, "test images, read once", 13, MUTED)]
-    parts += [
-        text(413, 226, "results / {dataset} / {teacher} / {transfer} / {balance} / {student} / metrics.json", 15, INK, "600")
-    ]
-    parts += [text(413, 248, "the path names the experiment; experiments share what their paths share", 13, MUTED)]
-    return svg(826, 264, "The pipeline of dfkd", parts)
+    parts += [f'<path d="M{middle["dataset"]},84 V24 H{middle["evaluate"]} V82" fill="none" {dashed} marker-end="url(#head)"/>']
+    parts += [text(455, 18, "test images, read once", 13, MUTED)]
+    path = "results / {dataset} / {teacher} / {transfer} / {balance} / {student} / metrics.json"
+    parts += [text(455, 226, path, 15, INK, "600")]
+    parts += [text(455, 248, "the path names the experiment; experiments with a common path prefix share its files", 13, MUTED)]
+    return svg(910, 264, "The pipeline of dfkd", parts)
 
 
 def layers() -> str:
-    """The folders of the package; imports run down only."""
+    """The folders of the package; imports only go downwards."""
     rows = (
-        ("commands", "dataset, teacher, synthesize, balance, distill, evaluate, export, report, shard, resolve, cli", GREY),
+        ("commands", "dataset, teacher, synthesize, balance, distill, evaluate, export, report, shard, resolve, new, cli", GREY),
         ("reporting/", "page, figures, runs, tables, inspect, config reference", GREY),
         ("pipeline/", "specs, typed config, graph of steps, keys, fingerprints, audit (no torch)", BLUE),
-        ("methods/", "one file a method; engines/: model inversion, alternating training, pixel optimisation", GREEN),
-        ("balancing/, training/", "which samples are kept or made; loop, losses, augmentation, views, sampling", GREEN),
-        ("storage/", "artefacts on disk: whole or not at all, with key and provenance", GREEN),
-        ("schemas/", "config fields, a file for each group and for each method (no torch)", BLUE),
+        ("methods/", "one file per method; engines/: model inversion, alternating training, pixel optimisation", GREEN),
+        ("balancing/, training/", "which samples are kept or generated; loop, losses, augmentation, views, sampling", GREEN),
+        ("storage/", "artefacts on disk: written atomically, with key and provenance", GREEN),
+        ("schemas/", "config fields, one file per group and per method (no torch)", BLUE),
         ("models/, datasets/, procedural/", "architectures and import; readers; drawn images", GREEN),
         ("runtime/", "device, GPU locks, progress, errors", GREY),
     )
@@ -114,12 +115,12 @@ def layers() -> str:
         parts += [text(32, y + 36, content, 13, MUTED, anchor="start")]
     parts += [arrow((764, 20), (764, 16 + len(rows) * 52 - 10))]
     turned = f'transform="translate(786 {16 + len(rows) * 26}) rotate(90)"'
-    parts += [f'<text {turned} font-size="13" text-anchor="middle" fill="{MUTED}">imports run down</text>']
+    parts += [f'<text {turned} font-size="13" text-anchor="middle" fill="{MUTED}">imports go downwards only</text>']
     return svg(804, 24 + len(rows) * 52, "The layers of the package", parts)
 
 
 def without_labels(runs: Path) -> str:
-    """Accuracy of students over two figures that need no label, from a file docs/assets/without-labels-DATASET-runs.csv."""
+    """Accuracy of students against two metrics that need no labels, from a file docs/assets/without-labels-DATASET-runs.csv."""
     rows = results.rows_of(runs)
     panels = (("probe_balanced", "balanced agreement on probe images, %"), ("probe_agreement", "agreement on probe images, %"))
     left, top, side, gap, parts = 70, 30, 300, 90, []
@@ -134,16 +135,16 @@ def without_labels(runs: Path) -> str:
             colour = GREEN[1] if row["origin"] == "real" else BLUE[1]
             parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}" fill-opacity="0.75"/>')
         parts.append(text(x0 + side / 2, top + side + 42, label, 14))
-    parts.append(text(left, 18, "top-1 on the test images, %; green: learnt from real data", 14, anchor="start"))
-    return svg(left + 2 * side + gap + 30, top + side + 60, "Accuracy over figures without labels", parts)
+    parts.append(text(left, 18, "top-1 on the test images, %; green: trained on real data", 14, anchor="start"))
+    return svg(left + 2 * side + gap + 30, top + side + 60, "Accuracy against metrics without labels", parts)
 
 
 CURVES = ("#2563eb", "#dc2626", "#16a34a", "#d97706", "#7c3aed", "#0891b2", "#db2777", "#65a30d", "#475569", "#b45309")
 
 
 def curves(path: Path) -> str:
-    """How good students were on their way, over images and over hours of one core, from a file docs/assets/curves-NAME.csv that
-    `dfkd table --curves` made: a colour for each method, a line for each run, both axes below logarithmic."""
+    """Accuracy during training against images seen and against core-hours, from a file docs/assets/curves-NAME.csv written by
+    `dfkd table --curves`: one colour per method, one line per run, both x axes logarithmic."""
     rows = results.rows_of(path)
     lines, colours = {}, {}
     for row in rows:
@@ -158,8 +159,8 @@ def curves(path: Path) -> str:
         return float(row["seconds"]) * float(row["threads"]) / 3600 if row["seconds"] else None
 
     parts = [text(left, 20, "top-1 on the test images, %", 14, anchor="start")]
-    for place, (label, across) in enumerate((("images that the student learnt from", lambda row: float(row["images"])),
-                                             ("hours of one core, images included", hours))):  # fmt: skip
+    for place, (label, across) in enumerate((("images that the student was trained on", lambda row: float(row["images"])),
+                                             ("core-hours, image synthesis included", hours))):  # fmt: skip
         x0, all_x = left + place * (side + gap), [math.log10(x) for row in rows if (x := across(row))]
         first, last = min(all_x), max(all_x)
         parts.append(f'<rect x="{x0}" y="{top}" width="{side}" height="{side}" fill="none" stroke="{LINE}"/>')
@@ -183,35 +184,34 @@ def curves(path: Path) -> str:
     for place, (name, colour) in enumerate(colours.items()):
         x, y = left + 2 * side + gap + 20, top + 14 + 22 * place
         parts += [f'<path d="M{x},{y - 4} h22" stroke="{colour}" stroke-width="3"/>', text(x + 30, y, name, 13, anchor="start")]
-    return svg(left + 2 * side + gap + 230, top + side + 60, "Accuracy over images seen and over core-hours", parts)
+    return svg(left + 2 * side + gap + 230, top + side + 60, "Accuracy against images seen and core-hours", parts)
 
 
 def leak() -> str:
-    """What students leak over their accuracy, from docs/assets/leak.csv: a panel a figure, with 95 % intervals."""
+    """Leakage of students against their accuracy, from docs/assets/leak.csv: one panel per metric, with 95 % intervals."""
     rows = results.rows_of(results.LEAK)
     students, teacher = [row for row in rows if row["model"] == "student"], next(row for row in rows if row["model"] == "teacher")
-    panels = (("tpr_0.01", "tpr_low_0.01", "tpr_high_0.01", "canaries found at 1 % false alarms, %", 100, 0.0),
-              ("auc", "auc_low", "auc_high", "area under the ROC curve, %", 100, 40.0))  # fmt: skip
+    panels = (("tpr_0.01", "tpr_low_0.01", "tpr_high_0.01", "canaries found at 1 % FPR, %", 100, (0, 112), range(0, 101, 20), 1),
+              ("auc", "auc_low", "auc_high", "AUC of the attack", 1, (0.4, 1.075), (0.4, 0.6, 0.8, 1.0), 0.5))  # fmt: skip
     left, top, side, gap, parts = 70, 58, 320, 90, []
-    for place, (name, low, high, label, factor, least) in enumerate(panels):
+    for place, (name, low, high, label, factor, (least, most), ticks, none) in enumerate(panels):
         x0 = left + place * (side + gap)
 
-        def height(value, least=least, factor=factor):
-            return top + side * (1 - (factor * float(value) - least) / (104 - least))
+        def height(value, least=least, most=most, factor=factor):
+            return top + side * (1 - (factor * float(value) - least) / (most - least))
 
         parts.append(f'<rect x="{x0}" y="{top}" width="{side}" height="{side}" fill="none" stroke="{LINE}"/>')
-        for tick in range(0, 101, 20):
-            parts.append(text(x0 + side * tick / 100, top + side + 18, tick, 12, MUTED))
-            if tick >= least:
-                parts.append(text(x0 - 8, height(tick / factor) + 4, tick, 12, MUTED, anchor="end"))
-        none, level = (0.01 if name.startswith("tpr") else 0.5), teacher[name]
-        for value, dash in ((none, "2 4"), (level, "6 4")):
-            parts.append(f'<path d="M{x0},{height(value):.1f} h{side}" stroke="{MUTED}" stroke-dasharray="{dash}"/>')
-        parts.append(text(x0 + side - 6, height(none) - 6, "no leak", 12, MUTED, anchor="end"))
-        parts.append(text(x0 + 6, height(level) + 15, f"teacher ({float(teacher['top1']):.1f} %)", 12, MUTED, anchor="start"))
+        parts += [text(x0 + side * tick / 100, top + side + 18, tick, 12, MUTED) for tick in range(0, 101, 20)]
+        parts += [text(x0 - 8, f"{height(tick / factor) + 4:.1f}", tick, 12, MUTED, anchor="end") for tick in ticks]
+        level = height(teacher[name])
+        for y, dash in ((height(none / factor), "2 4"), (level, "6 4")):
+            parts.append(f'<path d="M{x0},{y:.1f} h{side}" stroke="{MUTED}" stroke-dasharray="{dash}"/>')
+        parts.append(text(x0 + side - 6, f"{height(none / factor) - 6:.1f}", "no leak", 12, MUTED, anchor="end"))
+        called = f"teacher (top-1 {float(teacher['top1']):.1f} %)"
+        parts.append(text(x0 + 6, f"{level - 6:.1f}", called, 12, MUTED, anchor="start"))
         places = [(x0 + side * float(row["top1"]) / 100, height(row[name]), row) for row in students]
         right = [place for place in places if place[0] > x0 + side / 2]
-        column, line = min((x for x, _, _ in right), default=0) - 24, top
+        column, line = min((x for x, _, _ in right), default=0) - 24, level - 2  # the first name is below the teacher's line
         for x, y, row in sorted(places, key=lambda place: place[1]):
             colour = {"real": GREEN[1], "data-free": BLUE[1]}.get(row["origin"], "#f59e0b")
             parts.append(f'<path d="M{x:.1f},{height(row[low]):.1f} V{height(row[high]):.1f}" stroke="{colour}"/>')
@@ -220,33 +220,33 @@ def leak() -> str:
             if x <= x0 + side / 2:
                 parts.append(text(f"{x + 8:.1f}", f"{y - 6:.1f}", called, 12, INK, anchor="start"))
                 continue
-            line = max(line + 16, y)  # a column of names beside the points, none over another
+            line = max(line + 16, y)  # a column of names next to the points, without overlaps
             parts.append(text(f"{column:.1f}", f"{line + 4:.1f}", called, 12, INK, anchor="end"))
             parts.append(f'<path d="M{column + 4:.1f},{line:.1f} L{x - 5:.1f},{y:.1f}" stroke="{LINE}" stroke-width="0.8"/>')
         parts += [text(x0 + side / 2, top - 8, label, 14), text(x0 + side / 2, top + side + 40, "top-1 of the student, %", 14)]
     parts.append(text(left, 16, "green: real data; amber: prior-based; blue: data-free", 14, anchor="start"))
-    return svg(left + 2 * side + gap + 30, top + side + 58, "What students leak over their accuracy", parts)
+    return svg(left + 2 * side + gap + 30, top + side + 58, "Leakage of students against their accuracy", parts)
 
 
 def step(name: str, *paths):
-    """Run one step of the pipeline, as its rule does."""
+    """Run one step of the pipeline as its rule does."""
     command = [sys.executable, "-m", f"dfkd_steps.{name}", *map(str, paths)]
     subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
 
 
 def surest(path) -> np.ndarray:
-    """For each class the image of which the teacher is surest, by log-probability. -> (K, H, W) uint8"""
+    """For each class the image that the teacher assigns to it with the highest log-probability. -> (K, H, W) uint8"""
     with h5py.File(path) as file:
         images, logits = file["images"][:, 0], file["logits"][:].astype(np.float64)
     shifted = logits - logits.max(1, keepdims=True)
     score = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-    # Where several round to 1, the one whose logit is furthest above the others.
+    # Among probabilities that round to 1, the one whose logit is furthest above the others.
     score += 1e-6 * (logits - logits.mean(1, keepdims=True))
     return images[score.argmax(0)]
 
 
 def strip() -> Image.Image:
-    """A row of synthetic digits for each set of STRIP, a column for each class."""
+    """Synthetic digits: one row per set of STRIP, one column per class."""
     with tempfile.TemporaryDirectory() as place:
         results = Path(place) / "results"
         dataset, teacher = results / "mnist-5k/dataset.h5", results / TEACHER / "teacher.safetensors"
@@ -260,7 +260,7 @@ def strip() -> Image.Image:
 
 
 def drawn(rows) -> Image.Image:
-    """Rows of images (K,H,W) under the classes, with the names of STRIP beside them."""
+    """Rows of images (K,H,W) below the class names, with the names of STRIP to their left."""
     classes, top = len(rows[0]), 30
     sheet = Image.new("RGB", (LABEL + classes * (CELL + GAP) + GAP, top + len(rows) * (CELL + GAP) + GAP), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(17)
@@ -276,7 +276,7 @@ def drawn(rows) -> Image.Image:
 
 
 def main(which: str):
-    """Write the pictures."""
+    """Write the figures."""
     ASSETS.mkdir(exist_ok=True)
     (ASSETS / "pipeline.svg").write_text(pipeline(), "utf-8")
     (ASSETS / "layers.svg").write_text(layers(), "utf-8")

@@ -1,22 +1,25 @@
-"""The tables of docs/results/ and of README.md, from the CSV files in docs/results/data/.
+"""Generates the tables of docs/results/, docs/leak.md and README.md from CSV files, most of them in docs/results/data/.
 
-python docs/make_results.py            write all tables anew, each between `<!-- table: NAME -->` and `<!-- end of table -->`
+python docs/make_results.py            regenerate every table, each between `<!-- table: NAME -->` and `<!-- end of table -->`
 """
 
 import csv
 import re
 import statistics
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "docs/results/data"
-LEAK = ROOT / "docs/assets/leak.csv"  # a table here, a figure in docs/make_figures.py
+LEAK = ROOT / "docs/assets/leak.csv"  # also the source of a figure in docs/make_figures.py
 MARKED = re.compile(r"(<!-- table: ([\w-]+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 SPECS = ("dataset", "teacher", "transfer", "balance", "student")
-# A no-break space or hyphen keeps a figure on one line.
+# No-break spaces and hyphens keep an entry on one line.
 ORIGIN = {"real": "real\u00a0data", "other": "other\u00a0data", "data-free": "data\u2011free", "prior-based": "prior\u2011based"}
-# A row of the table on the first page: name of the pair, data set, CSV files, teacher.
+# CSV files whose rows of earlier code or settings have a table of their own, "NAME-earlier".
+SPLIT = ("cifar10-resnet8", "mnist-inside", "mnist-prior", "mnist-zskd")
+# Rows of the table "at a glance": name of the pair, data set, CSV files, teacher.
 PAIRS = (
     ("LeNet-5 → LeNet-5-Half", "MNIST", "mnist-[!5]*", "lenet5"),
     ("LeNet-5 → LeNet-5-Half", "Fashion-MNIST", "fashion-*", "lenet5+crop=1+epochs=30+flip=true"),
@@ -38,14 +41,14 @@ def read(name: str) -> list[dict[str, str]]:
 
 
 def without_seed(spec: str) -> str:
-    """``zskd+seed=1+tau=4`` -> ``zskd+tau=4``: what runs have in common that differ in nothing but seeds, or in copies of the
-    student on its way, which change no result."""
+    """``zskd+seed=1+tau=4`` -> ``zskd+tau=4``: the spec without seeds and without snapshots of the student, which change no
+    result."""
     return re.sub(r"\+(?:seed|snapshots)=\d+", "", spec)
 
 
 @dataclass
 class Group:
-    """Runs that differ in nothing but seeds."""
+    """Runs that differ only in their seeds."""
 
     specs: dict[str, str]
     runs: list[dict[str, str]]
@@ -55,11 +58,16 @@ class Group:
         return self.runs[0].get("note", "")
 
     @property
+    def earlier(self) -> bool:
+        """Whether today's code and params would give another result under these specs."""
+        return self.note.startswith("earlier code") or self.note.startswith("earlier settings")
+
+    @property
     def origin(self) -> str:
         return self.runs[0]["origin"]
 
     def values(self, column: str) -> list[float]:
-        """A column of numbers; runs for which it was not recorded are left out."""
+        """The numbers of a column, without the runs for which it was not recorded."""
         return [float(run[column]) for run in self.runs if run[column]]
 
     def mean(self) -> float:
@@ -67,13 +75,14 @@ class Group:
         return statistics.mean(self.values("top1"))
 
     def spread(self) -> str:
-        """Mean ± sample standard deviation of top-1; the one value of one run."""
+        """Mean ± sample standard deviation of top-1; for a single run, its value."""
         values = self.values("top1")
         return f"{self.mean():.2f}\u00a0±\u00a0{statistics.stdev(values):.2f}" if len(values) > 1 else f"{self.mean():.2f}"
 
 
 def grouped(rows) -> list[Group]:
-    """Rows as groups, in the order of the file. Another note is another group: it says what else differs."""
+    """The rows as groups, in the order of the file. Rows with different notes are in different groups, since a note says what
+    else differs."""
     groups = {}
     for row in rows:
         specs = {name: without_seed(row[name]) for name in SPECS}
@@ -83,7 +92,7 @@ def grouped(rows) -> list[Group]:
 
 
 def seconds(group: Group) -> str:
-    """Mean seconds of synthesis + distillation over the runs for which they were recorded."""
+    """Mean seconds of synthesis + distillation, over the runs for which they were recorded."""
     taken = [statistics.mean(values) for name in ("synthesize", "distill") if (values := group.values(f"seconds_{name}"))]
     return "\u00a0+\u00a0".join(f"{value:,.0f}" for value in taken)
 
@@ -94,9 +103,10 @@ def markdown(head, rows) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def runs_table(name: str) -> str:
-    """All runs of one CSV file, a row for each group of seeds; what they have in common stands above, notes below."""
-    groups = grouped(read(name))
+def runs_table(name: str, earlier: bool = False) -> str:
+    """The runs of one CSV file, one row per group of seeds; common specs are listed above the table, notes below it. Of a file
+    in SPLIT, either the rows of earlier code and settings or the others."""
+    groups = [group for group in grouped(read(name)) if name not in SPLIT or group.earlier == earlier]
     common = [key for key in SPECS if key != "transfer" and len({group.specs[key] for group in groups}) == 1]
     differ = [key for key in SPECS if key not in common]
     shared = ", ".join(f"{key} `{groups[0].specs[key]}`" for key in common)
@@ -109,11 +119,13 @@ def runs_table(name: str) -> str:
         specs = [f"`{group.specs[key]}`" for key in differ]
         specs[differ.index("transfer")] += marker
         agreement = "\u00a0".join(f"{value:.1f}" for value in group.values("agreement"))
-        each = "\u00a0".join(f"{value:.2f}" for value in group.values("top1")) if len(group.runs) > 1 else ""
-        rows.append([*specs, ORIGIN[group.origin], group.spread(), each, agreement, seconds(group)])
+        each = "\u00a0".join(f"{value:.2f}" for value in group.values("top1"))
+        top1 = f"{group.spread()} ({each})" if len(group.runs) > 1 else group.spread()  # a line break may come before the (
+        rows.append([*specs, ORIGIN[group.origin], top1, agreement, seconds(group)])
     names = ["transfer set" if key == "transfer" else key for key in differ]
-    head = [*names, "origin", "top-1, %", "each seed", "agreement, %", "seconds"]
-    used = [place for place in range(len(head)) if any(row[place] for row in rows)]  # a column that is empty goes
+    top1 = "top-1, % (each seed)" if any(len(group.runs) > 1 for group in groups) else "top-1, %"
+    head = [*names, "origin", top1, "agreement, %", "seconds"]
+    used = [place for place in range(len(head)) if any(row[place] for row in rows)]  # empty columns are left out
     text += markdown([head[place] for place in used], [[row[place] for place in used] for row in rows])
     if notes:
         text += "\n" + "".join(f"{number}. {note[0].upper()}{note[1:]}.\n" for number, note in enumerate(notes, 1))
@@ -121,7 +133,7 @@ def runs_table(name: str) -> str:
 
 
 def teachers_table() -> str:
-    """The teachers, with the accuracy that is published for the same network."""
+    """The teachers, with the published accuracy of the same network."""
     head = ("data set", "teacher", "top-1, %", "published, %", "note")
     return markdown(
         head,
@@ -130,23 +142,23 @@ def teachers_table() -> str:
 
 
 def published_table() -> str:
-    """What the papers report for the same pairs."""
+    """The figures that the papers report for the same pairs."""
     head = ("teacher → student", "data set", "method", "top-1, %", "source")
     return markdown(head, [list(row.values()) for row in read("published")])
 
 
 def best(groups: list[Group], origin: str) -> str:
-    """The best mean of three seeds or more by code that is still there; a dash where there is none."""
-    there = [group for group in groups if group.origin == origin and len(group.runs) >= 3 and "earlier code" not in group.note]
-    if not there:
+    """The highest mean over three seeds or more with current code and settings; a dash if there is none."""
+    current = [group for group in groups if group.origin == origin and len(group.runs) >= 3 and not group.earlier]
+    if not current:
         return "–"
-    leader = max(there, key=Group.mean)
+    leader = max(current, key=Group.mean)
     method = "" if origin in ("real", "other") else f" (`{leader.specs['transfer'].split('+')[0]}`)"
     return f"{leader.spread()}{method}"
 
 
 def glance_table() -> str:
-    """The best of each kind for each pair of networks."""
+    """The best student of each origin for each pair of networks."""
     rows = []
     for pair, dataset, pattern, teacher in PAIRS:
         groups = [group for path in sorted(DATA.glob(f"{pattern}.csv")) for group in grouped(read(path.stem))]
@@ -162,7 +174,7 @@ def glance_table() -> str:
 
 
 def leak_table() -> str:
-    """What teachers and students tell of canaries: rates with their 95 % intervals, the surest students first."""
+    """The membership-inference attack on teachers and students: rates with their 95 % intervals, by falling AUC."""
     rows = rows_of(LEAK)
     rows.sort(key=lambda row: (row["model"] == "student", -float(row["auc"])))
 
@@ -170,45 +182,55 @@ def leak_table() -> str:
         value, low, high = (f"{factor * float(row[f'{name}{part}{after}']):.{digits}f}" for part in ("", "_low", "_high"))
         return f"{value} ({low}\u2011{high})"
 
+    def pair(row, name, digits):
+        return "\u00a0/\u00a0".join(f"{float(row[f'{name}_{part}']):.{digits}f}" for part in ("in", "out"))
+
     lines = []
     for row in rows:
         name, origin = (row["label"], ORIGIN[row["origin"]]) if row["model"] == "student" else ("the teacher", "")
-        distance = f"{float(row['distance_in']):.2f}\u00a0/\u00a0{float(row['distance_out']):.2f}" if row["distance_in"] else ""
+        distance = (pair(row, "distance", 2), f"{float(row['distance_auc']):.2f}") if row["distance_in"] else ("", "")
         lines.append([
-            name, origin, f"{float(row['top1']):.1f}", f"{float(row['told_in']):.1f}\u00a0/\u00a0{float(row['told_out']):.1f}",
-            *(interval(row, "tpr", after) for after in ("_0.001", "_0.01")), interval(row, "auc", "", 1.0, 3), distance,
+            name, origin, f"{float(row['top1']):.1f}", pair(row, "told", 1),
+            *(interval(row, "tpr", after) for after in ("_0.001", "_0.01")), interval(row, "auc", "", 1.0, 3), *distance,
         ])  # fmt: skip
-    head = ("student of", "origin", "top-1", "told", "TPR at 0.1 % FPR", "TPR at 1 % FPR", "AUC", "distance")
+    head = ("student of", "origin", "top\u20111", "wrong label predicted, in / out", "TPR at 0.1 % FPR", "TPR at 1 % FPR", "AUC",
+            "distance, in / out", "distance AUC")  # fmt: skip
     common = f"{rows[0]['shadows']} shadows, {rows[0]['canaries']} canaries; data set `{rows[0]['dataset']}`, teacher "
     student = next(row["student"] for row in rows if row["student"])
     return f"{common}`{rows[0]['teacher']}`, student `{student}`.\n\n{markdown(head, lines)}"
 
 
-SPECIAL = {"glance": glance_table, "leak": leak_table, "published": published_table, "teachers": teachers_table}
+SPECIAL = {
+    "glance": glance_table,
+    "leak": leak_table,
+    "published": published_table,
+    "teachers": teachers_table,
+    **{f"{name}-earlier": partial(runs_table, name, earlier=True) for name in SPLIT},
+}
 
 
 def table(name: str) -> str:
-    """A table by its name: one of SPECIAL, or a CSV file."""
+    """A table by its name: one of SPECIAL, or the name of a CSV file."""
     return SPECIAL[name]() if name in SPECIAL else runs_table(name)
 
 
 def filled(text: str) -> str:
-    """A page with all of its tables made anew."""
+    """The text of a page with all of its tables regenerated."""
     return MARKED.sub(lambda match: f"{match[1]}\n{table(match[2])}\n{match[3]}", text)
 
 
 def pages() -> list[Path]:
-    """The pages that hold tables."""
+    """The pages that contain tables."""
     return [ROOT / "README.md", ROOT / "docs/leak.md", *sorted((ROOT / "docs/results").glob("*.md"))]
 
 
 def pages_of_tables() -> dict[str, Path]:
-    """Name of a table -> the page that holds it; of one that stands on several the last."""
+    """Table name -> the page that contains it, or the last of several."""
     return {name: path for path in pages() for _, name, _ in MARKED.findall(path.read_text("utf-8"))}
 
 
 def main():
-    """Write all pages."""
+    """Regenerate the tables of all pages."""
     for path in pages():
         path.write_text(filled(path.read_text("utf-8")), "utf-8")
 
