@@ -12,7 +12,7 @@ import numpy as np
 from .balancing import segmentation
 from .balancing.resampling import Held, Members, Resampler, pushed_at_most
 from .balancing.selection import choose, confidence, copy, drawn_at_once, quota
-from .models import frozen
+from .models import answering_network
 from .pipeline.job import Job, run_step
 from .runtime import progress
 from .runtime.device import select_device
@@ -119,7 +119,7 @@ def run(job: Job):
         if partial is None:
             return
         transfer.require_fit(teacher.description)
-        teacher = frozen.answering(teacher, transfer.metadata)
+        teacher = answering_network.of(teacher, transfer.metadata)
         layout = transfer.layout
         if job.config.mode == "weight":
             layout = replace(layout, weights=True)

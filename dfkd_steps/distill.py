@@ -5,7 +5,7 @@ Teacher and student see the same augmented batch. Reads nothing of the task's da
 
 import torch
 
-from .models import frozen
+from .models import answering_network, frozen
 from .models.classifier import new_classifier
 from .models.generator import Generator
 from .pipeline.job import Job, run_step
@@ -13,7 +13,7 @@ from .runtime import memory, progress
 from .runtime.device import autocast, select_device
 from .runtime.errors import UserError
 from .runtime.seeds import make_rng, seed_of
-from .storage import atomic, network_file
+from .storage import atomic, kept_networks, network_file
 from .storage.transfer_set import TransferSet
 from .training import kept_views, loop, priority_sampling, snapshots, student_losses, views
 from .training.predict import to_float
@@ -61,7 +61,7 @@ class Fresh:
 
     def __init__(self, transfer: TransferSet, device):
         kept = [content for name, content in sorted(transfer.networks().items()) if name != "student"]
-        kept = [network_file.from_bytes(content, transfer.path, device) for content in kept]
+        kept = [kept_networks.from_bytes(content, transfer.path, device) for content in kept]
         self.members = [network for network in kept if isinstance(network, Generator)]
         if not self.members:
             raise UserError(f"{transfer.path}: holds no generator, so nothing fresh can be drawn; set fresh: false")
@@ -114,7 +114,7 @@ def begin(config, teacher, transfer: TransferSet, device):
     """The student before the first step: fresh weights, or those of the student that was trained with the set."""
     if config.init == "transfer":
         kept = transfer.networks().get("student")
-        student = kept and network_file.from_bytes(kept, transfer.path, trusted=config.arch)
+        student = kept and kept_networks.from_bytes(kept, transfer.path, trusted=config.arch)
         if not kept or student.description.spelled != config.arch:
             have = f"one of {student.description.spelled}" if kept else "none"
             raise UserError(f"{transfer.path}: has no student {config.arch} to start from ({have}); set init: random")
@@ -162,7 +162,7 @@ def distill(config, teacher, transfer: TransferSet, partial, key, device):
     weights = images.field("weights", rows_left) if config.sampling == "given" else None
     priorities = priority_sampling.Priorities(len(rows_left), device, config.beta) if config.sampling == "priority" else None
     stored = config.augment == config.mix == "none" and not fresh and "logits" in transfer
-    answering = None if stored else frozen.fast_copy(frozen.answering(teacher, transfer.metadata), config.precision)
+    answering = None if stored else frozen.fast_copy(answering_network.of(teacher, transfer.metadata), config.precision)
     kept = keep_views(config, teacher.description, len(rows_left), answering, device) if config.views_kept else None
     compare = student_losses.load(config.loss, config.tau, teacher.description)
     batch = min(config.batch, len(rows_left))

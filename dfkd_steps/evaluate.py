@@ -13,7 +13,7 @@ from .models import hooks
 from .pipeline import keys, params, spec
 from .pipeline.job import run_step
 from .reporting import examples
-from .reporting import metrics as run_metrics
+from .reporting.quality import quality as quality_of
 from .runtime import memory, progress
 from .runtime.device import select_device
 from .runtime.errors import UserError
@@ -81,7 +81,7 @@ def on_the_way(students: dict, by_student: list[dict]) -> dict:
 
     students: by images, in order; by_student: what was measured of each.
     """
-    quality = run_metrics.quality(by_student[-1])
+    quality = quality_of(by_student[-1])
     curve = [[seen, round(figures[quality], 4)] for seen, figures in zip(students, by_student)]
     return {**({"images_seen": max(students)} if max(students) else {}), **({"curve": curve} if len(curve) > 1 else {})}
 

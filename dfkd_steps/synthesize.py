@@ -207,7 +207,7 @@ def run(job: Job):
         if paths:
             writer, kept, history = gather(job, method, paths, partial)
         else:
-            if others := shards.found(job.out):
+            if others := shards.beside(job.out):
                 progress.say(f"{len(others)} shards lie there that do not make the whole set as it is now; makes all of it")
             writer, history = fill(job, method, range(method.count()), partial, job.key)
             kept = kept_by(method)

@@ -17,7 +17,7 @@ from .runtime.device import autocast, select_device
 from .runtime.errors import UserError
 from .runtime.seeds import seed_of
 from .storage import atomic, dataset_file, network_file
-from .training import augment, loop, maps
+from .training import augment, loop, supervised_maps
 from .training.predict import to_float
 
 
@@ -37,7 +37,7 @@ def train(config, dataset, partial, key, device):
         for rows in loop.order(number, config.batch, rng):
             images, targets = (torch.from_numpy(array).to(device) for array in dataset.read("train", rows.cpu().numpy()))
             if classifier.description.dense:
-                augmented, targets = maps.augmented(config, images, targets, rng)
+                augmented, targets = supervised_maps.augmented(config, images, targets, rng)
             else:
                 augmented = augment.shift(images, (config.crop, config.crop), rng)
                 if config.flip:
@@ -45,7 +45,7 @@ def train(config, dataset, partial, key, device):
                 augmented = to_float(augment.cutout(augmented, config.cutout, rng))
             with autocast(device, config.precision):
                 logits = classifier(augmented)
-            yield (maps.cross_entropy if classifier.description.dense else F.cross_entropy)(
+            yield (supervised_maps.cross_entropy if classifier.description.dense else F.cross_entropy)(
                 logits.float(), targets, label_smoothing=config.label_smoothing
             )
 

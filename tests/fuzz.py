@@ -42,7 +42,7 @@ from dfkd_steps.reporting import runs
 from dfkd_steps.runtime import progress
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import groups
-from dfkd_steps.storage import atomic, dataset_file, hdf5, network_file, verify
+from dfkd_steps.storage import atomic, dataset_file, hdf5, kept_networks, network_file, verify
 
 ROOT = Path(__file__).parents[1]
 HANGS = 60  # seconds for one file: then the process is ended, and the file stays in the temporary folder
@@ -129,7 +129,7 @@ def open_network(path):
 def network_seeds(folder):
     """A plain one, and a student with snapshots."""
     yield hostile.a_network(hostile.NETWORK)(folder).read_bytes()
-    student = new_classifier("lenet5-half", Description(**network_file._tuples(hostile.NETWORK)), 0)
+    student = new_classifier("lenet5-half", Description(**network_file.tuples(hostile.NETWORK)), 0)
     student.seen, student.snapshots = 40, {n: copy.deepcopy(student.net.state_dict()) for n in (10, 20)}
     network_file.publish(folder / "student.safetensors", "k", {}, student, [])
     yield (folder / "student.safetensors").read_bytes()
@@ -242,7 +242,7 @@ KINDS = {  # name -> (file name, seeds, how the steps open one)
     "kept": (
         "kept",
         lambda folder: iter([hostile.a_generator(hostile.GENERATOR)(folder), *network_seeds(folder)]),
-        lambda path: network_file.from_bytes(path.read_bytes(), path),
+        lambda path: kept_networks.from_bytes(path.read_bytes(), path),
     ),
     "npz": ("x.npz", npz_seeds, lambda path: array_files.npz(groups.Npz(source="npz", path=str(path)))),
     "idx": ("train-images-idx3-ubyte", idx_seeds, lambda path: array_files._read_idx(path, 3)),

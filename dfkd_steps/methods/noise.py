@@ -2,7 +2,7 @@
 
 import torch
 
-from ..models import frozen
+from ..models import answering_network
 from ..models.statistics import CURRENT
 from ..models.tasks import TASKS
 from ..procedural import drawing
@@ -26,7 +26,7 @@ class Noise(Method):
                     f"transfer: noise: batch: {config.batch} images of this size do not fit in memory at once, and statistics "
                     f"are those of a whole batch; set batch: {most} or less, or a larger DFKD_MEMORY"
                 )
-            self.answering = frozen.with_current_statistics(teacher)
+            self.answering = answering_network.with_current_statistics(teacher)
 
     def batch(self, index: int) -> Batch:
         """Noise images, no targets."""

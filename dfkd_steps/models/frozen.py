@@ -7,10 +7,9 @@ from torch import nn
 from torch.fx.experimental.optimization import fuse
 
 from ..runtime.device import autocast, compiled, has_bf16
-from . import fused_convolutions, hooks, plain_layers
+from . import fused_convolutions, plain_layers
 from .classifier import Classifier
 from .precision import is_float32, no_longer_float32
-from .statistics import CURRENT
 
 ROUNDING = 1e-2  # of the largest logit; folding changes them by some 1e-6
 
@@ -72,22 +71,6 @@ def _cast(classifier: Classifier, device, precision: str) -> Classifier:
             if isinstance(module, (nn.Conv2d, nn.Linear)) and not is_float32(module):
                 module.to(torch.bfloat16)
     return classifier.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
-
-
-def with_current_statistics(network: Classifier) -> Classifier:
-    """A copy of a frozen classifier whose BatchNorm layers normalise by the statistics of the batch itself, not by those of the
-    training data: its answer to an image depends on the others. Raises UserError where it has no such layer."""
-    classifier = copy.deepcopy(network)
-    for layer in hooks.require_batchnorm(classifier.net):
-        layer.running_mean = layer.running_var = None
-        layer.track_running_stats = False
-    return classifier.eval().requires_grad_(False)
-
-
-def answering(network: Classifier, metadata: dict) -> Classifier:
-    """The network that answers on the images of a transfer set, by the set's metadata: the teacher, or the teacher with current
-    statistics."""
-    return with_current_statistics(network) if metadata.get("teacher_statistics") == CURRENT else network
 
 
 def logits(network: Classifier, images, precision: str):

@@ -157,7 +157,7 @@ def stale_shards(folder) -> dict[str, str]:
             key = keys.expected_key(str(out))
         except UserError:  # of a spec that params/ no longer knows
             continue
-        stale = [shards.path_of(out, *which) for which in shards.found(out) if not shards.is_made(out, key, *which)]
+        stale = [shards.path_of(out, *which) for which in shards.beside(out) if not shards.is_made(out, key, *which)]
         faults |= {str(path): "is a shard of another config, code or input" for path in stale}
     return faults
 

@@ -19,7 +19,7 @@ def key_of(key: str, number: int, of: int) -> str:
     return f"{key}-{number}-of-{of}"
 
 
-def found(out) -> list[tuple[int, int]]:
+def beside(out) -> list[tuple[int, int]]:
     """Number and count of each shard that lies beside the transfer set ``out``."""
     spelled = [path.stem.partition("-of-") for path in sorted((Path(out).parent / FOLDER).glob("*-of-*.h5"))]
     return [(int(number), int(of)) for number, _, of in spelled if number.isdecimal() and of.isdecimal()]
@@ -35,7 +35,7 @@ def is_made(out, key: str, number: int, of: int) -> bool:
 
 def whole(job: Job) -> list[Path]:
     """The shards of a job in order, if all of one division are there and carry its key; else none."""
-    for of in sorted({of for _, of in found(job.out)}):
+    for of in sorted({of for _, of in beside(job.out)}):
         if all(is_made(job.out, job.key, number, of) for number in range(of)):
             return [path_of(job.out, number, of) for number in range(of)]
     return []

@@ -3,6 +3,7 @@
 import math
 
 from ..runtime.errors import one_line
+from .quality import ACCURACIES, quality
 
 # Metrics in the order of tables: name, heading, digits, meaning. A metric that is not here follows in results.csv only.
 COLUMNS = (
@@ -36,14 +37,7 @@ COLUMNS = (
 )
 ORIGINS = ("data-free", "prior-based", "real", "other", "unknown")  # as synthesize says it; unknown where nobody does
 SIZES = ("parameters", "macs", "compression")
-# What says how good a run is: the accuracy, or, without test images, how far the student answers as its teacher.
-ACCURACIES, WITHOUT_LABELS = ("top1", "miou"), ("probe_balanced", "probe_miou")
 BESIDE = {"top1": ("per_class", "confusion_matrix"), "miou": ("per_class_iou", "confusion_matrix")}  # what an accuracy comes with
-
-
-def quality(metrics: dict) -> str:
-    """The first of ``ACCURACIES`` and ``WITHOUT_LABELS`` that there is; top-1 where none is."""
-    return next((name for name in (*ACCURACIES, *WITHOUT_LABELS) if name in metrics), ACCURACIES[0])
 
 
 def fault(metrics, specs) -> str | None:

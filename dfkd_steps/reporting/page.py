@@ -10,7 +10,8 @@ from ..runtime.commands import version
 from ..runtime.errors import UserError
 from ..storage.transfer_set import TransferSet, class_counts
 from . import curves, examples, figures
-from .metrics import ACCURACIES, COLUMNS
+from .metrics import COLUMNS
+from .quality import ACCURACIES
 from .runs import (
     Group,
     Run,

@@ -12,7 +12,8 @@ from ..pipeline import graph, spec
 from ..runtime.errors import UserError
 from ..storage import atomic
 from ..storage.transfer_set import TransferSet
-from .metrics import ACCURACIES, COLUMNS, ORIGINS, SIZES, WITHOUT_LABELS, fault, is_number, quality
+from .metrics import COLUMNS, ORIGINS, SIZES, fault, is_number
+from .quality import ACCURACIES, WITHOUT_LABELS, quality
 
 # Runs that differ in these groups' seeds alone are repeats. Another seed of the data set is another test set: no repeat.
 REPEATED = ("teacher", "transfer", "balance", "student")

@@ -7,7 +7,8 @@ import re
 import subprocess
 
 from ..pipeline import audit, graph, shards, spec
-from . import metrics, runs
+from . import runs
+from .quality import WITHOUT_LABELS
 from .runs import Group, Run, Teacher, constant, grouped, teachers
 
 HEAD = ("origin", "runs: top-1 %", "mean ± std", "agreement %", "synthesis + distillation, s")
@@ -103,7 +104,7 @@ def _latex_row(cells) -> str:
     return " & ".join("".join(special.get(sign, sign) for sign in cell) for cell in cells) + r" \\"
 
 
-TABLE = ("top1", "miou", "gap", "agreement", "agreement_miou", *metrics.WITHOUT_LABELS, "parameters")
+TABLE = ("top1", "miou", "gap", "agreement", "agreement_miou", *WITHOUT_LABELS, "parameters")
 
 
 def _arranged(current_runs: list[Run]):

@@ -4,26 +4,21 @@ Weights of a student as they were after N images (``training.snapshots``) are na
 """
 
 import csv
-import functools
 import hashlib
 import io
 import json
 import math
 import re
-import struct
 import zlib
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load as load_bytes
 from safetensors.torch import save as save_bytes
 from torch import nn
 
 from ..models.classifier import Classifier, Description, build_network
-from ..models.generator import Generator, GeneratorDescription
-from ..models.names import LIBRARIES, SMP
 from ..models.tasks import TASKS
 from ..runtime.errors import UserError, reading
 from . import atomic
@@ -37,13 +32,13 @@ SNAPSHOT = re.compile(r"snapshot/(\d{1,15})/(.+)")
 def save(path, net: nn.Module, description: Description, key: str, provenance: dict, snapshots=None, **extra):
     """Write weights and metadata; the same content gives the same bytes."""
     content = {"kind": KIND, "key": key, "description": asdict(description), "provenance": provenance, **extra}
-    weights = {name: value.clone() for name, value in _tensors(net, snapshots or {}).items()}
+    weights = {name: value.clone() for name, value in tensors_of(net, snapshots or {}).items()}
     content["crc32"] = checksum(content, weights)
     # One entry, because safetensors writes several in random order. By Python: save_file makes files of mode 0600.
     Path(path).write_bytes(save_bytes(weights, {METADATA: json.dumps(content, sort_keys=True)}))
 
 
-def _tensors(net: nn.Module, snapshots: dict) -> dict[str, torch.Tensor]:
+def tensors_of(net: nn.Module, snapshots: dict) -> dict[str, torch.Tensor]:
     """The tensors of a file: weights of a network, and of what it was on its way."""
     tensors = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
     return tensors | {f"snapshot/{seen}/{name}": value for seen, weights in snapshots.items() for name, value in weights.items()}
@@ -74,22 +69,19 @@ def checksum(content: dict, weights: dict[str, torch.Tensor]) -> str:
     return f"{check:08x}"
 
 
-def describe(path) -> Description:
-    """The description stored with a network."""
-    return _description(path, read_metadata(path)["description"])
-
-
 def _description(path, stored: dict) -> Description:
     with reading(path, "its description is not that of a dfkd network"):
-        return _sound(stored)
+        return description_of(stored)
 
 
-def _tuples(stored: dict) -> dict:
+def tuples(stored: dict) -> dict:
+    """The same with tuples in place of lists, which JSON has instead."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
 
 
-def _sound(stored: dict) -> Description:
-    description = Description(**_tuples(stored))
+def description_of(stored: dict) -> Description:
+    """The description that a file has in its metadata; raises ValueError or TypeError where it is none of a network."""
+    description = Description(**tuples(stored))
     mean, std = description.mean, description.std
     texts = (description.builder, description.name, *description.classes)
     sound = (
@@ -119,10 +111,11 @@ def _read(path) -> tuple[Description, dict[str, torch.Tensor], int]:
     if content.get("crc32") != checksum(content, tensors):
         raise UserError(f"{path}: is damaged (its checksum is another); delete it and make it again")
     with reading(path, "its number of images is none"):
-        return _description(path, content["description"]), tensors, _seen(content)
+        return _description(path, content["description"]), tensors, seen_in(content)
 
 
-def _seen(head: dict) -> int:
+def seen_in(head: dict) -> int:
+    """How many images metadata say that a network has learnt from, 0 where they do not; raises ValueError."""
     seen = head.get("seen", 0)
     if not isinstance(seen, int) or not 0 <= seen < 10**15:
         raise ValueError("its number of images is none")
@@ -136,7 +129,7 @@ def compare(path, description: Description, tensors) -> str:
         return f"its network was not built: {description.name!r} names code, which is not run here"
     with reading(path, "its network cannot be built"):
         try:
-            misfit = _misfit(lambda: build_network(description), weights)
+            misfit = misfit_of(lambda: build_network(description), weights)
         except NotImplementedError:  # some of torchvision's need values of their weights to be built
             return f"its network was not built: {description.name} cannot be built in outline"
     if misfit:
@@ -144,7 +137,7 @@ def compare(path, description: Description, tensors) -> str:
     return ""
 
 
-def _misfit(build, weights) -> str:
+def misfit_of(build, weights) -> str:
     """In what weights differ from those of the network that ``build()`` makes ('' = in nothing).
 
     It is made without memory: a file whose description is larger than its weights takes no more than its own size.
@@ -180,45 +173,16 @@ def load_frozen(path, device="cpu") -> Classifier:
 def to_bytes(network) -> bytes:
     """A classifier or a generator as a safetensors file, to be kept with a transfer set; the same content, the same bytes."""
     head = {"description": asdict(network.description)}
-    if isinstance(network, Generator):
-        head, tensors = {"kind": GENERATOR, **head}, _tensors(network, {})
+    if isinstance(network, Classifier):
+        head, tensors = {"kind": KIND, **head, **seen_of(network)}, tensors_of(network.net, network.snapshots)
     else:
-        head, tensors = {"kind": KIND, **head, **seen_of(network)}, _tensors(network.net, network.snapshots)
+        head, tensors = {"kind": GENERATOR, **head}, tensors_of(network, {})
     return save_bytes(tensors, {METADATA: json.dumps(head, sort_keys=True)})
 
 
 def seen_of(classifier: Classifier) -> dict[str, int]:
     """What metadata say of the images that a network has learnt from; nothing where that is not known."""
     return {"seen": classifier.seen} if classifier.seen else {}
-
-
-def from_bytes(content: bytes, where, device="cpu", trusted: str = ""):
-    """The network of ``to_bytes``, in eval mode and without gradients; ``where`` it lies, for the error.
-
-    A generator, one of our architectures or of a library's: a set is passed on, and must not name code that is then called.
-    But the factory of ``trusted``, the name of a network, as a config has it.
-    """
-    with reading(where, "is no network of dfkd"):
-        (length,) = struct.unpack_from("<Q", content)
-        head = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][METADATA])
-        weights, snapshots = parted(load_bytes(content), where)
-        description = None
-        if head["kind"] == GENERATOR:
-            build = functools.partial(Generator, GeneratorDescription(**_tuples(head["description"])))
-        else:
-            description = _sound(head["description"])
-            if head["kind"] != KIND or (description.builder not in ("arch", *LIBRARIES, SMP) and description.spelled != trusted):
-                raise ValueError("neither a generator, nor one of our architectures, nor the network that the config names")
-            build = functools.partial(build_network, description)
-        if misfit := _misfit(build, weights):
-            raise ValueError(misfit)
-        inner = build()
-        inner.load_state_dict(weights)
-        network = inner
-        if description:
-            network = Classifier(inner, description)
-            network.seen, network.snapshots = _seen(head), snapshots
-    return network.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)  # pyright: ignore[reportCallIssue]
 
 
 def publish(out, key: str, provenance: dict, classifier: Classifier, history):

@@ -11,7 +11,7 @@ from dfkd_steps.models.classifier import Classifier, Description, build_architec
 from dfkd_steps.models.tasks import SEGMENTATION
 from dfkd_steps.pipeline import params
 from dfkd_steps.runtime.errors import UserError
-from dfkd_steps.storage import checkpoint, dataset_file, network_file
+from dfkd_steps.storage import checkpoint, dataset_file, kept_networks, network_file
 
 SHAPE, CLASSES = (3, 40, 56), ("ground", "disc", "stripes")
 CPU = torch.device("cpu")
@@ -93,7 +93,7 @@ class TestContract:
         everything(method)
         assert all(torch.isfinite(value.float()).all() for value in weights(method))
         for kept, one in method.networks().items():
-            again = network_file.from_bytes(network_file.to_bytes(one), "here")
+            again = kept_networks.from_bytes(network_file.to_bytes(one), "here")
             assert kept != "student" or again.description.dense
 
     def test_a_class_an_image_is_refused(self, name, make):

@@ -21,7 +21,7 @@ from dfkd_steps.pipeline import params
 from dfkd_steps.runtime import device as runtime_device
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import fields
-from dfkd_steps.storage import checkpoint, dataset_file, image_format, network_file
+from dfkd_steps.storage import checkpoint, dataset_file, image_format, kept_networks, network_file
 from dfkd_steps.training import predict
 
 NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch has no GPU here")
@@ -391,7 +391,7 @@ class TestContract:
         everything(method)
         for one in method.networks().values():
             content = network_file.to_bytes(one)
-            assert network_file.to_bytes(network_file.from_bytes(content, "here")) == content
+            assert network_file.to_bytes(kept_networks.from_bytes(content, "here")) == content
 
     def test_a_file_in_params_names_it(self, name, make):
         assert name in {params.kind_of("transfer", file) for file in params.names("transfer")}

@@ -18,7 +18,7 @@ from dfkd_steps.models.classifier import Description, build_architecture
 from dfkd_steps.pipeline import audit, plain_yaml
 from dfkd_steps.reporting import runs
 from dfkd_steps.schemas import groups
-from dfkd_steps.storage import atomic, dataset_file, hdf5, network_file, set_layout, transfer_set, verify
+from dfkd_steps.storage import atomic, dataset_file, hdf5, kept_networks, network_file, set_layout, transfer_set, verify
 
 ROWS, SIDE, CLASSES = 12, 6, 3
 
@@ -246,7 +246,7 @@ def a_network(description, arguments=None):
 
 def a_generator(description):
     def made(folder):
-        weights = generator.Generator(generator.GeneratorDescription(**network_file._tuples(GENERATOR))).state_dict()
+        weights = generator.Generator(generator.GeneratorDescription(**network_file.tuples(GENERATOR))).state_dict()
         content = {"kind": network_file.GENERATOR, "description": description}
         return save(weights, {network_file.METADATA: json.dumps(content)})
 
@@ -258,7 +258,7 @@ def network_cases():
         if not (name == "arguments" and what == "a mapping"):  # our own architectures take none, and ask for none
             yield f"{name}: {what}", network_file.load, a_network(NETWORK | {name: value})
     for name, (what, value) in itertools.product(GENERATOR, JSON.items()):
-        opened = lambda content: network_file.from_bytes(content, "set.h5")  # noqa: E731
+        opened = lambda content: kept_networks.from_bytes(content, "set.h5")  # noqa: E731
         yield f"generator {name}: {what}", opened, a_generator(GENERATOR | {name: value})
     for library, name, value in itertools.product(
         ("timm", "torchvision"),
@@ -277,7 +277,7 @@ def network_cases():
     for change in ({"width": 4096, "image_shape": [1, 65536, 8]}, {"latent": 65536, "width": 65536}, {"width": 65536}):
         yield (
             f"generator larger than its weights: {change}",
-            lambda content: network_file.from_bytes(content, "set.h5"),
+            lambda content: kept_networks.from_bytes(content, "set.h5"),
             a_generator(GENERATOR | change),
         )
 

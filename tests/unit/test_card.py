@@ -32,7 +32,7 @@ from dfkd_steps.pipeline import params, together
 from dfkd_steps.reporting import first_try
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import fields, groups
-from dfkd_steps.storage import dataset_file, network_file, verify
+from dfkd_steps.storage import dataset_file, kept_networks, network_file, verify
 
 
 def card(folder, **content):
@@ -152,7 +152,7 @@ def test_students_of_libraries(tmp_path, name, shape):
     network_file.save(tmp_path / "s.safetensors", made.net, made.description, "k", {})
     with torch.no_grad():
         assert torch.allclose(network_file.load(tmp_path / "s.safetensors")(images), made(images), atol=1e-5)
-        kept = network_file.from_bytes(network_file.to_bytes(made), "set")
+        kept = kept_networks.from_bytes(network_file.to_bytes(made), "set")
         assert torch.allclose(kept(images), made(images), atol=1e-5)
 
 
@@ -171,10 +171,10 @@ def test_a_factory_kept_in_a_set_is_run_only_where_the_config_names_it(tmp_path,
     like = Description("arch", "x", tuple("abcd"), (3, 2, 2), (0.4,) * 3, (0.3,) * 3)
     content = network_file.to_bytes(new_classifier("factory.kept_nets.build", like, 0))
     with pytest.raises(UserError, match="neither a generator"):
-        network_file.from_bytes(content, "set")
+        kept_networks.from_bytes(content, "set")
     with pytest.raises(UserError, match="neither a generator"):
-        network_file.from_bytes(content, "set", trusted="factory.kept_nets.other")
-    assert network_file.from_bytes(content, "set", trusted="factory.kept_nets.build").description.num_classes == 4
+        kept_networks.from_bytes(content, "set", trusted="factory.kept_nets.other")
+    assert kept_networks.from_bytes(content, "set", trusted="factory.kept_nets.build").description.num_classes == 4
 
 
 # ---------------------------------------------------------------------------------------------- teachers

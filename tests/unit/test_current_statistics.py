@@ -10,7 +10,7 @@ from small_net import CPU, classifier, close, wrap
 from torch import nn
 
 from dfkd_steps import balance, distill, synthesize
-from dfkd_steps.models import frozen
+from dfkd_steps.models import answering_network, frozen
 from dfkd_steps.pipeline import params
 from dfkd_steps.pipeline.job import Job
 from dfkd_steps.runtime.errors import UserError
@@ -35,14 +35,14 @@ def current(teacher, images):
 
 def test_its_logits_are_those_of_train_mode_and_the_teacher_stays_as_it_is(teacher):
     before = {name: value.clone() for name, value in teacher.state_dict().items()}
-    images, made = torch.rand(16, 1, 8, 8, generator=rng()), frozen.with_current_statistics(teacher)
+    images, made = torch.rand(16, 1, 8, 8, generator=rng()), answering_network.with_current_statistics(teacher)
     close(made(images), current(teacher, images), rtol=1e-3, atol=1e-4)
     assert not torch.allclose(made(images), teacher(images), atol=0.01)
     assert not torch.allclose(made(images[:8]), made(images)[:8], atol=0.01)  # answers depend on the others
     close(frozen.logits(frozen.fast_copy(made, "fp32"), images, "fp32"), made(images), rtol=1e-3, atol=1e-4)
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
     with pytest.raises(UserError, match="has no BatchNorm statistics"):
-        frozen.with_current_statistics(wrap(nn.Sequential(nn.Flatten(), nn.Linear(64, 10))))
+        answering_network.with_current_statistics(wrap(nn.Sequential(nn.Flatten(), nn.Linear(64, 10))))
 
 
 def test_noise_is_answered_by_it_and_the_set_says_so(teacher):
@@ -76,9 +76,13 @@ def test_synthesis_balance_and_distillation_ask_it(teacher, tmp_path, monkeypatc
 
 
 def test_the_metadata_of_a_set_choose_who_answers(teacher):
-    assert frozen.answering(teacher, {}) is teacher and frozen.answering(teacher, {"teacher_statistics": "other"}) is teacher
+    assert (
+        answering_network.of(teacher, {}) is teacher and answering_network.of(teacher, {"teacher_statistics": "other"}) is teacher
+    )
     images = torch.rand(8, 1, 8, 8, generator=rng())
-    close(frozen.answering(teacher, {"teacher_statistics": "current"})(images), current(teacher, images), rtol=1e-3, atol=1e-4)
+    close(
+        answering_network.of(teacher, {"teacher_statistics": "current"})(images), current(teacher, images), rtol=1e-3, atol=1e-4
+    )
 
 
 def test_copies_of_a_class_keep_the_answers_that_they_have(teacher, tmp_path):

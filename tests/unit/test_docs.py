@@ -18,7 +18,7 @@ import make_method_pages  # noqa: E402
 import make_results  # noqa: E402
 
 from dfkd_steps.reporting import tables  # noqa: E402
-from dfkd_steps.storage import network_file  # noqa: E402
+from dfkd_steps.storage import kept_networks, network_file  # noqa: E402
 
 PAGES = [
     ROOT / "README.md",
@@ -198,5 +198,5 @@ def test_the_example_of_a_loop_of_ones_own_stops_at_the_agreement(files, capsys)
     example = runpy.run_path(str(ROOT / "examples/own_loop.py"))
     example["main"]("teacher.safetensors", "out.safetensors", 0.0, 3)
     assert capsys.readouterr().out.count("round ") == 1
-    student = network_file.from_bytes(Path("out.safetensors").read_bytes(), "out.safetensors")
+    student = kept_networks.from_bytes(Path("out.safetensors").read_bytes(), "out.safetensors")
     assert student.description.spelled == "lenet5-half"

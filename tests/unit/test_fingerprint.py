@@ -41,6 +41,10 @@ TEACHERS = {"trained", "imported", "library"}
 # Edited module -> what becomes stale by it alone (what is made from that follows by its inputs' keys).
 STALE = {
     "training.views": {*TRAINING_SETS, "balanced", "student"},
+    "training.augment": {*TRAINING_SETS, "balanced", "student", *TEACHERS},
+    "models.generator_architectures": {"ssd-kd", "dfq", "student"},
+    "models.fused_convolutions": {"deepinversion", "adi", "ssd-kd", "dfq", "student"},
+    "reporting.metrics": set(),
     "training.losses": {"deepinversion", "adi", "ssd-kd", "dfq", "student"},
     "training.student_losses": {"adi", "ssd-kd", "dfq", "student"},
     "methods.engines.image_losses": {"deepinversion", "adi", "ssd-kd", "dfq"},

@@ -18,7 +18,7 @@ from dfkd_steps.pipeline.job import Job
 from dfkd_steps.reporting import inspect
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import groups
-from dfkd_steps.storage import network_file, verify
+from dfkd_steps.storage import kept_networks, network_file, verify
 from dfkd_steps.storage.transfer_set import TransferSet
 
 
@@ -41,7 +41,7 @@ def test_images_of_0_to_255_are_refused_where_their_type_tells():
 def test_a_classifier_comes_back():
     made = classifier(seed=3)
     content = network_file.to_bytes(made)
-    again = network_file.from_bytes(content, "here")
+    again = kept_networks.from_bytes(content, "here")
     assert equal(made, again) and again.description == made.description
     images = torch.rand(4, 1, 8, 8)
     close(again(images), made(images))
@@ -54,7 +54,7 @@ def test_a_generator_comes_back(how):
     made = rng(**how)
     made(*made.draw(8, None))  # moves its statistics
     content = network_file.to_bytes(made)
-    again = network_file.from_bytes(content, "here")
+    again = kept_networks.from_bytes(content, "here")
     assert equal(made, again) and again.description == made.description
     drawn, _ = again.sample(3, torch.Generator().manual_seed(0))
     assert torch.equal(drawn, made.eval().sample(3, torch.Generator().manual_seed(0))[0])
@@ -81,7 +81,7 @@ def altered(network, **changes):
 
 def refused(content):
     with pytest.raises(UserError) as caught:
-        network_file.from_bytes(content, "results/x/transfer_set.h5")
+        kept_networks.from_bytes(content, "results/x/transfer_set.h5")
     assert "\n" not in str(caught.value) and str(caught.value).startswith("results/x/transfer_set.h5: ")
     assert "delete it and make it again" in str(caught.value) and len(str(caught.value)) < 250
 
@@ -211,7 +211,7 @@ def test_balance_carries_the_networks_over(tmp_path, teacher, kept, config):
     balance.run(job)
     with TransferSet(job.out) as opened:
         assert opened.networks() == {name: network_file.to_bytes(one) for name, one in kept.items()}
-        found = network_file.from_bytes(opened.networks()["student"], job.out, CPU)
+        found = kept_networks.from_bytes(opened.networks()["student"], job.out, CPU)
     assert equal(found, kept["student"]) and dataclasses.asdict(found.description) == dataclasses.asdict(
         kept["student"].description
     )

@@ -28,7 +28,7 @@ from dfkd_steps.schemas import groups
 from dfkd_steps.storage import dataset_file, network_file
 from dfkd_steps.storage.transfer_set import Layout, TransferSet, Writer, class_counts
 from dfkd_steps.storage.verify import verify
-from dfkd_steps.training import losses, maps, segmentation_metrics
+from dfkd_steps.training import losses, maps, segmentation_metrics, supervised_maps
 
 ROOT = Path(__file__).parents[2]
 SHAPE = (3, 20, 28)
@@ -75,8 +75,8 @@ def test_cross_entropy_passes_over_void():
     logits = torch.zeros(1, 2, 1, 3)
     logits[0, 1, 0, 0] = math.log(3)
     labels = torch.tensor([[[1, VOID, 0]]], dtype=torch.uint8)
-    close(maps.cross_entropy(logits, labels), torch.tensor((-math.log(0.75) - math.log(0.5)) / 2))
-    assert maps.cross_entropy(logits, torch.full_like(labels, VOID)) == 0
+    close(supervised_maps.cross_entropy(logits, labels), torch.tensor((-math.log(0.75) - math.log(0.5)) / 2))
+    assert supervised_maps.cross_entropy(logits, torch.full_like(labels, VOID)) == 0
 
 
 # ---------------------------------------------------------------------------------------------- metrics
@@ -127,7 +127,7 @@ def test_maps_move_with_their_images(how):
     images = (labels * 20 + 10)[:, None].expand(-1, 3, -1, -1).contiguous()
     settings = {"crop": 0, "flip": False, "cutout": 0, "zoom": 0.0, **how}
     rng = torch.Generator().manual_seed(1)
-    moved, moved_labels = maps.augmented(types.SimpleNamespace(**settings), images, labels, rng)
+    moved, moved_labels = supervised_maps.augmented(types.SimpleNamespace(**settings), images, labels, rng)
     assert moved.shape == images.shape and moved_labels.shape == labels.shape and moved_labels.dtype == torch.uint8
     values = (moved[:, 0] * 255 - 10) / 20
     exact = (values - values.round()).abs() < 1e-3  # but where bilinear interpolation mixes two classes

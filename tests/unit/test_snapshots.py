@@ -16,7 +16,7 @@ from dfkd_steps.reporting import runs, tables
 from dfkd_steps.runtime import progress
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import groups
-from dfkd_steps.storage import checkpoint, network_file, verify
+from dfkd_steps.storage import checkpoint, kept_networks, network_file, verify
 from dfkd_steps.storage.transfer_set import Layout, TransferSet, Writer
 from dfkd_steps.training import snapshots
 
@@ -129,7 +129,7 @@ def student():
 def test_files_hold_them(tmp_path, student):
     path = tmp_path / "student.safetensors"
     network_file.publish(path, "k", {}, student, [])
-    for again in (network_file.load(path), network_file.from_bytes(network_file.to_bytes(student), "here")):
+    for again in (network_file.load(path), kept_networks.from_bytes(network_file.to_bytes(student), "here")):
         assert again.seen == 40 and again.snapshots.keys() == {10, 20} and equal(again.net.state_dict(), student.net.state_dict())
         assert all(equal(again.snapshots[images], student.snapshots[images]) for images in (10, 20))
     assert verify.verify(path) == []
@@ -160,7 +160,7 @@ def test_a_snapshot_of_another_network_is_refused(tmp_path, student, change):
     else:
         kept["linear.bias"] = kept["linear.bias"].double()
     network_file.publish(path, "k", {}, student, [])
-    for call in (lambda: network_file.load(path), lambda: network_file.from_bytes(network_file.to_bytes(student), path)):
+    for call in (lambda: network_file.load(path), lambda: kept_networks.from_bytes(network_file.to_bytes(student), path)):
         with pytest.raises(UserError, match=r"its snapshot after 20 images is not of the same network"):
             call()
     assert verify.verify(path) == ["its snapshot after 20 images is not of the same network; make it again"]
