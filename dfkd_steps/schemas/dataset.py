@@ -18,7 +18,7 @@ class Dataset:
     seed: int = opt(0, "seed of every split and subset", lo=0)
     canaries: int = opt(0, "number of training images that get a wrong label, for `dfkd leak` (0 = none)", lo=0, hi=2000)
     shadow: int = opt(
-        0, "which canaries are left out: the shadows of a pair (1, 2), (3, 4), ... leave out complementary random halves (0 = none)",
+        0, "which canaries are left out: pairs of shadows (1, 2), (3, 4), ... leave out complementary random halves (0 = none)",
         lo=0, hi=9999,
     )  # fmt: skip
 
