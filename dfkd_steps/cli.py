@@ -1,4 +1,4 @@
-"""The console command ``dfkd``: look at methods, configs and artefacts.
+"""The console command ``dfkd``: inspect methods, configs and artefacts.
 
 Heavy imports stand in the commands that need them, so that ``dfkd --help`` answers at once.
 """
@@ -18,74 +18,74 @@ HERE = Path(__file__).parent
 
 def parser() -> argparse.ArgumentParser:
     """The command line of ``dfkd``."""
-    text = "Data-free knowledge distillation: look at methods, configs and artefacts. Snakemake or DVC runs the pipeline itself."
+    text = "Data-free knowledge distillation: inspect methods, configs and artefacts. Snakemake or DVC runs the pipeline itself."
     top = argparse.ArgumentParser(prog="dfkd", description=text)
-    top.add_argument("--version", action="store_true", help="print the version of the installed package, and end")
+    top.add_argument("--version", action="store_true", help="print the version of the installed package and exit")
     top.set_defaults(run=lambda given: print(f"dfkd {version()}") if given.version else top.print_help())
     commands = top.add_subparsers(title="commands", metavar="COMMAND")
 
-    command = commands.add_parser("list", help="what there is: methods, models, config fields, files in params/",
-                                  description="List what there is, a line each.")  # fmt: skip
+    command = commands.add_parser("list", help="list methods, models, config fields or files in params/",
+                                  description="List the available items, one per line.")  # fmt: skip
     command.add_argument("what", choices=LISTS, help="fields: every config field of every kind, as Markdown")
     command.set_defaults(run=lambda given: LISTS[given.what]())
 
-    command = commands.add_parser("inspect", help="what an artefact holds and how it was made",
-                                  description="Print what an artefact holds and how it was made.")  # fmt: skip
+    command = commands.add_parser("inspect", help="print what an artefact contains and how it was made",
+                                  description="Print what an artefact contains and how it was made.")  # fmt: skip
     command.add_argument("file", metavar="FILE", help="transfer_set.h5, dataset.h5, *.safetensors or metrics.json")
-    command.add_argument("--png", metavar="OUT", help="also write a grid of samples, a row for each class")
+    command.add_argument("--png", metavar="OUT", help="also write a grid of samples, one row per class")
     command.set_defaults(run=inspect)
 
-    text = "Read all of an artefact. Prints what is wrong and exits with 1, or prints 'ok'."
+    text = "Read a whole artefact. Prints what is wrong and exits with 1, or prints 'ok'."
     command = commands.add_parser("verify", help="check an artefact from end to end", description=text)
     command.add_argument("file", metavar="FILE", help="transfer_set.h5, dataset.h5, *.safetensors or metrics.json")
     command.set_defaults(run=verify)
 
-    text = "Print the finished, current runs of sweeps as a table, with wall-clock seconds from logs/. Runs nothing."
-    command = commands.add_parser("table", help="the runs of sweeps so far, as Markdown, CSV or LaTeX", description=text)
-    command.add_argument("sweeps", metavar="SWEEP", nargs="*", help="params/sweeps/NAME.yaml; without it params/experiment.yaml")
+    text = "Print the finished, current runs of sweeps as a table, with wall-clock seconds from logs/. Runs no jobs."
+    command = commands.add_parser("table", help="print the finished runs of sweeps as Markdown, CSV or LaTeX", description=text)
+    command.add_argument("sweeps", metavar="SWEEP", nargs="*", help="params/sweeps/NAME.yaml (default: params/experiment.yaml)")
     form = command.add_mutually_exclusive_group()
-    form.add_argument("--csv", action="store_true", help="a line per run, with the commit of this checkout and the run's key")
-    text = "CSV: how good students with snapshots were after fewer images, with seconds until then"
+    form.add_argument("--csv", action="store_true", help="one line per run, with the commit of this checkout and the run's key")
+    text = "CSV: accuracy of students with snapshots after fewer images, with the seconds until then"
     form.add_argument("--curves", action="store_true", help=text)
-    form.add_argument("--latex", action="store_true", help="one table for LaTeX over all the sweeps (package booktabs)")
+    form.add_argument("--latex", action="store_true", help="one LaTeX table of all the sweeps (package booktabs)")
     command.set_defaults(run=show_table)
 
-    text = "Measure a finished student, or its exported files, on other images, beside its teacher. Makes and writes nothing."
-    command = commands.add_parser("evaluate", help="a finished student on other images, labelled or not", description=text)
+    text = "Evaluate a finished student, or its exported files, on other images, alongside its teacher. Writes no files."
+    command = commands.add_parser("evaluate", help="evaluate a finished student on other images", description=text)
     command.add_argument("student", metavar="STUDENT", type=Path, help="student.safetensors, an .onnx file or a folder export/")
     text = (
-        "a folder of images (or of a folder for each class; for segmentation of images/ and masks/), an .npz or a dataset.h5; "
-        "without it the test images of its path"
+        "a folder of images (or with one folder per class; for segmentation with images/ and masks/), an .npz or a dataset.h5 "
+        "(default: the test images of its path)"
     )
     command.add_argument("--images", metavar="IMAGES", type=Path, help=text)
-    text = "the label of pixels of no class in masks (255 always is)"
+    text = "the label of void pixels in masks, which have no class (255 is always void)"
     command.add_argument("--void", metavar="N", type=int, default=VOID, help=text)
-    command.add_argument("--teacher", metavar="FILE", type=Path, help="teacher.safetensors; without it the one of its path")
+    command.add_argument("--teacher", metavar="FILE", type=Path, help="teacher.safetensors (default: that of its path)")
     command.set_defaults(run=evaluate)
 
-    text = "Write the images of a transfer set as PNG files, in a folder for each class, with labels.csv beside them."
-    command = commands.add_parser("export-set", help="a transfer set as PNG files, for other programs", description=text)
+    text = "Write the images of a transfer set as PNG files, in one folder per class, with a labels.csv."
+    command = commands.add_parser("export-set", help="write a transfer set as PNG files, for other programs", description=text)
     command.add_argument("file", metavar="FILE", help="transfer_set.h5")
     command.add_argument("--png", metavar="DIR", type=Path, required=True, help="a folder that is empty or does not exist")
     command.set_defaults(run=export_set)
 
-    text = "Print a sweep with its seeds multiplied out: literal lists, which is what DVC needs in params/experiment.yaml."
-    command = commands.add_parser("sweep", help="a sweep as literal lists, for params/experiment.yaml", description=text)
+    text = "Print a sweep with its seeds expanded into literal lists, which DVC needs in params/experiment.yaml."
+    command = commands.add_parser("sweep", help="print a sweep as literal lists, for params/experiment.yaml", description=text)
     command.add_argument("sweep", metavar="SWEEP", help="params/sweeps/NAME.yaml")
     command.set_defaults(run=show_sweep)
 
-    text = "Attack the teachers and students of a sweep with shadows: which canaries were they trained on? Runs nothing."
-    command = commands.add_parser("leak", help="what teachers and students tell of their training data", description=text)
+    text = "Attack the teachers and students of a sweep with shadows: which canaries were they trained on? Runs no jobs."
+    command = commands.add_parser("leak", help="membership-inference attack on a sweep's teachers and students", description=text)
     command.add_argument("sweep", metavar="SWEEP", help="params/sweeps/NAME.yaml with shadows: NUMBER (docs/leak.md)")
-    command.add_argument("--csv", action="store_true", help="all figures, a line per kind of model")
+    command.add_argument("--csv", action="store_true", help="all figures, one line per kind of model")
     command.set_defaults(run=leak)
 
-    commands.add_parser("audit", help="which artefacts are not current")
-    commands.add_parser("new", help="params files for a teacher and no data, after a look at the teacher")
+    commands.add_parser("audit", help="list the artefacts that are not current")
+    commands.add_parser("new", help="write the params files for a teacher without data, after inspecting the teacher")
 
-    text = "Print each field of the resolved config: value, where it comes from, allowed values, meaning."
-    command = commands.add_parser("spec", help="the resolved config behind a spec or a path", description=text)
-    text = "dataset, teacher, transfer, balance or student; needed where two have the name"
+    text = "Print each field of the resolved config: value, origin, allowed values, meaning."
+    command = commands.add_parser("spec", help="print the resolved config of a spec or a path", description=text)
+    text = "dataset, teacher, transfer, balance or student; needed if two groups have the name"
     command.add_argument("group", metavar="GROUP", nargs="?", help=text)
     command.add_argument("spec", metavar="SPEC", help="NAME+key=value..., or the path of an artefact: results/.../metrics.json")
     command.set_defaults(run=show_spec)

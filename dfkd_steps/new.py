@@ -1,4 +1,4 @@
-"""Command ``dfkd new``: the params files for a teacher and nothing else, after a look at the teacher.
+"""Command ``dfkd new``: write the params files for a teacher without data, after inspecting the teacher.
 
 dfkd new mine --teacher timm:resnet18 --checkpoint mine.pth --classes cat,dog --size 224x224 --student timm:mobilenetv3_small_050
 """
@@ -36,33 +36,33 @@ SEGMENTATION_STUDENT = {"epochs": 60, "batch": 16, "lr": 3e-3, "tau": 1.0, "augm
 def parser() -> argparse.ArgumentParser:
     """The command line of ``dfkd new``."""
     text = (
-        "Look at a teacher, write params/dataset/NAME.yaml, params/teacher/NAME.yaml and params/student/NAME.yaml for a student "
-        "from it and no data, say which methods fit it, and what the first one costs on this machine."
+        "Inspect a teacher, write params/dataset/NAME.yaml, params/teacher/NAME.yaml and params/student/NAME.yaml for a student "
+        "distilled from it without data, list the methods that fit, and estimate the cost of the first one on this machine."
     )
     top = argparse.ArgumentParser(prog="dfkd new", description=text)
-    top.add_argument("name", metavar="NAME", help="of the three files")
-    text = "FILE.onnx, torchvision:NAME, timm:NAME, smp:NAME.ENCODER, MODULE:FUNCTION or one of ours"
+    top.add_argument("name", metavar="NAME", help="name of the three files")
+    text = "FILE.onnx, torchvision:NAME, timm:NAME, smp:NAME.ENCODER, MODULE:FUNCTION or one of `dfkd list models`"
     top.add_argument("--teacher", required=True, help=text)
-    top.add_argument(
-        "--checkpoint", default="", help="its weights (.pth, .pt, .safetensors); of a library without it the library's"
-    )
+    top.add_argument("--checkpoint", default="", help="its weights (.pth, .pt, .safetensors; default: its library's)")
     top.add_argument(
         "--student",
         required=True,
-        help="torchvision:NAME, timm:NAME, MODULE:FUNCTION or one of `dfkd list models` (of maps a unet)",
+        help="torchvision:NAME, timm:NAME, MODULE:FUNCTION or one of `dfkd list models` (a unet for segmentation)",
     )
-    text = "what the teacher is for, where it does not tell (as an ONNX file without the shape of its output)"
+    text = "task of the teacher, if it cannot be detected (as for an ONNX file without the shape of its output)"
     top.add_argument("--task", default="", choices=tasks.TASKS, help=text)
-    top.add_argument("--classes", default="", help="their number, their names (cat,dog) or a file with a name in each line")
-    top.add_argument("--keep", default="", help="the teacher's classes that count, by number from 0 (0,217,482)")
-    top.add_argument("--size", default="", help="HEIGHTxWIDTH of an image, pixels (default: as the teacher's library says)")
+    top.add_argument("--classes", default="", help="their number, their names (cat,dog) or a file with one name per line")
+    top.add_argument("--keep", default="", help="the teacher's classes to keep, by number from 0 (0,217,482)")
+    top.add_argument("--size", default="", help="HEIGHTxWIDTH of an image, pixels (default: that of the teacher's library)")
     top.add_argument("--channels", type=int, default=3, choices=(1, 3), help="1 = grey, 3 = colour")
-    top.add_argument("--mean", default="", help="per channel, of images in [0,1] (0.5,0.5,0.5)")
+    top.add_argument("--mean", default="", help="per channel, for images in [0,1] (0.5,0.5,0.5)")
     top.add_argument("--std", default="", help="per channel")
-    top.add_argument("--test", default="", metavar="DIR", help="test images, read by nothing but a measurement at the end")
-    text = "images of the task, if there are any, in place of a card: a folder for each class, or images/ and masks/"
+    top.add_argument("--test", default="", metavar="DIR", help="test images, read only by the evaluation at the end")
+    text = "images of the task, if there are any, instead of a card: one folder per class, or images/ and masks/"
     top.add_argument("--data", default="", metavar="DIR", help=text)
-    top.add_argument("--void", type=int, default=tasks.VOID, metavar="N", help="pixels of no class in masks (255 always are)")
+    top.add_argument(
+        "--void", type=int, default=tasks.VOID, metavar="N", help="label of void pixels in masks (255 is always void)"
+    )
     return top
 
 

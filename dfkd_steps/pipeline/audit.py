@@ -1,10 +1,10 @@
-"""Does every artefact belong to its path, to params/ and to the code as they are now?
+"""Check whether every artefact matches its path, params/ and the code as they are now.
 
     dfkd audit [-v] [PATH...]     folders, or artefacts together with all they are made from (default: results)
 
 Each artefact carries the key it was made under: config, code and the keys of its inputs. Neither driver's bookkeeping
-is asked, so this also sees what they cannot: a value changed there and back between the drivers, files of another
-checkout, files copied by hand. One line for each that is stale, damaged or foreign, and exit code 1.
+is used, so the audit also finds what the drivers cannot: a value changed and changed back between the drivers, files of
+another checkout, files copied by hand. Prints one line per stale, damaged or foreign artefact, and exits with 1.
 """
 
 import argparse
@@ -232,7 +232,7 @@ def main(argv=None) -> int:
     """The command; returns the exit code: 0 = all current, 1 = some are not. Raises UserError for bad arguments."""
     parser = argparse.ArgumentParser(prog="dfkd audit", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", metavar="PATH", nargs="*", default=["results"], help="folders or artefacts (default: results)")
-    parser.add_argument("-v", "--verbose", action="store_true", help="say which value, module, file or input differs")
+    parser.add_argument("-v", "--verbose", action="store_true", help="also print which value, module, file or input differs")
     given = parser.parse_args(expanded(sys.argv[1:] if argv is None else argv))
     artefacts = _artefacts(given.paths)
     faults = stale(artefacts)

@@ -67,7 +67,7 @@ def parse_job(step: str, argv=None) -> Job:
     parser = argparse.ArgumentParser(prog=f"python -m dfkd_steps.{step}", description=(made_by.__doc__ or "").strip(),
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("out", metavar="OUT", help=f"the file to make: {template}")
-    parser.add_argument("inputs", metavar="IN", nargs="*", help="the artefacts it is made from, in the order of the rule")
+    parser.add_argument("inputs", metavar="IN", nargs="*", help="the artefacts that it is made from, in the order of the rule")
     arguments = parser.parse_args(expanded(sys.argv[1:] if argv is None else argv))
     out, given = Path(arguments.out), [Path(path) for path in arguments.inputs]
     if graph.step_of(out) != step:

@@ -1,6 +1,6 @@
 """What config fields there are: tables for `dfkd spec`, `dfkd list fields` and docs/config.md.
 
-python -m dfkd_steps.reporting.config_reference docs/config.md      write the tables anew, below the marker in that file
+python -m dfkd_steps.reporting.config_reference docs/config.md      rewrite the tables below the marker in that file
 """
 
 import dataclasses
@@ -49,7 +49,7 @@ def markdown(items) -> list[str]:
 
 
 def tables() -> str:
-    """All fields of all kinds of all groups, as Markdown; what all kinds of a group have in common stands first."""
+    """All fields of all kinds of all groups, as Markdown; what all kinds of a group have in common comes first."""
     lines = []
     for group in spec.GROUPS:
         classes = {kind: _fields(group, kind) for kind in params.kinds(group)}
@@ -61,9 +61,9 @@ def tables() -> str:
         ]  # fmt: skip
         lines += ["", f"## {group}", ""]
         if key:
-            lines += [f"`{key}` says of which kind it is: {', '.join(f'`{kind}`' for kind in classes)}.", ""]
+            lines += [f"`{key}` is one of {', '.join(f'`{kind}`' for kind in classes)}.", ""]
         if common:
-            lines += ["All kinds have:", ""] if key else []
+            lines += ["Keys of all kinds:", ""] if key else []
             lines += markdown(common)
         for kind, members in classes.items():
             if key:

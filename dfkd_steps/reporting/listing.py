@@ -100,7 +100,7 @@ def list_losses():
         definition = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function)
         rows.append((name, f"training.{module}.{function}", (ast.get_docstring(definition) or "").split("\n", 1)[0]))
     table(rows, ("LOSS", "FUNCTION", "DESCRIPTION"))
-    print("\nor one of yours: loss: factory.MODULE.FUNCTION (docs/contributing.md)")
+    print("\nor your own: loss: factory.MODULE.FUNCTION (docs/contributing.md)")
 
 
 def list_fields():

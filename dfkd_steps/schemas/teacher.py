@@ -10,16 +10,16 @@ from .training import Training
 
 @dataclass
 class TrainTeacher(Training):
-    """A teacher trained here, on the training images."""
+    """A teacher that dfkd trains on the training images."""
 
     kind: str = opt("train", "train | import | library")
     label_smoothing: float = opt(0.0, "share of the target spread over all classes", lo=0, hi=0.9)
-    crop: int = opt(0, "random shift by up to so many pixels (zero padding)", lo=0, hi=64)
+    crop: int = opt(0, "random shift by up to this many pixels (zero padding)", lo=0, hi=64)
     flip: bool = opt(False, "random horizontal flip")
     cutout: int = opt(0, "side of a random square that is blanked, pixels (0 = none)", lo=0, hi=512)
     zoom: float = opt(0.0, "segmentation: a random window is enlarged up to 1 + zoom times (0 = never)", lo=0, hi=10)
     start: str = opt(
-        "", "weights to start from, of all or of a part of the network, as of an encoder ('' = random)", external="file",
+        "", "file of initial weights for the network or a part of it, such as an encoder ('' = random)", external="file",
         code=lambda value: "models.start",
     )  # fmt: skip
 
@@ -31,8 +31,8 @@ class Import:
     """
 
     kind: str = opt("import", "train | import | library", code=lambda kind: "models.pretrained")
-    mean: list[float] = opt([], "per channel, of images in [0,1]", lo=0, hi=1)
-    std: list[float] = opt([], "per channel, of images in [0,1]", above=0, hi=10)
+    mean: list[float] = opt([], "per channel, for images in [0,1]", lo=0, hi=1)
+    std: list[float] = opt([], "per channel, for images in [0,1]", above=0, hi=10)
 
     def check(self):
         if len(self.mean) != len(self.std):
@@ -42,16 +42,16 @@ class Import:
 
 @dataclass
 class ImportTeacher(Import):
-    """A checkpoint (.pth, .pt or .safetensors) for an architecture or for a factory of yours; or an ONNX file, which needs
+    """A checkpoint (.pth, .pt or .safetensors) for an architecture or for your own factory; or an ONNX file, which needs
     neither.
     """
 
-    checkpoint: str = required("the file of weights, or .onnx", external="file", code=names.code_of_checkpoint)
+    checkpoint: str = required("file of the weights, or an .onnx file", external="file", code=names.code_of_checkpoint)
     arch: str = opt("", f"{ARCH} ('' = factory or ONNX)", choices=names.NetworksOrNone, code=names.code_of, external="network")
     factory: str = opt(
-        "", "package.module:function that is called with num_classes and returns the network ('' = arch)", external="factory"
+        "", "package.module:function that is called with num_classes and returns the network ('' = use arch)", external="factory"
     )
-    sha256: str = opt("", "sha256 of the checkpoint, checked where given")
+    sha256: str = opt("", "sha256 of the checkpoint, checked if given")
 
     def check(self):
         if names.is_onnx(self.checkpoint):
@@ -64,9 +64,9 @@ class ImportTeacher(Import):
 
 @dataclass
 class LibraryTeacher(Import):
-    """A network of torchvision or timm by name, with the weights of that library."""
+    """A network from torchvision or timm by name, with that library's weights."""
 
     kind: str = opt("library", "train | import | library", code=lambda kind: "models.pretrained")
-    library: str = opt("torchvision", "whose model", choices=("torchvision", "timm"))
+    library: str = opt("torchvision", "library of the model", choices=("torchvision", "timm"))
     name: str = required("the model's name in that library")
-    weights: str = opt("DEFAULT", "torchvision: a name of its weights enum; timm: DEFAULT; '' = none, random weights")
+    weights: str = opt("DEFAULT", "torchvision: a name from its weights enum; timm: DEFAULT; '' = random weights")

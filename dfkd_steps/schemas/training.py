@@ -6,7 +6,7 @@ from ..models import names
 from .choices import ARCH, OPTIMIZERS, precision_field
 from .fields import opt, required
 
-OPTIMIZER = "sgd = Nesterov momentum 0.9; soap = Adam in Shampoo's eigenbasis, few steps"
+OPTIMIZER = "sgd = Nesterov momentum 0.9; soap = Adam in Shampoo's eigenbasis, for few steps"
 
 
 @dataclass
@@ -18,8 +18,8 @@ class Training:
     batch: int = opt(128, "images per step", lo=1)
     optimizer: str = opt("sgd", OPTIMIZER, choices=OPTIMIZERS)
     lr: float = opt(0.1, "peak learning rate", above=0, hi=100)
-    weight_decay: float = opt(5e-4, "on weights of two or more dimensions", lo=0, hi=1)
-    schedule: str = opt("cosine", "of the learning rate, per step", choices=("cosine", "onecycle", "constant"))
-    clip: float = opt(0.0, "largest gradient norm (0 = no limit)", lo=0)
+    weight_decay: float = opt(5e-4, "applied to weights of two or more dimensions", lo=0, hi=1)
+    schedule: str = opt("cosine", "learning rate schedule, per step", choices=("cosine", "onecycle", "constant"))
+    clip: float = opt(0.0, "maximum gradient norm (0 = no limit)", lo=0)
     precision: str = precision_field()
-    seed: int = opt(0, "seed of weights, order and augmentation", lo=0)
+    seed: int = opt(0, "seed of initial weights, data order and augmentation", lo=0)

@@ -8,7 +8,7 @@ from .options import model_inversion, objective
 
 @dataclass
 class CMIConfig(model_inversion.InversionOptions):
-    """Batches from a generator that starts anew for each; a contrastive loss keeps an image unlike all earlier ones."""
+    """Batches from a generator that is reinitialised for each; a contrastive loss keeps images unlike all earlier ones."""
 
     n: int = model_inversion.pool_samples(51200)
     bn: float = objective.weight("bn", 1.0)

@@ -7,7 +7,7 @@ from .options import alternating, generator, objective, online_student
 
 @dataclass
 class DAFLConfig(alternating.AlternatingOptions, online_student.SGDOptions):
-    """A generator whose images the teacher is sure of, evenly over the classes, with large features; no student in it."""
+    """A generator whose images give confident outputs, evenly over the classes, and large features; no student in its loss."""
 
     onehot: float = objective.weight("onehot", 1.0)
     balance: float = objective.weight("balance", 20.0)

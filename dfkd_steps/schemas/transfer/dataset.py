@@ -8,7 +8,7 @@ from .base import TransferConfig, batch_size, samples
 
 @dataclass
 class RealDataConfig(TransferConfig):
-    """Training images of a data set, made to fit the teacher (grey to colour or back, resized); its labels are not read."""
+    """Training images of a data set, converted for the teacher (grey to colour or back, resized); its labels are not read."""
 
     source: str = required("name of the data set, params/dataset/NAME.yaml; own = that of the path", reads="dataset")
     n: int = samples(0, "samples, a random subset (0 = all training images)", lo=0)

@@ -10,7 +10,7 @@ from .options import objective, pixel_inversion
 
 @dataclass
 class DeepInversionConfig(pixel_inversion.PixelOptions, TransferConfig):
-    """Pixels that the teacher calls by a given class, with the statistics of its BatchNorm layers and smooth."""
+    """Pixels optimised towards a given class of the teacher, the statistics of its BatchNorm layers, and smoothness."""
 
     entropy: float = objective.weight("entropy", 0.0)
     presence: float = objective.weight("presence", 0.0)

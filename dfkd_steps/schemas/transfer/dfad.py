@@ -7,7 +7,7 @@ from .options import alternating, generator, objective, online_student
 
 @dataclass
 class DFADConfig(alternating.AlternatingOptions, online_student.SGDOptions):
-    """A generator that looks for images on which the logits of student and teacher differ most, in L1."""
+    """A generator that seeks images on which the logits of student and teacher differ most in L1."""
 
     adversarial: float = objective.weight("adversarial", 1.0)
     entropy: float = objective.weight("entropy", 0.0)

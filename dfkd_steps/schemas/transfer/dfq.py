@@ -7,7 +7,7 @@ from .options import alternating, generator, objective, online_student
 
 @dataclass
 class DFQConfig(alternating.AlternatingOptions, online_student.SGDOptions):
-    """The adversarial generator, held near the data by BatchNorm statistics, by confidence and by class balance."""
+    """An adversarial generator, held near the data by BatchNorm statistics, confidence and class balance."""
 
     adversarial: float = objective.weight("adversarial", 1.0)
     distance: str = objective.distance("kl")

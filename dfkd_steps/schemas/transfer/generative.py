@@ -10,7 +10,7 @@ from .options import generator, objective
 
 @dataclass
 class LSGDFDConfig(generator.GeneratorOptions, TransferConfig):
-    """Class-conditional generators, trained without any student to reproduce the teacher's normalisation statistics."""
+    """Class-conditional generators, trained without a student to reproduce the teacher's normalisation statistics."""
 
     n: int = samples(24000)
     batch: int = batch_size(500)

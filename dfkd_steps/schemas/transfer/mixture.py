@@ -9,7 +9,7 @@ from .base import TransferConfig, batch_size, samples
 
 @dataclass
 class MixtureConfig(TransferConfig):
-    """Noise, procedural images and, where ``source`` names one, a data set, sample by sample in turn."""
+    """Noise, procedural images and, if ``source`` names one, a data set, alternating sample by sample."""
 
     n: int = samples(24000)
     batch: int = batch_size(500)

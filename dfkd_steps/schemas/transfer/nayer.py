@@ -8,7 +8,7 @@ from .options import label_inversion, model_inversion, objective
 
 @dataclass
 class NAYERConfig(label_inversion.LabelInverterOptions, model_inversion.InversionOptions):
-    """Batches from label embeddings through a random layer that is drawn anew for each: another start, not another generator."""
+    """Batches from label embeddings through a random layer that is redrawn for each: a new start instead of a new generator."""
 
     n: int = model_inversion.pool_samples(160000)
     batches: int = opt(2, "batches of images in a round with a student", lo=1)

@@ -10,7 +10,7 @@ from .base import TransferConfig, batch_size, samples
 
 @dataclass
 class NoiseConfig(TransferConfig):
-    """Images of noise, nothing optimised: uniform, Gaussian (the teacher's mean and std), or smooth (low-pass)."""
+    """Noise images, without optimisation: uniform, Gaussian (the teacher's mean and std), or smooth (low-pass)."""
 
     n: int = samples(24000)
     batch: int = batch_size(500)

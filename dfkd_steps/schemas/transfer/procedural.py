@@ -9,8 +9,8 @@ from .base import TransferConfig, batch_size, samples
 
 @dataclass
 class ProceduralConfig(TransferConfig):
-    """Dead leaves (overlapping discs), strokes (curves), glyphs (as a pen writes), objects (one in each image), scenes (objects
-    on a ground, in the colours of photographs) or fractals (iterated function systems)."""
+    """Dead leaves (overlapping discs), strokes (curves), glyphs (as written with a pen), objects (one per image), scenes (objects
+    on a background, in the colours of photographs) or fractals (iterated function systems)."""
 
     n: int = samples(24000)
     batch: int = batch_size(500)

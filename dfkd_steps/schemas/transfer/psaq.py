@@ -10,7 +10,7 @@ from .options import objective, schedules
 
 @dataclass
 class PSAQConfig(TransferConfig):
-    """Pixels that the teacher calls by a given class and whose patches its attention tells apart; needs no BatchNorm."""
+    """Pixels optimised towards a given class of the teacher and patches that its attention distinguishes; needs no BatchNorm."""
 
     n: int = samples(24000)
     batch: int = batch_size(32)

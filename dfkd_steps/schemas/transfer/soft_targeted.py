@@ -8,7 +8,7 @@ from .options import soft_targets
 
 @dataclass
 class SoftTargetedConfig(soft_targets.SoftTargetOptions):
-    """Images whose softened output is that of features drawn from a Gaussian, and which excite the features."""
+    """Images whose softened teacher output matches that of features drawn from a Gaussian, and which activate the features."""
 
     sigma: float = opt(
         1.5, "deviation of features before their activation (times the scale of a BatchNorm there)", above=0, hi=100

@@ -8,7 +8,7 @@ from .options import generator_inversion, model_inversion, objective
 
 @dataclass
 class SSDKDConfig(generator_inversion.MetaInverterOptions, model_inversion.InversionOptions):
-    """Fast inversion into a small buffer that is renewed in part, with what is rare and hard."""
+    """Fast's inversion into a small buffer that is partly renewed, with emphasis on rare and hard images."""
 
     n: int = model_inversion.pool_samples(5000)
     bn: float = objective.weight("bn", 10.0)

@@ -8,7 +8,7 @@ from .options import soft_targets
 
 @dataclass
 class ZSKDConfig(soft_targets.SoftTargetOptions):
-    """Data impressions: images whose softened teacher output is a target drawn from a Dirichlet distribution."""
+    """Data impressions: images whose softened teacher output matches a target drawn from a Dirichlet distribution."""
 
     betas: list[float] = opt([1.0, 0.1], "scales of the Dirichlet concentration, an equal share of samples each", above=0, hi=100)
 

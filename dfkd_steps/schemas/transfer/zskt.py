@@ -7,8 +7,8 @@ from .options import alternating, generator, objective, online_student
 
 @dataclass
 class ZSKTConfig(alternating.AlternatingOptions):
-    """A generator that looks for images on which student and teacher differ in KL; ten student steps on each batch of it,
-    by KL and by attention transfer. As in the public code, the KL is averaged over the classes too."""
+    """A generator that seeks images on which student and teacher differ in KL; ten student steps on each of its batches,
+    with KL and attention transfer. As in the public code, the KL is averaged over the classes too."""
 
     adversarial: float = objective.weight("adversarial", 1.0)
     distance: str = objective.distance("kl-mean")
