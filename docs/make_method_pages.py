@@ -160,7 +160,7 @@ def requirements() -> dict[str, list[str]]:
     from dfkd_steps.models.classifier import Classifier, Description
     from dfkd_steps.reporting import first_try
 
-    described = Description("factory", "docs:teacher", ("cat", "dog"), (3, 32, 32), (0.5,) * 3, (0.5,) * 3)
+    described = Description("factory", "docs:teacher", ("cat", "dog"), (3, 16, 16), (0.5,) * 3, (0.5,) * 3)
     mean = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
     lacking = {
         "BatchNorm": (nn.Conv2d(3, 4, 3), nn.ReLU(), *mean, nn.Linear(4, 2)),
