@@ -1,23 +1,24 @@
-"""The pages of the methods, docs/methods/*.md, and the methods table of README.md.
+"""The pages of the methods, docs/methods/*.md, and the tables of methods in README.md and docs/methods/index.md.
 
 python docs/make_method_pages.py
 
 A page is made of the method's docstring, docs/methods/parts/METHOD.md, its presets in params/transfer/, its rows of
-docs/results/data/*.csv and its entry in docs/references.bib.
+docs/results/data/*.csv and its entry in docs/references.bib. What a method requires is found by starting it.
 """
 
 import ast
+import contextlib
 import re
 from pathlib import Path
 
 import make_results as results
 import yaml
 
-from dfkd_steps.methods.registry import module_of
+from dfkd_steps.methods import registry
 
 ROOT = results.ROOT
 METHODS = ROOT / "docs/methods"
-MARKED = re.compile(r"(<!-- methods -->\n).*?(<!-- end of methods -->)", re.DOTALL)
+MARKED = re.compile(r"(<!-- (methods|choice) -->\n).*?(<!-- end of \2 -->)", re.DOTALL)
 INCLUDE = re.compile(r"^--8<-- (\w+)\n", re.MULTILINE)
 # The order of tables: by what a method is, not by name.
 ORDER = (
@@ -44,7 +45,7 @@ def part(name: str) -> tuple[dict[str, str], str]:
 
 def docstring(method: str) -> str:
     """The docstring of a method's module, read without importing torch."""
-    module = ROOT / f"dfkd_steps/{module_of(method).replace('.', '/')}.py"
+    module = ROOT / f"dfkd_steps/{registry.module_of(method).replace('.', '/')}.py"
     return ast.get_docstring(ast.parse(module.read_text("utf-8")))
 
 
@@ -108,28 +109,28 @@ def page(method: str) -> str:
     listed = [[f"`{name}`", comment(path)] for name, path in sorted(paths.items(), key=lambda item: (item[0] != method, item[0]))]
     rows = rows_of(method, known)
     measured = (
-        "Runs on a CPU; [all results](../results/index.md) say how they were made, and by which version.\n\n"
+        "All runs used a CPU; [Results](../results/index.md) describes how they were made, and by which version.\n\n"
         + results.markdown(("data set", "transfer set", "balance", "student", "origin", "top-1, %", "runs"), rows)
         if rows
-        else "No run of this method is reported yet.\n"
+        else "No run of this method has been reported.\n"
     )
     return f"""<!-- Written by `python docs/make_method_pages.py`; edit docs/methods/parts/{method}.md. -->
 # {head["title"]}
 
 {head["summary"]}
 
-- Name in a path: {names(method, known)}
+- Name in a path: {quoted(names(method, known))}
 - Paper: {citation(entry)}
 - Public code: {code}
-- Module: `dfkd_steps/{module_of(method).replace(".", "/")}.py`: {docstring(method).splitlines()[0]}
+- Module: `dfkd_steps/{registry.module_of(method).replace(".", "/")}.py`: {docstring(method).splitlines()[0]}
 
 {text.strip()}
 
 ## Presets
 
-`dfkd spec NAME` prints every value; [Config](../config.md) has all keys.
+`dfkd spec NAME` prints every value; [Config](../config.md) lists all keys.
 
-{results.markdown(("preset", "what it is"), listed)}
+{results.markdown(("preset", "description"), listed)}
 ## Results
 
 {measured}
@@ -141,10 +142,56 @@ def page(method: str) -> str:
 """
 
 
-def names(method: str, known: dict) -> str:
+def names(method: str, known: dict) -> list[str]:
     """The presets of a method that are a publication: without a teacher, a start or a budget in the name."""
     published = [name for name, (of, _) in known.items() if of == method and re.fullmatch(rf"{method}(-cmi|-\d+)?", name)]
-    return ", ".join(f"`{name}`" for name in sorted(published, key=lambda name: (len(name), name)))
+    return sorted(published, key=lambda name: (len(name), name))
+
+
+def quoted(listed: list[str]) -> str:
+    """Names as code, on one line."""
+    return ", ".join(f"`{name}`" for name in listed)
+
+
+def requirements() -> dict[str, list[str]]:
+    """Method -> what it refuses to start without, by the check of ``dfkd new`` on two small teachers that lack one thing each."""
+    from torch import nn
+
+    from dfkd_steps.models.classifier import Classifier, Description
+    from dfkd_steps.reporting import first_try
+
+    described = Description("factory", "docs:teacher", ("cat", "dog"), (3, 16, 16), (0.5,) * 3, (0.5,) * 3)
+    mean = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    lacking = {
+        "BatchNorm": (nn.Conv2d(3, 4, 3), nn.ReLU(), *mean, nn.Linear(4, 2)),
+        "a linear classifier": (nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1), *mean),
+    }
+    found = {}
+    with contextlib.chdir(ROOT):
+        for what, layers in lacking.items():
+            teacher = Classifier(nn.Sequential(*layers), described).eval().requires_grad_(False)
+            for method, _, why in first_try.fitting(teacher, "resnet8"):
+                found.setdefault(method, []).extend([what] if why else [])
+    return found
+
+
+def choice(prefix: str) -> str:
+    """All methods with what helps to choose one: what they require, what they make, which presets are for a CPU."""
+    from dfkd_steps.models import tasks
+
+    known, required, rows = presets(), requirements(), []
+    for method in ORDER:
+        method_class = registry.load(method)
+        requires = ["a data set"] if method_class.all_from_sources else required.get(method, [])
+        trains = "student" in registry.config_class(method).__dataclass_fields__
+        rows.append([
+            f"[{part(method)[0]['title']}]({prefix}{method}.md)",
+            ", ".join(requires) or "–",
+            "yes" if trains else "–",
+            "yes" if tasks.SEGMENTATION in method_class.tasks else "–",
+            quoted(sorted(name for name, (of, _) in known.items() if of == method and name.endswith("-cpu"))) or "–",
+        ])  # fmt: skip
+    return results.markdown(("method", "requires", "online student", "segmentation", "presets for a CPU"), rows)
 
 
 def table(prefix: str) -> str:
@@ -153,17 +200,24 @@ def table(prefix: str) -> str:
     for method in ORDER:
         head, _ = part(method)
         rows.append(
-            [f"[{head['title']}]({prefix}{method}.md)", names(method, known), head["summary"], short(entries[head["reference"]])]
+            [
+                f"[{head['title']}]({prefix}{method}.md)",
+                quoted(names(method, known)),
+                head["summary"],
+                short(entries[head["reference"]]),
+            ]
         )
     return results.markdown(("method", "name", "what it does", "paper"), rows)
 
 
 def written() -> dict[Path, str]:
     """Every file that this script writes, and what belongs in it."""
-    readme, index = ROOT / "README.md", METHODS / "index.md"
+    tables = {"methods": table, "choice": choice}
     pages = {METHODS / f"{method}.md": page(method) for method in ORDER}
-    for path, prefix in ((readme, "docs/methods/"), (index, "")):
-        pages[path] = MARKED.sub(lambda match, link=prefix: f"{match[1]}\n{table(link)}\n{match[2]}", path.read_text("utf-8"))
+    for path, prefix in ((ROOT / "README.md", "docs/methods/"), (METHODS / "index.md", "")):
+        pages[path] = MARKED.sub(
+            lambda match, link=prefix: f"{match[1]}\n{tables[match[2]](link)}\n{match[3]}", path.read_text("utf-8")
+        )
     return pages
 
 
