@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import yaml
 
 from .models import names, tasks
-from .pipeline import params, spec
+from .pipeline import estimate, params, spec
 from .pipeline.job import run_guarded
 from .runtime import progress
 from .runtime.errors import UserError
@@ -174,6 +174,13 @@ def _numbers(key, text, kind) -> list:
         ) from None
 
 
+def _takes(preset: str, described) -> str:
+    """How much a method makes, and what it needs for that, by its preset."""
+    takes = estimate.of_config("transfer", params.load("transfer", preset), estimate.of_network(described))
+    steps = f"{takes.steps:,} steps, " if takes.steps else ""
+    return f"{takes.samples:,} images, {steps}{estimate.size(takes.memory)} of memory or more"
+
+
 def write(name: str, files: dict[str, dict], folder: Path):
     """One YAML file a group below ``folder``; none is overwritten."""
     spec.parse("dataset", name)
@@ -243,7 +250,7 @@ def run(argv=None):
     cost = first_try.costs(teacher, student, groups.Student(**files["student"]), kind, number)
     print("\nmethods:")
     for method, preset, why in first_try.fitting(teacher, files["student"]["arch"]):
-        print(f"  {method:<15} {f'fits, as {preset}' if not why else f'no: {why}'}")
+        print(f"  {method:<15} {f'no: {why}' if why else f'fits, as {preset} ({_takes(preset, described)})'}")
     files["student"]["precision"] = precision = min(("fp32", "bf16"), key=cost.get)
     transfer = f"procedural+batch={first_try.DRAWN_AT_ONCE}+kind={kind}+n={number}"
     drawing, training = (progress.duration(cost[part]) for part in ("drawing", precision))

@@ -59,6 +59,11 @@ class Task(NamedTuple):
 CIFAR = Task((3, 32, 32), 10)
 
 
+def of_network(description) -> Task:
+    """What the images of a network are, by its description."""
+    return Task(tuple(description.image_shape), description.num_classes, description.task)
+
+
 @dataclass(frozen=True)
 class Estimate:
     """Samples that are written, bytes on disk, bytes that are held in memory at least, steps."""
@@ -70,12 +75,13 @@ class Estimate:
 
     def __str__(self):
         hours = self.steps * STEP_SECONDS / 3600
-        parts = [f"{self.samples:,} samples" if self.samples else "", f"{_size(self.disk)} on disk" if self.disk else ""]
+        parts = [f"{self.samples:,} samples" if self.samples else "", f"{size(self.disk)} on disk" if self.disk else ""]
         parts += [f"{self.steps:,} steps" if self.steps else "", f"{hours:,.0f} hours or more" if hours >= 1 else ""]
-        return ", ".join(filter(None, [*parts, f"{_size(self.memory)} of memory or more"]))
+        return ", ".join(filter(None, [*parts, f"{size(self.memory)} of memory or more"]))
 
 
-def _size(count: int) -> str:
+def size(count: int) -> str:
+    """A number of bytes for people, like 1.5 GiB."""
     unit = max(0, min(5, (count.bit_length() - 1) // 10))
     return f"{count / (1 << 10 * unit):,.3g} {('bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB')[unit]}"
 
@@ -166,10 +172,10 @@ def excess(takes: Estimate, path="results") -> str:
     partial = atomic.partial_of(path)  # of a job that is resumed: its room is allocated already
     room = shutil.disk_usage(there).free + (partial.stat().st_size if partial.is_file() else 0)
     if takes.disk > room:
-        return f"takes {_size(takes.disk)} of the disk, which has {_size(room)} left; take fewer samples"
+        return f"takes {size(takes.disk)} of the disk, which has {size(room)} left; take fewer samples"
     if takes.memory > memory.most():
-        there = f"{'DFKD_MEMORY' if memory.given() else 'the machine'} has {_size(memory.most())}"
-        return f"takes {_size(takes.memory)} of memory, {there}; take smaller batches or networks"
+        there = f"{'DFKD_MEMORY' if memory.given() else 'the machine'} has {size(memory.most())}"
+        return f"takes {size(takes.memory)} of memory, {there}; take smaller batches or networks"
     if takes.steps * STEP_SECONDS > LONGEST:
         return f"takes {takes.steps:,} steps, more than ten years; take fewer"
     return ""
@@ -179,4 +185,4 @@ def summary(paths) -> str:
     """What the jobs of ``paths`` take together, as a line."""
     all_of = [of_path(path) for path in paths]
     disk, steps = sum(job.disk for job in all_of), sum(job.steps for job in all_of)
-    return f"{len(all_of)} artefacts to make: {_size(disk)} on disk, {steps:,} steps or more"
+    return f"{len(all_of)} artefacts to make: {size(disk)} on disk, {steps:,} steps or more"

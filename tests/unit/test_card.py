@@ -25,6 +25,7 @@ from torch import nn
 from dfkd_steps import cli, new, teacher
 from dfkd_steps import dataset as dataset_step
 from dfkd_steps.datasets import readers
+from dfkd_steps.methods.engines import image_pool
 from dfkd_steps.models import library, look, names, pretrained
 from dfkd_steps.models.checkpoint_file import read_weights
 from dfkd_steps.models.classifier import Classifier, Description, build_architecture, new_classifier
@@ -505,7 +506,8 @@ def test_new_writes_params_that_fit(workplace, capsys):
     assert (student.arch, taught.arch, taught.checkpoint) == ("torchvision.mobilenet_v3_small", "timm.test_efficientnet", "a.pth")
     assert (params.load("dataset", "mine").keep, params.load("dataset", "mine").mean) == ([5, 1], [0.5] * 3)
     assert "2 classes, images 3x32x32" in said and "f for" in said
-    assert "  fast            fits, as fast-2\n" in said and re.search(r" of training in (fp32|bf16) on one core", said)
+    assert re.search(r"\n  fast            fits, as fast-2 \([\d,]+ images, [\d,]+ steps, [\d.]+ [MG]iB of memory", said)
+    assert re.search(r" of training in (fp32|bf16) on one core", said)
     assert (student.optimizer, student.select, student.sampling) == ("soap", "agreement", "uniform")
     place = "results/mine/mine/procedural+batch=50+kind=scenes+n=20000/none/mine"
     assert f"snakemake {place}/metrics.json" in said and f"how far it gets: column agreement of {place}/history.csv" in said
@@ -589,6 +591,17 @@ def test_methods_that_need_batchnorm_say_so(workplace):
     found = {method: why for method, _, why in first_try.fitting(plain, "resnet8")}
     assert "bn=0" in found["fast"] and "bn" in found["deepinversion"]
     assert (found["zskd"], found["dafl"], found["procedural"]) == ("", "", "")
+
+
+def test_methods_are_tried_without_room_for_all_their_images(monkeypatch):
+    """A pool of 160,000 images of 224 x 224 takes 24 GB: what it takes is reckoned, and not taken."""
+    large, held = small_net.wrap(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3)), (3, 224, 224), 3), []
+    kept = image_pool.ImagePool.__init__
+    monkeypatch.setattr(image_pool.ImagePool, "__init__", lambda self, n, *how: held.append(n) or kept(self, n, *how))
+    monkeypatch.setattr(first_try.memory, "most", lambda: 10 << 30)
+    found = {method: why for method, _, why in first_try.fitting(large, "resnet8")}
+    assert held and max(held) <= 1024
+    assert "GiB of memory, the machine has 10 GiB" in found["nayer"] and found["procedural"] == ""
 
 
 def test_an_absent_library_is_named(monkeypatch):
