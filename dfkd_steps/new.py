@@ -290,7 +290,7 @@ def _test_images(given, described) -> list:
 def main(argv=None):
     """Entry of the command: bad input is one line and exit code 2."""
     progress.say("dfkd new: looks at the teacher ...")
-    run_guarded("new", lambda: run(argv))
+    run_guarded("new", lambda: run(argv), uses_gpu=False)
 
 
 if __name__ == "__main__":

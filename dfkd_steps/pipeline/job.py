@@ -97,18 +97,18 @@ def parse_job(step: str, argv=None) -> Job:
     return Job(step, out, needed, typed, keys.key_from(recipe, input_keys.values()), input_keys, recipe, seen)
 
 
-def run_step(step: str, run):
+def run_step(step: str, run, uses_gpu: bool = True):
     """Entry of a step: ``run(job)`` inside; bad input is one line and exit code 2."""
-    run_guarded(step, lambda: run(parse_job(step)))
+    run_guarded(step, lambda: run(parse_job(step)), uses_gpu)
 
 
-def run_guarded(name: str, work):
+def run_guarded(name: str, work, uses_gpu: bool = True):
     """Call ``work()`` in a process that is set up for computing; ends it with the exit code where that is not 0."""
 
     def prepared():
         from ..runtime.device import setup_process
 
-        setup_process()
+        setup_process(uses_gpu)
         work()
 
     if code := guarded(name, prepared):
