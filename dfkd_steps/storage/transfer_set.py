@@ -188,12 +188,15 @@ class TransferSet:
             yield start, {field: self.read(field, slice(start, start + rows)) for field in fields}
 
 
-def class_counts(path_or_set) -> np.ndarray:
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Rows of stored logits (N,K) as probabilities, float64."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
+    return shifted / shifted.sum(1, keepdims=True)
+
+
+def class_counts(transfer: TransferSet) -> np.ndarray:
     """Samples per class (K), by the teacher's argmax; for segmentation pixels."""
-    if not isinstance(path_or_set, TransferSet):
-        with TransferSet(path_or_set) as opened:
-            return class_counts(opened)
-    counts = np.zeros(path_or_set.layout.num_classes, np.int64)
-    for _, part in path_or_set.chunks("labels"):
+    counts = np.zeros(transfer.layout.num_classes, np.int64)
+    for _, part in transfer.chunks("labels"):
         counts += np.bincount(part["labels"].ravel(), minlength=len(counts))
     return counts
