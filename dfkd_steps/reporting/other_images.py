@@ -8,8 +8,8 @@ import torch
 from ..datasets import image_files, readers
 from ..models.onnx_file import OnnxClassifier
 from ..models.tasks import VOID
-from ..runtime import latency, memory
-from ..runtime.errors import UserError, one_line
+from ..runtime import latency, memory, progress
+from ..runtime.errors import UserError, one_line, similar
 from ..storage import dataset_file, network_file
 from ..training import metrics
 from ..training.predict import to_float
@@ -47,8 +47,8 @@ def read(source: Path, network, dense: bool = False, void: int = VOID) -> tuple[
     """Images (N,C,H,W) uint8 of the size of a network, and labels (N) or None; for segmentation maps (N,H,W), 255 = void.
 
     ``source``: a dataset.h5 (its test images), an .npz (x_test and y_test, or images and labels), or a folder: of folders
-    named as the classes or in their order, or of images without labels; for segmentation of images/ and masks/. Raises
-    UserError for what does not fit. void: a further label in maps that is of no class.
+    named as the classes or, where no name matches, in their order; of images without labels; for segmentation of images/ and
+    masks/. Raises UserError for what does not fit. void: a further label in maps that is of no class.
     """
     if not source.exists():
         raise UserError(f"{source}: no such file or folder; give a folder of images, an .npz or a dataset.h5")
@@ -100,8 +100,15 @@ def listed(source: Path, network) -> list[tuple[Path, int]]:
     there = {folder.name: folder for folder in source.iterdir() if folder.is_dir() and not folder.name.startswith(".")}
     folders = [there[name] for name in image_files.in_order(there)]
     classes = [str(name) for name in network.classes]
-    if folders and all(folder.name in classes for folder in folders):
+    unknown = [folder.name for folder in folders if folder.name not in classes]
+    if folders and not unknown:
         labels = {folder: classes.index(folder.name) for folder in folders}
+    elif len(unknown) < len(folders):  # by their order, one misspelt name would shift the labels of other folders
+        free = similar(unknown[0], [name for name in classes if name not in there])
+        without = f" (classes without a folder: {free})" if free else ""
+        raise UserError(
+            f"{source}: folder {unknown[0]!r} matches no class; rename it to the name of its class or remove it{without}"
+        )
     elif folders and len(folders) != len(classes):
         raise UserError(
             f"{source}: has {len(folders)} folders, the student {len(classes)} classes; name each folder as a class "
@@ -109,6 +116,10 @@ def listed(source: Path, network) -> list[tuple[Path, int]]:
         )
     else:
         labels = {folder: place for place, folder in enumerate(folders)}
+        if folders:
+            pairs = [f"{folder.name!r} = {name!r}" for folder, name in zip(folders, classes)]
+            first = ", ".join([*pairs[:3], "..."] if len(pairs) > 3 else pairs)
+            progress.say(f"{source}: no folder has the name of a class; labels follow the order of the folders ({first})")
     files = [(path, labels.get(folder, -1)) for folder in folders or [source] for path in other_maps.images_in(folder)]
     if not files:
         raise UserError(f"{source}: holds no image; put images, or a folder of images for each class, there")

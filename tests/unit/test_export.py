@@ -226,12 +226,37 @@ def test_a_card_has_no_test_images_to_measure_on(tmp_path):
         other_images.read(tmp_path / "dataset.h5", SimpleNamespace(classes=("a", "b"), image_shape=(3, 8, 8)))
 
 
-def test_folders_that_are_numbers_are_the_classes_by_value(tmp_path):
+def test_folders_that_are_numbers_are_the_classes_by_value(tmp_path, capsys):
     for number in range(11):
         (tmp_path / str(number)).mkdir()
         (tmp_path / str(number) / "a.png").touch()
     found = other_images.listed(tmp_path, SimpleNamespace(classes=[f"class {number}" for number in range(11)]))
     assert [(path.parent.name, label) for path, label in found] == [(str(number), number) for number in range(11)]
+    assert "labels follow the order of the folders ('0' = 'class 0', '1' = 'class 1', " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("folders", "words"),
+    [
+        (
+            ["ant", "bee", "cwo"],
+            "'cwo' matches no class; rename it to the name of its class or remove it (classes without a folder: cow)",
+        ),
+        (["ant", "bee", "cow", "dog"], "folder 'dog' matches no class; rename it to the name of its class or remove it"),
+        (
+            ["cow", "x"],
+            "folder 'x' matches no class; rename it to the name of its class or remove it (classes without a folder: ant, bee)",
+        ),
+    ],
+)
+def test_a_misspelt_class_folder_is_refused(tmp_path, folders, words):
+    """By their order, it would give the images of other folders the labels of their neighbours."""
+    for name in folders:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").touch()
+    with pytest.raises(UserError) as caught:
+        other_images.listed(tmp_path, SimpleNamespace(classes=("ant", "bee", "cow")))
+    assert str(caught.value).startswith(f"{tmp_path}: ") and str(caught.value).endswith(words)
 
 
 @pytest.mark.parametrize(
