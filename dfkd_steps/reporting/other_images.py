@@ -1,15 +1,16 @@
 """A finished student, or its exported files, on other images: labelled or not. Nothing is made again, nothing is written."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..datasets import image_files, readers
+from ..datasets import array_files, image_files, readers
 from ..models.onnx_file import OnnxClassifier
 from ..models.tasks import VOID
 from ..runtime import latency, memory, progress
-from ..runtime.errors import UserError, one_line, similar
+from ..runtime.errors import UserError, reading, similar
 from ..storage import dataset_file, network_file
 from ..training import metrics
 from ..training.predict import to_float
@@ -22,6 +23,8 @@ def networks_of(path: Path) -> dict:
         networks = {file.name: OnnxClassifier(file) for file in sorted(path.glob("*.onnx"))}
         if not networks:
             raise UserError(f"{path}: holds no .onnx file; give a student.safetensors, an .onnx file or a folder export/")
+        if len({(network.image_shape, network.classes) for network in networks.values()}) > 1:
+            raise UserError(f"{path}: its .onnx files take different images or have different classes; give one of the files")
         return networks
     if path.suffix == ".onnx":
         return {path.name: OnnxClassifier(path)}
@@ -77,19 +80,18 @@ def _file(source: Path):
         if not opened.has_images:
             raise UserError(f"{source}: is a card and has no images; give --images, a folder of images or an .npz")
         return opened.arrays["x_test"], np.array(opened.arrays["y_test"])
-    try:
-        with np.load(source, allow_pickle=False) as file:
-            names = [name for name in ("x_test", "images") if name in file]
-            labels = [name for name in ("y_test", "labels") if name in file]
-            if not names:
-                raise UserError(f"{source}: has no array x_test or images; add one")
-            return file[names[0]], file[labels[0]] if labels else None
-    except UserError:
-        raise
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(
-            f"{source}: is no .npz that can be read ({one_line(error)}); give one, a dataset.h5 or a folder"
-        ) from None
+    remedy = "write it again with numpy.savez, or give a dataset.h5 or a folder of images"
+    with reading(source, "is damaged or not an .npz file", remedy), zipfile.ZipFile(source) as archive:
+        there = {name.removesuffix(".npy") for name in archive.namelist()}
+        images, labels = (
+            next((array_files.read_member(archive, source, name) for name in names if name in there), None)
+            for names in (("x_test", "images"), ("y_test", "labels"))
+        )
+    if images is None:
+        raise UserError(f"{source}: has no array x_test or images; add one")
+    if labels is not None and labels.dtype.kind not in "iu":
+        raise UserError(f"{source}: labels are {labels.dtype}; give the numbers of the classes as integers")
+    return images, labels
 
 
 def listed(source: Path, network) -> list[tuple[Path, int]]:
@@ -144,15 +146,20 @@ def measure(path: Path, source: Path | None, teacher_path: Path | None, void: in
     teacher_path = teacher_path or teacher_of(path)
     teacher = network_file.load_frozen(teacher_path) if teacher_path else None
     first = next(iter(networks.values()))
-    source = source or (teacher_path.parents[1] / "dataset.h5" if teacher_path else None)
     if source is None:
-        raise UserError(f"{path}: lies under no results/, so its test images are not known; give --images FOLDER")
+        source = teacher_path and teacher_path.resolve().parent.parent / "dataset.h5"
+        if source is None or not source.exists():
+            why = f"there is no {source}" if source else "it lies under no results/"
+            raise UserError(f"{path}: its test images are not known, because {why}; give --images FOLDER")
     dense = is_dense(first)
     images, labels = read(source, first, dense, void)
     if teacher is not None:
         described = teacher.description
         if tuple(described.image_shape) != tuple(first.image_shape) or described.dense != dense:
             raise UserError(f"{teacher_path}: takes images of another shape than {path}, or is for another task; give its own")
+        if described.num_classes != len(first.classes):
+            have, expected = described.num_classes, len(first.classes)
+            raise UserError(f"{teacher_path}: has {have} classes, {path} has {expected}; give its own teacher")
         teacher.classes, teacher.image_shape = described.classes, described.image_shape
     if labels is None and teacher is None:
         raise UserError(f"{source}: has no labels and there is no teacher to compare with; give --teacher FILE")
