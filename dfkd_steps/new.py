@@ -6,6 +6,7 @@ dfkd new mine --teacher timm:resnet18 --checkpoint mine.pth --classes cat,dog --
 import argparse
 import dataclasses
 import importlib
+import os
 import shlex
 import tempfile
 from pathlib import Path
@@ -143,7 +144,7 @@ def _data_config(library, name):
 def _classes(text, library, name) -> dict:
     if text.isdecimal():
         return {"classes": int(text)}
-    if Path(text).is_file():
+    if os.path.isfile(text):  # Path.is_file raises for a list of names that is longer than a name of a file may be
         return {"names_file": text}
     if text:
         return {"names": [part.strip() for part in text.split(",")]}

@@ -147,7 +147,7 @@ def read_archive(config, maps=False) -> tuple[Path, dict[str, np.ndarray]]:
 
 
 def _read_npz(archive, path, name, maps=False) -> np.ndarray:
-    """An array of an archive. A missing or unfit one is refused by its header alone, which may lie about the size."""
+    """An array of a data set in an archive; a missing or unfit one is refused."""
     if f"{name}.npy" not in archive.namelist():
         there = ", ".join(repr(key)[1:-1] for key in archive.namelist()[:NAMED]) or "no arrays"
         alone = f"; to measure a finished student on test images alone: dfkd evaluate STUDENT --images {path}"
@@ -155,6 +155,32 @@ def _read_npz(archive, path, name, maps=False) -> np.ndarray:
             f"{path}: {name} is missing, there are {there}; give {', '.join(ARRAYS)}, by numpy.savez"
             + (alone if name == "x_train" and "x_test.npy" in archive.namelist() else "")
         )
+    return read_member(archive, path, name, lambda shape, dtype: _require_form(path, name, shape, dtype, maps))
+
+
+def _require_form(path, name, shape, dtype, maps):
+    """Refuse an array that is not of the form of images or labels of a data set."""
+    if name[0] == "x":
+        if dtype != np.uint8:
+            raise UserError(f"{path}: {name} is {dtype}, expected uint8 (0 to 255); convert it")
+        if 0 in shape[:1]:
+            raise UserError(f"{path}: {name} holds no image; a task without images is a card (source: card), which needs no file")
+        if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)) or min(shape) < 1:
+            raise UserError(f"{path}: {name} has shape {shape}; give N,H,W or N,H,W,1 or N,H,W,3")
+    elif dtype.kind not in "iu":
+        raise UserError(f"{path}: {name} is {dtype}, expected integers; convert it, e.g. .astype('int64')")
+    elif maps and (len(shape) != 3 or min(shape) < 1):
+        raise UserError(f"{path}: {name} has shape {shape}; give label maps N,H,W, or leave out task: segmentation")
+    elif not maps and (len(shape) != 1 or min(shape) < 1):
+        remedy = "; or set task: segmentation, if they are label maps" if len(shape) == 3 else ""
+        raise UserError(f"{path}: {name} has shape {shape}; give N labels, one per image{remedy}")
+
+
+def read_member(archive, path, name, check=lambda shape, dtype: None) -> np.ndarray:
+    """An array of an .npz archive. An unfit one is refused by its header alone, which may lie about the size.
+
+    check: called with shape and dtype before anything is allocated; raises UserError.
+    """
     entry = archive.getinfo(f"{name}.npy")
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # bzip2 and LZMA unpack a piece whole, of any size
         raise UserError(f"{path}: {name} is packed in a way that numpy never packs; write it again with numpy.savez")
@@ -170,20 +196,7 @@ def _read_npz(archive, path, name, maps=False) -> np.ndarray:
         content = entry.file_size - member.tell()
     if dtype.hasobject:
         raise UserError(f"{path}: {name} holds Python objects, which are not read (they can run code); give plain numbers")
-    if name[0] == "x":
-        if dtype != np.uint8:
-            raise UserError(f"{path}: {name} is {dtype}, expected uint8 (0 to 255); convert it")
-        if 0 in shape[:1]:
-            raise UserError(f"{path}: {name} holds no image; a task without images is a card (source: card), which needs no file")
-        if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)) or min(shape) < 1:
-            raise UserError(f"{path}: {name} has shape {shape}; give N,H,W or N,H,W,1 or N,H,W,3")
-    elif dtype.kind not in "iu":
-        raise UserError(f"{path}: {name} is {dtype}, expected integers; convert it, e.g. .astype('int64')")
-    elif maps and (len(shape) != 3 or min(shape) < 1):
-        raise UserError(f"{path}: {name} has shape {shape}; give label maps N,H,W, or leave out task: segmentation")
-    elif not maps and (len(shape) != 1 or min(shape) < 1):
-        remedy = "; or set task: segmentation, if they are label maps" if len(shape) == 3 else ""
-        raise UserError(f"{path}: {name} has shape {shape}; give N labels, one per image{remedy}")
+    check(shape, dtype)
     if math.prod(shape) * dtype.itemsize != content:
         raise UserError(f"{path}: {name} claims shape {shape} but holds {content} bytes; write the file again with numpy.savez")
     fits(f"{path}: {name}", (*shape, dtype.itemsize), entry.compress_size)

@@ -535,6 +535,11 @@ def test_new_prints_the_measurement_on_test_images_and_it_runs(workplace, capsys
     assert [line.split()[:2] for line in lines[1:]] == [["teacher", "6"], ["student.safetensors", "6"]] and "top-1" in lines[0]
 
 
+def test_new_takes_more_names_than_a_file_name_has_characters():
+    names = [f"a rather long class name {number}" for number in range(100)]
+    assert new._classes(", ".join(names), "arch", "resnet20") == {"names": names}
+
+
 WRONG_NEW = {
     "no weights": (["--teacher", "resnet20"], "--teacher: resnet20 has no weights of its own; give --checkpoint FILE"),
     "a factory without weights": (["--teacher", "nets:build"], "has no weights of its own; give --checkpoint FILE"),
