@@ -85,11 +85,13 @@ def test_sweep_of_a_stranger(fresh, tmp_path):
     runs."""
     copy = fresh.again(tmp_path / "copy")
     (copy.folder / "params/experiment.yaml").rename(copy.folder / "own.yaml")
-    assert sum(copy.jobs("--config", "sweep=own.yaml").values()) == sum(ALL.values())
+    assert sum(copy.jobs("--directory", ".", "--config", "sweep=own.yaml").values()) == sum(ALL.values())
     (copy.folder / "evil.yaml").write_text("__use_yte__: true\ntransfer: [?open('RAN', 'w') and 'noise']\n")
     code, said = copy.ended("snakemake", "-n", "--config", "sweep=evil.yaml")
     assert code == 2 and "error: evil.yaml: " in said
     assert not (copy.folder / "RAN").exists()
+    code, said = copy.ended("snakemake", "-n", "--config", "sweep=3")
+    assert code == 2 and "error: --config sweep=3: is not the name of a file; give one like" in said
     code, said = copy.ended("snakemake", "-n", "--configfile", "own.yaml")
     assert code == 2 and "error: --configfile: a sweep is data, not code; give --config sweep=own.yaml" in said
 

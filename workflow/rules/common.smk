@@ -14,7 +14,10 @@ def or_end(function, *arguments):
 
 def sweep_file():
     """The file of the sweep: params/experiment.yaml, or what --config sweep=FILE names."""
-    return config.get("sweep") or sweep.EXPERIMENT
+    path = config.get("sweep", sweep.EXPERIMENT)
+    if not isinstance(path, str) or not path:
+        raise UserError(f"--config sweep={path}: is not the name of a file; give one like --config sweep=params/sweeps/tiny.yaml")
+    return path
 
 
 def read_sweep():
