@@ -49,6 +49,7 @@ def test_bad_paths(fresh):
     assert first.startswith("balance: no file params/balance/equals.yaml; did you mean equal?")
     assert second.startswith("student: no file params/student/lenet5-halb.yaml; did you mean lenet5-half?")
     assert "No rule to produce results/mnist-5k/data.h5" in fresh.snakemake(right, "results/mnist-5k/data.h5", fails=True)
+    assert "No rule to produce ." in fresh.snakemake("-n", ".", fails=True)
     every = refused(fresh, right, "./results/nope/dataset.h5", "report/../results/nix/dataset.h5")
     assert [line.split(";")[0] for line in every] == [
         "dataset: no file params/dataset/nope.yaml",
