@@ -111,7 +111,21 @@ def literal(path=EXPERIMENT) -> dict[str, list[str]]:
     for name in OPTIONAL:
         if name not in content:
             raise UserError(f"{path}: has no list {name}, which DVC asks for; add the line '{name}: []'")
+    _refuse(_same_stages(lists, path))
     return lists
+
+
+def _same_stages(lists, path) -> list[str]:
+    """A line for each two parts of a path whose stages have one name: DVC joins the specs of a stage by '-'."""
+    faults, first = [], {}
+    for specs in itertools.product(*(lists[group] for group in spec.GROUPS)):
+        other = first.setdefault("-".join(specs), specs)
+        groups = [place for place, text in enumerate(specs) if text != other[place]]
+        if groups:
+            these, those = (", ".join(f"{spec.GROUPS[place]} {one[place]!r}" for place in groups) for one in (other, specs))
+            text = "-".join(specs[place] for place in groups)
+            faults.append(f"{path}: {these} and {those} have one name in DVC, {text!r}; rename one of these files of params/")
+    return faults
 
 
 def _misfits(experiment, where: str) -> list[str]:

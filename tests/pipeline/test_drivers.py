@@ -40,6 +40,25 @@ def test_dvc_then_snakemake(by_dvc):
     assert by_dvc.status() == set()
 
 
+def test_dvc_makes_nothing_again_that_was_not_handed_over(by_snakemake, tmp_path):
+    """DVC deletes the outputs of a stage that it knows nothing of: what is current comes back, also after a kill in between, and
+    what is damaged does not."""
+    copy = by_snakemake.again(tmp_path / "copy")
+    (copy.folder / "dvc.lock").unlink()
+    shutil.rmtree(copy.folder / ".dvc/cache/runs")
+    teacher, dataset = copy.folder / TEACHER / "teacher.safetensors", copy.folder / DATASET / "dataset.h5"
+    before = copy.made()
+    copy.dvc("repro", "-q", "resolve")
+    teacher.unlink()
+    with open(dataset, "r+b") as file:
+        file.seek(dataset.stat().st_size // 2)
+        file.write(b"damage")
+    said = copy.dvc("repro", "teacher")
+    assert re.findall("(.*): is current; DVC takes it over", said) == [f"{TEACHER}/teacher.safetensors"]
+    assert "teacher: lenet5" not in said, "it was trained"
+    assert copy.made() == before
+
+
 def test_changed_there_and_back(by_snakemake, tmp_path):
     """The file of a driver that ran in between is found out, by the audit and by Snakemake, by nothing but its key."""
     copy, student = by_snakemake.again(tmp_path / "copy"), f"{ZSKD}/{STUDENT}/student.safetensors"

@@ -1,6 +1,7 @@
 """What is asked for: a sweep, and files by their paths. A line for each fault, with place and remedy."""
 
 import re
+import shutil
 
 import pytest
 import yaml
@@ -144,6 +145,29 @@ def test_path_that_is_none(path, fault):
     with pytest.raises(UserError) as caught:
         sweep.check_paths(["results/mnist-5k/dataset.h5", path])
     assert fault in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+def test_stages_of_one_name_are_refused(repository, tmp_path, monkeypatch):
+    """DVC joins specs by '-', and of two stages with one name it has the last alone. Snakemake makes both."""
+    for group in spec.GROUPS:
+        (tmp_path / "params" / group).mkdir(parents=True)
+        for name in SOUND[group]:
+            shutil.copy(next((repository / "params" / group).rglob(f"{name}.yaml")), tmp_path / "params" / group)
+    for group, name, other in (("transfer", "noise", "noise-x"), ("balance", "none", "x-none"), ("dataset", "mnist-5k", "mnist")):
+        shutil.copy(tmp_path / "params" / group / f"{name}.yaml", tmp_path / "params" / group / f"{other}.yaml")
+    monkeypatch.chdir(tmp_path)
+    lists = {**SOUND, "source": [], "export": [], "dataset": ["mnist-5k", "mnist"]}
+    path = tmp_path / "sweep.yaml"
+    path.write_text(yaml.safe_dump(lists | {"balance": ["none", "x-none"]}))
+    assert sweep.literal(path)["balance"] == ["none", "x-none"]
+    path.write_text(yaml.safe_dump(lists | {"balance": ["none", "x-none"], "transfer": ["noise", "noise-x"]}))
+    assert len(sweep.finals(sweep.read(path))) == 8
+    with pytest.raises(UserError) as caught:
+        sweep.literal(path)
+    assert str(caught.value) == (
+        f"{path}: transfer 'noise', balance 'x-none' and transfer 'noise-x', balance 'none' have one name in DVC, "
+        "'noise-x-none'; rename one of these files of params/"
+    )
 
 
 @pytest.mark.parametrize(
