@@ -82,10 +82,10 @@ def test_classes_of_a_card(tmp_path):
 
 
 @pytest.mark.parametrize(("content", "said"), [
-    ({}, "says nothing of the classes"),
+    ({}, "defines no classes"),
     ({"classes": 3, "train": 5}, "a card has no images, so train"),
     ({"classes": 3, "mean": [0.5] * 3}, "mean has 3 values and std 0; give 3 each"),
-    ({"classes": 3, "keep": [1, 1]}, "keep has a class twice"),
+    ({"classes": 3, "keep": [1, 1]}, "keep lists a class twice"),
     ({"names": ["a", "b"], "names_file": "x"}, "give either names or names_file"),
 ])  # fmt: skip
 def test_wrong_cards(content, said):
@@ -225,7 +225,7 @@ def test_images_of_some_of_the_teachers_classes(tmp_path, source):
         assert torch.allclose(made(images), net(images)[:, [9, 2]], atol=1e-5)
     with pytest.raises(UserError, match=r"two.*: has 2 classes, keep has 3; give the teacher's class for each"):
         readers.read(dataclasses.replace(config, keep=[9, 2, 5]))
-    assert dataclasses.replace(config, keep=[2, 2]).check() == "keep has a class twice; give each once"
+    assert dataclasses.replace(config, keep=[2, 2]).check() == "keep lists a class twice; list each class once"
 
 
 def test_a_thousand_classes_of_a_library_and_what_it_says_of_them(tmp_path, monkeypatch):

@@ -489,7 +489,7 @@ def test_the_order_of_classes_is_that_of_names_or_of_numbers_or_of_a_list(tmp_pa
     typed.names = ["n10", "n2", "n3"]
     fault(lambda: readers.read(typed), "'n3' is in names and not there")
     typed.names = ["n2", "n2"]
-    assert "twice; give each folder once" in typed.check()
+    assert "twice; list each folder once" in typed.check()
 
 
 def test_test_images_alone_are_for_a_finished_student(tmp_path):
