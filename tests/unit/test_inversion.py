@@ -197,7 +197,9 @@ def test_rounds_before_there_is_a_student_need_a_loss_without_one(teacher):
         made = method_registry.load(name).Config(method=name, **SHORT, **alone, warmup=warmup)
         method_registry.load(name)(made, teacher, [], CPU).round(0)
     made = method_registry.load("fast").Config(method="fast", **SHORT, **alone, warmup=1)
-    with pytest.raises(UserError, match=r"^transfer: warmup: every loss needs a student; set warmup: 0, or .* another loss$"):
+    with pytest.raises(
+        UserError, match=r"^transfer: warmup: every loss needs a student, and .*; set warmup: 0, or give another loss a weight$"
+    ):
         method_registry.load("fast")(made, teacher, [], CPU).round(0)
 
 
@@ -342,5 +344,5 @@ def test_fast_draws_its_first_layers_anew_once(teacher):
 
 def test_cmi_needs_feature_maps():
     plain = wrap(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
-    with pytest.raises(UserError, match=r"^transfer: cmi: the teacher has no feature maps to tell images apart by"):
+    with pytest.raises(UserError, match=r"^transfer: cmi: the teacher has no feature maps, which the contrastive loss needs"):
         cmi_method(plain, bn=0.0)
