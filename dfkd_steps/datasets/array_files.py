@@ -75,7 +75,7 @@ def fits(where, shape, packed: int | None = None):
     have, need = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), math.prod(shape)
     if packed is not None and need > LARGE and need > MAX_RATIO * packed:
         raise UserError(
-            f"{where}: unpacks {need // max(1, packed)}-fold to {need / 1e9:.1f} GB, as no images do; write it uncompressed"
+            f"{where}: unpacks {need // max(1, packed)}-fold to {need / 1e9:.1f} GB, which images never do; write it uncompressed"
         )
     if need > have:
         raise UserError(
@@ -93,17 +93,17 @@ def _numbered(where, arrays) -> tuple[str, ...]:
             )
     if arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
         train, test = ("x".join(map(str, arrays[name].shape[1:])) for name in ("x_train", "x_test"))
-        raise UserError(f"{where}: images are {train} in x_train, {test} in x_test (C x H x W); give one shape")
+        raise UserError(f"{where}: images are {train} in x_train, {test} in x_test (C x H x W); use one shape for both")
     classes = np.unique(arrays["y_train"])
     if not np.array_equal(classes, np.arange(len(classes))):
         gap = next(i for i, value in enumerate(classes) if i != value)
         raise UserError(
-            f"{where}: labels in y_train are {classes[0]} to {classes[-1]} and lack {gap}; number the classes from 0 without gaps"
+            f"{where}: labels in y_train are {classes[0]} to {classes[-1]}, {gap} is missing; number the classes from 0 on"
         )
     if len(classes) < 2:
-        raise UserError(f"{where}: y_train has one class only; give at least two")
+        raise UserError(f"{where}: y_train has only one class; give at least two")
     if foreign := sorted(set(np.unique(arrays["y_test"]).tolist()) - set(classes.tolist())):
-        raise UserError(f"{where}: y_test has the class {foreign[0]}, y_train has not; give training images of every class")
+        raise UserError(f"{where}: y_test has the class {foreign[0]}, but y_train does not; give training images of every class")
     return tuple(map(str, range(len(classes))))
 
 
@@ -113,7 +113,7 @@ def npz(config) -> Source:
     path, arrays = read_archive(config)
     classes = _numbered(path, arrays)
     if config.names and len(config.names) != len(classes):
-        raise UserError(f"{path}: has {len(classes)} classes, names has {len(config.names)}; give a name for each")
+        raise UserError(f"{path}: has {len(classes)} classes, but names has {len(config.names)}; give one name per class")
     arrays = {name: value if name[0] == "x" else value.astype(np.int64) for name, value in arrays.items()}
     return Source(
         tuple(config.names) or tuple(map(str, config.keep)) or classes, arrays, files=str(path), keep=kept(config, classes)
@@ -124,7 +124,7 @@ def kept(config, classes) -> tuple[int, ...]:
     """The teacher's classes that those of images are; UserError where there is not one for each."""
     if config.keep and len(config.keep) != len(classes):
         raise UserError(
-            f"{config.path}: has {len(classes)} classes, keep has {len(config.keep)}; give the teacher's class for each"
+            f"{config.path}: has {len(classes)} classes, but keep has {len(config.keep)}; give the teacher's class for each"
         )
     return tuple(config.keep)
 
@@ -150,9 +150,9 @@ def _read_npz(archive, path, name, maps=False) -> np.ndarray:
     """An array of a data set in an archive; a missing or unfit one is refused."""
     if f"{name}.npy" not in archive.namelist():
         there = ", ".join(repr(key)[1:-1] for key in archive.namelist()[:NAMED]) or "no arrays"
-        alone = f"; to measure a finished student on test images alone: dfkd evaluate STUDENT --images {path}"
+        alone = f"; to evaluate a finished student on test images only: dfkd evaluate STUDENT --images {path}"
         raise UserError(
-            f"{path}: {name} is missing, there are {there}; give {', '.join(ARRAYS)}, by numpy.savez"
+            f"{path}: {name} is missing, it contains {there}; save {', '.join(ARRAYS)} with numpy.savez"
             + (alone if name == "x_train" and "x_test.npy" in archive.namelist() else "")
         )
     return read_member(archive, path, name, lambda shape, dtype: _require_form(path, name, shape, dtype, maps))
@@ -164,7 +164,9 @@ def _require_form(path, name, shape, dtype, maps):
         if dtype != np.uint8:
             raise UserError(f"{path}: {name} is {dtype}, expected uint8 (0 to 255); convert it")
         if 0 in shape[:1]:
-            raise UserError(f"{path}: {name} holds no image; a task without images is a card (source: card), which needs no file")
+            raise UserError(
+                f"{path}: {name} contains no images; describe a task without images by a card (source: card), which needs no file"
+            )
         if len(shape) not in (3, 4) or (len(shape) == 4 and shape[3] not in (1, 3)) or min(shape) < 1:
             raise UserError(f"{path}: {name} has shape {shape}; give N,H,W or N,H,W,1 or N,H,W,3")
     elif dtype.kind not in "iu":
@@ -183,7 +185,7 @@ def read_member(archive, path, name, check=lambda shape, dtype: None) -> np.ndar
     """
     entry = archive.getinfo(f"{name}.npy")
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # bzip2 and LZMA unpack a piece whole, of any size
-        raise UserError(f"{path}: {name} is packed in a way that numpy never packs; write it again with numpy.savez")
+        raise UserError(f"{path}: {name} is compressed in a way that numpy never uses; write it again with numpy.savez")
     with archive.open(entry) as member:
         start = member.read(12)
     length = int.from_bytes(start[8 : 10 if start[6:7] == b"\1" else 12], "little")
@@ -218,9 +220,7 @@ def _idx_file(folder, name) -> Path:
     for path in (folder / name, folder / f"{name}.gz"):
         if path.is_file():
             return path
-    raise UserError(
-        f"{folder}: no file {name} or {name}.gz; put the four files of MNIST's form there or correct path in the YAML file"
-    )
+    raise UserError(f"{folder}: no file {name} or {name}.gz; put the four IDX files there or correct path in the YAML file")
 
 
 def _read_idx(path, dimensions) -> np.ndarray:
@@ -230,14 +230,14 @@ def _read_idx(path, dimensions) -> np.ndarray:
         head = file.read(4 + 4 * dimensions)
         if head[:4] != bytes((0, 0, 8, dimensions)) or len(head) < 4 + 4 * dimensions:
             raise UserError(
-                f"{path}: starts with {head[:4].hex() or 'nothing'}, expected 000008{dimensions:02x}; it is another file"
+                f"{path}: starts with {head[:4].hex() or 'nothing'}, expected 000008{dimensions:02x}; give the right IDX file"
             )
         shape = struct.unpack(f">{dimensions}I", head[4:])
         if min(shape) < 1:
-            raise UserError(f"{path}: says its shape is {shape}; give at least one image")
+            raise UserError(f"{path}: its header gives the shape {shape}; it must have at least one image")
         fits(path, shape, path.stat().st_size)
         content = file.read(math.prod(shape) + 1)
     if len(content) != math.prod(shape):
         more = "more" if len(content) > math.prod(shape) else len(content)
-        raise UserError(f"{path}: shape {shape} takes {math.prod(shape)} bytes, there are {more}; get it again")
+        raise UserError(f"{path}: shape {shape} takes {math.prod(shape)} bytes, but the file has {more}; get it again")
     return np.frombuffer(content, np.uint8).reshape(shape)

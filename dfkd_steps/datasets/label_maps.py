@@ -23,12 +23,12 @@ def npz(config) -> Source:
     path, arrays = array_files.read_archive(config, maps=True)
     if len(arrays["x_train"].shape) != 4 or arrays["x_train"].shape[1:] != arrays["x_test"].shape[1:]:
         train, test = ("x".join(map(str, arrays[name].shape[1:])) for name in ("x_train", "x_test"))
-        raise UserError(f"{path}: images are {train} in x_train, {test} in x_test (C x H x W); give one shape")
+        raise UserError(f"{path}: images are {train} in x_train, {test} in x_test (C x H x W); use one shape for both")
     for split in ("train", "test"):
         images, maps = arrays[f"x_{split}"], arrays[f"y_{split}"]
         if maps.shape != (len(images), *images.shape[2:]):
             raise UserError(
-                f"{path}: y_{split} has shape {maps.shape}, x_{split} {images.shape}; give a map of each image's size"
+                f"{path}: y_{split} has shape {maps.shape}, but x_{split} has {images.shape}; give each image a map of its size"
             )
     return source(path, arrays, tuple(config.names), config.void)
 
@@ -46,8 +46,8 @@ def source(where, arrays, names, void: int, test_share: float = 0.0, classes: in
         if len(labels) and (labels.min() < 0 or labels.max() >= classes):
             wrong = labels[(labels < 0) | (labels >= classes)][0]
             raise UserError(
-                f"{where}: {name} has the label {wrong}, but classes are 0 to {classes - 1} and void is {void}; name all classes "
-                "(names), or say which label is void"
+                f"{where}: {name} has the label {wrong}, but the classes are 0 to {classes - 1} and void is {void}; "
+                "name all classes (names), or say which label is void"
             )
         maps = arrays[name].astype(np.uint8)
         maps[arrays[name] == void] = VOID
@@ -78,15 +78,15 @@ def _pairs(folder: Path) -> list[tuple[Path, Path]]:
     paths = {}
     for kind in ("images", "masks"):
         if not (folder / kind).is_dir():
-            raise UserError(f"{folder}: no folder {kind}/; give images/ and masks/ with files of equal names")
+            raise UserError(f"{folder}: no folder {kind}/; give images/ and masks/ with matching file names")
         paths[kind] = {path.stem: path for path in sorted((folder / kind).iterdir()) if path.name[0] != "." and path.is_file()}
     if alone := sorted(paths["images"].keys() ^ paths["masks"].keys()):
         there = "images" if alone[0] in paths["images"] else "masks"
         raise UserError(
-            f"{folder}: {there}/ has {alone[0][:60]!r}, the other folder has not; give an image and a mask of each name"
+            f"{folder}: {there}/ has {alone[0][:60]!r}, but the other folder does not; give an image and a mask of each name"
         )
     if not paths["images"]:
-        raise UserError(f"{folder / 'images'}: has no files; put images there")
+        raise UserError(f"{folder / 'images'}: contains no files; put images there")
     return [(path, paths["masks"][stem]) for stem, path in paths["images"].items()]
 
 
@@ -121,13 +121,18 @@ def _mask(path, image_size, size) -> np.ndarray:
 
     require_file(path)
     with (
-        reading(path, f"is not a readable {', '.join(MASK_FORMATS)} mask", "write it without loss"),
+        reading(path, f"is not a readable {', '.join(MASK_FORMATS)} mask", "save it in a lossless format"),
         Image.open(path, formats=MASK_FORMATS) as mask,
     ):
         if mask.mode not in ("L", "P"):
-            raise UserError(f"{path}: is of mode {mask.mode}; give an 8-bit grey or palette image whose values are class numbers")
+            raise UserError(
+                f"{path}: has the mode {mask.mode}; give an 8-bit grey or palette image whose values are class numbers"
+            )
         if mask.size != image_size:
-            raise UserError(f"{path}: is {mask.size[0]}x{mask.size[1]}, its image {image_size[0]}x{image_size[1]}; give one size")
+            raise UserError(
+                f"{path}: is {mask.size[0]}x{mask.size[1]}, but its image is {image_size[0]}x{image_size[1]}; use one "
+                "size for both"
+            )
         plain = Image.fromarray(np.asarray(mask))  # a palette's colours are no classes
     return np.asarray(ImageOps.fit(plain, size, Image.Resampling.NEAREST))
 

@@ -54,7 +54,7 @@ def _torchvision(config):
         why = one_line(missing, 160)
         if not config.download:
             raise UserError(
-                f"{config.root}: {config.name} is not complete there ({why}); set download: true, or put it there"
+                f"{config.root}: {config.name} is incomplete there ({why}); set download: true, or put its files there"
             ) from None
         source = _downloaded(config)
     if config.sha256:
@@ -66,7 +66,7 @@ def _downloaded(config):
     try:
         # Two specs of one data set (mnist, mnist+val=0.1) may be made at once: only one of them downloads.
         Path(config.root).mkdir(parents=True, exist_ok=True)
-        with locked(Path(config.root, f".{config.name}.lock"), f"waiting for another download of {config.name}"):
+        with locked(Path(config.root, f".{config.name}.lock"), f"waiting for another process that is downloading {config.name}"):
             return _torchvision_source(config, download=True)
     except FAILURES as error:
         raise UserError(
@@ -117,7 +117,7 @@ def _auto(config):
     classes = tuple(map(_class_name, getattr(datasets, name).classes))
     if len(source.classes) != len(classes):
         raise UserError(
-            f"{source.files}: has {len(source.classes)} classes, {config.name} has {len(classes)}; get the right data"
+            f"{source.files}: has {len(source.classes)} classes, but {config.name} has {len(classes)}; get the right data"
         )
     return replace(source, classes=classes)
 
@@ -135,7 +135,7 @@ def _present(config, name, system_folders) -> Source | None:
 
 def _fetched(config, name, system_folders) -> Source:
     places = (f"{config.root}/{name}/raw", f"{config.root}/{config.name}.npz", f"{config.root}/{config.name}/", *system_folders)
-    missing = f"{config.name}: is not in {', '.join(places)}"
+    missing = f"{config.name}: not found in {', '.join(places)}"
     if not config.download:
         raise UserError(f"{missing}; put its files in one of these places, or set download: true")
     try:
@@ -152,18 +152,18 @@ def _images(config, room=None):
     split = (folder / "train").is_dir()
     if not split and any((folder / "test").glob("*/")):
         raise UserError(
-            f"{folder}: has a folder test/ and no train/; put training images into train/, or measure a finished student on test "
-            f"images alone: dfkd evaluate STUDENT --images {folder / 'test'}"
+            f"{folder}: has a folder test/ but no train/; put training images into train/, or evaluate a finished "
+            f"student on test images only: dfkd evaluate STUDENT --images {folder / 'test'}"
         )
     train = _image_folder(folder / "train" if split else folder, config.names)
     test = _image_folder(folder / "test", config.names) if split and (folder / "test").is_dir() else None
     if test and test.classes != train.classes:
         name = min(set(train.classes) ^ set(test.classes))
         raise UserError(
-            f"{folder}: class {name!r} is not in both train/ and test/; give a folder of that name in both, or no test/"
+            f"{folder}: class {name!r} is not in both train/ and test/; give a folder of that name in both, or remove test/"
         )
     if len(train.classes) < 2:
-        raise UserError(f"{train.root}: has one class only, {train.classes[0]!r}; give a folder per class, at least two")
+        raise UserError(f"{train.root}: has only one class, {train.classes[0]!r}; give a folder per class, at least two")
     files = [path for part in (train, test) if part for path, _ in part.samples]
     pin(config, folder, files, [os.path.relpath(path, folder) for path in files])  # its name says what an image shows
     arrays = _decode(config, train, "train", room) | (_decode(config, test, "test", room) if test else {})
@@ -183,10 +183,12 @@ def _image_folder(folder, order):
             there = [name for name in super().find_classes(directory)[0] if not name.startswith(".")]
             for name in there:
                 if not name.isprintable():
-                    raise UserError(f"{directory}: the folder {name!r} is not printable text; give it the name of its class")
+                    raise UserError(
+                        f"{directory}: the folder name {name!r} is not printable text; name the folder after its class"
+                    )
             names = list(order) or image_files.in_order(there)
             if odd := sorted({*names} ^ {*there}):
-                where = "is in names and not there" if odd[0] in names else "is there and not in names"
+                where = "is in names but does not exist" if odd[0] in names else "exists but is not in names"
                 raise UserError(f"{directory}: the folder {odd[0]!r} {where}; give a name for each folder, or leave out names")
             return names, {name: label for label, name in enumerate(names)}
 
@@ -233,9 +235,9 @@ def _card(config):
     of_all = keep and config.classes > max(keep)
     if (names and len(names) != count) or (config.classes not in (0, count) and not of_all):
         said = f"{len(names)} names" if names and len(names) != count else f"classes: {config.classes}"
-        raise UserError(f"dataset: card: has {said} and {count} classes{' in keep' if keep else ''}; give a name for each")
+        raise UserError(f"dataset: card: has {said}, but {count} classes{' in keep' if keep else ''}; give one name per class")
     if count < 2:
-        raise UserError("dataset: card: has one class only; give at least two")
+        raise UserError("dataset: card: has only one class; give at least two")
     if twice := [name for name in names if names.count(name) > 1]:
         raise UserError(f"dataset: card: {twice[0]!r} names two classes; give each its own name")
     images = np.empty((0, config.channels, config.height, config.width or config.height), np.uint8)
@@ -254,9 +256,7 @@ def _names_in(file: str) -> tuple[str, ...]:
     try:
         lines = Path(file).read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(
-            f"{file}: cannot be read as text ({one_line(error, 120)}); give a file with a name in each line"
-        ) from None
+        raise UserError(f"{file}: cannot be read as text ({one_line(error, 120)}); give a file with one name per line") from None
     return tuple(line.strip() for line in lines if line.strip())
 
 

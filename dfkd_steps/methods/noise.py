@@ -23,8 +23,8 @@ class Noise(Method):
         if config.statistics == CURRENT:
             if config.batch > (most := memory.passed(teacher.description.image_shape)):
                 raise UserError(
-                    f"transfer: noise: batch: {config.batch} images of this size do not fit in memory at once, and statistics "
-                    f"are those of a whole batch; set batch: {most} or less, or a larger DFKD_MEMORY"
+                    f"transfer: noise: batch: {config.batch} images of this size do not fit in memory at once, but statistics "
+                    f"are computed over a whole batch; set batch: {most} or less, or a larger DFKD_MEMORY"
                 )
             self.answering = answering_network.with_current_statistics(teacher)
 

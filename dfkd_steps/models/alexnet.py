@@ -44,7 +44,9 @@ class LocalResponseNorm(nn.Module):
 def build(num_classes: int, image_shape, width: float = 1.0):
     """Five convolutions with LRN and BatchNorm, fc 512 and 256 with dropout; every width times ``width``."""
     if min(image_shape[1:]) < 16:
-        raise UserError(f"alexnet: image shape {tuple(image_shape)} does not fit; its three pools take 16x16 pixels or more")
+        raise UserError(
+            f"alexnet: image shape {tuple(image_shape)} does not fit; its three pooling layers need 16x16 pixels or more"
+        )
     c1, c2, c3, c4, c5, f1, f2 = (int(width * n) for n in (48, 128, 192, 192, 128, 512, 256))
     sides = [image_shape[1], image_shape[2]]
     for _ in range(3):

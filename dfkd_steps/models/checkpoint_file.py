@@ -26,7 +26,7 @@ def read_weights(path: Path, sha256: str = "") -> dict[str, torch.Tensor]:
     if fault := _foreign(path):
         raise UserError(f"{path}: {fault}")
     require_sha256(path, sha256)
-    with reading(path, "is no readable checkpoint", "fetch it again"):
+    with reading(path, "is not a readable checkpoint", "fetch it again"):
         content = load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
     for _ in WRAPPERS:  # no deeper: a dictionary can hold itself
         inner = next((key for key in WRAPPERS if isinstance(content, dict) and isinstance(content.get(key), dict)), None)
@@ -49,12 +49,16 @@ def _unpickled(path):
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
-                raise UserError(f"{path}: is compressed, as torch.save leaves no checkpoint; unpack it and save it again")
+                raise UserError(f"{path}: is compressed, which torch.save never does; unpack it and save it again")
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        fault = f"holds pickled code ({named[1]}), refused" if named else "is damaged, or holds pickled code, which is refused"
+        fault = (
+            f"contains pickled code ({named[1]}), which is refused"
+            if named
+            else "is damaged, or contains pickled code, which is refused"
+        )
         raise UserError(f"{path}: {fault}; save the weights alone: {SAVE}, or ONNX") from None
 
 
@@ -63,11 +67,11 @@ def _foreign(path) -> str | None:
     with open(path, "rb") as file:
         start = file.read(64)
     if path.suffix == ".onnx" or (start[:1] == b"\x08" and start[1:2] < b"\x20" and path.suffix not in (".pth", ".pt")):
-        return "is an ONNX file; give it the ending .onnx, and leave out arch and factory"
+        return "is an ONNX file; give its name the ending .onnx, and remove arch and factory"
     if start[:8] == b"\x89HDF\r\n\x1a\n":
-        return "is HDF5 (of Keras?), which is not read; convert it to ONNX with tf2onnx and give that file"
+        return "is HDF5 (from Keras?), which is not supported; convert it to ONNX with tf2onnx and give that file"
     if start[4:8] == b"TFL3":
-        return "is a TFLite file, which is not read; convert it to ONNX with tf2onnx and give that file"
+        return "is a TFLite file, which is not supported; convert it to ONNX with tf2onnx and give that file"
     try:
         if not zipfile.is_zipfile(path):
             return None
@@ -77,12 +81,15 @@ def _foreign(path) -> str | None:
         return None  # torch says what is wrong with it
     if "constants.pkl" in names:
         weights = SAVE.replace("net", "torch.jit.load(FILE)", 1)
-        return f"is TorchScript, which is code and not run; save its weights ({weights}) and give arch or factory, or export ONNX"
+        return (
+            f"is TorchScript, which contains code and is never run; save its weights ({weights}) and give arch or factory, or "
+            "export ONNX"
+        )
     if names & {"archive_format", "serialized_exported_program.json"}:
         # torch.export.load unpickles weights, constants and inputs with weights_only=False where the file says so.
         weights = "torch.save(torch.export.load(FILE).state_dict, OUT)"
         return (
-            "is an exported program, and reading one can run code that is pickled in it; where you trust it, save its weights "
+            "is an exported program, and reading one can run code that is pickled in it; if you trust it, save its weights "
             f"({weights}) and give arch or factory, or export ONNX"
         )
     return None

@@ -57,7 +57,7 @@ class Classifier(nn.Module):
 
     def forward(self, images):
         if not images.is_floating_point():  # 0 to 255 would be normalised as if they were 0 to 1
-            raise UserError(f"images: are {images.dtype}; give floating point in [0, 1]: images.float() / 255")
+            raise UserError(f"images: have the type {images.dtype}; give floating-point values in [0, 1]: images.float() / 255")
         described, images = self.description, (images - self.mean) / self.std
         return dense.logits(self.net, images, dense.MULTIPLE.get(described.builder, 1)) if described.dense else self.net(images)
 
@@ -71,8 +71,8 @@ def build_network(description: Description) -> nn.Module:
         if (task := registry.task_of(description.name)) != description.task:
             fitting = ", ".join(name for name in registry.names() if registry.task_of(name) == description.task)
             raise UserError(
-                f"network {description.name}: is for {task}, the task is {description.task}; take one of {fitting}, or one of a "
-                "library"
+                f"network {description.name}: is for {task}, but the task is {description.task}; use one of "
+                f"{fitting}, or one from a library"
             )
         return build_architecture(description.name, description.num_classes, description.image_shape)
     # By name: they import torchvision, which takes six seconds, and what is built there has its code in the network's key.

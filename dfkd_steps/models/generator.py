@@ -35,7 +35,7 @@ class GeneratorDescription:
         sound = sound and all(isinstance(label, int) and 0 <= label < self.num_classes for label in self.classes)
         sound = sound and all(isinstance(value, (int, float)) for value in (*self.mean, *self.std))
         if not sound or self.arch not in ARCHITECTURES or not len(self.mean) == len(self.std) == self.image_shape[0]:
-            raise ValueError("it has no valid description of a generator")
+            raise ValueError("it does not have a valid description of a generator")
 
 
 class Generator(nn.Module):

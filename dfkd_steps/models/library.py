@@ -24,7 +24,7 @@ def build(description) -> nn.Module:
     if description.dense:
         return segmentation_library.build(description)
     if description.builder == names.SMP:
-        raise UserError(f"network smp.{description.name}: is for segmentation, the task is classification; take a classifier")
+        raise UserError(f"network smp.{description.name}: is for segmentation, but the task is classification; use a classifier")
     if description.builder not in ("torchvision", "timm"):
         raise UserError(f"network {description.name}: builder {description.builder[:40]!r} is unknown; make the file again")
     if refused := [name for name, value in description.arguments.items() if name not in ARGUMENTS or not isinstance(value, bool)]:
@@ -57,22 +57,25 @@ def require_fit(net: nn.Module, description, role: str) -> nn.Module:
             logits = net(torch.zeros(1, *description.image_shape))
     except Exception as error:  # the network is not ours: libraries assert, index and raise what they like
         raise UserError(
-            f"{role}: {description.name} does not take images of {shape} ({one_line(error, 140)}); "
+            f"{role}: {description.name} does not accept images of {shape} ({one_line(error, 140)}); "
             "choose another network, or another image size in the data set"
         ) from None
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2 or len(logits) != 1:
         output = f"outputs of shape {tuple(logits.shape)}" if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
         raise UserError(
-            f"{role}: {description.name} gives {output} for one image, not a logit for each class: it is no image classifier; "
-            "take a classifier (of a detector or a segmentation network perhaps its backbone with the classification head)"
+            f"{role}: {description.name} returns {output} for one image, not one logit per class, so it is not an "
+            "image classifier; use a classifier (from a detector or a segmentation network, perhaps its backbone with a "
+            "classification head)"
         )
     if logits.shape[1] != description.num_classes:
         raise UserError(
-            f"{role}: {description.name} gives {logits.shape[1]} logits, but the data set has {description.num_classes} classes; "
-            "choose the data set it was trained on, or a card with keep"
+            f"{role}: {description.name} returns {logits.shape[1]} logits, but the data set has {description.num_classes} "
+            "classes; choose the data set it was trained on, or a card with keep"
         )
     if not torch.isfinite(logits).all():
-        raise UserError(f"{role}: {description.name} gives logits that are not finite; its weights are damaged, fetch them again")
+        raise UserError(
+            f"{role}: {description.name} returns logits that are not finite; its weights are damaged, fetch them again"
+        )
     return net
 
 

@@ -52,7 +52,7 @@ def look(classifier: Classifier) -> list[str]:
     everything = torch.cat(list(logits.values()))
     if everything.min() >= 0 and (everything.sum(1) - 1).abs().max() < 1e-3:
         raise UserError(
-            f"teacher: {classifier.description.name} gives probabilities, so it ends in a softmax; let it return its logits"
+            f"teacher: {classifier.description.name} returns probabilities, so it ends in a softmax; make it return its logits"
         )
     for kind, answers in logits.items():
         sure, counts = answers.softmax(1).max(1).values.mean().item(), Counter(answers.argmax(1).tolist())
@@ -62,7 +62,7 @@ def look(classifier: Classifier) -> list[str]:
             f"{classifier.description.classes[first]} for {number} of {len(answers)}"
         )
     norms = len(hooks.batchnorm_layers(classifier))
-    said = f"{norms} BatchNorm layers with statistics" if norms else "no BatchNorm statistics, which some methods match"
+    said = f"{norms} BatchNorm layers with statistics" if norms else "no BatchNorm statistics, which some methods need"
     return [*lines, said, *filter(None, [doubt(classifier, images)])]
 
 
@@ -81,8 +81,8 @@ def doubt(classifier: Classifier, images=None) -> str | None:
         return None
     mean, std = ([round(value, 4) for value in part] for part in best)
     return (
-        f"WARNING: mean and std are doubtful: BatchNorm statistics of the first layer fit mean {mean} and std {std} better "
-        f"({sum(misfits[best]) / 2:.2f} against {sum(misfits[given]) / 2:.2f} nats); compare with how it was trained"
+        f"WARNING: mean and std may be wrong: the BatchNorm statistics of the first layer fit mean {mean} and std {std} better "
+        f"({sum(misfits[best]) / 2:.2f} versus {sum(misfits[given]) / 2:.2f} nats); check which values it was trained with"
     )
 
 

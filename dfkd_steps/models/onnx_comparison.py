@@ -15,7 +15,9 @@ def compare(imported, net, model):
     try:
         import onnxruntime
     except ImportError:
-        raise UserError(f"{imported.path}: onnxruntime is not installed, to compare with; run pip install 'dfkd[onnx]'") from None
+        raise UserError(
+            f"{imported.path}: onnxruntime, which the comparison needs, is not installed; run pip install 'dfkd[onnx]'"
+        ) from None
     number = imported.batch if imported.batch and imported.batch > 1 else SAMPLES
     images = torch.rand(number, *imported.description.image_shape, generator=torch.Generator().manual_seed(0))
     mean, std = (torch.tensor(value).view(-1, 1, 1) for value in (imported.description.mean, imported.description.std))
@@ -26,7 +28,7 @@ def compare(imported, net, model):
     except Exception as error:  # whatever an operator raises for a shape that it does not take
         fixed = f" (it was exported for batches of {imported.batch})" if imported.batch else ""
         raise imported.error(
-            f"does not take {number} images{fixed}; export it with a dynamic batch ({one_line(error)})"
+            f"does not accept {number} images{fixed}; export it with a dynamic batch ({one_line(error)})"
         ) from None
     if imported.normalised:
         mine = OPERATORS[imported.normalised[0]]([mine], imported.normalised[3])
@@ -36,10 +38,10 @@ def compare(imported, net, model):
         name, parts = session.get_inputs()[0].name, given.split(imported.batch or number)
         reference = torch.cat([torch.from_numpy(session.run(None, {name: part.numpy()})[0]).float() for part in parts])
     except Exception as error:  # of onnxruntime's own, which share no class
-        raise imported.error(f"is not run by onnxruntime either: {one_line(error)}; export it again") from None
+        raise imported.error(f"does not run in onnxruntime either: {one_line(error)}; export it again") from None
     difference = (reference - mine).abs().max().item() if reference.shape == mine.shape else float("inf")
     if not difference <= TOLERANCE * max(1.0, reference.abs().max().item()):
         raise imported.error(
-            f"gives other outputs here than by onnxruntime (largest difference {difference:.3g}); export it again"
+            f"gives different outputs here than in onnxruntime (largest difference {difference:.3g}); export it again"
         )
     progress.say(f"{imported.path}: outputs differ from onnxruntime's by at most {difference:.2g} on {number} random images")

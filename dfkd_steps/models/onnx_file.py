@@ -30,7 +30,7 @@ def require(*packages: str):
         try:
             importlib.import_module(name)
         except ImportError as error:
-            raise UserError(f"export: needs the package {name} ({one_line(error, 80)}); pip install -e '.[export]'") from None
+            raise UserError(f"export: needs the package {name} ({one_line(error, 80)}); run pip install -e '.[export]'") from None
 
 
 def program_of(classifier) -> torch.export.ExportedProgram:
@@ -45,7 +45,7 @@ def program_of(classifier) -> torch.export.ExportedProgram:
             return torch.export.export(classifier, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     except Exception as error:  # whatever the network's own code raises while it is traced
         name = classifier.description.name
-        raise UserError(f"export: torch.export cannot trace {name} ({one_line(error, 160)}); take another student") from None
+        raise UserError(f"export: torch.export cannot trace {name} ({one_line(error, 160)}); use another student") from None
 
 
 def program_bytes(program) -> bytes:
@@ -130,7 +130,7 @@ class OnnxClassifier:
             content = source if isinstance(source, bytes) else Path(source).read_bytes()
             self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except OSError as error:
-            raise UserError(f"{source}: {error.strerror}; give a file that can be read") from None
+            raise UserError(f"{source}: {error.strerror}; give a readable file") from None
         except Exception as error:  # onnxruntime's own classes, one for each of its codes
             raise UserError(f"{source}: onnxruntime cannot load it ({one_line(error, 160)}); give an ONNX file") from None
         metadata = self.session.get_modelmeta().custom_metadata_map
@@ -140,7 +140,7 @@ class OnnxClassifier:
 
     def __call__(self, images) -> torch.Tensor:
         if not images.is_floating_point() or (len(images) and images.max() > LARGEST):
-            raise UserError("images: are not in [0, 1]; divide those of 0 to 255 by 255: images.float() / 255")
+            raise UserError("images: values are not in [0, 1]; divide values of 0 to 255 by 255: images.float() / 255")
         parts = _batches(images.cpu().numpy())
         return torch.from_numpy(np.concatenate([self.session.run(None, {self.input: part})[0] for part in parts]))
 

@@ -88,7 +88,7 @@ def build(description) -> Graph:
             raise ValueError(f"operator {min(foreign)[:40]!r} is unknown")
         sizes = [math.prod(node[3]["layer"]["sizes"][:2]) for node in graph["nodes"] if node[0] in ("Conv", "Linear")]
         if len(graph["nodes"]) > MAX_NODES or sum(sizes) + sum(map(math.prod, graph["tensors"].values())) > MAX_NUMBERS:
-            raise ValueError("is larger than any classifier")
+            raise ValueError("is too large for a classifier")
         return Graph(graph)
     except Exception as error:  # whatever a forged graph makes raise
         raise UserError(

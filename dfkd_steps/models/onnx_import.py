@@ -20,7 +20,7 @@ from .onnx_operators import OPERATORS
 from .onnx_upsampling import unknown
 
 MAX_BYTES = (1 << 31) - 1  # of a protocol buffer
-UNREADABLE = ("is no readable ONNX file", "export it again")
+UNREADABLE = ("is not a readable ONNX file", "export it again")
 QUANTISED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
 
 
@@ -55,7 +55,7 @@ def _load(path, sha256):
     try:
         import onnx
     except ImportError:
-        raise UserError(f"{path}: onnx is not installed, which reads it; run pip install 'dfkd[onnx]'") from None
+        raise UserError(f"{path}: the package onnx, which reads it, is not installed; run pip install 'dfkd[onnx]'") from None
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint; set checkpoint: to a file (relative to the working directory)")
     require_sha256(path, sha256)
@@ -65,11 +65,15 @@ def _load(path, sha256):
         model = onnx.load_model_from_string(path.read_bytes())
     tensors = [*model.graph.initializer, *(attr.t for node in model.graph.node for attr in node.attribute if attr.HasField("t"))]
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data for tensor in tensors):
-        raise UserError(f"{path}: keeps weights in another file, which is not read; save it whole: onnx.save_model(model, FILE)")
+        raise UserError(
+            f"{path}: stores weights in another file, which is not read; save it as one file: onnx.save_model(model, FILE)"
+        )
     if foreign := {node.domain for node in model.graph.node} - {"", "ai.onnx"} or {function.name for function in model.functions}:
-        raise UserError(f"{path}: uses operators that are not ONNX's own ({one_line(min(foreign), 60)}); export it without these")
+        raise UserError(
+            f"{path}: uses operators outside the ONNX standard ({one_line(min(foreign), 60)}); export it without them"
+        )
     if not model.graph.node:
-        raise UserError(f"{path}: is no ONNX network: it holds no graph; export it again")
+        raise UserError(f"{path}: is not an ONNX network, because it contains no graph; export it again")
     return model
 
 
@@ -86,7 +90,10 @@ class _Reader:
         self.source, self.channels_last, self.batch = self._input(model)
         if len(model.graph.output) != 1:
             named = ", ".join(output.name for output in model.graph.output[:4])
-            raise self.error(f"has {len(model.graph.output)} outputs ({named}), {self.kind} one: the logits; a detector has more")
+            raise self.error(
+                f"has {len(model.graph.output)} outputs ({named}), but {self.kind} has one, the logits (a detector "
+                "has more); export it with one output"
+            )
         self.nodes, self.normalised = [], None  # node: [operator, inputs, outputs, attributes, weights]
         for node in model.graph.node:
             try:
@@ -114,17 +121,21 @@ class _Reader:
         """Name of the input, whether it is NHWC, and its batch size if that is fixed; UserError where images do not fit."""
         inputs = [value for value in model.graph.input if value.name not in self.constants]
         if len(inputs) != 1:
-            raise self.error(f"has {len(inputs)} inputs, {self.kind} of images one; give such a network")
+            raise self.error(f"has {len(inputs)} inputs, but {self.kind} of images has one; give such a network")
         kind, dims = inputs[0].type.tensor_type.elem_type, inputs[0].type.tensor_type.shape.dim
         if kind not in (1, 10, 11):
-            raise self.error("does not take floating point; export it with float32 inputs, without the step that decodes images")
+            raise self.error(
+                "does not accept floating-point input; export it with float32 inputs, without the step that decodes images"
+            )
         sizes = [dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None for dim in dims]
         channels, height, width = self.description.image_shape
         if len(sizes) != 4:
-            raise self.error(f"takes inputs of {len(sizes)} dimensions, images have four (N,C,H,W); give {self.kind} of images")
+            raise self.error(
+                f"takes inputs of {len(sizes)} dimensions, but images have four (N,C,H,W); give {self.kind} of images"
+            )
         last = sizes[1] not in (channels, None) and sizes[3] == channels
         if last:
-            progress.say(f"{self.path}: takes images as N,H,W,C; they are turned for it, and all methods stay open")
+            progress.say(f"{self.path}: takes images as N,H,W,C; its inputs are transposed, and all methods can be used")
         for said, needed in zip([sizes[3], *sizes[1:3]] if last else sizes[1:], (channels, height, width)):
             if said not in (needed, None):
                 takes = "x".join("?" if size is None else str(size) for size in sizes[1:])
@@ -158,8 +169,8 @@ class _Reader:
         form = "" if node.op_type not in OPERATORS else unknown(node.op_type, attributes)
         if form is not None:
             raise self.error(
-                f"has the operator {' '.join(filter(None, [node.op_type, form]))}, which is not known here; give the network's "
-                "weights and a factory in place of the ONNX file, or export it without this operator"
+                f"has the operator {' '.join(filter(None, [node.op_type, form]))}, which is not supported; give the network's "
+                "weights and a factory instead of the ONNX file, or export it without this operator"
             )
         of_constant = node.op_type == "CastLike" and known[0] is not None and known[0].is_floating_point()
         if of_constant or all(value is not None or not name for value, name in zip(known, inputs)):
@@ -234,18 +245,18 @@ class _Reader:
         while node and node[0] in ("Identity", "Cast", "Dropout"):
             node = self._producer(node[1][0])
         if node and node[0] == "Sigmoid":
-            raise self.error("ends in a sigmoid: a network of several labels an image, not of classes; give a classifier")
+            raise self.error("ends in a sigmoid, so it predicts several labels per image instead of one class; give a classifier")
         if not node or node[0] not in ("Softmax", "LogSoftmax"):
             return output
         self.normalised = node
-        progress.say(f"{self.path}: ends in a {node[0].lower()}, which is left out: methods work on logits")
+        progress.say(f"{self.path}: ends in a {node[0].lower()}, which is removed, because methods work on logits")
         return node[1][0]
 
     def _free_batch(self):
         """Reshapes to a fixed number of images take any number."""
         if self.batch is None:
             return
-        progress.say(f"{self.path}: was exported for batches of {self.batch}; its reshapes are opened for any number")
+        progress.say(f"{self.path}: was exported for batches of {self.batch}; its reshapes are adapted to any batch size")
         for node in self.nodes:
             shape = self.constants.get(node[1][1]) if node[0] == "Reshape" and len(node[1]) > 1 else None
             if shape is not None and len(shape) and shape[0] == self.batch:
@@ -260,7 +271,7 @@ class _Reader:
         if node and node[0] == "Linear":
             have = len(node[4]["weight"])
             if max(keep) >= have:
-                raise self.error(f"knows {have} classes, 0 to {have - 1}, but keep has {max(keep)}; correct keep")
+                raise self.error(f"has {have} classes, 0 to {have - 1}, but keep has {max(keep)}; correct keep")
             node[4] = {name: value[list(keep)] for name, value in node[4].items()}
             node[3]["layer"]["sizes"][1] = len(keep)
             return

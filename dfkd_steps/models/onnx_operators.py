@@ -215,9 +215,7 @@ def _where(inputs, attributes):
 
 def _cast(inputs, attributes):
     if attributes["to"] not in TYPES:
-        raise UserError(
-            f"casts to the ONNX type {attributes['to']}, which no classifier of floating point needs; give it in fp32"
-        )
+        raise UserError(f"casts to the ONNX type {attributes['to']}, which no floating-point classifier needs; export it in fp32")
     return inputs[0].to(TYPES[attributes["to"]])
 
 

@@ -54,5 +54,5 @@ def unknown(operator: str, attributes) -> str | None:
         known = not odd and form_of(attributes) in RESIZED
         return None if known else f"in the form {', '.join([*form_of(attributes), *odd])}"
     if operator == "ConvTranspose" and (attributes.get("auto_pad", "NOTSET") != "NOTSET" or "output_shape" in attributes):
-        return "with auto_pad or output_shape in place of pads"
+        return "with auto_pad or output_shape instead of pads"
     return None

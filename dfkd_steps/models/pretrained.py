@@ -45,22 +45,22 @@ def import_library(config, dataset):
         return require_fit(build(description), description, "teacher"), description
     if dataset.task == tasks.SEGMENTATION:
         raise UserError(
-            f"teacher: weights: {config.weights} of {config.name} are not for the task segmentation here; set weights: '' for "
+            f"teacher: weights: {config.weights} of {config.name} cannot be used for segmentation here; set weights: '' for "
             "random ones, import a checkpoint, or train with kind: train"
         )
     count = classes_of(config)
     description = describe(config, dataset, config.library, config.name, data_config(config.library, config.name, config.weights))
     if not dataset.keep and count != description.num_classes:
         raise UserError(
-            f"teacher: weights {config.weights} of {config.name} know {count} classes, {dataset.path} has "
-            f"{description.num_classes}; choose other weights, or say which of them count (keep)"
+            f"teacher: weights {config.weights} of {config.name} have {count} classes, but {dataset.path} has "
+            f"{description.num_classes}; choose other weights, or list the classes to use (keep)"
         )
     try:
         net = create(config.library, config.name, description, weights=config.weights)
     except (OSError, RuntimeError) as error:  # no network; a broken download
         raise UserError(
-            f"teacher: weights of {config.library} model {config.name} cannot be fetched ({one_line(error, 140)}); connect, or "
-            "import a checkpoint"
+            f"teacher: weights of {config.library} model {config.name} cannot be downloaded ({one_line(error, 140)}); "
+            "check the network, or import a checkpoint"
         ) from None
     if config.library == "torchvision" and hasattr(net, "transform_input"):
         # GoogLeNet and Inception are built otherwise where weights are given, and their weights do not tell.
@@ -87,8 +87,9 @@ def describe(config, dataset, builder: str, name: str, known=None) -> Descriptio
     channels = dataset.image_shape[0]
     if not mean:
         raise UserError(
-            f"teacher: neither it nor {dataset.path} says mean and std; give those that it was trained with, in the teacher's "
-            "file or the card's (mean: [0.0] and std: [1.0], one per channel, if it takes images in [0,1] as they are)"
+            f"teacher: neither its config nor {dataset.path} gives mean and std; give those that it was trained with, "
+            "in the teacher's file or the card's (mean: [0.0] and std: [1.0], one per channel, if it takes images in [0,1] as "
+            "they are)"
         )
     if len(mean) != channels:
         raise UserError(
@@ -113,10 +114,12 @@ def cut(weights, description, keep, where: str) -> dict[str, torch.Tensor]:
     heads = [key for key, value in state.items() if value.shape != other[key].shape and key in weights]
     for key in heads:
         if weights[key].ndim != state[key].ndim or weights[key].shape[1:] != state[key].shape[1:]:
-            raise UserError(f"{where}: {key} has shape {tuple(weights[key].shape)}: its classes cannot be told; leave out keep")
+            raise UserError(
+                f"{where}: {key} has shape {tuple(weights[key].shape)}, so its classes cannot be identified; remove keep"
+            )
         if max(keep) >= len(weights[key]):
             known = f"{len(weights[key])} classes, 0 to {len(weights[key]) - 1}"
-            raise UserError(f"{where}: knows {known}, but keep has {max(keep)}; correct keep")
+            raise UserError(f"{where}: has {known}, but keep has {max(keep)}; correct keep")
     return {**weights, **{key: weights[key][list(keep)] for key in heads}}
 
 
@@ -127,7 +130,7 @@ def _unprefixed(weights, state, path):
         for form in forms:
             if not _missing(form, state):
                 if left := len(weights) - len(form):
-                    progress.say(f"{path}: {left} tensors beside the network's own (of a loss or a metric?) are left out")
+                    progress.say(f"{path}: {left} tensors that are not part of the network (of a loss or a metric?) are ignored")
                 return form
         forms = [_below(prefix, form) for form in forms for prefix in PREFIXES if _below(prefix, form)]
     return weights
@@ -151,8 +154,8 @@ def _load(net, weights, path, description):
     heads = {shape[0] if shape and needed == (description.num_classes, *shape[1:]) else None for shape, needed in other.values()}
     if not missing and not unexpected and len(heads) == 1 and None not in heads:
         raise UserError(
-            f"{path}: knows {heads.pop()} classes, the data set has {description.num_classes}; choose the data set it was "
-            "trained on, or say in its config which of them count (keep)"
+            f"{path}: has {heads.pop()} classes, but the data set has {description.num_classes}; choose the data set it was "
+            "trained on, or list the classes to use in its config (keep)"
         )
     shapes = [f"{key} {shape} instead of {needed}" for key, (shape, needed) in other.items()]
     faults = [
@@ -162,7 +165,7 @@ def _load(net, weights, path, description):
     ]
     if faults:
         if same := _of_a_library(weights, description):
-            raise UserError(f"{path}: is {same}, not our {description.name}, which is another network; write arch: {same}")
+            raise UserError(f"{path}: is {same}, a different network from our {description.name}; write arch: {same}")
         raise UserError(
             f"{path}: does not fit {description.name}; {'; '.join(faults)}; choose the architecture it was trained as"
         )

@@ -17,11 +17,11 @@ def build(description) -> nn.Module:
     known = torchvision.models.list_models(module=torchvision.models.segmentation)
     if description.builder != "torchvision" or description.name not in known:
         raise UserError(
-            f"network {names.spelled(description.builder, description.name)}: is no segmentation network; torchvision has "
-            f"{similar(description.name, known)}; or take one of ours, smp.NAME.ENCODER or a factory"
+            f"network {names.spelled(description.builder, description.name)}: is not a segmentation network; torchvision has "
+            f"{similar(description.name, known)}; or use a built-in one, smp.NAME.ENCODER or a factory"
         )
     if description.image_shape[0] != 3:
-        raise UserError(f"network {description.name}: takes colour images, not {description.image_shape[0]} channels; take unet")
+        raise UserError(f"network {description.name}: takes colour images, not {description.image_shape[0]} channels; use unet")
     return torchvision.models.get_model(
         description.name, weights=None, weights_backbone=None, num_classes=description.num_classes
     )
@@ -57,15 +57,17 @@ def require_fit(net: nn.Module, description, role: str) -> nn.Module:
             maps = Classifier(net, description).eval()(torch.zeros(1, *description.image_shape))
     except Exception as error:  # the network is not ours: libraries assert, index and raise what they like
         raise UserError(
-            f"{role}: {description.name} does not take images of {shape} and give maps ({one_line(error, 140)}); choose another "
-            "network, or another image size in the data set"
+            f"{role}: {description.name} does not accept images of {shape} and return maps ({one_line(error, 140)}); "
+            "choose another network, or another image size in the data set"
         ) from None
     needed = (1, description.num_classes, *description.image_shape[1:])
     if tuple(maps.shape) != needed:
         raise UserError(
-            f"{role}: {description.name} gives outputs of shape {tuple(maps.shape)} for one image, not {needed}, a logit for "
-            "each class and pixel; take a segmentation network of as many classes as the data set has"
+            f"{role}: {description.name} returns outputs of shape {tuple(maps.shape)} for one image, not {needed}, one logit per "
+            "class and pixel; use a segmentation network with as many classes as the data set"
         )
     if not torch.isfinite(maps).all():
-        raise UserError(f"{role}: {description.name} gives logits that are not finite; its weights are damaged, fetch them again")
+        raise UserError(
+            f"{role}: {description.name} returns logits that are not finite; its weights are damaged, fetch them again"
+        )
     return net

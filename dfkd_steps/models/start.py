@@ -29,11 +29,11 @@ def encoder(classifier, file: str):
     given, taken = (sum(value.numel() for value in part.values()) for part in (weights, best))
     if taken < LEAST * given or not given:
         raise UserError(
-            f"{file}: {taken:,} of its {given:,} numbers fit into {classifier.description.name}; start from the weights of its "
-            "encoder, or leave out start"
+            f"{file}: {taken:,} of its {given:,} values fit into {classifier.description.name}; start from the weights of its "
+            "encoder, or remove start"
         )
     classifier.net.load_state_dict(best, strict=False)
-    progress.say(f"teacher: starts from {file}: {taken:,} of {sum(value.numel() for value in state.values()):,} numbers")
+    progress.say(f"teacher: initialised from {file}: {taken:,} of {sum(value.numel() for value in state.values()):,} values")
 
 
 def _fits(place, value) -> bool:

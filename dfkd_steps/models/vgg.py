@@ -34,5 +34,7 @@ class VGG(nn.Module):
 def build(num_classes: int, image_shape, depth: int):
     """VGG-``depth`` (11 or 19)."""
     if min(image_shape[1:]) < 32:
-        raise UserError(f"vgg{depth}: image shape {tuple(image_shape)} does not fit; its five pools take 32x32 pixels or more")
+        raise UserError(
+            f"vgg{depth}: image shape {tuple(image_shape)} does not fit; its five pooling layers need 32x32 pixels or more"
+        )
     return VGG(depth, image_shape[0], num_classes)

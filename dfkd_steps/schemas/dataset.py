@@ -24,7 +24,7 @@ class Dataset:
 
     def check(self):
         if self.shadow and not self.canaries:
-            return "shadow leaves out canaries, and there are none; give canaries, or leave it out"
+            return "shadow leaves out canaries, but canaries is 0; set canaries, or remove shadow"
         return None
 
 
@@ -54,14 +54,14 @@ class Auto(Dataset):
     download: bool = opt(True, "download if missing")
 
 
-KEEP = "the teacher's class of each label, by number from 0, in the order of the labels: its head is cut to these (empty = all)"
+KEEP = "the teacher's class number, from 0, for each label, in the order of the labels: its head is cut to these (empty = all)"
 LABEL_MAPS = "datasets.label_maps"
 VOID = "segmentation: the label of void pixels, which have no class; 255 is always void"
 
 
 def twice_in(keep: list[int]) -> str | None:
     """What is wrong with a list of the teacher's classes, if anything is."""
-    return "keep has a class twice; give each once" if len(set(keep)) < len(keep) else None
+    return "keep lists a class twice; list each class once" if len(set(keep)) < len(keep) else None
 
 
 @dataclass
@@ -72,7 +72,7 @@ class Npz(Dataset):
 
     path: str = required("the file", external="file")
     task: str = opt(
-        tasks.CLASSIFICATION, "task that the labels are for", choices=tasks.TASKS,
+        tasks.CLASSIFICATION, "classification = one label per image; segmentation = label maps", choices=tasks.TASKS,
         code=lambda task: LABEL_MAPS if task == tasks.SEGMENTATION else "datasets.array_files",
     )  # fmt: skip
     names: list[str] = opt([], "names of the classes, in the order of the labels (empty = their numbers)")
@@ -81,7 +81,7 @@ class Npz(Dataset):
 
     def check(self):
         if self.keep and self.task == tasks.SEGMENTATION:
-            return "keep cuts classifiers, and the labels are maps; leave it out"
+            return "keep applies to classifiers only, but the labels are maps; remove keep"
         return twice_in(self.keep) or super().check()
 
 
@@ -109,7 +109,7 @@ class Images(Dataset):
 
     def check(self):
         if twice := [name for name in self.names if self.names.count(name) > 1]:
-            return f"names has {twice[0]!r} twice; give each folder once"
+            return f"names lists {twice[0]!r} twice; list each folder once"
         return twice_in(self.keep) or super().check()
 
 
@@ -131,9 +131,9 @@ class Masks(Dataset):
 
     def check(self):
         if not self.names and self.classes < 2:
-            return "says nothing of the classes; give their names, or their number (classes), two at least"
+            return "defines no classes; give their names, or their number (classes), at least two"
         if self.names and self.classes not in (0, len(self.names)):
-            return f"has {len(self.names)} names and classes: {self.classes}; leave out classes"
+            return f"has {len(self.names)} names, but classes is {self.classes}; remove classes"
         return super().check()
 
 
@@ -155,7 +155,9 @@ class Card(Dataset):
 
     source: str = opt("card", "where the images come from")
     classes: int = opt(0, "number of classes (0 = as many as names or keep has)", lo=0, hi=100_000)
-    names: list[str] = opt([], "names of the classes, in the order of the teacher's outputs; with keep: of those kept, or of all")
+    names: list[str] = opt(
+        [], "names of the classes, in the order of the teacher's outputs; with keep: those of the kept classes, or of all"
+    )
     names_file: str = opt("", "a text file with one name per line, instead of names", external="file")
     task: str = opt(tasks.CLASSIFICATION, "task of the teacher", choices=tasks.TASKS)
     height: int = required("image height, pixels", lo=1, hi=4096)
@@ -167,7 +169,7 @@ class Card(Dataset):
 
     def check(self):
         if self.train or self.test or self.val or self.sha256 or self.canaries or self.shadow:
-            return "a card has no images, so train, test, val, sha256, canaries and shadow say nothing; leave them out"
+            return "a card has no images, so train, test, val, sha256, canaries and shadow have no effect; remove them"
         if len(self.mean) != len(self.std) or len(self.mean) not in (0, self.channels):
             return (
                 f"mean has {len(self.mean)} values and std {len(self.std)}; give {self.channels} each, one per channel, or none"
@@ -177,5 +179,5 @@ class Card(Dataset):
         if self.names and self.names_file:
             return "give either names or names_file, not both"
         if not (self.classes or self.names or self.names_file or self.keep):
-            return "says nothing of the classes; give their number (classes), their names, a names_file or keep"
+            return "defines no classes; give their number (classes), their names, a names_file or keep"
         return None

@@ -58,13 +58,13 @@ def fault(item: dataclasses.Field, value) -> str | None:
         if isinstance(entry, float) and not abs(entry) < float("inf"):
             return "is not a finite number"
         if isinstance(entry, int) and abs(entry) >= LARGEST:
-            return "is no 64-bit number"
+            return "is not a 64-bit number"
         if limits["lo"] is not None and entry < limits["lo"]:
-            return f"is below {limits['lo']}, the least allowed"
+            return f"is below {limits['lo']}, the minimum"
         if limits["above"] is not None and entry <= limits["above"]:
             return f"must be above {limits['above']}"
         if limits["hi"] is not None and entry > limits["hi"]:
-            return f"is above {limits['hi']}, the most allowed"
+            return f"is above {limits['hi']}, the maximum"
     return None
 
 

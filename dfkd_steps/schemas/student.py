@@ -11,7 +11,9 @@ from .training import OPTIMIZER, Training
 class Student(Training):
     """Distillation from the teacher over the transfer set; the last epoch is the result."""
 
-    epochs: int = opt(20, "passes over the set (0 with init: transfer = the student as it was trained with the set)", lo=0)
+    epochs: int = opt(
+        20, "passes over the set (0 with init: transfer = the student that was trained with the set, unchanged)", lo=0
+    )
     optimizer: str = opt("adam", OPTIMIZER, choices=OPTIMIZERS)
     lr: float = opt(1e-3, "peak learning rate", above=0, hi=100)
     loss: str = opt("kd", LOSS, **LOSS_LIMITS)
@@ -23,7 +25,7 @@ class Student(Training):
     )
     views_kept: int = opt(
         0,
-        "views of each sample that are kept with the teacher's logits for them: new ones until there are this many, then in turn"
+        "views of each sample to store with the teacher's logits: new ones until there are this many, then these in turn"
         " (FKD; 0 = a new view in every step)",
         lo=0,
         hi=256,
@@ -34,11 +36,11 @@ class Student(Training):
     init: str = opt(
         "random", "initial weights: random, or those of the student trained with the set", choices=("random", "transfer")
     )
-    fresh: bool = opt(False, "new images from the set's generators in each step, instead of the stored ones")
+    fresh: bool = opt(False, "new images from the set's generators in every step, instead of the stored ones")
     sampling: str = opt(
         "uniform",
-        "given = by the transfer set's weights; priority = images that the student has not learnt are drawn more often (SSD-KD);"
-        " hard = by the student's loss on each stored image, evaluated again before every epoch",
+        "given = by the transfer set's weights; priority = images not yet learnt by the student are drawn more often (SSD-KD);"
+        " hard = by the student's loss on each stored image, re-evaluated before every epoch",
         choices=("uniform", "given", "priority", "hard"),
     )
     beta: float = opt(0.5, "priority: exponent of the importance weights (0 = none, 1 = full correction)", lo=0, hi=1)
@@ -53,17 +55,17 @@ class Student(Training):
 
     def check(self):
         if not self.epochs and self.init != "transfer":
-            return "epochs is 0 and init random: nothing would be learnt; set init: transfer or give epochs"
+            return "epochs is 0 and init is random, so nothing would be learnt; set init: transfer, or epochs to 1 or more"
         if self.fresh and self.sampling != "uniform":
-            return f"fresh images have no {self.sampling} sampling; set sampling: uniform or fresh: false"
+            return f"fresh images cannot be drawn with {self.sampling} sampling; set sampling: uniform, or fresh: false"
         return self._fault_of_views() if self.views_kept else None
 
     def _fault_of_views(self):
         kept = [name for name in REPEATABLE if name != "none"]
         if self.augment not in kept:
             return (
-                f"views_kept: a view '{self.augment}' cannot be kept; set augment to one of {', '.join(kept)}, or views_kept: 0"
+                f"views_kept: '{self.augment}' views cannot be stored; set augment to one of {', '.join(kept)}, or views_kept: 0"
             )
         if self.mix != "none":
-            return "views_kept: a mixture is new in each step; set mix: none, or views_kept: 0"
-        return "views_kept: fresh images are drawn once; set fresh: false, or views_kept: 0" if self.fresh else None
+            return "views_kept: mixed views differ in every step; set mix: none, or views_kept: 0"
+        return "views_kept: fresh images are used only once; set fresh: false, or views_kept: 0" if self.fresh else None

@@ -36,7 +36,7 @@ class Import:
 
     def check(self):
         if len(self.mean) != len(self.std):
-            return f"mean has {len(self.mean)} values and std {len(self.std)}; give one each per channel"
+            return f"mean has {len(self.mean)} values and std {len(self.std)}; give one of each per channel"
         return None
 
 
@@ -56,9 +56,9 @@ class ImportTeacher(Import):
     def check(self):
         if names.is_onnx(self.checkpoint):
             if self.arch or self.factory:
-                return "an ONNX file says itself what the network is; leave out arch and factory"
+                return "an ONNX file defines the network itself; remove arch and factory"
         elif bool(self.arch) == bool(self.factory):
-            return "give either arch or factory, not both and not none"
+            return "give exactly one of arch and factory"
         return super().check()
 
 

@@ -18,7 +18,7 @@ class Training:
     batch: int = opt(128, "images per step", lo=1)
     optimizer: str = opt("sgd", OPTIMIZER, choices=OPTIMIZERS)
     lr: float = opt(0.1, "peak learning rate", above=0, hi=100)
-    weight_decay: float = opt(5e-4, "applied to weights of two or more dimensions", lo=0, hi=1)
+    weight_decay: float = opt(5e-4, "weight decay, on weights of two or more dimensions only", lo=0, hi=1)
     schedule: str = opt("cosine", "learning rate schedule, per step", choices=("cosine", "onecycle", "constant"))
     clip: float = opt(0.0, "maximum gradient norm (0 = no limit)", lo=0)
     precision: str = precision_field()

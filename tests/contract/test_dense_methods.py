@@ -99,7 +99,7 @@ class TestContract:
     def test_a_class_an_image_is_refused(self, name, make):
         if "onehot" not in method_registry.load(name).Config.__dataclass_fields__:
             pytest.skip("it has no such loss")
-        with pytest.raises(UserError, match=r"onehot is for a class an image.*\(\+onehot=0\)") as caught:
+        with pytest.raises(UserError, match=r"onehot needs one class per image.*\(\+onehot=0\)") as caught:
             make(name, onehot=1.0)
         assert "\n" not in str(caught.value)
 

@@ -72,21 +72,21 @@ def test_classes_of_a_card(tmp_path):
     assert card(tmp_path, names=["x", "y"], keep=[7, 5]).classes == ("x", "y")
     numbered = card(tmp_path, keep=[7, 5], classes=10)
     assert (numbered.classes, numbered.keep, numbered.has_names) == (("7", "5"), (7, 5), False)
-    with pytest.raises(UserError, match="has 3 names and 2 classes in keep"):
+    with pytest.raises(UserError, match="has 3 names, but 2 classes in keep"):
         card(tmp_path, names=["x", "y", "z"], keep=[7, 5])
     with pytest.raises(UserError, match="has classes: 4 and 3 classes"):
         readers.read(groups.Card(source="card", height=8, keep=[7, 5, 6], classes=4))
     with pytest.raises(UserError, match="'x' names two classes"):
         card(tmp_path, names=["x", "y", "x"])
-    with pytest.raises(UserError, match="one class only"):
+    with pytest.raises(UserError, match="only one class"):
         card(tmp_path, names=["x"])
 
 
 @pytest.mark.parametrize(("content", "said"), [
-    ({}, "says nothing of the classes"),
+    ({}, "defines no classes"),
     ({"classes": 3, "train": 5}, "a card has no images, so train"),
     ({"classes": 3, "mean": [0.5] * 3}, "mean has 3 values and std 0; give 3 each"),
-    ({"classes": 3, "keep": [1, 1]}, "keep has a class twice"),
+    ({"classes": 3, "keep": [1, 1]}, "keep lists a class twice"),
     ({"names": ["a", "b"], "names_file": "x"}, "give either names or names_file"),
 ])  # fmt: skip
 def test_wrong_cards(content, said):
@@ -159,7 +159,7 @@ def test_students_of_libraries(tmp_path, name, shape):
 
 def test_a_student_that_does_not_take_the_size():
     like = Description("arch", "x", tuple("abcd"), (3, 32, 32), (0.4,) * 3, (0.3,) * 3)
-    with pytest.raises(UserError, match="network: alexnet does not take images of 3x32x32") as error:
+    with pytest.raises(UserError, match="network: alexnet does not accept images of 3x32x32") as error:
         new_classifier("torchvision.alexnet", like, 0)
     assert len(str(error.value).splitlines()) == 1
 
@@ -199,7 +199,7 @@ def test_a_head_is_cut_to_the_classes_that_count(tmp_path, keep):
     with torch.no_grad():
         assert torch.allclose(made(images), net(images)[:, keep], atol=1e-5)
     assert description.mean == tuple(timm.get_pretrained_cfg("test_efficientnet").mean)
-    with pytest.raises(UserError, match="knows 12 classes, 0 to 11, but keep has 12"):
+    with pytest.raises(UserError, match="has 12 classes, 0 to 11, but keep has 12"):
         pretrained.import_checkpoint(config, card(tmp_path, keep=[1, 12], height=32))
 
 
@@ -224,9 +224,9 @@ def test_images_of_some_of_the_teachers_classes(tmp_path, source):
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.allclose(made(images), net(images)[:, [9, 2]], atol=1e-5)
-    with pytest.raises(UserError, match=r"two.*: has 2 classes, keep has 3; give the teacher's class for each"):
+    with pytest.raises(UserError, match=r"two.*: has 2 classes, but keep has 3; give the teacher's class for each"):
         readers.read(dataclasses.replace(config, keep=[9, 2, 5]))
-    assert dataclasses.replace(config, keep=[2, 2]).check() == "keep has a class twice; give each once"
+    assert dataclasses.replace(config, keep=[2, 2]).check() == "keep lists a class twice; list each class once"
 
 
 def test_a_thousand_classes_of_a_library_and_what_it_says_of_them(tmp_path, monkeypatch):
@@ -257,7 +257,7 @@ def test_prefixes_of_wrappers(tmp_path, prefix, capsys):
     images = torch.rand(2, 3, 8, 8)
     with torch.no_grad():
         assert torch.equal(made(images), net(images))
-    assert "1 tensors beside the network's own" in capsys.readouterr().err
+    assert "1 tensors that are not part of the network" in capsys.readouterr().err
 
 
 def test_a_network_whose_own_names_begin_so_keeps_them(tmp_path, monkeypatch):
@@ -316,13 +316,13 @@ def test_reading_an_exported_program_could_run_code_so_it_is_refused(tmp_path):
 
 
 FOREIGN = {
-    "a.pt": (scripted, "is TorchScript, which is code and not run; save its weights"),
+    "a.pt": (scripted, "is TorchScript, which contains code and is never run; save its weights"),
     "a.pt2": (exported_program, "is an exported program, and reading one can run code.*save its weights"),
-    "a.h5": (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100)), r"is HDF5 \(of Keras\?\).*tf2onnx"),
+    "a.h5": (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100)), r"is HDF5 \(from Keras\?\).*tf2onnx"),
     "a.tflite": (lambda path: path.write_bytes(b"\x20\0\0\0TFL3" + bytes(100)), "is a TFLite file.*tf2onnx"),
     "a.bin": (
         lambda path: path.write_bytes(b"\x08\x08\x12\x07pytorch" + bytes(100)),
-        "is an ONNX file; give it the ending .onnx",
+        "is an ONNX file; give its name the ending .onnx",
     ),
     "b.pth": (
         lambda path: torch.save(nn.Linear(2, 2), path),
@@ -365,17 +365,17 @@ def no_argument():
 """
 NORM = {"mean": [0.5] * 3, "std": [0.5] * 3}
 WRONG = {
-    "another number of classes": ({"arch": "resnet8"}, {"classes": 7}, "knows 4 classes, the data set has 7; choose .*keep"),
-    "no normalisation": ({"arch": "resnet8"}, {"mean": [], "std": []}, "says mean and std; give those that it was trained with"),
+    "another number of classes": ({"arch": "resnet8"}, {"classes": 7}, "has 4 classes, but the data set has 7; choose .*keep"),
+    "no normalisation": ({"arch": "resnet8"}, {"mean": [], "std": []}, "gives mean and std; give those that it was trained with"),
     "grey for colour": ({"arch": "resnet8"}, {"channels": 1, "mean": [], "std": []} | {"own": NORM}, "have 3 values, but images"),
-    "a class too many to keep": ({"arch": "resnet8"}, {"keep": [0, 4]}, "knows 4 classes, 0 to 3, but keep has 4"),
+    "a class too many to keep": ({"arch": "resnet8"}, {"keep": [0, 4]}, "has 4 classes, 0 to 3, but keep has 4"),
     "our name for torchvision's": (
-        {"arch": "resnet18", "of": "torchvision"}, {}, "is torchvision.resnet18, not our resnet18.*write arch",
+        {"arch": "resnet18", "of": "torchvision"}, {}, "is torchvision.resnet18, a different network from our .*write arch",
     ),
     "another architecture": ({"arch": "resnet20"}, {}, "does not fit resnet20; missing: .* choose the architecture"),
-    "a size that is too small": ({"factory": "large"}, {}, "large does not take images of 3x8x8"),
-    "two outputs": ({"factory": "Pair"}, {}, "gives a tuple for one image, .* it is no image classifier"),
-    "a map of labels": ({"factory": "Map"}, {}, "gives outputs of shape .* it is no image classifier"),
+    "a size that is too small": ({"factory": "large"}, {}, "large does not accept images of 3x8x8"),
+    "two outputs": ({"factory": "Pair"}, {}, "returns a tuple for one image, .* it is not an image classifier"),
+    "a map of labels": ({"factory": "Map"}, {}, "returns outputs of shape .* it is not an image classifier"),
     "a factory without classes": ({"factory": "no_argument"}, {}, "no_argument' failed: TypeError"),
     "a factory that is not there": ({"factory": "nothing"}, {}, "nothing' failed: AttributeError"),
 }  # fmt: skip
@@ -407,7 +407,7 @@ def test_teachers_that_do_not_fit_are_one_line(tmp_path, monkeypatch, case):
 
 def test_a_softmax_at_the_end_of_a_factory_is_found(tmp_path, monkeypatch):
     net = nn.Sequential(nn.Flatten(), nn.Linear(192, 4), nn.Softmax(1))
-    with pytest.raises(UserError, match="gives probabilities, so it ends in a softmax; let it return its logits"):
+    with pytest.raises(UserError, match="returns probabilities, so it ends in a softmax; make it return its logits"):
         look.look(small_net.wrap(net, (3, 8, 8), 4))
     assert look.look(small_net.wrap(net[:2], (3, 8, 8), 4))
 
@@ -446,7 +446,7 @@ def test_a_look_says_what_a_teacher_does(tmp_path):
     constant.net[1].weight.zero_(), constant.net[1].bias.copy_(torch.tensor([0.0, 9.0, 0.0]))
     lines = look.look(constant)
     assert all("mean confidence 1.00, 1 of 3 classes predicted, 1 for 32 of 32" in line for line in lines[:5])
-    assert lines[5] == "no BatchNorm statistics, which some methods match"
+    assert lines[5] == "no BatchNorm statistics, which some methods need"
 
 
 def test_a_teacher_is_measured_where_there_are_test_images(tmp_path, capsys):

@@ -51,7 +51,7 @@ def test_the_bank_holds_the_features_of_the_images_of_the_pool(teacher, monkeypa
 def test_a_head_that_no_memory_holds_is_one_line(teacher, monkeypatch):
     """Of an EfficientNet with 21,000 channels it would take 7 GiB."""
     monkeypatch.setattr(instance_discriminator.memory, "most", lambda: 1000)
-    with pytest.raises(UserError, match=r"transfer: cmi: needs a layer of \d+ x \d+ weights .* take another method"):
+    with pytest.raises(UserError, match=r"transfer: cmi: needs a layer of \d+ x \d+ weights .* use another method"):
         build("cmi", teacher)
 
 

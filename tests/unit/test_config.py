@@ -71,7 +71,7 @@ WRONG = {
     "lr: ???": "is not a number",
     "lr: 2020-01-01": "is not a number",
     "lr: 0": "must be above 0",
-    "lr: 101": "is above 100, the most allowed",
+    "lr: 101": "is above 100, the maximum",
     "lr: 1:30.5": "base 60",
     "epochs: 1.0": "1.0 is not an integer",
     "epochs: 1e2": "'1e2' is not an integer",
@@ -80,7 +80,7 @@ WRONG = {
     "epochs: 010": "octal",
     "epochs: 0x10": "hexadecimal",
     "epochs: 1:30": "base 60",
-    "epochs: 0": "is below 1, the least allowed",
+    "epochs: 0": "is below 1, the minimum",
     "flip: 1": "1 is not a boolean; give true or false",
     "flip: '1'": "'1' is not a boolean",
     "flip: 'true'": "'true' is not a boolean",
@@ -204,7 +204,7 @@ def test_kinds(write):
 
 def test_a_rule_between_fields(write):
     given = {"kind": "import", "checkpoint": "x"}
-    assert "either arch or factory" in faults(*write(given))[0]
+    assert "exactly one of arch and factory" in faults(*write(given))[0]
     assert "mean has 1 values and std 0" in faults(*write({**given, "arch": "lenet5", "mean": [0.5]}))[0]
 
 

@@ -218,15 +218,15 @@ def test_npz_images_become_channels_first(tmp_path, shape, expected):
         ({"x_train": np.zeros((40, 6, 5), np.float32)}, ["x_train is float32", "uint8"]),
         ({"x_test": np.zeros((20, 30), np.uint8)}, ["x_test has shape (20, 30)", "N,H,W"]),
         ({"x_test": np.zeros((20, 3, 6, 5), np.uint8)}, ["x_test has shape (20, 3, 6, 5)"]),
-        ({"x_test": np.zeros((0, 6, 5), np.uint8)}, ["x_test holds no image"]),
+        ({"x_test": np.zeros((0, 6, 5), np.uint8)}, ["x_test contains no images"]),
         ({"x_test": np.zeros((20, 7, 5), np.uint8)}, ["1x6x5", "1x7x5"]),
         ({"y_train": np.zeros(40)}, ["y_train is float64", "astype"]),
         ({"y_train": np.zeros((40, 4), int)}, ["y_train has shape (40, 4)"]),
         ({"y_train": np.arange(39) % 4}, ["40 images", "39 labels"]),
-        ({"y_train": np.arange(40) % 4 + 1}, ["1 to 4", "lack 0"]),
+        ({"y_train": np.arange(40) % 4 + 1}, ["1 to 4", "0 is missing"]),
         ({"y_train": np.arange(40) % 4 - 1}, ["-1 to 2", "from 0"]),
-        ({"y_train": np.where(np.arange(40) == 7, 2**62, 0)}, ["lack 1"]),
-        ({"y_train": np.zeros(40, int)}, ["one class only"]),
+        ({"y_train": np.where(np.arange(40) == 7, 2**62, 0)}, ["1 is missing"]),
+        ({"y_train": np.zeros(40, int)}, ["only one class"]),
         ({"y_test": np.arange(20) % 5}, ["y_test has the class 4"]),
         ({"y_train": np.array([{}] * 40, dtype=object)}, ["y_train", "objects"]),
     ],
@@ -425,7 +425,7 @@ def test_system_files_of_fashion_mnist(tmp_path, monkeypatch):
     assert source.files == str(tmp_path / "system") and source.classes[0] == "T-shirt/top"
     few = arrays(classes=4, shape=(28, 28))
     write_idx(tmp_path / "system", few)
-    fault(lambda: readers.read(auto(tmp_path, few, "fashion-mnist")), "has 4 classes, fashion-mnist has 10")
+    fault(lambda: readers.read(auto(tmp_path, few, "fashion-mnist")), "has 4 classes, but fashion-mnist has 10")
 
 
 # ---------------------------------------------------------------------------------------------- images
@@ -485,11 +485,11 @@ def test_the_order_of_classes_is_that_of_names_or_of_numbers_or_of_a_list(tmp_pa
     shutil.rmtree(folder / "1")
     assert labels_of("n10", "n2") == ("n10", "n2")
     typed = groups.Images("images", path=str(folder), size=8, names=["n10", "n3"])
-    fault(lambda: readers.read(typed), folder, "'n2' is there and not in names", "give a name for each folder")
+    fault(lambda: readers.read(typed), folder, "'n2' exists but is not in names", "give a name for each folder")
     typed.names = ["n10", "n2", "n3"]
-    fault(lambda: readers.read(typed), "'n3' is in names and not there")
+    fault(lambda: readers.read(typed), "'n3' is in names but does not exist")
     typed.names = ["n2", "n2"]
-    assert "twice; give each folder once" in typed.check()
+    assert "twice; list each folder once" in typed.check()
 
 
 def test_test_images_alone_are_for_a_finished_student(tmp_path):
@@ -565,7 +565,7 @@ def test_an_image_is_squashed_or_its_middle_is_taken(tmp_path, size, fit, left, 
 def test_each_image_fault_is_one_line(tmp_path):
     folder, typed = tmp_path / "set", groups.Images("images", path=str(tmp_path / "set"), size=8)
     image_folder(folder, ("cat",))
-    fault(lambda: readers.read(typed), "one class only", "cat")
+    fault(lambda: readers.read(typed), "only one class", "cat")
     (folder / "empty").mkdir()
     fault(lambda: readers.read(typed), "empty")
     draw(folder / "empty" / "deep.png", np.zeros((9, 9), np.uint16))

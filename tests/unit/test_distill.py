@@ -386,13 +386,13 @@ def test_one_sample_cannot_be_held_out_and_learnt_from(tmp_path, teacher):
 
 
 CONFIGS = {
-    "lenet5-half+epochs=0": "epochs is 0 and init random: nothing would be learnt; set init: transfer or give epochs",
-    "lenet5-half+fresh=true+sampling=given": "fresh images have no given sampling; set sampling: uniform or fresh: false",
-    "lenet5-half+fresh=true+sampling=priority": "fresh images have no priority sampling",
-    "lenet5-half+augment=mild+views_kept=4": "views_kept: a view 'mild' cannot be kept; set augment to one of shift",
-    "lenet5-half+augment=none+views_kept=4": "views_kept: a view 'none' cannot be kept",
-    "resnet8-views+mix=mixup+views_kept=4": "views_kept: a mixture is new in each step; set mix: none",
-    "resnet8-views+fresh=true+views_kept=4": "views_kept: fresh images are drawn once; set fresh: false",
+    "lenet5-half+epochs=0": "epochs is 0 and init is random, so nothing would be learnt; set init: transfer",
+    "lenet5-half+fresh=true+sampling=given": "fresh images cannot be drawn with given sampling; set sampling: uniform",
+    "lenet5-half+fresh=true+sampling=priority": "fresh images cannot be drawn with priority sampling",
+    "lenet5-half+augment=mild+views_kept=4": "views_kept: 'mild' views cannot be stored; set augment to one of shift",
+    "lenet5-half+augment=none+views_kept=4": "views_kept: 'none' views cannot be stored",
+    "resnet8-views+mix=mixup+views_kept=4": "views_kept: mixed views differ in every step; set mix: none",
+    "resnet8-views+fresh=true+views_kept=4": "views_kept: fresh images are used only once; set fresh: false",
     "lenet5-half+holdout=0": "holdout: '0' must be above 0",
     "lenet5-half+holdout=0.6": "holdout: '0.6' is above 0.5",
     "lenet5-half+beta=2": "beta: '2' is above 1",

@@ -190,7 +190,7 @@ def test_presets_are_possible(text):
     ],
 )
 def test_numbers_of_more_than_64_bits(group, text):
-    with pytest.raises(UserError, match="is no 64-bit number"):
+    with pytest.raises(UserError, match="is not a 64-bit number"):
         params.load(group, text)
 
 

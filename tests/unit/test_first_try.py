@@ -164,7 +164,7 @@ WRONG = {
     "classes to keep of maps": (["--data", ".", "--keep", "0,1"], "--keep: cuts classifiers, and this teacher gives a map"),
     "a file of names for masks": (["--data", ".", "--classes", "first_nets.py"], "--classes: masks take names or a number"),
     "a test folder without images": (["--test", "params", *NORM], "params: holds no image; put images there, or folders images/"),
-    "too many classes": (["--classes", "a,b,c,d", *NORM], "knows 3 classes, the data set has 4"),
+    "too many classes": (["--classes", "a,b,c,d", *NORM], "has 3 classes, but the data set has 4"),
     "the other task": (["--task", "classification", *NORM], "unet-tiny: is for segmentation, the task is classification"),
 }  # fmt: skip
 

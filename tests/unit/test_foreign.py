@@ -102,7 +102,7 @@ def test_what_does_not_fit_is_named(tmp_path, dataset, net):
     assert len(str(error.value).splitlines()) == 1
     assert "layer.8" not in str(error.value)
     torch.save(build_architecture("lenet5", 7, (1, 28, 28)).state_dict(), tmp_path / "a.pth")
-    with pytest.raises(UserError, match="knows 7 classes, the data set has 10; choose"):
+    with pytest.raises(UserError, match="has 7 classes, but the data set has 10; choose"):
         pretrained.import_checkpoint(config(tmp_path / "a.pth"), dataset)
     torch.save(state, tmp_path / "a.pth")
     with pytest.raises(UserError, match=r"mean and std have 3 values, but images of .* have 1 channels"):
@@ -120,7 +120,7 @@ def test_weights_that_are_not_numbers_are_refused(tmp_path, dataset, net):
 
 def test_the_refused_code_is_named(tmp_path, dataset, net):
     torch.save({"model": net.state_dict(), "network": net}, tmp_path / "a.pth")
-    with pytest.raises(UserError, match=r"pickled code \(torch.nn.modules.container.Sequential\), refused"):
+    with pytest.raises(UserError, match=r"pickled code \(torch.nn.modules.container.Sequential\), which is refused"):
         pretrained.import_checkpoint(config(tmp_path / "a.pth"), dataset)
 
 
@@ -218,12 +218,12 @@ def test_libraries(tmp_path, name):
 @pytest.mark.parametrize(("wrong", "said"), [
     (("torchvision", "resent18"), "no classification model 'resent18'; known: resnet18, "),
     (("torchvision", "resnet18", "NOPE"), "'NOPE' is unknown for resnet18; known: IMAGENET1K_V1, DEFAULT"),
-    (("torchvision", "resnet18", "DEFAULT"), "know 1000 classes, .* has 4"),
-    (("torchvision", "inception_v3"), "does not take images of 3x64x64"),
+    (("torchvision", "resnet18", "DEFAULT"), "have 1000 classes, but .* has 4"),
+    (("torchvision", "inception_v3"), "does not accept images of 3x64x64"),
     (("timm", "resent18"), "timm has no model 'resent18'; known: resnet18, "),
     (("timm", "resnet18.nope"), "timm's resnet18 has no weights 'nope'; known: .*tv_in1k"),
     (("timm", "resnet18", "NOPE"), "'NOPE' is unknown for timm; write DEFAULT"),
-    (("timm", "resnet18", "DEFAULT"), "know 1000 classes, .* has 4"),
+    (("timm", "resnet18", "DEFAULT"), "have 1000 classes, but .* has 4"),
 ])  # fmt: skip
 def test_library_models_that_do_not_fit(tmp_path, wrong, said):
     with pytest.raises(UserError, match=said) as error:
@@ -252,7 +252,7 @@ def test_library_weights(tmp_path, monkeypatch):
         raise OSError("no network")
 
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
-    with pytest.raises(UserError, match=r"cannot be fetched \(no network\); connect"):
+    with pytest.raises(UserError, match=r"cannot be downloaded \(no network\); check the network"):
         pretrained.import_library(from_library("torchvision", "resnet18", "DEFAULT"), dataset)
 
 

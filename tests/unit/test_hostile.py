@@ -200,7 +200,7 @@ def test_a_bomb(tmp_path, monkeypatch):
     monkeypatch.setattr(array_files, "LARGE", 10_000_000)
     config = npz(tmp_path / "x.npz", header(SOUND.replace("(4, 5, 5)", "(4, 2000, 5000)")) + bytes(40_000_000))
     said = refused(array_files.npz, config)
-    assert "x_train: unpacks 1" in said and "-fold to 0.0 GB, as no images do" in said
+    assert "x_train: unpacks 1" in said and "-fold to 0.0 GB, which images never do" in said
     npz(config.path, header(SOUND.replace("(4, 5, 5)", "(4, 2000, 5000)")) + bytes(40_000_000), compress=False)
     assert "one shape" in refused(array_files.npz, config)  # read, and found not to fit the test images
 
@@ -211,7 +211,7 @@ def test_members_that_unpack_at_once(tmp_path, method):
     config = npz(tmp_path / "x.npz", None)
     with zipfile.ZipFile(config.path, "a", method) as archive:
         archive.writestr("x_train.npy", header(SOUND) + bytes(100))
-    assert "x_train is packed in a way that numpy never packs" in refused(array_files.npz, config)
+    assert "x_train is compressed in a way that numpy never uses" in refused(array_files.npz, config)
 
 
 def test_names_that_lead_elsewhere(tmp_path):

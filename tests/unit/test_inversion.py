@@ -159,20 +159,20 @@ def test_alternating_training_that_diverges_is_one_line(teacher):
 
 
 CONFIGS = {
-    "cmi+n=100": "batch: 256 is more than the n: 100 places of the pool; lower batch or raise n",
+    "cmi+n=100": "batch: 256 is more than n: 100, the size of the pool; lower batch or raise n",
     "fast-5+rounds=30": "n: 56320 is more than the 7680 images of 30 rounds of 256; lower n or raise rounds",
     "adi-cmi+n=512+rounds=20+warmup=20": "warmup: 20 leaves no round for the student; lower it or raise rounds",
     "ssd-kd+rounds=19+warmup=3": "n: 5000 is more than the 4864 images of 19 rounds of 256; lower n or raise rounds",
-    "fast-5+ema=1": "ema: '1' is above 0.999, the most allowed",
+    "fast-5+ema=1": "ema: '1' is above 0.999, the maximum",
     "dafl+collect=0": "collect: '0' must be above 0",
-    "dfad+train_batch=1": "train_batch: '1' is below 2, the least allowed",
+    "dfad+train_batch=1": "train_batch: '1' is below 2, the minimum",
     "zskt+distance=l2": "distance: 'l2' is unknown",
     "dfq-cmi+arch_g=other": "arch_g: 'other' is unknown",
-    "generative+members=0": "members: '0' is below 1, the least allowed",
+    "generative+members=0": "members: '0' is below 1, the minimum",
     "soft-targeted+sigma=0": "sigma: '0' must be above 0",
     "ssd-kd+renew=0": "renew: '0' must be above 0",
-    "ssd-kd+renew=1.5": "renew: '1.5' is above 1, the most allowed",
-    "deepinversion+tv=-1": "tv: '-1' is below 0, the least allowed",
+    "ssd-kd+renew=1.5": "renew: '1.5' is above 1, the maximum",
+    "deepinversion+tv=-1": "tv: '-1' is below 0, the minimum",
 }
 
 
@@ -197,7 +197,9 @@ def test_rounds_before_there_is_a_student_need_a_loss_without_one(teacher):
         made = method_registry.load(name).Config(method=name, **SHORT, **alone, warmup=warmup)
         method_registry.load(name)(made, teacher, [], CPU).round(0)
     made = method_registry.load("fast").Config(method="fast", **SHORT, **alone, warmup=1)
-    with pytest.raises(UserError, match=r"^transfer: warmup: every loss needs a student; set warmup: 0, or .* another loss$"):
+    with pytest.raises(
+        UserError, match=r"^transfer: warmup: every loss needs a student, and .*; set warmup: 0, or give another loss a weight$"
+    ):
         method_registry.load("fast")(made, teacher, [], CPU).round(0)
 
 
@@ -342,5 +344,5 @@ def test_fast_draws_its_first_layers_anew_once(teacher):
 
 def test_cmi_needs_feature_maps():
     plain = wrap(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
-    with pytest.raises(UserError, match=r"^transfer: cmi: the teacher has no feature maps to tell images apart by"):
+    with pytest.raises(UserError, match=r"^transfer: cmi: the teacher has no feature maps, which the contrastive loss needs"):
         cmi_method(plain, bn=0.0)

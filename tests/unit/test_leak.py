@@ -85,7 +85,7 @@ def test_each_canary_is_in_one_shadow_of_each_pair(shadows, file):
 
 
 @pytest.mark.parametrize(
-    ("changes", "why"), [({"canaries": 49}, "more than half of the 96"), ({"shadow": 1}, "there are none; give canaries")]
+    ("changes", "why"), [({"canaries": 49}, "more than half of the 96"), ({"shadow": 1}, "canaries is 0; set canaries")]
 )
 def test_canaries_that_cannot_be(file, tmp_path, changes, why):
     config = groups.Npz("npz", path=str(file), **changes)
@@ -102,11 +102,11 @@ def test_label_maps_have_none(tmp_path, canaries):
     with pytest.raises(UserError, match=r"canaries: .* label maps; leave canaries out"):
         dataset.run(Job("dataset", tmp_path / "dataset.h5", [], config, "key", {}))
     masks = {"path": "x", "names": ["a", "b"], "height": 8}
-    assert "give canaries" in groups.Masks(**masks, shadow=3).check() and groups.Masks(**masks).check() is None
+    assert "set canaries" in groups.Masks(**masks, shadow=3).check() and groups.Masks(**masks).check() is None
 
 
 def test_a_card_has_none():
-    assert "canaries and shadow say nothing" in groups.Card(classes=3, height=8, canaries=2).check()
+    assert "canaries and shadow have no effect" in groups.Card(classes=3, height=8, canaries=2).check()
 
 
 # ---------------------------------------------------------------------------------------------- sweeps
@@ -136,7 +136,7 @@ def test_a_sweep_with_shadows_has_every_data_set_in_each(written):
     [
         ({"dataset": ["mnist-5k"]}, "has no canaries, and shadows gives it some"),
         ({"dataset": ["mnist-5k+canaries=9+shadow=1"]}, "names a shadow"),
-        ({"shadows": 5}, "give an even number of 4 or more"),
+        ({"shadows": 5}, "give an even number, 4 or more"),
     ],
 )
 def test_shadows_that_cannot_be(written, changes, why):

@@ -128,7 +128,7 @@ def test_embeddings_of_a_file_and_what_is_none(tmp_path):
     np.save(tmp_path / "objects.npy", np.array([None] * 10))
     np.savez(tmp_path / "two.npz", a=rows, b=rows)
     (tmp_path / "text.npy").write_text("cat, dog")
-    told = {"few.npy": r"shape \(9, 6\)", "nan.npy": "not finite", "objects.npy": "damaged", "two.npz": "holds 2 arrays",
+    told = {"few.npy": r"shape \(9, 6\)", "nan.npy": "not finite", "objects.npy": "damaged", "two.npz": "contains 2 arrays",
             "text.npy": "damaged", "none.npy": "no such file"}  # fmt: skip
     for name, why in told.items():
         with pytest.raises(UserError, match=why) as caught:

@@ -15,7 +15,7 @@ SWEEP = (
     "a sweep has the lists dataset, teacher, transfer, balance and student, and may have seeds, shadows, source, export and "
     "shards"
 )
-SHARDS = "give the number of jobs that a transfer set is made by, where its method can be divided (1 or more)"
+SHARDS = "give the number of jobs (1 or more) that make a transfer set together, if its method can be divided"
 
 
 @pytest.mark.parametrize(

@@ -159,10 +159,12 @@ def test_networks_by_name(name):
 
 def test_what_is_no_network_for_segmentation_says_so():
     like = Description("arch", "none", ("a", "b"), (3, 32, 32), (0.5,) * 3, (0.5,) * 3, task=SEGMENTATION)
-    refused("resnet8: is for classification, the task is segmentation; take one of unet", new_classifier, "resnet8", like, 0)
-    refused("torchvision.resnet18: is no segmentation network; .*fcn_resnet50", new_classifier, "torchvision.resnet18", like, 0)
+    refused("resnet8: is for classification, but the task is segmentation; use one of unet", new_classifier, "resnet8", like, 0)
+    refused(
+        "torchvision.resnet18: is not a segmentation network; .*fcn_resnet50", new_classifier, "torchvision.resnet18", like, 0
+    )
     other = dataclasses.replace(like, task="classification")
-    refused("unet: is for segmentation, the task is classification", new_classifier, "unet", other, 0)
+    refused("unet: is for segmentation, but the task is classification", new_classifier, "unet", other, 0)
     refused("no classification model 'fcn_resnet50'", new_classifier, "torchvision.fcn_resnet50", other, 0)
     refused("shape .* not .*a logit for each class and pixel", library.require_fit, torch.nn.Identity(), like, "teacher")
     refused("it takes sides of 16 pixels or more", new_classifier, "unet", dataclasses.replace(like, image_shape=(3, 8, 32)), 0)
@@ -176,7 +178,7 @@ def test_a_part_of_a_network_starts_from_a_file(tmp_path, teacher):
     assert all((value == 0.5).all() for value in made.net.down.state_dict().values() if value.is_floating_point())
     assert not any((value == 0.5).all() for value in made.net.up.parameters())
     torch.save({"conv.weight": torch.zeros(7, 7)}, tmp_path / "other.pth")
-    refused("0 of its 49 numbers fit into unet-tiny", start.encoder, made, str(tmp_path / "other.pth"))
+    refused("0 of its 49 values fit into unet-tiny", start.encoder, made, str(tmp_path / "other.pth"))
 
 
 # ---------------------------------------------------------------------------------------------- data sets
@@ -201,10 +203,12 @@ def test_an_npz_with_maps(tmp_path):
 
 
 def test_maps_that_do_not_fit_say_so(tmp_path):
-    refused("y_train has the label 3, but classes are 0 to 2", readers.read, dataclasses.replace(npz(tmp_path), void=255))
+    refused("y_train has the label 3, but the classes are 0 to 2", readers.read, dataclasses.replace(npz(tmp_path), void=255))
     refused("give label maps N,H,W", readers.read, npz(tmp_path, y_train=np.zeros(6, np.uint8)))
     refused(
-        "y_test has shape .*give a map of each image's size", readers.read, npz(tmp_path, y_test=np.zeros((6, 20, 27), np.uint8))
+        "y_test has shape .*give each image a map of its size",
+        readers.read,
+        npz(tmp_path, y_test=np.zeros((6, 20, 27), np.uint8)),
     )
     plain = dataclasses.replace(npz(tmp_path), task="classification")
     refused("set task: segmentation, if they are label maps", readers.read, plain)
@@ -233,7 +237,7 @@ def test_a_folder_of_images_and_masks(tmp_path):
 def test_masks_that_do_not_fit_say_so(tmp_path):
     config = masks(tmp_path)
     Image.new("L", (20, 40)).save(tmp_path / "masks/2.png")
-    refused("masks/2.png: is 20x40, its image 40x40; give one size", readers.read, config)
+    refused("masks/2.png: is 20x40, but its image is 40x40; use one size for both", readers.read, config)
     Image.new("RGB", (40, 40)).save(tmp_path / "masks/2.png")
     refused("mode RGB; give an 8-bit grey or palette image", readers.read, config)
     (tmp_path / "masks/2.png").unlink()

@@ -197,9 +197,9 @@ def test_a_student_learns_from_what_the_teacher_says_of_the_kept_views():
     [
         (
             {"view_s": "mild"},
-            f"views_kept: a view 'mild' cannot be kept; set view_s to one of {', '.join(choices.REPEATABLE)}, or 0",
+            f"views_kept: 'mild' views cannot be stored; set view_s to one of {', '.join(choices.REPEATABLE)}, or views_kept: 0",
         ),
-        ({"attention_s": 1.0}, "views_kept: feature maps are not kept; set attention_s: 0, or views_kept: 0"),
+        ({"attention_s": 1.0}, "views_kept: feature maps are not stored; set attention_s: 0, or views_kept: 0"),
         ({"view_s": "mild", "views_kept": 0}, None),
     ],
 )

@@ -34,7 +34,7 @@ class InstanceDiscriminator:
         if (need := 16 * self.width**2) > memory.most():  # its first layer, with gradient and moments
             raise UserError(
                 f"transfer: {config.method}: needs a layer of {self.width} x {self.width} weights for this teacher, "
-                f"{need / memory.GIB:.1f} GiB; take another method, like fast, or a teacher with fewer channels"
+                f"{need / memory.GIB:.1f} GiB; use another method, e.g. fast, or a teacher with fewer channels"
             )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_of(config.method, config.seed, "discriminator"))
@@ -116,5 +116,7 @@ def _layers(teacher) -> list[nn.Module]:
 def _means_by_size(maps: dict):
     """The mean of each channel of feature maps {size: (N,C,H,W)}, all sizes side by side. -> (N,D)."""
     if not maps:
-        raise UserError("transfer: cmi: the teacher has no feature maps to tell images apart by; use another teacher or method")
+        raise UserError(
+            "transfer: cmi: the teacher has no feature maps, which the contrastive loss needs; use another teacher or method"
+        )
     return torch.cat([place_means(maps[size]) for size in sorted(maps)], 1)

@@ -29,14 +29,16 @@ def read(file: str, classes: int):
     if not path.is_file():
         raise UserError(f"{path}: no such file; put the label embeddings there or correct embedding_file")
     if path.stat().st_size > LARGEST:
-        raise UserError(f"{path}: is larger than {LARGEST >> 20} MiB, too large for a vector a class; give shape (classes, size)")
+        raise UserError(
+            f"{path}: is larger than {LARGEST >> 20} MiB, too large for one vector per class; give shape (classes, size)"
+        )
     with reading(path, "is damaged or no .npy or .npz file", "write it again with numpy.save"):
         rows = _only(path) if zipfile.is_zipfile(path) else np.load(path, mmap_mode="r", allow_pickle=False)
         if rows.dtype.kind not in "fiu" or rows.ndim != 2 or rows.shape[0] != classes or not rows.shape[1]:
             raise UserError(f"{path}: holds {rows.dtype} of shape {rows.shape}; give numbers of shape ({classes}, size)")
         rows = np.array(rows, np.float32)
     if not np.isfinite(rows).all():
-        raise UserError(f"{path}: holds numbers that are not finite; make the embeddings again")
+        raise UserError(f"{path}: contains numbers that are not finite; recompute the embeddings")
     return torch.from_numpy(rows)
 
 
@@ -44,6 +46,6 @@ def _only(path):
     with zipfile.ZipFile(path) as archive:
         entries = archive.infolist()
         if len(entries) != 1 or entries[0].file_size > LARGEST:
-            raise UserError(f"{path}: holds {len(entries)} arrays; give one alone, of shape (classes, size)")
+            raise UserError(f"{path}: contains {len(entries)} arrays; give a file with one array of shape (classes, size)")
         with archive.open(entries[0]) as member:
             return np.lib.format.read_array(member, allow_pickle=False)

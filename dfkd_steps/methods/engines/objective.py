@@ -113,8 +113,8 @@ class Objective:
         if teacher.description.dense and (unfit := [name for name in CLASS_OF_IMAGE if name in self.weights]):
             zero = "".join(f"+{name}=0" for name in unfit)
             raise UserError(
-                f"transfer: {config.method}: the loss {unfit[0]} is for a class an image, the teacher's task is segmentation; "
-                f"switch it off ({zero}) and weight entropy or presence"
+                f"transfer: {config.method}: the loss {unfit[0]} needs one class per image, but the teacher's task is "
+                f"segmentation; switch it off ({zero}) and use entropy or presence"
             )
         self.needs_student = any(name in self.weights for name in NEEDS_STUDENT)
         self.layer = None
@@ -196,7 +196,10 @@ class Objective:
 def total(terms: dict):
     """The sum of named losses; raises UserError where none is left, as before there is a student that all of them need."""
     if not terms:
-        raise UserError("transfer: warmup: every loss needs a student; set warmup: 0, or give the weight of another loss")
+        raise UserError(
+            "transfer: warmup: every loss needs a student, and warmup rounds have none; set warmup: 0, or give "
+            "another loss a weight"
+        )
     return sum(terms.values())
 
 

@@ -104,7 +104,7 @@ class OnlineStudent:
         if not sizes:
             raise UserError(
                 f"transfer: {self.config.method}: attention_s: {self.config.student} and the teacher have no feature maps of "
-                "one size; set attention_s: 0, or take another student"
+                "equal size; set attention_s: 0, or use another student"
             )
         return sum(losses.attention(student_maps[size], teacher_maps[size]) for size in sorted(sizes))
 

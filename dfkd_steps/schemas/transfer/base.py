@@ -19,7 +19,7 @@ def samples(default: int, doc: str = "samples", lo: int = 1):
 
 def batch_size(default: int, lo: int = 1):
     """The config field ``batch``."""
-    return opt(default, "samples that are made together", lo=lo)
+    return opt(default, "samples generated together", lo=lo)
 
 
 @dataclass
@@ -32,7 +32,7 @@ class TransferConfig:
 
     method: str = required("synthesis method")
     image_type: str = opt("uint8", "how images are stored", choices=IMAGE_TYPES)
-    seed: int = opt(0, "seed of all that is random", lo=0)
+    seed: int = opt(0, "seed of every random choice", lo=0)
 
     def max_shards(self) -> int:
         """As many shards a set can have at most: the number of ``Method.partitions``."""

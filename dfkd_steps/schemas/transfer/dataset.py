@@ -10,7 +10,7 @@ from .base import TransferConfig, batch_size, samples
 class RealDataConfig(TransferConfig):
     """Training images of a data set, converted for the teacher (grey to colour or back, resized); its labels are not read."""
 
-    source: str = required("name of the data set, params/dataset/NAME.yaml; own = that of the path", reads="dataset")
+    source: str = required("name of the data set, params/dataset/NAME.yaml; own = the one in the path", reads="dataset")
     n: int = samples(0, "samples, a random subset (0 = all training images)", lo=0)
     batch: int = batch_size(500)
 

@@ -16,5 +16,5 @@ class DeepInversionConfig(pixel_inversion.PixelOptions, TransferConfig):
     presence: float = objective.weight("presence", 0.0)
     n: int = samples(24000)
     batch: int = batch_size(256)
-    view: str = opt("roll", "augmentation inside the losses, drawn anew each step", choices=VIEWS)
+    view: str = opt("roll", "augmentation of the images before the losses, redrawn in every step", choices=VIEWS)
     precision: str = precision_field()

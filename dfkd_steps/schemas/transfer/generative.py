@@ -19,11 +19,11 @@ class LSGDFDConfig(generator.GeneratorOptions, TransferConfig):
     moments: float = objective.weight("moments", 0.0)
     onehot: float = objective.weight("onehot", 1.0)
     latent: int = generator.latent(100)
-    members: int = opt(1, "generators; the classes are dealt out among them in turn", lo=1)
-    rounds_each: int = opt(40, "rounds of `steps` steps for each member", lo=1)
-    steps: int = opt(50, "generator steps in a round", lo=1)
-    train_batch: int = opt(256, "images in a generator step", lo=2)
-    lr: float = opt(1e-3, "peak Adam step of the generator; half a cosine over its rounds", above=0, hi=10)
+    members: int = opt(1, "generators; the classes are distributed among them in turn", lo=1)
+    rounds_each: int = opt(40, "rounds of `steps` steps per generator", lo=1)
+    steps: int = opt(50, "generator steps per round", lo=1)
+    train_batch: int = opt(256, "images per generator step", lo=2)
+    lr: float = opt(1e-3, "peak learning rate of the generator (Adam); falls by half a cosine over its rounds", above=0, hi=10)
     precision: str = precision_field()
 
     def max_shards(self) -> int:

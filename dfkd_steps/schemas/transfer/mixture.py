@@ -15,11 +15,11 @@ class MixtureConfig(TransferConfig):
     batch: int = batch_size(500)
     kinds: list[str] = opt(
         ["uniform", "smooth", "leaves", "strokes", "fractals"],
-        "what is mixed",
+        "kinds of images to mix",
         choices=tuple(registry.REGISTRY),
         code=registry.module_of,
     )
-    source: str = opt("", "a data set that is mixed in, params/dataset/NAME.yaml ('' = none)", reads="dataset")
+    source: str = opt("", "a data set to add to the mixture, params/dataset/NAME.yaml ('' = none)", reads="dataset")
 
     def check(self):
         return None if self.kinds or self.source else "kinds is empty and there is no source; name at least one"

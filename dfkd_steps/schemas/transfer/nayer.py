@@ -11,8 +11,8 @@ class NAYERConfig(label_inversion.LabelInverterOptions, model_inversion.Inversio
     """Batches from label embeddings through a random layer that is redrawn for each: a new start instead of a new generator."""
 
     n: int = model_inversion.pool_samples(160000)
-    batches: int = opt(2, "batches of images in a round with a student", lo=1)
-    batches_warmup: int = opt(10, "batches of images in a round without one", lo=1)
+    batches: int = opt(2, "batches of images per round with a student", lo=1)
+    batches_warmup: int = opt(10, "batches of images per round without a student", lo=1)
     bn: float = objective.weight("bn", 10.0)
     onehot: float = objective.weight("onehot", 0.5)
     balance: float = objective.weight("balance", 0.0)

@@ -16,12 +16,12 @@ class NoiseConfig(TransferConfig):
     batch: int = batch_size(500)
     kind: str = opt("uniform", "distribution of the pixels", choices=registry.NOISE, code=registry.module_of)
     statistics: str = opt(
-        RUNNING, "BatchNorm statistics of the teacher that answers: those that it keeps, or those of the batch (NormShift)",
+        RUNNING, "BatchNorm statistics for the teacher's logits: the stored ones, or those of the batch (NormShift)",
         choices=(RUNNING, CURRENT),
     )  # fmt: skip
 
     def check(self):
         rest = self.n % self.batch
         if self.statistics == CURRENT and 0 < rest < min(self.n, 32):
-            return f"n: the last batch has {rest} images, too few for statistics of their own; take a multiple of {self.batch}"
+            return f"n: the last batch has {rest} images, too few for batch statistics; use a multiple of {self.batch}"
         return None

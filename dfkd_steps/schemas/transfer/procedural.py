@@ -14,4 +14,4 @@ class ProceduralConfig(TransferConfig):
 
     n: int = samples(24000)
     batch: int = batch_size(500)
-    kind: str = opt("strokes", "what is drawn", choices=registry.PROCEDURAL, code=registry.module_of)
+    kind: str = opt("strokes", "kind of images to draw", choices=registry.PROCEDURAL, code=registry.module_of)

@@ -11,6 +11,6 @@ class SoftTargetedConfig(soft_targets.SoftTargetOptions):
     """Images whose softened teacher output matches that of features drawn from a Gaussian, and which activate the features."""
 
     sigma: float = opt(
-        1.5, "deviation of features before their activation (times the scale of a BatchNorm there)", above=0, hi=100
+        1.5, "standard deviation of the features before their activation (times the scale of a BatchNorm there)", above=0, hi=100
     )
-    activation: float = opt(0.05, "weight of the activation loss (0.05 LeNet-5, 0.1 AlexNet)", lo=0)
+    activation: float = opt(0.05, "weight of the activation loss (0.05 for LeNet-5, 0.1 for AlexNet)", lo=0)

@@ -21,8 +21,8 @@ class SSDKDConfig(generator_inversion.MetaInverterOptions, model_inversion.Inver
     distance: str = objective.distance("decision")
     diversity: float = opt(1.0, "weight of rare images: exponent of (1 - share of their class in the buffer)", lo=0, hi=10)
     gamma: float = opt(2.0, "weight of hard images: exponent of (1 - teacher's probability)", lo=0, hi=10)
-    priority: bool = opt(True, "the student draws by priority, with importance weights; else uniformly")
+    priority: bool = opt(True, "draw the student's images by priority, with importance weights, instead of uniformly")
     beta: float = opt(0.5, "exponent of the importance weights (0 = none, 1 = full correction)", lo=0, hi=1)
     renew: float = opt(
-        0.5, "share of each new batch that replaces images of the full buffer, those the student knows best", above=0, hi=1
+        0.5, "share of each new batch that replaces images of a full buffer, those that the student knows best", above=0, hi=1
     )

@@ -9,7 +9,7 @@ from ...fields import opt
 
 def arch(default: str):
     """The config field ``arch_g``, with a method's own default."""
-    return opt(default, "generator: the network of this publication", choices=tuple(ARCHITECTURES))
+    return opt(default, "architecture of the generator, named after its publication", choices=tuple(ARCHITECTURES))
 
 
 def latent(default: int):
@@ -22,4 +22,4 @@ class GeneratorOptions:
     """The fields of a generator that is trained once and kept, but for its architecture and its latent vector."""
 
     width: int = opt(128, "channels of the generator", lo=2, hi=65536)
-    view: str = opt("none", "augmentation inside the generator's losses, drawn anew each step", choices=VIEWS)
+    view: str = opt("none", "augmentation of the images before the generator's losses, redrawn in every step", choices=VIEWS)

@@ -13,16 +13,16 @@ class InversionOptions(stored_answers.StoredAnswerOptions, online_student.SGDOpt
     """The fields that these methods share, but for ``n``."""
 
     batch: int = batch_size(256, lo=2)
-    rounds: int = opt(220, "rounds: a batch of images, then student steps", lo=1)
-    warmup: int = opt(20, "rounds at the start without student and without the losses that need it", lo=0)
-    steps_s: int = opt(400, "student steps in a round", lo=1)
-    batch_s: int = opt(256, "images in a student step", lo=2)
+    rounds: int = opt(220, "rounds; each makes a batch of images, then takes student steps", lo=1)
+    warmup: int = opt(20, "rounds at the start without a student and without the losses that need one", lo=0)
+    steps_s: int = opt(400, "student steps per round", lo=1)
+    batch_s: int = opt(256, "images per student step", lo=2)
     loss_s: str = online_student.field("loss_s", "kd")
     tau: float = online_student.field("tau", 20.0)
     view_s: str = online_student.field("view_s", "flip-crop")
     lr_s: float = online_student.field("lr_s", 0.2)
     weight_decay_s: float = online_student.field("weight_decay_s", 1e-4)
-    view: str = opt("flip-crop", "augmentation of images in the making, drawn anew each step", choices=VIEWS)
+    view: str = opt("flip-crop", "augmentation of the images being optimised, redrawn in every step", choices=VIEWS)
     precision: str = precision_field()
 
     def max_shards(self) -> int:
@@ -45,7 +45,7 @@ class InversionOptions(stored_answers.StoredAnswerOptions, online_student.SGDOpt
     def check(self):
         images = sum(map(self.batches_of, range(self.rounds))) * self.batch
         if self.batch > self.n:
-            return f"batch: {self.batch} is more than the n: {self.n} places of the pool; lower batch or raise n"
+            return f"batch: {self.batch} is more than n: {self.n}, the size of the pool; lower batch or raise n"
         if images < self.n:
             return (
                 f"n: {self.n} is more than the {images} images of {self.rounds} rounds of {self.batch}; lower n or raise rounds"
@@ -61,4 +61,4 @@ class InversionOptions(stored_answers.StoredAnswerOptions, online_student.SGDOpt
 
 def pool_samples(default: int):
     """The config field ``n``."""
-    return opt(default, "samples: places of the pool", lo=1)
+    return opt(default, "samples, the size of the pool", lo=1)

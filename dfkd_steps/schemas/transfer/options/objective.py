@@ -3,19 +3,19 @@
 from ...fields import opt
 
 MEANING = {
-    "onehot": "cross-entropy to the target class, or to the likeliest one where there is no target",
-    "entropy": "entropy of the teacher's answer, of segmentation mean over pixels: it is to be sure",
-    "presence": "the target class in a region of the image, for segmentation; else as onehot",
-    "balance": "classes equally frequent in a batch (negative entropy of the mean prediction)",
+    "onehot": "cross-entropy with the target class, or with the predicted class if there is no target",
+    "entropy": "entropy of the teacher's prediction, to make it confident; for segmentation the mean over the pixels",
+    "presence": "the target class in some region of the image, for segmentation; otherwise like onehot",
+    "balance": "equally frequent classes in a batch (negative entropy of the mean prediction)",
     "activation": "large features before the classifier (DAFL)",
     "bn": "statistics of the teacher's BatchNorm inputs, L2 form",
     "bn_kl": "statistics of the teacher's BatchNorm inputs, Gaussian KL form",
-    "moments": "mean and variance of the pixels against the teacher's own normalisation, Gaussian KL",
+    "moments": "mean and variance of the pixels compared with the teacher's normalisation, Gaussian KL",
     "tv": "total variation of the images",
     "l2": "norm of the images",
-    "roughness": "distance of the roughness of neighbouring pixels to `smooth_to`",
+    "roughness": "distance of the images' roughness from `smooth_to`",
     "patches": "entropy of the similarities between patches, maximised (PSAQ-ViT)",
-    "adversarial": "disagreement of teacher and student, maximised; `distance` says how it is measured",
+    "adversarial": "disagreement of teacher and student, maximised; `distance` selects the measure",
     "jsd": "1 - Jensen-Shannon divergence of teacher and student at temperature 3 (ADI)",
 }
 
@@ -28,13 +28,13 @@ def weight(name: str, default: float):
 def distance(default: str):
     """A config field for how teacher and student are compared."""
     meaning = (
-        "kl = KL at temperature 1; kl-mean = by the number of classes (ZSKT); l1 = of the logits; "
-        "decision = KL where both name the same class (CMI); l1-log = log(1 + l1 of the batch) (DFAD for segmentation)"
+        "kl = KL at temperature 1; kl-mean = kl divided by the number of classes (ZSKT); l1 = of the logits; "
+        "decision = kl where both predict the same class (CMI); l1-log = log(1 + l1 of the batch) (DFAD for segmentation)"
     )
     return opt(default, f"the adversarial loss: {meaning}", choices=("kl", "kl-mean", "l1", "decision", "l1-log"))
 
 
 def mode(default: str):
     """A config field for the student's mode inside the generator's loss."""
-    meaning = "mode of the student inside the generator's loss; train = BatchNorm by the batch's own statistics, and dropout"
+    meaning = "mode of the student in the generator's loss; train = BatchNorm uses the statistics of the batch, and dropout is on"
     return opt(default, meaning, choices=("eval", "train"))

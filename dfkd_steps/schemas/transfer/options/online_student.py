@@ -9,15 +9,19 @@ from ...fields import opt
 FIELDS = {
     "loss_s": {"doc": f"loss of the student: {LOSS}", **LOSS_LIMITS},
     "tau": {"doc": "temperature of the student's loss", "lo": 0.01, "hi": 1000},
-    "attention_s": {"doc": "weight of attention transfer in the student's loss: maps of equal size (0 = off)", "lo": 0},
-    "view_s": {"doc": "augmentation of the student's images, drawn anew each step", "choices": VIEWS},
+    "attention_s": {"doc": "weight of attention transfer (feature maps of equal size) in the student's loss (0 = off)", "lo": 0},
+    "view_s": {"doc": "augmentation of the student's images, redrawn in every step", "choices": VIEWS},
     "optimizer_s": {
-        "doc": "sgd = momentum 0.9 without Nesterov, decay on all parameters; soap = Adam in Shampoo's eigenbasis, few steps",
+        "doc": "sgd = momentum 0.9 without Nesterov, decay on all parameters; soap = Adam in Shampoo's eigenbasis, for few steps",
         "choices": OPTIMIZERS,
     },
     "lr_s": {"doc": "peak learning rate of the student", "above": 0, "hi": 100},
-    "weight_decay_s": {"doc": "of the student; but for sgd on weights of two or more dimensions only", "lo": 0, "hi": 1},
-    "clip_s": {"doc": "largest gradient norm of the student (0 = no limit)", "lo": 0},
+    "weight_decay_s": {
+        "doc": "weight decay of the student; except with sgd, only on weights of two or more dimensions",
+        "lo": 0,
+        "hi": 1,
+    },
+    "clip_s": {"doc": "maximum gradient norm of the student (0 = no limit)", "lo": 0},
 }
 
 

@@ -16,6 +16,8 @@ class PixelOptions:
     # Adam steps of 0.05 in these units.
     tv: float = objective.weight("tv", 2e-3)
     l2: float = objective.weight("l2", 0.0)
-    steps: int = opt(2000, "Adam steps on a batch of pixels", lo=1)
-    lr: float = opt(0.01, "peak Adam step on pixels in [0,1] (0.05 in units of a std of 0.2)", above=0, hi=100)
-    schedule: str = opt("constant", "of the step, over the steps of a batch", choices=("constant", "cosine"))
+    steps: int = opt(2000, "Adam steps per batch of images", lo=1)
+    lr: float = opt(
+        0.01, "peak learning rate (Adam) of pixels in [0,1] (0.05 in units of a standard deviation of 0.2)", above=0, hi=100
+    )
+    schedule: str = opt("constant", "learning rate schedule over the steps of a batch", choices=("constant", "cosine"))

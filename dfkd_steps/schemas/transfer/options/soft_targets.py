@@ -22,11 +22,13 @@ class SoftTargetOptions(TransferConfig):
         code=registry.module_of,
     )
     untouched: float = opt(
-        0.0, "share of the samples that stay as they start; their target is the teacher's softened output", lo=0, hi=0.9
+        0.0, "share of the samples that keep their initial image; their target is the teacher's softened output", lo=0, hi=0.9
     )
-    steps: int = opt(1500, "Adam steps at most", lo=1)
-    lr: float = opt(0.05, "Adam step on pixels in [0,1]", above=0, hi=100)
-    view: str = opt("none", "augmentation of the images that the loss sees, drawn anew each step", choices=VIEWS)
-    window: int = opt(50, "steps between two checks whether a sample has converged", lo=1)
-    tolerance: float = opt(1e-3, "a sample stops where its mean loss over `window` steps fell by less, nats (0 = never)", lo=0)
+    steps: int = opt(1500, "maximum number of Adam steps", lo=1)
+    lr: float = opt(0.05, "learning rate (Adam) of pixels in [0,1]", above=0, hi=100)
+    view: str = opt("none", "augmentation of the images before the loss, redrawn in every step", choices=VIEWS)
+    window: int = opt(50, "steps between two convergence checks", lo=1)
+    tolerance: float = opt(
+        1e-3, "a sample stops when its mean loss over `window` steps fell by less than this, nats (0 = never)", lo=0
+    )
     precision: str = precision_field()
