@@ -92,11 +92,11 @@ def rows_of(method: str, known: dict) -> list[list[str]]:
             name = group.specs["transfer"].split("+")[0]
             if known.get(name, ("",))[0] != method:
                 continue
-            page = pages[path.stem].stem
+            page = pages[path.stem].relative_to(ROOT / "docs").as_posix()
             specs = [f"`{group.specs[key]}`" for key in ("transfer", "balance", "student")]
             origin = results.ORIGIN[group.origin]
             runs = f"{len(group.runs)}{', earlier code' if group.earlier else ''}"
-            rows.append([f"[`{group.specs['dataset']}`](../results/{page}.md)", *specs, origin, group.spread(), runs])
+            rows.append([f"[`{group.specs['dataset']}`](../{page})", *specs, origin, group.spread(), runs])
     return sorted(rows, key=lambda row: (row[0], -float(row[5].split()[0])))
 
 
