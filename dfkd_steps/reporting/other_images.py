@@ -80,7 +80,7 @@ def _file(source: Path):
         if not opened.has_images:
             raise UserError(f"{source}: is a card and has no images; give --images, a folder of images or an .npz")
         return opened.arrays["x_test"], np.array(opened.arrays["y_test"])
-    remedy = "write it again with numpy.savez, or give a dataset.h5 or a folder of images"
+    remedy = "give an .npz file (numpy.savez), a dataset.h5 or a folder of images"
     with reading(source, "is damaged or not an .npz file", remedy), zipfile.ZipFile(source) as archive:
         there = {name.removesuffix(".npy") for name in archive.namelist()}
         images, labels = (

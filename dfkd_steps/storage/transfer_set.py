@@ -24,7 +24,7 @@ import numpy as np
 
 from ..models import tasks
 from ..runtime import disk, progress
-from ..runtime.errors import UserError, reading, require_file
+from ..runtime.errors import UserError, reading, remedy_for, require_file
 from . import hdf5
 from .image_format import to_unit
 from .set_layout import KIND, NETWORKS, SCHEMA_VERSION, Layout, look
@@ -120,10 +120,11 @@ class TransferSet:
     def __init__(self, path):
         self.path = Path(path)
         require_file(path)
-        with reading(path, "is damaged or no HDF5 file"):
+        instead = remedy_for(path, "transfer_set.h5")
+        with reading(path, "is damaged or no HDF5 file", instead):
             texts, places, problems = hdf5.structure(path, look)
             if problems:
-                raise UserError("\n".join(f"{path}: {problem}; delete it and make it again" for problem in problems))
+                raise UserError("\n".join(f"{path}: {problem}; {instead}" for problem in problems))
             self.provenance, self.metadata = (json.loads(texts[name]) for name in ("provenance", "metadata"))
             self.key, self._classes, self.fields = texts["key"], texts["classes"], hdf5.mapped(path, places)
         if not hdf5.labels_fit(self.fields["labels"], self._classes):

@@ -283,7 +283,7 @@ def changed_archive(path):
         (lambda at: [at.joinpath(name).mkdir(parents=True) for name in "ab"], "has 2 folders, the student 3 classes"),
         (lambda at: (at.mkdir(), at.joinpath("a.png").write_text("no")), "is not a readable PNG"),
         (lambda at: at.write_text("no"), "is damaged or not an .npz file"),
-        (bare_array, "or give a dataset.h5 or a folder of images"),
+        (bare_array, "give an .npz file (numpy.savez), a dataset.h5 or a folder of images"),
         (changed_archive, "is damaged or not an .npz file (Bad CRC-32 for file 'images.npy')"),
     ],
 )

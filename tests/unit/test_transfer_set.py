@@ -187,8 +187,13 @@ def test_structural_faults_are_all_told_and_stop_every_reader(made):
     with h5py.File(made, "r+") as file:
         del file["labels"], file["logits"]
     assert len(verify.verify_transfer_set(made)) == 2
-    with pytest.raises(UserError, match=f"{made}: field logits is missing; delete it and make it again"):
+    with pytest.raises(UserError, match=f"{made}: field logits is missing; give a transfer_set.h5 written by dfkd"):
         TransferSet(made)
+    placed = made.parent / "results/mnist/lenet5/noise/transfer_set.h5"
+    placed.parent.mkdir(parents=True)
+    made.rename(placed)
+    with pytest.raises(UserError, match=f"{placed}: field logits is missing; delete it and make it again"):
+        TransferSet(placed)
 
 
 def test_a_set_without_samples(tmp_path):
