@@ -15,7 +15,7 @@ from ..runtime.commands import expanded, guarded
 from ..runtime.errors import Changed, UserError
 from ..storage import hdf5
 from ..storage.atomic import key_of
-from . import estimate, external, fingerprint, graph, keys, params, spec
+from . import estimate, fingerprint, graph, keys, params, spec
 
 # Whose versions bytes depend on. Of the optional ones those that the job has loaded: name of the module -> of the package.
 LIBRARIES = ("torch", "torchvision", "numpy", "h5py", "safetensors", "pillow", "pytorch-optimizer", "mlxtend")
@@ -43,7 +43,9 @@ class Job:
         """
         from ..runtime.device import settings  # imports torch, which takes seconds: not where keys are asked for
 
-        changed = [path for path, digest in self.recipe.get("files", {}).items() if external.digest(Path(path)) != digest]
+        before = self.recipe.get("files", {})
+        now = keys.files(self.config) if before else {}
+        changed = [name for name, digest in before.items() if now.get(name) != digest]
         changed += [path for path, state in self.seen.items() if _state(path) != state]
         if changed:
             raise Changed(f"{changed[0]}: was changed while it was read; run the step again")

@@ -32,6 +32,16 @@ def test_snakemake_then_dvc(by_snakemake):
     assert re.findall("Running stage '(.*)'", by_snakemake.dvc("repro")) == ["resolve"]
 
 
+def test_another_run_leaves_the_list_of_metrics_alone(by_snakemake, tmp_path):
+    """The report of a run that is going on is made from the list that this run wrote at its start."""
+    copy = by_snakemake.again(tmp_path / "copy")
+    lists = {path: path.read_text() for path in copy.folder.glob("logs/report/metrics*")}
+    assert [f"{ZSKD}/{STUDENT}/metrics.json" in text for text in lists.values()] == [True]
+    copy.snakemake("--config", "transfer=[noise+n=30]", "--", "results/mnist-5k+train=60/dataset.h5")
+    after = {path: path.read_text() for path in copy.folder.glob("logs/report/metrics*")}
+    assert len(after) == 2 and after.items() > lists.items()
+
+
 def test_dvc_then_snakemake(by_dvc):
     before = by_dvc.made()
     assert "Nothing to be done" in by_dvc.snakemake()

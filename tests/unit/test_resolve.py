@@ -82,6 +82,17 @@ def test_faults_of_seeds(transfer, seeds, fault, repository, monkeypatch):
     assert fault in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_each_sweep_has_a_folder_for_its_report(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert sweep.report_folder("params/experiment.yaml") == sweep.report_folder("./params/experiment.yaml") == "report"
+    assert sweep.report_folder("params/sweeps/tiny.yaml") == sweep.report_folder(f"{tmp_path}/params/sweeps/tiny.yaml")
+    assert sweep.report_folder("params/sweeps/tiny.yaml") == "report/tiny"
+    others = ["/elsewhere/tiny.yaml", "tiny.yaml", "params/sweeps/tiny.yml", "params/sweeps/mine/tiny.yaml", "experiment.yaml"]
+    folders = [sweep.report_folder(other) for other in others]
+    assert len({"report", "report/tiny", "report/experiment", *folders}) == 3 + len(others)
+    assert all(folder.startswith(("report/tiny-", "report/experiment-")) for folder in folders)
+
+
 def test_no_mapping(tmp_path):
     path = tmp_path / "sweep.yaml"
     path.write_text("[lenet5]")

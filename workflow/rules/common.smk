@@ -71,13 +71,13 @@ def mark_outdated():
 
 
 SWEEP = or_end(read_sweep)
-# A report a sweep, so that none is overwritten; that of params/experiment.yaml, which DVC makes too, right in report/.
-PLACE = "report" if sweep_file() == sweep.EXPERIMENT else f"report/{Path(sweep_file()).stem}"
+PLACE = sweep.report_folder(sweep_file())
 REPORT = [f"{PLACE}/index.html", f"{PLACE}/results.csv", f"{PLACE}/summary.json"]
-# The paths of the sweep's metrics: one argument of a command is limited to 128 KiB, which 700 of them fill.
-LISTING = f"logs/{PLACE}/metrics"
 FINALS = sweep.finals(SWEEP)
 EXPORTS = sweep.exports(SWEEP)
+# The paths of the sweep's metrics: one argument of a command is limited to 128 KiB, which 700 of them fill. Named by its
+# content: another Snakemake, with other values of --config, writes another while this one runs.
+LISTING = f"logs/{PLACE}/metrics-{hashlib.sha256(repr(FINALS).encode()).hexdigest()[:12]}"
 # What the profiles reserve for a step is what runtime.threads.thread_count() lets it compute with.
 os.environ.update(DFKD_THREADS=str(threads.thread_count()))
 # Files are current or stale by the keys they carry, not by Snakemake's records or their dates: records are missing in a
