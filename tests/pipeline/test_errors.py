@@ -56,7 +56,7 @@ def test_bad_paths(fresh):
     ]
     code, absurd = fresh.ended("snakemake", "-n", "--config", "transfer=[noise+n=1000000000000]")
     assert code == 2
-    assert "noise+n=1000000000000/transfer_set.h5: takes " in absurd and "of the disk, which has" in absurd
+    assert "noise+n=1000000000000/transfer_set.h5: takes " in absurd and "of disk space, with only" in absurd
     assert not fresh.made()
 
 

@@ -508,8 +508,8 @@ def test_new_writes_params_that_fit(workplace, capsys):
     assert "  fast            fits, as fast-2\n" in said and re.search(r" of training in (fp32|bf16) on one core", said)
     assert (student.optimizer, student.select, student.sampling) == ("soap", "agreement", "uniform")
     place = "results/mine/mine/procedural+batch=50+kind=scenes+n=20000/none/mine"
-    assert f"snakemake {place}/metrics.json" in said and f"how far it gets: column agreement of {place}/history.csv" in said
-    with pytest.raises(UserError, match=r"params/dataset/mine.yaml: is there already"):
+    assert f"snakemake {place}/metrics.json" in said and f"its progress: column agreement of {place}/history.csv" in said
+    with pytest.raises(UserError, match=r"params/dataset/mine.yaml: already exists"):
         make_new(workplace, *how)
 
 
@@ -537,10 +537,10 @@ WRONG_NEW = {
     "no weights": (["--teacher", "resnet20"], "--teacher: resnet20 has no weights of its own; give --checkpoint FILE"),
     "a factory without weights": (["--teacher", "nets:build"], "has no weights of its own; give --checkpoint FILE"),
     "a size that is none": (
-        ["--teacher", "timm:test_efficientnet", "--checkpoint", "a.pth", "--size", "big"], "'big' is no size",
+        ["--teacher", "timm:test_efficientnet", "--checkpoint", "a.pth", "--size", "big"], "'big' is not a size",
     ),
     "numbers that are none": (
-        ["--teacher", "timm:test_efficientnet", "--checkpoint", "a.pth", "--keep", "cat"], "--keep: 'cat' is no list of numbers",
+        ["--teacher", "timm:test_efficientnet", "--checkpoint", "a.pth", "--keep", "cat"], "--keep: 'cat' is not a list of",
     ),
     "a checkpoint that is not there": (
         ["--teacher", "timm:test_efficientnet", "--checkpoint", "b.pth"], "b.pth: no such checkpoint",
