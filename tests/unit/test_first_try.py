@@ -82,7 +82,7 @@ def test_each_method_that_fits_maps_begins_with_its_preset(workplace):
     teacher = classifier("unet-tiny", (3, 32, 40), 3)
     found = first_try.fitting(teacher, "unet-tiny")
     assert {name for name, _, why in found if not why} == {"deepinversion", "dfad", "fast", "noise", "procedural", "ssd-kd"}
-    assert all(why == "is for classification, the teacher for segmentation" for _, _, why in found if why)
+    assert all(why == "is for classification, but the teacher is for segmentation" for _, _, why in found if why)
 
 
 def test_methods_are_tried_within_a_few_gib_and_after_the_costs(workplace, monkeypatch):

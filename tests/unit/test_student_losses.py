@@ -81,7 +81,7 @@ def test_one_of_the_user(mine, logits, dense):
 
 @pytest.mark.parametrize(
     ("function", "said"),
-    [("whole", "returns a value of shape () for 3 samples; return the loss of each sample"),
+    [("whole", "returns a value of shape () for 3 samples; return one loss per sample"),
      ("number", "returns a value of type float for 3 samples"),
      ("hard", "has no gradient with respect to the student's logits; compute it from these"),
      ("detached", "has no gradient with respect to the student's logits"),
