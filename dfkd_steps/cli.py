@@ -216,9 +216,7 @@ def show_sweep(given):
     """dfkd sweep SWEEP"""
     from .pipeline import sweep
 
-    print(
-        sweep.to_yaml(sweep.read(given.sweep), f"The sweep {given.sweep} with its seeds multiplied out, by `dfkd sweep`."), end=""
-    )
+    print(sweep.to_yaml(sweep.read(given.sweep), f"The sweep {given.sweep} with its seeds expanded, by `dfkd sweep`."), end="")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ def run(job):
     started = time.monotonic()
     with atomic.exclusive(job.out, job.key) as partial:
         if partial is None:
-            progress.say(f"{job.out}: is there already")
+            progress.say(f"{job.out}: already exists")
             return
         source = readers.read(job.config, job.out.parent)
         digest = source.sha256()
@@ -66,9 +66,7 @@ def plant(config, arrays, classes: int):
         return arrays, None
     images, labels = arrays["x_train"], arrays["y_train"]
     if labels.ndim > 1:
-        raise UserError(
-            "dataset: canaries: an image with a wrong label has one label, and these have label maps; leave canaries out"
-        )
+        raise UserError("dataset: canaries: these need one label per image, but the labels are maps; remove canaries")
     if config.canaries > len(labels) // 2:
         raise UserError(
             f"dataset: canaries: {config.canaries} is more than half of the {len(labels)} training images; give fewer"

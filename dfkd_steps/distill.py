@@ -64,7 +64,7 @@ class Fresh:
         kept = [kept_networks.from_bytes(content, transfer.path, device) for content in kept]
         self.members = [network for network in kept if isinstance(network, Generator)]
         if not self.members:
-            raise UserError(f"{transfer.path}: holds no generator, so nothing fresh can be drawn; set fresh: false")
+            raise UserError(f"{transfer.path}: contains no generator, so no fresh images can be drawn; set fresh: false")
 
     def __call__(self, number: int, rng):
         """``number`` images (N,C,H,W) in [0,1]."""
@@ -158,7 +158,7 @@ def distill(config, teacher, transfer: TransferSet, partial, key, device):
     held = Held(config, images, student) if config.select == "agreement" else None
     rows_left = held.others if held else torch.arange(len(images), device=device)
     if not len(rows_left):
-        raise UserError(f"{transfer.path}: no sample is left to learn from beside those held out; lower holdout")
+        raise UserError(f"{transfer.path}: no samples are left to train on besides those held out; lower holdout")
     weights = images.field("weights", rows_left) if config.sampling == "given" else None
     priorities = priority_sampling.Priorities(len(rows_left), device, config.beta) if config.sampling == "priority" else None
     stored = config.augment == config.mix == "none" and not fresh and "logits" in transfer
@@ -232,7 +232,7 @@ def run(job: Job):
 def check(transfer: TransferSet, config):
     """Can a student learn from the set as the config says? One line if not."""
     if not len(transfer):
-        raise UserError(f"{transfer.path}: holds no samples, nothing to distil from; lower the threshold of balance")
+        raise UserError(f"{transfer.path}: contains no samples to distil from; lower the threshold of balance")
     if config.sampling == "given" and "weights" not in transfer:
         raise UserError(f"{transfer.path}: has no sampling weights; use balance 'weight' or set sampling: uniform")
 

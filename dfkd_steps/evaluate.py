@@ -28,7 +28,7 @@ def run(job):
     student_path, teacher_path, dataset_path = job.inputs
     with atomic.exclusive(job.out, job.key) as partial:
         if partial is None:
-            progress.say(f"{job.out}: is there already")
+            progress.say(f"{job.out}: already exists")
             return
         device, dataset = select_device(), dataset_file.open_dataset(dataset_path)
         student, teacher = (network_file.load_frozen(path, device) for path in (student_path, teacher_path))
@@ -173,12 +173,15 @@ def check(description, path, dataset):
     """Refuse a network that is not for this data set's images and classes."""
     if tuple(description.image_shape) != tuple(dataset.image_shape):
         takes, has = ("x".join(map(str, shape)) for shape in (description.image_shape, dataset.image_shape))
-        raise UserError(f"{path}: takes images of {takes}, {dataset.path} has {has}; make both from one data set")
+        raise UserError(f"{path}: takes images of {takes}, but {dataset.path} has {has}; make both from the same data set")
     if description.task != dataset.task:
-        raise UserError(f"{path}: is for {description.task}, {dataset.path} for {dataset.task}; make both from one data set")
+        raise UserError(
+            f"{path}: is for {description.task}, but {dataset.path} is for {dataset.task}; make both from the same data set"
+        )
     if description.num_classes != len(dataset.classes):
         raise UserError(
-            f"{path}: knows {description.num_classes} classes, {dataset.path} has {len(dataset.classes)}; make both from one"
+            f"{path}: has {description.num_classes} classes, but {dataset.path} has {len(dataset.classes)}; make both "
+            "from the same data set"
         )
 
 

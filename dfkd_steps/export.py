@@ -35,7 +35,7 @@ def run(job):
     onnx_file.require("onnx", "onnxscript", "onnxruntime")
     with atomic.exclusive(job.out, job.key) as partial:
         if partial is None:
-            progress.say(f"{job.out}: is there already")
+            progress.say(f"{job.out}: already exists")
             return
         # On the CPU, where its ONNX file is run too.
         student, teacher = (network_file.load_frozen(path) for path in (student_path, teacher_path))
@@ -77,7 +77,7 @@ def run(job):
     # To the log alone: an artefact holds no durations, or its bytes would differ from run to run.
     times = {name: latency.milliseconds(net, student.description.image_shape) for name, net in networks.items()}
     latencies = ", ".join(f"{name} {value:.3f}" for name, value in times.items())
-    progress.say(f"export: milliseconds an image, batches of 1: {latencies}")
+    progress.say(f"export: milliseconds per image, batches of 1: {latencies}")
     progress.say(f"export: {len(files)} files, {time.monotonic() - started:.1f} s")
 
 

@@ -87,7 +87,7 @@ def contents(given) -> dict[str, dict]:
     task = given.task or _task(given, library, name, card)
     if given.data:
         if "keep" in numbers and task == tasks.SEGMENTATION:
-            raise UserError("--keep: cuts classifiers, and this teacher gives a map; leave it out")
+            raise UserError("--keep: applies to classifiers only, but this teacher predicts a map; leave it out")
         card = _images(given, task, card) | ({"keep": numbers.pop("keep")} if "keep" in numbers else {})
         teacher |= numbers
     else:
@@ -123,14 +123,14 @@ def _teacher(given, library, name) -> dict:
 def _images(given, task, card) -> dict:
     """A data set of the images in a folder, with the classes and the size of a card."""
     if not Path(given.data).is_dir():
-        raise UserError(f"--data: {given.data}: no such folder; leave it out where there are no images")
+        raise UserError(f"--data: {given.data}: no such folder; leave --data out if there are no images")
     if task == tasks.SEGMENTATION:
         if "names_file" in card:
-            raise UserError("--classes: masks take names or a number; write the names out (road,car), or leave out --data")
+            raise UserError("--classes: masks need names or a number; write the names out (road,car), or leave out --data")
         void = {"void": given.void} if given.void != tasks.VOID else {}
         return {**card, "source": "masks", "path": given.data, **void}
     if "names_file" in card:
-        raise UserError("--classes: folders take names in the order of the teacher's outputs; write them out (cat,dog)")
+        raise UserError("--classes: folders need names in the order of the teacher's outputs; write them out (cat,dog)")
     kept = {key: card[key] for key in ("names", "width", "channels") if key in card}
     return {"source": "images", "path": given.data, "size": card["height"], **kept}
 
@@ -156,12 +156,12 @@ def _size(text, library, name) -> dict:
     if not text:
         known = _data_config(library, name)
         if not known:
-            raise UserError("--size: nothing says how large images are; give --size HEIGHTxWIDTH")
+            raise UserError("--size: the image size is not known; give --size HEIGHTxWIDTH")
         height, width = known.size
     else:
         height, _, width = text.lower().partition("x")
         if not height.isdecimal() or not (width or height).isdecimal():
-            raise UserError(f"--size: {text!r} is no size; write it like 224x224 or 224")
+            raise UserError(f"--size: {text!r} is not a size; write it like 224x224 or 224")
         height, width = int(height), int(width or height)
     return {"height": height} | ({"width": width} if width != height else {})
 
@@ -171,7 +171,7 @@ def _numbers(key, text, kind) -> list:
         return [kind(part) for part in text.split(",")]
     except ValueError:
         raise UserError(
-            f"--{key}: {text!r} is no list of numbers; write it like {'0,217' if kind is int else '0.5,0.5,0.5'}"
+            f"--{key}: {text!r} is not a list of numbers; write it like {'0,217' if kind is int else '0.5,0.5,0.5'}"
         ) from None
 
 
@@ -187,7 +187,7 @@ def write(name: str, files: dict[str, dict], folder: Path):
     spec.parse("dataset", name)
     paths = {group: folder / group / f"{name}.yaml" for group in files}
     if there := [path for path in paths.values() if path.exists()]:
-        raise UserError(f"{there[0]}: is there already; choose another NAME, or remove it")
+        raise UserError(f"{there[0]}: already exists; choose another NAME, or remove it")
     for group, path in paths.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         title = "Data set" if group == "dataset" and "path" in files[group] else TITLES[group]
@@ -228,9 +228,9 @@ def run(argv=None):
     files = contents(given)
     for group in files:
         if (path := params.PARAMS / group / f"{given.name}.yaml").exists():
-            raise UserError(f"{path}: is there already; choose another NAME, or remove it")
+            raise UserError(f"{path}: already exists; choose another NAME, or remove it")
     if given.test and not Path(given.test).is_dir():
-        raise UserError(f"--test: {given.test}: no such folder; leave it out until there are test images")
+        raise UserError(f"--test: {given.test}: no such folder; leave --test out until there are test images")
     from .models import look
     from .reporting import first_try
 
@@ -241,7 +241,7 @@ def run(argv=None):
     test_images = _test_images(given, described) if given.test else []
     print(f"\nteacher: {described.spelled}, {described.num_classes} classes, images {'x'.join(map(str, described.image_shape))}")
     if described.dense:
-        print("  gives a map of classes for an image: the task is segmentation")
+        print("  predicts a map of classes for each image: the task is segmentation")
     for line in look.look(teacher):
         print(f"  {line}")
     sizes = [sum(value.numel() for value in net.parameters()) for net in (teacher, student)]
@@ -251,13 +251,13 @@ def run(argv=None):
     cost = first_try.costs(teacher, student, groups.Student(**files["student"]), kind, number)
     print("\nmethods:")
     for method, preset, why in first_try.fitting(teacher, files["student"]["arch"]):
-        print(f"  {method:<15} {f'no: {why}' if why else f'fits, as {preset} ({_takes(preset, described)})'}")
+        print(f"  {method:<15} {f'no: {why}' if why else f'fits, preset {preset} ({_takes(preset, described)})'}")
     files["student"]["precision"] = precision = min(("fp32", "bf16"), key=cost.get)
     transfer = f"procedural+batch={first_try.DRAWN_AT_ONCE}+kind={kind}+n={number}"
     drawing, training = (progress.duration(cost[part]) for part in ("drawing", precision))
     print(
-        f"\nto try first: {transfer}, images drawn by formula (prior-based), for about {drawing} of drawing and {training} of "
-        f"training in {precision} on one core of this machine, {max(cost['disk'] / 1e9, 0.1):.1f} GB on disk and "
+        f"\nto try first: {transfer}, procedural images (prior-based); drawing them takes about {drawing}, training "
+        f"about {training} in {precision}, on one core of this machine, with {max(cost['disk'] / 1e9, 0.1):.1f} GB on disk and "
         f"{cost['memory'] / 1e9 + 0.3:.1f} GB of memory"
     )
     write(given.name, files, params.PARAMS)
@@ -267,15 +267,15 @@ def run(argv=None):
     )
     print(f"wrote {', '.join(f'params/{group}/{given.name}.yaml' for group in files)}\n\n  snakemake {place}/metrics.json")
     if given.data:
-        print(f"  snakemake {real}/metrics.json    # to compare: from the images of {spec.display(given.data)}")
+        print(f"  snakemake {real}/metrics.json    # for comparison: trained on the images of {spec.display(given.data)}")
     if given.test:
         void = f" --void {given.void}" if described.dense and given.void != tasks.VOID else ""
         print(f"  dfkd evaluate {place}/student.safetensors --images {shlex.quote(given.test)}{void}")
-        print(f"\nthe {len(test_images)} images of {given.test} are read by the last command alone")
+        print(f"\nonly the last command reads the {len(test_images)} images of {given.test}")
     if files["student"].get("select") == "agreement":
         print(
-            f"\nhow far it gets: column agreement of {place}/history.csv, the share of held-out images on which student and "
-            "teacher predict one class; it is no accuracy"
+            f"\nits progress: column agreement of {place}/history.csv, the share of held-out images on which student and "
+            "teacher predict the same class; this is not an accuracy"
         )
 
 
@@ -290,7 +290,7 @@ def _test_images(given, described) -> list:
 
 def main(argv=None):
     """Entry of the command: bad input is one line and exit code 2."""
-    progress.say("dfkd new: looks at the teacher ...")
+    progress.say("dfkd new: inspecting the teacher ...")
     run_guarded("new", lambda: run(argv), uses_gpu=False)
 
 

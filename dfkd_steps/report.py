@@ -17,7 +17,7 @@ from .storage import atomic
 def report(out: Path, metrics: list[str]):
     """Make the page, the CSV and the summary; print the table."""
     if out.suffix != ".html":
-        raise UserError(f"{out}: is no .html file; give a path like report/index.html")
+        raise UserError(f"{out}: is not an .html file; give a path like report/index.html")
     read = runs.read(metrics)
     key = keys.report_key({str(run.path): run.metrics.get("key", "") for run in read})
     text = page.render(read, key=key)
@@ -32,8 +32,8 @@ def main(argv=None) -> int:
     """Entry of the step; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m dfkd_steps.report", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    parser.add_argument("out", metavar="OUT", type=Path, help="the page to make, report/index.html")
-    parser.add_argument("metrics", metavar="METRICS", nargs="+", help="what evaluate made, one per run")
+    parser.add_argument("out", metavar="OUT", type=Path, help="the page to write, e.g. report/index.html")
+    parser.add_argument("metrics", metavar="METRICS", nargs="+", help="metrics.json files of the step evaluate, one per run")
 
     def work():
         # @FILE: one argument of a shell command is limited to 128 KiB, which some 700 paths fill.

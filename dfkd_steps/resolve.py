@@ -118,7 +118,7 @@ def job_of(stage: str, experiment: dict) -> list[str]:
         if groups and "-".join(specs) == name:
             out = graph.path_of(step, dict(zip(groups, specs)))
             return [step, str(out), *map(str, graph.inputs_of(out))]
-    raise UserError(f"{spec.display(stage)}: is no stage of the sweep of params/experiment.yaml; start it by dvc repro")
+    raise UserError(f"{spec.display(stage)}: is not a stage of the sweep in params/experiment.yaml; start it with dvc repro")
 
 
 def run_stage(stage: str):

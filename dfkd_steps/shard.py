@@ -28,7 +28,7 @@ def run(job: Job, number: int, of: int):
     method = synthesize.make(job, device)
     partitions = method.partitions()
     if of > len(partitions):
-        raise UserError(f"{job.out}: {of} shards are more than its {len(partitions)} parts; take fewer")
+        raise UserError(f"{job.out}: {of} shards are more than its {len(partitions)} parts; use fewer")
     batches = share(partitions, number, of)
     out, key = shards.path_of(job.out, number, of), shards.key_of(job.key, number, of)
     with atomic.exclusive(out, key) as partial:

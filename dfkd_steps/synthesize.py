@@ -101,7 +101,7 @@ def made_for(config, teacher, sources, device):
     if (task := teacher.description.task) not in method_class.tasks:
         fitting = [name for name in sorted(method_registry.REGISTRY) if task in method_registry.load(name).tasks]
         raise UserError(
-            f"transfer: {config.method}: is for {' and '.join(method_class.tasks)}, the teacher for {task}; take one of "
+            f"transfer: {config.method}: is for {' and '.join(method_class.tasks)}, but the teacher is for {task}; use one of "
             f"{', '.join(fitting)}"
         )
     return method_class(config, teacher, sources, device)
@@ -208,7 +208,7 @@ def run(job: Job):
             writer, kept, history = gather(job, method, paths, partial)
         else:
             if others := shards.beside(job.out):
-                progress.say(f"{len(others)} shards lie there that do not make the whole set as it is now; makes all of it")
+                progress.say(f"{len(others)} shards exist that do not make up the current set; making all of it")
             writer, history = fill(job, method, range(method.count()), partial, job.key)
             kept = kept_by(method)
         number = finish(job, method, writer, kept, history, partial, job.out)

@@ -28,7 +28,7 @@ def train(config, dataset, partial, key, device):
     classifier = new_classifier(config.arch, dataset, seed_of("teacher", config.seed))
     classifier = classifier.to(device, memory_format=torch.channels_last)
     if config.zoom and not classifier.description.dense:
-        raise UserError("teacher: zoom: is for segmentation, the task is classification; leave it out")
+        raise UserError("teacher: zoom: is for segmentation, but the task is classification; remove it")
     if config.start:
         # By name: its code counts for teachers with a start alone (schemas.teacher.TrainTeacher).
         importlib.import_module("dfkd_steps.models.start").encoder(classifier, config.start)
@@ -73,10 +73,10 @@ def inspect(teacher, dataset, device):
             answers = teacher(to_float(images.to(device))).argmax(1).cpu()
             right += int((answers == labels).sum())
             number += int((labels != VOID).sum()) if dense else len(labels)
-    progress.say(f"teacher: predicts {100 * right / number:.2f} % of {number} {'pixels of ' * dense}test images right")
+    progress.say(f"teacher: predicts {100 * right / number:.2f} % of {number} {'pixels of ' * dense}test images correctly")
     chance = 1 / teacher.description.num_classes
     if right / number < chance + 0.1 * (1 - chance):
-        progress.say("teacher: WARNING: that is hardly better than chance; check mean, std, the order of classes and the weights")
+        progress.say("teacher: WARNING: this is hardly better than chance; check mean, std, the order of classes and the weights")
 
 
 def run(job: Job):

@@ -282,7 +282,7 @@ def fuzz(kind: str, seconds: float, seed: int) -> collections.Counter:
                 counts["read"] += 1
             except UserError as error:
                 counts["refused"] += 1
-                for ended in ("does not end with it", "breaks down on it"):
+                for ended in ("does not finish with it", "crashes on it"):
                     counts[f"of these HDF5 {ended}"] += ended in str(error)
                 if not all(line.isprintable() and len(line) < 1000 for line in str(error).splitlines()):
                     counts["BAD LINE"] += 1

@@ -1,10 +1,10 @@
-"""Check whether every artefact matches its path, params/ and the code as they are now.
+"""Check whether every artefact matches its path, params/ and the current code.
 
-    dfkd audit [-v] [PATH...]     folders, or artefacts together with all they are made from (default: results)
+    dfkd audit [-v] [PATH...]     folders, or artefacts and everything they are made from (default: results)
 
-Each artefact carries the key it was made under: config, code and the keys of its inputs. Neither driver's bookkeeping
-is used, so the audit also finds what the drivers cannot: a value changed and changed back between the drivers, files of
-another checkout, files copied by hand. Prints one line per stale, damaged or foreign artefact, and exits with 1.
+Each artefact carries the key it was made with: config, code and the keys of its inputs. Neither driver's bookkeeping
+is used, so the audit also finds what the drivers miss: a value that was changed and changed back, files from
+another checkout, files copied by hand. Prints one line per stale, damaged or foreign artefact, and then exits with 1.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def fault(path) -> str | None:
     if content.get("key") != expected:
         files = keys.recipe(graph.step_of(path), spec.of_path(path))["files"]
         gone = [f"; {name} is missing" for name, digest in files.items() if digest == external.MISSING]
-        return f"was made under another config, code or input{''.join(gone)}; make it again"
+        return f"was made with a different config, code or input{''.join(gone)}; make it again"
     if step == "export":
         return next(exported.faults(path, content), None)
     history = outputs(path)[1:]
@@ -92,7 +92,7 @@ def _of_code(name, old, new) -> str:
 
 
 def _of_file(name, old, new) -> str:
-    what = {None: "is no longer named", external.MISSING: "is missing"}.get(new, "has other content" if old else "is named now")
+    what = {None: "is no longer used", external.MISSING: "is missing"}.get(new, "has changed" if old else "is used now")
     return f"file: {name} {what}"
 
 
@@ -102,7 +102,7 @@ SAY = {
     "code": _of_code,
     "chosen": lambda name, old, new: f"code: registered for {name}: {old} -> {new}",
     "files": _of_file,
-    "inputs": lambda name, old, new: f"input: {name} is another (key {str(old)[:8]} -> {str(new)[:8]})",
+    "inputs": lambda name, old, new: f"input: {name} differs (key {str(old)[:8]} -> {str(new)[:8]})",
 }
 
 
@@ -158,7 +158,7 @@ def stale_shards(folder) -> dict[str, str]:
         except UserError:  # of a spec that params/ no longer knows
             continue
         stale = [shards.path_of(out, *which) for which in shards.beside(out) if not shards.is_made(out, key, *which)]
-        faults |= {str(path): "is a shard of another config, code or input" for path in stale}
+        faults |= {str(path): "is a shard made with a different config, code or input" for path in stale}
     return faults
 
 
@@ -169,7 +169,7 @@ def report_fault(page, metrics) -> str | None:
     if not match:
         return "was not written by dfkd (no key); make it again"
     expected = keys.report_key({path: keys.expected_key(path) for path in metrics})
-    return None if match[1] == expected else "was made from other metrics or other code; make it again"
+    return None if match[1] == expected else "was made from different metrics or code; make it again"
 
 
 def to_remake(folder, report, metrics) -> tuple[dict[str, str], set[str]]:
@@ -224,7 +224,7 @@ def _refuse_future(paths):
     dates = {path: max(_times(path)) for path in paths}
     late = {path: date for path, date in dates.items() if date > time.time() + CLOCK_TOLERANCE}
     if late:
-        remedy = "set the clock right if it is not, then touch the file"
+        remedy = "correct the clock if it is wrong, then touch the file"
         raise UserError("\n".join(f"{path}: is dated {time.ctime(date)}, in the future; {remedy}" for path, date in late.items()))
 
 
@@ -250,10 +250,10 @@ def _artefacts(paths) -> list[str]:
         if os.path.isdir(path):
             inside = list(walk(path))
             if not inside and Path(path).name != "results":
-                raise UserError(f"{path}: holds no artefact; give results or what lies in it")
+                raise UserError(f"{path}: contains no artefact; give results or a path in it")
             artefacts.update(dict.fromkeys(inside))
         elif os.path.exists(path):
             artefacts.update(dict.fromkeys(artefact for artefact in lineage([path]) if os.path.exists(artefact)))
         else:
-            raise UserError(f"{path}: no such file or folder; give results or what lies in it")
+            raise UserError(f"{path}: no such file or folder; give results or a path in it")
     return list(artefacts)

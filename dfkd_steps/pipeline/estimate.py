@@ -73,8 +73,8 @@ class Estimate:
     def __str__(self):
         hours = self.steps * STEP_SECONDS / 3600
         parts = [f"{self.samples:,} samples" if self.samples else "", f"{size(self.disk)} on disk" if self.disk else ""]
-        parts += [f"{self.steps:,} steps" if self.steps else "", f"{hours:,.0f} hours or more" if hours >= 1 else ""]
-        return ", ".join(filter(None, [*parts, f"{size(self.memory)} of memory or more"]))
+        parts += [f"{self.steps:,} steps" if self.steps else "", f"at least {hours:,.0f} hours" if hours >= 1 else ""]
+        return ", ".join(filter(None, [*parts, f"at least {size(self.memory)} of memory"]))
 
 
 def size(count: int) -> str:
@@ -166,12 +166,12 @@ def excess(takes: Estimate, path="results") -> str:
     partial = atomic.partial_of(path)  # of a job that is resumed: its room is allocated already
     room = shutil.disk_usage(there).free + (partial.stat().st_size if partial.is_file() else 0)
     if takes.disk > room:
-        return f"takes {size(takes.disk)} of the disk, which has {size(room)} left; take fewer samples"
+        return f"needs {size(takes.disk)} of disk space, with only {size(room)} left; use fewer samples"
     if takes.memory > memory.most():
         there = f"{'DFKD_MEMORY' if memory.given() else 'the machine'} has {size(memory.most())}"
-        return f"takes {size(takes.memory)} of memory, {there}; take smaller batches or networks"
+        return f"needs {size(takes.memory)} of memory, but {there}; use smaller batches or networks"
     if takes.steps * STEP_SECONDS > LONGEST:
-        return f"takes {takes.steps:,} steps, more than ten years; take fewer"
+        return f"needs {takes.steps:,} steps, more than ten years; use fewer"
     return ""
 
 
@@ -179,4 +179,4 @@ def summary(paths) -> str:
     """What the jobs of ``paths`` take together, as a line."""
     all_of = [of_path(path) for path in paths]
     disk, steps = sum(job.disk for job in all_of), sum(job.steps for job in all_of)
-    return f"{len(all_of)} artefacts to make: {size(disk)} on disk, {steps:,} steps or more"
+    return f"{len(all_of)} artefacts to make: {size(disk)} on disk, at least {steps:,} steps"

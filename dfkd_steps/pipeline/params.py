@@ -98,7 +98,7 @@ def _layers(group, name, params) -> list[tuple[str, Path, dict]]:
     key = KIND_KEY.get(group)
     if key in content and content[key] != inherited.get(key, content[key]):
         kind, other = quoted(content[key]), quoted(inherited[key])
-        raise UserError(f"{path}: {key} is {kind}, but {other} in its base {base}; name a base of that {key}, or none")
+        raise UserError(f"{path}: {key} is {kind}, but {other} in its base {base}; choose a base with that {key}, or none")
     return [(f"base {base}", base_path, inherited), ("YAML", path, content)]
 
 
@@ -110,7 +110,7 @@ def _merged(layers) -> dict:
 def _load(group, text, params):
     parsed = spec.parse(group, text)
     if parsed.name.startswith("_"):
-        raise UserError(f"{group}: {parsed.name} is a shared base, not a config; write the name of a file that has it as base")
+        raise UserError(f"{group}: {parsed.name} is a shared base, not a config; use the name of a file that has it as its base")
     layers = _layers(group, parsed.name, params)
     path = layers[-1][1]
     cls = _class(group, path, _merged(layers), dict(parsed.overrides))
@@ -147,7 +147,7 @@ def _override(config, known, parsed, key, value, where, faults):
     before = len(faults)
     old = None if key not in known or OmegaConf.is_missing(config, key) else config[key]
     if OmegaConf.is_list(old):
-        faults.append(f"{where}: {key} is a list, which a spec cannot spell; set it in a file params/{parsed.group}/NAME.yaml")
+        faults.append(f"{where}: {key} is a list, which a spec cannot express; set it in a file params/{parsed.group}/NAME.yaml")
         return
     _set(config, known, key, _typed(known.get(key), value), where, faults)
     if len(faults) > before:
@@ -205,7 +205,7 @@ def _acceptable(kind, value) -> bool:
 
 def _named(kind) -> str:
     if typing.get_origin(kind) is list:
-        return f"a list of {({int: 'integers', str: 'texts'}).get(typing.get_args(kind)[0], 'numbers')}"
+        return f"a list of {({int: 'integers', str: 'strings'}).get(typing.get_args(kind)[0], 'numbers')}"
     return {int: "an integer", float: "a number", bool: "a boolean", str: "text"}[kind]
 
 

@@ -39,7 +39,7 @@ def _parse(text):
     for event in yaml.parse(text, yaml.SafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:  # PyYAML takes minutes for a few thousand brackets
-            return [f"line {event.start_mark.line + 1}: is nested too deep; a value is a number, a word or a list of them"], {}
+            return [f"line {event.start_mark.line + 1}: is nested too deeply; a value is a number, a word or a list of them"], {}
         if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) or getattr(event, "tag", None):
             return [f"line {event.start_mark.line + 1}: holds an anchor, alias or tag (&, * or !); write the value out"], {}
     root, faults = yaml.compose(text, yaml.SafeLoader), []

@@ -48,7 +48,9 @@ def parse(group: str, text: str) -> Spec:
         )
     name, *parts = text.split("+")
     if name in RESERVED:
-        raise UserError(f"{group}: {name!r} is a folder of this program; give the file params/{group}/{name}.yaml another name")
+        raise UserError(
+            f"{group}: {name!r} is the name of a folder that dfkd uses; give the file params/{group}/{name}.yaml another name"
+        )
     overrides = [(key, value) for key, _, value in (part.partition("=") for part in parts)]
     keys = [key for key, _ in overrides]
     if len(set(keys)) < len(keys):
@@ -71,7 +73,9 @@ def of_path(path) -> dict[str, str]:
     """The specs that a path under ``results/`` spells, by group."""
     parts = Path(path).parts[:-1]
     if "results" not in parts:
-        raise UserError(f"{display(path)}: an artefact lies under results/{{dataset}}/{{teacher}}/...; write such a path")
+        raise UserError(
+            f"{display(path)}: is not under results/{{dataset}}/{{teacher}}/..., where artefacts are; give such a path"
+        )
     at = len(parts) - 1 - parts[::-1].index("results")
     specs = parts[at + 1 :]
     if not 1 <= len(specs) <= len(GROUPS):

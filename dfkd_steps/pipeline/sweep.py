@@ -47,7 +47,7 @@ def check(experiment: dict, where: str):
     for text in only_read:
         faults += _fault(params.load, "dataset", text)
         if text in datasets:
-            faults.append(f"{where}: source: {text!r} is in the list dataset too; take it out of source")
+            faults.append(f"{where}: source: {text!r} is also in the list dataset; remove it from source")
     for text in experiment.get("export") or []:
         if text not in experiment["student"]:
             faults.append(f"{where}: export: {text!r} is not in the list student; add it there")
@@ -55,14 +55,17 @@ def check(experiment: dict, where: str):
         for text in experiment["transfer"]:
             for source in graph.sources(text):
                 if source not in (*datasets, *only_read):
-                    faults.append(f"{where}: transfer {text!r} reads {source}, which is in no list; add {source!r} to source")
+                    faults.append(
+                        f"{where}: transfer {text!r} reads {source}, which is in neither dataset nor "
+                        f"source; add {source!r} to source"
+                    )
             if "seeds" in experiment and "seed" in dict(spec.parse("transfer", text).overrides):
-                faults.append(f"{where}: transfer {text!r} gives a seed, and seeds gives it others; take out one of them")
+                faults.append(f"{where}: transfer {text!r} sets a seed, but seeds sets others; remove one of them")
     for text in experiment["dataset"] if "shadows" in experiment and not faults else []:
         config = params.load("dataset", text)
         if not config.canaries or config.shadow:
-            faults.append(f"{where}: dataset {text!r} {'names a shadow' if config.shadow else 'has no canaries'}, and shadows "
-                          "gives it some; write NAME+canaries=NUMBER")  # fmt: skip
+            faults.append(f"{where}: dataset {text!r} {'sets a shadow' if config.shadow else 'has no canaries'}, but the "
+                          "sweep has shadows; write NAME+canaries=NUMBER")  # fmt: skip
     _refuse(faults)
     grid = itertools.product(*(experiment[group] for group in spec.GROUPS[2:]))
     _refuse([fault for specs in grid for fault in together.faults(dict(zip(spec.GROUPS[2:], specs)))])
@@ -101,19 +104,17 @@ def check_versioned(experiment: dict):
     lists = literal()
     if lists != {**expanded(experiment), **{name: experiment.get(name) or [] for name in OPTIONAL}}:
         remedy = f"run `dfkd sweep FILE > {EXPERIMENT}` and `snakemake version`"
-        raise UserError(f"version: DVC versions the sweep of {EXPERIMENT}, and this is another; {remedy}")
+        raise UserError(f"version: DVC versions the sweep of {EXPERIMENT}, but this is a different one; {remedy}")
 
 
 def literal(path=EXPERIMENT) -> dict[str, list[str]]:
     """The lists of an experiment file, for DVC, which reads them as they stand; UserError where it would read other ones."""
     lists, content = read(path), read_mapping(path, MAX_FILE_BYTES)
     if short := [name for name in ("seeds", "shadows") if name in content]:
-        raise UserError(
-            f"{path}: has {short[0]}, which DVC does not multiply out; run `dfkd sweep {path}` and put its output there"
-        )
+        raise UserError(f"{path}: has {short[0]}, which DVC does not expand; run `dfkd sweep {path}` and put its output there")
     for name in OPTIONAL:
         if name not in content:
-            raise UserError(f"{path}: has no list {name}, which DVC asks for; add the line '{name}: []'")
+            raise UserError(f"{path}: has no list {name}, which DVC needs; add the line '{name}: []'")
     _refuse(_same_stages(lists, path))
     return lists
 

@@ -13,18 +13,19 @@ def faults(specs: dict[str, str]) -> list[str]:
     if student.init == "transfer" and inside != student.arch:
         have = f"trains a {inside}" if inside else "trains no student"
         lines.append(
-            f"{where}: init: transfer starts from a {student.arch}, but this set {have}; {_remedy(specs, student, inside)}"
+            f"{where}: init: transfer starts from a {student.arch}, but the method of this set {have}; "
+            f"{_remedy(specs, student, inside)}"
         )
     if student.sampling == "given" and balance.mode != "weight":
         lines.append(
-            f"{where}: sampling: given reads weights, which balance {specs['balance']!r} does not give; use balance weight"
+            f"{where}: sampling: given needs weights, which balance {specs['balance']!r} does not provide; use balance weight"
         )
     return lines
 
 
 def _remedy(specs, student, inside) -> str:
     if not inside:
-        return "set init: random, or take a method that trains a student (dafl, fast, ...)"
+        return "set init: random, or use a method that trains a student (dafl, fast, ...)"
     parsed = spec.parse("transfer", specs["transfer"])
     overrides = sorted([*parsed.without("student").overrides, ("student", student.arch)])
     return f"write {spec.Spec('transfer', parsed.name, tuple(overrides))}, or set init: random"

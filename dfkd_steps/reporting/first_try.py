@@ -80,7 +80,7 @@ def fitting(teacher, student: str) -> list[tuple[str, str, str]]:
             continue
         config, loaded = params.load("transfer", name), method_registry.load(method)
         if task not in loaded.tasks:
-            trials.append((method, name, f"is for {' and '.join(loaded.tasks)}, the teacher for {task}"))
+            trials.append((method, name, f"is for {' and '.join(loaded.tasks)}, but the teacher is for {task}"))
             continue
         if why := estimate.excess(estimate.of_config("transfer", config, estimate.of_network(teacher.description))):
             trials.append((method, name, why))

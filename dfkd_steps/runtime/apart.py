@@ -64,7 +64,7 @@ class Worker:
         """Why the worker has ended."""
         code, self.child = os.waitstatus_to_exitcode(os.waitpid(self.child, 0)[1]), 0
         endless = -code in (signal.SIGXCPU, signal.SIGALRM)
-        return f"does not end with it in {seconds} s" if endless else "breaks down on it"
+        return f"does not finish with it in {seconds} s" if endless else "crashes on it"
 
 
 WORKER = Worker()

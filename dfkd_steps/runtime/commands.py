@@ -43,16 +43,16 @@ def explain(name: str, error: Exception) -> str:
         return str(error)
     place = getattr(error, "filename", None) or (sys.argv[1] if len(sys.argv) > 1 else name)
     if is_out_of_memory(error):
-        remedy = "take a smaller batch or fewer samples, set DFKD_MEMORY (docs/image-size.md), or take a machine with more"
+        remedy = "use a smaller batch or fewer samples, set DFKD_MEMORY (docs/image-size.md), or use a machine with more"
         return f"{place}: memory ran out ({one_line(error)}); {remedy}"
     if isinstance(error, FloatingPointError):
-        return f"{place}: {one_line(error)}; train with a smaller learning rate or smaller weights of losses"
+        return f"{place}: {one_line(error)}; train with a smaller learning rate or smaller loss weights"
     if number := errno_of(error):
-        remedy = "correct the path" if number in WRONG_PATH else "make room or correct the permissions, then run again"
+        remedy = "correct the path" if number in WRONG_PATH else "free disk space or correct the permissions, then run again"
         return f"{place}: {os.strerror(number)}; {remedy}"
     if "inline_container" in str(error):  # PyTorch's writer gives no number
-        return f"{place}: cannot be written; make room or correct the permissions, then run again"
-    return f"{name}: {type(error).__name__}: {one_line(error)} (a fault of dfkd; log: {_log(name, error)})"
+        return f"{place}: cannot be written; free disk space or correct the permissions, then run again"
+    return f"{name}: {type(error).__name__}: {one_line(error)} (a bug in dfkd; log: {_log(name, error)})"
 
 
 def _log(name, error) -> str:
@@ -89,5 +89,5 @@ def expanded(arguments: list[str]) -> list[str]:
         try:
             lines += path.read_text("utf-8").splitlines()
         except UnicodeDecodeError:
-            raise UserError(f"{path}: is no text; give a file with one path a line") from None
+            raise UserError(f"{path}: is not text; give a file with one path per line") from None
     return lines

@@ -143,4 +143,4 @@ def has_bf16(kind: str) -> bool:
 
 @functools.cache
 def _say_fp32(kind: str):
-    progress.say(f"precision: this {kind} has no bf16 instructions; computes in fp32")
+    progress.say(f"precision: this {kind} has no bf16 instructions; computing in fp32")

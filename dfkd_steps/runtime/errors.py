@@ -29,7 +29,7 @@ def require_file(path):
     try:
         if not Path(path).is_file():
             if Path(path).exists():  # a folder, or a pipe, which would be waited for
-                raise UserError(f"{name}: is not a regular file; remove it and make the file")
+                raise UserError(f"{name}: is not a regular file; remove it and make the file again")
             raise UserError(f"{name}: no such file; make it first (snakemake {name})")
         open(path, "rb").close()
     except OSError as error:
@@ -50,7 +50,7 @@ def reading(path, fault="is damaged", remedy=AGAIN):
         number = errno_of(error)
         if is_out_of_memory(error) or number in OF_THE_SYSTEM:
             why = os.strerror(number) if number else "memory ran out"
-            raise UserError(f"{path}: cannot be read ({why}); correct that, the file may be whole") from None
+            raise UserError(f"{path}: cannot be read ({why}); correct that, the file may be intact") from None
         raise UserError(f"{path}: {fault} ({one_line(error, 140)}); {remedy}") from None
 
 
@@ -101,7 +101,7 @@ def one_line(error, limit: int = 100) -> str:
 def suggest(name: str, known) -> str:
     """What to write in place of an unknown name: the one that is most like it, and the known ones."""
     if not known:
-        return "there is none yet"
+        return "none exists yet"
     close = difflib.get_close_matches(name[:100], known, n=1)
     return (f"did you mean {close[0]}? " if close else "") + f"known: {similar(name, known)}"
 

@@ -11,7 +11,7 @@ def load(name: str, what: str = "factory"):
     """The function ``name``; raises UserError, which begins with ``what``, where there is none."""
     package, _, function = name.partition(":")
     if not package or not function:
-        raise UserError(f"{what}: {name!r} is not package.module:function; write it so")
+        raise UserError(f"{what}: {name!r} is not of the form package.module:function; write it that way")
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     return call(name, what, lambda: getattr(importlib.import_module(package), function))

@@ -48,7 +48,7 @@ def claim(poll: float = 0.5) -> str:
             os.environ["CUDA_VISIBLE_DEVICES"] = str(index)
             return str(index)
         if not waits:
-            print(f"waiting for one of {number} GPUs; other jobs hold them", file=sys.stderr, flush=True)
+            print(f"waiting for one of {number} GPUs; all are in use by other jobs", file=sys.stderr, flush=True)
             waits = True
         time.sleep(poll)
 

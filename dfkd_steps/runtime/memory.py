@@ -26,7 +26,9 @@ def given() -> float | None:
     except ValueError:
         gib = math.nan
     if not 0.25 <= gib <= 1 << 20:
-        raise UserError(f"DFKD_MEMORY: {text[:40]!r} is no amount of memory; set GiB, 0.25 or more, like 4, or unset it")
+        raise UserError(
+            f"DFKD_MEMORY: {text[:40]!r} is not an amount of memory; set a number of GiB, 0.25 or more, e.g. 4, or unset it"
+        )
     return gib
 
 

@@ -30,7 +30,7 @@ def key_of(path) -> str:
     path = Path(path)
     require_file(path)
     instead = remedy_for(path, *NAMES.get(path.suffix, NAMES[".json"]))
-    with reading(path, f"is damaged or no {path.suffix} file of dfkd", instead):
+    with reading(path, f"is damaged or not a {path.suffix} file of dfkd", instead):
         if path.suffix == ".h5":
             if hdf5.stored(path) is None:
                 raise ValueError("no checksum at its end")
@@ -61,7 +61,7 @@ def exclusive(out, key: str):
     """
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with locked(out.with_name(f".{out.name}.partial.lock"), f"waiting for another process that works on {out.parent}"):
+    with locked(out.with_name(f".{out.name}.partial.lock"), f"waiting for another process that is working on {out.parent}"):
         try:
             yield None if _is_made(out, key) else partial_of(out)
         except Changed:
@@ -113,12 +113,12 @@ def read_json(path) -> dict:
     """The content of a JSON artefact; raises UserError where it is missing, unreadable, damaged or changed."""
     require_file(path)
     instead = remedy_for(path, *NAMES[".json"])
-    with reading(path, "is damaged or no .json file of dfkd", instead):
+    with reading(path, "is damaged or not a .json file of dfkd", instead):
         content = json.loads(Path(path).read_text("utf-8"))
         if not isinstance(content, dict) or "crc32" not in content:
-            raise UserError(f"{path}: carries no checksum, so no step of dfkd made it; {instead}")
+            raise UserError(f"{path}: has no checksum, so it was not made by dfkd; {instead}")
         if content.pop("crc32") != _checksum(content):
-            raise UserError(f"{path}: is damaged or was changed (its checksum is another); delete it and make it again")
+            raise UserError(f"{path}: is damaged or was changed (its checksum does not match); delete it and make it again")
         return content
 
 

@@ -38,7 +38,7 @@ def load(path, key: str) -> dict | None:
         progress.say(f"{path}: not usable ({type(error).__name__}), starting over")
         return None
     if not isinstance(kept, dict) or kept.get("key") != key:
-        progress.say(f"{path}: was left by another configuration or other code, starting over")
+        progress.say(f"{path}: was made with a different config or code, starting over")
         return None
     progress.resumed(kept.pop("seconds", 0.0))
     return kept

@@ -56,7 +56,7 @@ class Dataset:
     def require_images(self):
         """Raise UserError for a card."""
         if not self.has_images:
-            raise UserError(f"{self.path}: is a card and has no images, which are needed here; take a data set with images")
+            raise UserError(f"{self.path}: is a card and has no images, which are needed here; use a data set with images")
 
     def read(self, split: str, rows=slice(None)) -> tuple[np.ndarray, np.ndarray]:
         """Copies of images (N,C,H,W) uint8 and labels (N) int64, or maps (N,H,W) uint8, of 'train' or 'test'.
@@ -107,7 +107,7 @@ def open_dataset(path) -> Dataset:
         attributes, places, problems = hdf5.structure(path, _look)
         if attributes["kind"] != KIND:
             kind = one_line(repr(attributes["kind"]))
-            raise UserError(f"{path}: is no data set of dfkd (attribute kind is {kind}); {instead}")
+            raise UserError(f"{path}: is not a data set of dfkd (attribute kind is {kind}); {instead}")
         arrays = {} if problems else hdf5.mapped(path, places)
         if problems := problems or _values(attributes, arrays):
             raise UserError("\n".join(f"{path}: {problem}; delete it and make it again" for problem in problems))
@@ -117,7 +117,7 @@ def open_dataset(path) -> Dataset:
             raise ValueError("attribute key is missing")
         keep = attributes["keep"]
         if keep and (len(keep) != len(attributes["classes"]) or not all(isinstance(label, int) and label >= 0 for label in keep)):
-            raise ValueError("attribute keep is no class of the teacher for each class")
+            raise ValueError("attribute keep does not give a class of the teacher for each class")
         canaries = _canaries(attributes["canaries"], sizes["train"], len(attributes["classes"]))
         shape = arrays["x_train"].shape[1:]
         return Dataset(path, attributes["key"], attributes["classes"], shape, mean, std, sizes, arrays, keep, canaries)
@@ -147,7 +147,7 @@ def _canaries(text: str | None, images: int, classes: int) -> dict | None:
         and 0 <= at < images + len(lists[0]) and (out or at < images)
         for at, label, out in zip(*lists)
     ):  # fmt: skip
-        raise ValueError("attribute canaries names images or labels that are not there")
+        raise ValueError("attribute canaries refers to images or labels that do not exist")
     return canaries
 
 
@@ -189,5 +189,5 @@ def _values(attributes, arrays) -> list[str]:
     if not all(name.isprintable() for name in attributes["classes"]):  # they stand in logs, tables and networks
         problems.append("attribute classes has a name that is not printable text")
     if not np.isfinite([*mean, *std]).all() or min(std, default=1) <= 0:
-        problems.append(f"mean {mean} and std {std} are no normalisation")
+        problems.append(f"mean {mean} and std {std} are not a normalisation")
     return problems

@@ -158,7 +158,7 @@ def broken_seal(path) -> str | None:
         return "is damaged or cut off (no checksum at its end)"
     with open(path, "rb") as file:
         checksum = _checksum(file, file.seek(0, os.SEEK_END) - LENGTH)
-    return None if b"%08x" % checksum == mark else "is damaged (its checksum is another)"
+    return None if b"%08x" % checksum == mark else "is damaged (its checksum does not match)"
 
 
 def stored(path) -> bytes | None:
@@ -230,7 +230,7 @@ def faults(file, names) -> list[str]:
         if link is None:
             lines.append(f"field {name} is missing")
         elif not isinstance(link, h5py.HardLink) or not isinstance(file[name], h5py.Dataset):
-            lines.append(f"field {name} is no data set of this file")
+            lines.append(f"field {name} is not a data set of this file")
         elif file[name].external or file[name].is_virtual:
             lines.append(f"field {name} lies in another file")
         elif file[name].shape is None:

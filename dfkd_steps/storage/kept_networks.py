@@ -21,7 +21,7 @@ def from_bytes(content: bytes, where, device="cpu", trusted: str = ""):
     A generator, one of our architectures or of a library's: a set is passed on, and must not name code that is then called.
     But the factory of ``trusted``, the name of a network, as a config has it.
     """
-    with reading(where, "is no network of dfkd"):
+    with reading(where, "is not a network of dfkd"):
         (length,) = struct.unpack_from("<Q", content)
         head = json.loads(json.loads(content[8 : 8 + length])["__metadata__"][METADATA])
         weights, snapshots = parted(load_bytes(content), where)
@@ -31,7 +31,7 @@ def from_bytes(content: bytes, where, device="cpu", trusted: str = ""):
         else:
             description = description_of(head["description"])
             if head["kind"] != KIND or (description.builder not in ("arch", *LIBRARIES, SMP) and description.spelled != trusted):
-                raise ValueError("neither a generator, nor one of our architectures, nor the network that the config names")
+                raise ValueError("neither a generator, nor a built-in architecture, nor the network that the config names")
             build = functools.partial(build_network, description)
         if misfit := misfit_of(build, weights):
             raise ValueError(misfit)

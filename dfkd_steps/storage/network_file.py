@@ -109,7 +109,7 @@ def _read(path) -> tuple[Description, dict[str, torch.Tensor], int]:
     with reading(path), safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a safe_open is no dict)
     if content.get("crc32") != checksum(content, tensors):
-        raise UserError(f"{path}: is damaged (its checksum is another); delete it and make it again")
+        raise UserError(f"{path}: is damaged (its checksum does not match); delete it and make it again")
     with reading(path, "its number of images is none"):
         return _description(path, content["description"]), tensors, seen_in(content)
 
@@ -131,7 +131,7 @@ def compare(path, description: Description, tensors) -> str:
         try:
             misfit = misfit_of(lambda: build_network(description), weights)
         except NotImplementedError:  # some of torchvision's need values of their weights to be built
-            return f"its network was not built: {description.name} cannot be built in outline"
+            return f"its network was not built: {description.name} cannot be built without its weights"
     if misfit:
         raise UserError(f"{path}: weights do not fit {description.name} ({misfit}); make it again")
     return ""

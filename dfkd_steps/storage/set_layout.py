@@ -74,7 +74,7 @@ def _classes(file) -> int:
 def _networks(file):
     link = file.get(NETWORKS, getlink=True)
     if link is not None and not (isinstance(link, h5py.HardLink) and isinstance(file[NETWORKS], h5py.Group)):
-        raise ValueError(f"{NETWORKS} is no group of this file")
+        raise ValueError(f"{NETWORKS} is not a group of this file")
     if link and len(file[NETWORKS]) > MAX_NETWORKS:
         raise ValueError(f"{len(file[NETWORKS])} networks, more than {MAX_NETWORKS}")
     return [f"{NETWORKS}/{name}" for name in file[NETWORKS]] if link else []
@@ -83,11 +83,11 @@ def _networks(file):
 def _structure(file) -> list[str]:
     kind, version = hdf5.text(file, "kind"), hdf5.numbers(file, "schema_version")
     if kind != KIND:
-        return [f"is no transfer set (attribute kind is {one_line(repr(kind))}, expected {KIND!r})"]
+        return [f"is not a transfer set (attribute kind is {one_line(repr(kind))}, expected {KIND!r})"]
     if not np.array_equal(version, SCHEMA_VERSION):
-        return [f"has schema version {one_line(version)}, this program reads {SCHEMA_VERSION}"]
+        return [f"has schema version {one_line(version)}, but this program reads {SCHEMA_VERSION}"]
     problems = [] if hdf5.text(file, "key") else ["attribute key is missing"]
-    problems += [f"attribute {name} is no JSON mapping" for name in ("provenance", "metadata") if not _is_mapping(file, name)]
+    problems += [f"attribute {name} is not a JSON mapping" for name in ("provenance", "metadata") if not _is_mapping(file, name)]
     problems += hdf5.faults(file, [*_present(file), *(networks := _networks(file))])
     problems = problems or [
         f"field {name} is {file[name].dtype} of shape {file[name].shape}, expected the bytes of a network"
@@ -127,7 +127,7 @@ def _fault_of_classes(file) -> str | None:
         number = hdf5.numbers(file, "num_classes")
         sound = number is not None and number.shape == () and number.dtype.kind in "iu" and 0 < number <= tasks.MOST_CLASSES
         if not sound or "logits" in file or 0 in images.shape[1:]:
-            return f"num_classes is {one_line(repr(number))}, images have shape {images.shape}: no set for segmentation"
+            return f"num_classes is {one_line(repr(number))}, images have shape {images.shape}: not a set for segmentation"
         return None
     logits = file["logits"]
     if logits.ndim != 2:

@@ -39,7 +39,7 @@ class Writer:
 
     def __init__(self, path, key: str, layout: Layout, total: int, resume=True):
         if not total:
-            raise UserError(f"{Path(path).parent}: no sample is left; loosen what selects them (threshold, deficit)")
+            raise UserError(f"{Path(path).parent}: no samples are left; select more of them (threshold, deficit)")
         self.path, self.key, self.layout, self.total = Path(path), key, layout, total
         self.head = {"key": key, "layout": json.loads(json.dumps(asdict(layout))), "total": total}
         self.fields = {name: ((total, *shape), np.dtype(kind)) for name, shape, kind in layout.fields()}
@@ -121,7 +121,7 @@ class TransferSet:
         self.path = Path(path)
         require_file(path)
         instead = remedy_for(path, "transfer_set.h5")
-        with reading(path, "is damaged or no HDF5 file", instead):
+        with reading(path, "is damaged or not an HDF5 file", instead):
             texts, places, problems = hdf5.structure(path, look)
             if problems:
                 raise UserError("\n".join(f"{path}: {problem}; {instead}" for problem in problems))
@@ -163,7 +163,7 @@ class TransferSet:
             )
         if self.layout.task != description.task:
             raise UserError(
-                f"{self.path}: is for {self.layout.task}, the teacher for {description.task}; make it for this teacher"
+                f"{self.path}: is for {self.layout.task}, but the teacher is for {description.task}; make it for this teacher"
             )
         for name in (field for field in ("logits", "weights") if field in self):
             if not all(np.isfinite(part[name]).all() for _, part in self.chunks(name)):

@@ -16,7 +16,9 @@ def kind_of(path) -> str:
     path = Path(path)
     if path.suffix not in (".h5", ".safetensors", ".json"):
         name = printable(str(path))
-        raise UserError(f"{name}: is no artefact; give a transfer_set.h5, dataset.h5, *.safetensors, metrics.json or export.json")
+        raise UserError(
+            f"{name}: is not an artefact; give a transfer_set.h5, dataset.h5, *.safetensors, metrics.json or export.json"
+        )
     atomic.key_of(path)
     if path.suffix == ".safetensors":
         return "network"
@@ -104,7 +106,7 @@ def verify_transfer_set(path) -> list[str]:
             problems += [f"rows {start} to {start + len(part['labels']) - 1}: {fault}" for fault in _content(part)]
             weight += part["weights"].sum(dtype=np.float64) if "weights" in part else len(part["labels"])
             if len(problems) > 20:
-                return [*problems, "and perhaps more: stopped here"]
+                return [*problems, "stopped here; there may be more faults"]
         if not problems and abs(weight / len(transfer) - 1) > 1e-3:
             problems.append(f"weights have the mean {weight / len(transfer):.4g}, expected 1")
     return problems
@@ -115,11 +117,11 @@ def _content(part):
         if name in part and part[name].dtype.kind == "f" and not np.isfinite(part[name]).all():
             yield f"{name} has values that are not finite"
     if part["images"].dtype.kind == "f" and (part["images"].min() < 0 or part["images"].max() > 1):
-        yield "images leave [0,1]"
+        yield "images have values outside [0,1]"
     if "logits" in part and not np.array_equal(part["labels"], part["logits"].argmax(1)):
         yield "labels are not the argmax of the logits"
     if "targets" in part and (part["targets"].min() < 0 or abs(part["targets"].sum(1) - 1).max() > 1e-3):
-        yield "targets are no probabilities"
+        yield "targets are not probabilities"
     if "weights" in part and part["weights"].min() < 0:
         yield "weights are negative"
     if part["round"].min() < 0:

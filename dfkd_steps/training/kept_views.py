@@ -13,7 +13,7 @@ from . import views
 def refuse_maps(description, where: str):
     """Raise UserError, which begins with ``where``, for a teacher of segmentation."""
     if description.dense:
-        raise UserError(f"{where}: views_kept: logits of each pixel are not kept; set views_kept: 0")
+        raise UserError(f"{where}: views_kept: logits of single pixels are not stored; set views_kept: 0")
 
 
 class KeptViews:

@@ -42,10 +42,10 @@ def _fault(loss, spelled, description) -> str | None:
     each = factory.call(spelled, "loss", lambda: loss(student.requires_grad_(), teacher))
     given = f"shape {tuple(each.shape)}" if isinstance(each, torch.Tensor) else f"type {type(each).__name__}"
     if given != f"shape {(SAMPLES,)}":
-        return f"gives a value of {given} for {SAMPLES} samples; return the loss of each sample, of shape (N)"
+        return f"returns a value of {given} for {SAMPLES} samples; return one loss per sample, of shape (N)"
     gradient = torch.autograd.grad(each.sum(), student, allow_unused=True)[0] if each.requires_grad else None
     if gradient is None or not gradient.any():
-        return "has no gradient to the student's logits; compute it from these, without detach or argmax"
+        return "has no gradient with respect to the student's logits; compute it from these, without detach or argmax"
     if not (torch.isfinite(each).all() and torch.isfinite(gradient).all()):
         return "is not finite for ordinary logits; clamp what it divides by or takes the logarithm of"
     return None

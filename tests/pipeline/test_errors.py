@@ -57,7 +57,7 @@ def test_bad_paths(fresh):
     ]
     code, absurd = fresh.ended("snakemake", "-n", "--config", "transfer=[noise+n=1000000000000]")
     assert code == 2
-    assert "noise+n=1000000000000/transfer_set.h5: takes " in absurd and "of the disk, which has" in absurd
+    assert "noise+n=1000000000000/transfer_set.h5: needs " in absurd and "of disk space, with only" in absurd
     # `all` is the value of an option here and no target: the path is what counts.
     every, path = ("snakemake", "-n", "--cores", "all", "--quiet", "all"), "results/mnist-5k/lenet5/noise+n=1000000000000"
     code, said = fresh.ended(*every, "--config", "transfer=[noise+n=1000000000000]", "--", right)

@@ -70,7 +70,7 @@ def test_no_room(sound, step):
         with files_no_larger_than(room):
             code, lines = make(step)
         assert code == 2 and len(lines) == 1, (step, room, lines)
-        assert "make room" in lines[0] and "results/" in lines[0], lines
+        assert "free disk space" in lines[0] and "results/" in lines[0], lines
         assert PATHS[step] not in visible() and left.items() <= visible().items()
     assert make(step) == (0, [])
     assert visible() == sound
@@ -99,7 +99,7 @@ def test_read_only_results(sound, step):
     with nobody():
         code, lines = make(step)
     assert code == 2 and len(lines) == 1
-    assert "results/" in lines[0] and "Permission denied; make room or correct the permissions" in lines[0]
+    assert "results/" in lines[0] and "Permission denied; free disk space or correct the permissions" in lines[0]
     assert visible() == left
     for folder in folders:
         folder.chmod(0o755)

@@ -87,7 +87,7 @@ def test_a_shard_of_other_settings_is_made_again(copies):
     settings.write_text("method: noise\nn: 100\nbatch: 50\nkind: gaussian\n")
     assert copy.jobs(out, "--config", "shards=2") == {"shard": 2, "synthesize": 1}
     said = copy.run("python", "-m", "dfkd_steps.synthesize", out, f"{TEACHER}/teacher.safetensors")
-    assert "1 shards lie there that do not make the whole set" in said
+    assert "1 shards exist that do not make up the current set" in said
 
 
 def test_a_damaged_shard_is_one_line(copies):

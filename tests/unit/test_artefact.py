@@ -108,7 +108,7 @@ def test_truncated_files(tmp_path, name):
     whole = write(tmp_path / name).read_bytes()
     for size in {0, 1, 7, len(whole) // 3, len(whole) - 2}:
         (tmp_path / name).write_bytes(whole[:size])
-        assert "is damaged or no" in fault(atomic.key_of, tmp_path / name)
+        assert "is damaged or not" in fault(atomic.key_of, tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["x.safetensors", "x.json"])  # libhdf5 itself can crash on a broken file
@@ -208,7 +208,7 @@ def test_a_report_over_other_metrics_is_made_again(here):
     page.write_text(f'<meta name="dfkd-key" content="{keys.report_key({metrics: keys.expected_key(metrics)})}">')
     assert audit.to_remake("results", [str(page)], [metrics]) == ({}, set())
     found, _ = audit.to_remake("results", [str(page)], [metrics.replace("noise", "noise+seed=1")])
-    assert found == {str(page): "was made from other metrics or other code; make it again"}
+    assert found == {str(page): "was made from different metrics or code; make it again"}
     page.write_text("<html>")
     assert "no key" in audit.to_remake("results", [str(page)], [metrics])[0][str(page)]
 
@@ -218,13 +218,13 @@ def test_an_input_of_which_a_bit_was_changed_is_refused(here):
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 1
     path.write_bytes(raw)
-    assert "dataset.h5: is damaged (its checksum is another)" in fault(parse_job, "teacher", [TEACHER, DATASET])
+    assert "dataset.h5: is damaged (its checksum does not match)" in fault(parse_job, "teacher", [TEACHER, DATASET])
 
 
 def test_what_no_disk_holds_is_refused_before_anything_is_made(here):
     write(TEACHER, keys.expected_key(TEACHER))
     out = "results/mnist-5k/lenet5/noise+n=1000000000000/transfer_set.h5"
-    assert "of the disk, which has" in fault(parse_job, "synthesize", [out, TEACHER])
+    assert "of disk space, with only" in fault(parse_job, "synthesize", [out, TEACHER])
 
 
 def test_a_history_of_another_network_is_found(here):
@@ -245,10 +245,10 @@ def test_any_changed_number_of_a_json_artefact_is_found(tmp_path):
     whole = (tmp_path / "x.json").read_text()
     for old, new in (("10.0", "90.0"), ("0.1", "0.2"), ("null", "0"), ('"n": 3', '"n": 4'), ('"k"', '"l"'), ('"n"', '"m"')):
         (tmp_path / "x.json").write_text(whole.replace(old, new))
-        assert "its checksum is another" in fault(atomic.key_of, tmp_path / "x.json")
-        assert "its checksum is another" in verify.verify(tmp_path / "x.json")[0]
+        assert "its checksum does not match" in fault(atomic.key_of, tmp_path / "x.json")
+        assert "its checksum does not match" in verify.verify(tmp_path / "x.json")[0]
     (tmp_path / "x.json").write_text(json.dumps({"key": "k"}))
-    assert "carries no checksum" in fault(atomic.key_of, tmp_path / "x.json")
+    assert "has no checksum" in fault(atomic.key_of, tmp_path / "x.json")
 
 
 # --------------------------------------------------------------------------------------------------- working
@@ -379,7 +379,7 @@ def test_a_second_process_waits_and_then_finds_it_made(tmp_path):
     first = Worker(out, wait=True)
     assert first.says() == "works\n"
     second = Worker(out)
-    assert second.says() == f"waiting for another process that works on {out.parent}\n"
+    assert second.says() == f"waiting for another process that is working on {out.parent}\n"
     os.write(first.tell, b"!")
     assert (first.end(), second.end()) == ("", "None\n")
     assert os.listdir(out.parent) == ["metrics.json"]
@@ -435,7 +435,7 @@ def test_the_key_follows_the_inputs(here):
         ([DATASET], "is made by the step dataset, not teacher"),
         (["results/mnist-5k/lenet5/teacher.h5"], "no step makes such a file"),
         (["results/mnist-5k/teacher.safetensors"], "no step makes such a file"),
-        (["teacher.safetensors"], "an artefact lies under results/"),
+        (["teacher.safetensors"], "is not under results/"),
         (["results/mnist-5k/../teacher.safetensors", DATASET], "'..' is not NAME"),
         (["results/mnist-5k/nix/teacher.safetensors", DATASET], "no file params/teacher/nix.yaml"),
         (["results/mnist-5k/lenet5+seed=1+lr=1/teacher.safetensors", DATASET], "out of order"),

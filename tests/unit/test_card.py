@@ -506,12 +506,12 @@ def test_new_writes_params_that_fit(workplace, capsys):
     assert (student.arch, taught.arch, taught.checkpoint) == ("torchvision.mobilenet_v3_small", "timm.test_efficientnet", "a.pth")
     assert (params.load("dataset", "mine").keep, params.load("dataset", "mine").mean) == ([5, 1], [0.5] * 3)
     assert "2 classes, images 3x32x32" in said and "f for" in said
-    assert re.search(r"\n  fast            fits, as fast-2 \([\d,]+ images, [\d,]+ steps, [\d.]+ [MG]iB of memory", said)
-    assert re.search(r" of training in (fp32|bf16) on one core", said)
+    assert re.search(r"\n  fast            fits, preset fast-2 \([\d,]+ images, [\d,]+ steps, [\d.]+ [MG]iB of memory", said)
+    assert re.search(r" in (fp32|bf16), on one core", said)
     assert (student.optimizer, student.select, student.sampling) == ("soap", "agreement", "uniform")
     place = "results/mine/mine/procedural+batch=50+kind=scenes+n=20000/none/mine"
-    assert f"snakemake {place}/metrics.json" in said and f"how far it gets: column agreement of {place}/history.csv" in said
-    with pytest.raises(UserError, match=r"params/dataset/mine.yaml: is there already"):
+    assert f"snakemake {place}/metrics.json" in said and f"its progress: column agreement of {place}/history.csv" in said
+    with pytest.raises(UserError, match=r"params/dataset/mine.yaml: already exists"):
         make_new(workplace, *how)
 
 
@@ -544,10 +544,10 @@ WRONG_NEW = {
     "no weights": (["--teacher", "resnet20"], "--teacher: resnet20 has no weights of its own; give --checkpoint FILE"),
     "a factory without weights": (["--teacher", "nets:build"], "has no weights of its own; give --checkpoint FILE"),
     "a size that is none": (
-        ["--teacher", "timm:test_efficientnet", "--checkpoint", "a.pth", "--size", "big"], "'big' is no size",
+        ["--teacher", "timm:test_efficientnet", "--checkpoint", "a.pth", "--size", "big"], "'big' is not a size",
     ),
     "numbers that are none": (
-        ["--teacher", "timm:test_efficientnet", "--checkpoint", "a.pth", "--keep", "cat"], "--keep: 'cat' is no list of numbers",
+        ["--teacher", "timm:test_efficientnet", "--checkpoint", "a.pth", "--keep", "cat"], "--keep: 'cat' is not a list of",
     ),
     "a checkpoint that is not there": (
         ["--teacher", "timm:test_efficientnet", "--checkpoint", "b.pth"], "b.pth: no such checkpoint",

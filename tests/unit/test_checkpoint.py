@@ -53,7 +53,7 @@ class Foreign:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (lambda path: None, "left by another configuration or other code, starting over"),
+        (lambda path: None, "made with a different config or code, starting over"),
         (lambda path: path.write_bytes(path.read_bytes()[:-200]), "not usable"),
         (lambda path: path.write_bytes(b""), "not usable"),
         (lambda path: torch.save([1, 2], path), "starting over"),

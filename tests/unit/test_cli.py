@@ -149,7 +149,7 @@ def test_spec_of_a_group_and_of_a_path(there, capsys):
     [(["nix"], "no file params/*/nix.yaml; known: "), (["transfer", "nix"], "no file params/transfer/nix.yaml"),
      (["foo", "zskd"], "'foo' is unknown"),
      (["zskd+steps=5+seed=1"], "write 'zskd+seed=1+steps=5'"), (["zskd+lr=.1"], "write lr=0.1"),
-     (["../zskd"], "lies under results/"), (["results/mnist/x.h5"], "no step makes such a file"), (["zs kd"], "NAME+key=value")],
+     (["../zskd"], "not under results/"), (["results/mnist/x.h5"], "no step makes such a file"), (["zs kd"], "NAME+key=value")],
 )  # fmt: skip
 def test_spec_faults_are_one_line(there, capsys, arguments, told):
     code, out, err = run(capsys, "spec", *arguments)
@@ -318,7 +318,7 @@ def test_files_that_are_no_artefacts(files, capsys):
     for command in ("verify", "inspect"):
         assert run(capsys, command, files / "nix.h5")[0] == 2
         code, _, err = run(capsys, command, Path(__file__))
-        assert code == 2 and "is no artefact" in err[0]
+        assert code == 2 and "is not an artefact" in err[0]
     (files / "x.json").write_text("[]")
     assert run(capsys, "verify", files / "x.json")[0] == 1
 
@@ -354,7 +354,7 @@ def test_audit_of_an_empty_folder(tmp_path, capsys):
     (tmp_path / "results").mkdir()
     assert run(capsys, "audit", tmp_path / "results")[0] == 0
     code, _, err = run(capsys, "audit", tmp_path)
-    assert code == 2 and "holds no artefact; give results or what lies in it" in err[0]
+    assert code == 2 and "contains no artefact; give results or a path in it" in err[0]
     code, _, err = run(capsys, "audit", tmp_path / "nix")
     assert code == 2 and "no such file or folder" in err[0]
 

@@ -44,14 +44,20 @@ def allocate():
     ("error", "line"),
     [
         (UserError("a: 1\nb: 2"), "a: 1|b: 2"),
-        (OSError(errno.ENOSPC, "x", "f"), "f: No space left on device; make room or correct the permissions, then run again"),
+        (
+            OSError(errno.ENOSPC, "x", "f"),
+            "f: No space left on device; free disk space or correct the permissions, then run again",
+        ),
         (OSError(errno.ENOENT, "x", "f"), "f: No such file or directory; correct the path"),
-        (RuntimeError("write failed: errno = 28, y"), "results/x/dataset.h5: No space left on device; make room or correct"),
-        (RuntimeError("[enforce fail at inline_container.cc:671]"), "results/x/dataset.h5: cannot be written; make room"),
-        (MemoryError(), "results/x/dataset.h5: memory ran out (MemoryError); take a smaller batch or fewer samples"),
+        (
+            RuntimeError("write failed: errno = 28, y"),
+            "results/x/dataset.h5: No space left on device; free disk space or correct",
+        ),
+        (RuntimeError("[enforce fail at inline_container.cc:671]"), "results/x/dataset.h5: cannot be written; free disk space"),
+        (MemoryError(), "results/x/dataset.h5: memory ran out (MemoryError); use a smaller batch or fewer samples"),
         (
             torch.OutOfMemoryError("CUDA out of memory."),
-            "results/x/dataset.h5: memory ran out (CUDA out of memory.); take a smaller",
+            "results/x/dataset.h5: memory ran out (CUDA out of memory.); use a smaller",
         ),
         (
             FloatingPointError("loss: not a finite number"),
@@ -71,13 +77,13 @@ def test_memory_that_torch_cannot_have(capsys):
     with pytest.raises(RuntimeError) as caught:
         allocate()
     (line,) = ended(capsys, caught.value)
-    assert ": memory ran out (" in line and line.endswith("or take a machine with more")
+    assert ": memory ran out (" in line and line.endswith("or use a machine with more")
 
 
 def test_a_fault_of_this_program(capsys):
     (line,) = ended(capsys, IndexError("list index\nout of range"))
     told = re.fullmatch(
-        r"error: step: IndexError: list index out of range \(a fault of dfkd; log: (logs/faults/step-\w+\.log)\)", line
+        r"error: step: IndexError: list index out of range \(a bug in dfkd; log: (logs/faults/step-\w+\.log)\)", line
     )
     log = Path(told[1]).read_text()
     assert log.startswith("Traceback") and "in work\n    raise error" in log
@@ -87,7 +93,7 @@ def test_where_no_log_can_be_written(capsys, monkeypatch):
     Path("logs").write_text("a file")
     monkeypatch.setattr(commands.tempfile, "gettempdir", lambda: "/proc")
     (line,) = ended(capsys, IndexError("x"))
-    assert line == "error: step: IndexError: x (a fault of dfkd; log: none could be written)"
+    assert line == "error: step: IndexError: x (a bug in dfkd; log: none could be written)"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
@@ -117,7 +123,7 @@ def test_every_entry_is_guarded(module, repository, here):
     command = [sys.executable, "-c", program + start, *given]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=here, env=environment)
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
-    assert re.fullmatch(r"error: \w+: LookupError: broken \(a fault of dfkd; log: logs/faults/\S+\)\n", done.stderr), done.stderr
+    assert re.fullmatch(r"error: \w+: LookupError: broken \(a bug in dfkd; log: logs/faults/\S+\)\n", done.stderr), done.stderr
 
 
 # ------------------------------------------------------------------------------------------------- arguments
@@ -130,7 +136,7 @@ def test_arguments_from_a_file():
 def test_arguments_from_what_is_no_list(kind):
     {"missing": lambda: None, "a pipe": lambda: os.mkfifo("list"), "a folder": lambda: os.mkdir("list"),
      "no text": lambda: Path("list").write_bytes(b"\xff\xfe")}[kind]()  # fmt: skip
-    told = {"missing": "no such file", "no text": "is no text; give a file with one path a line"}.get(
+    told = {"missing": "no such file", "no text": "is not text; give a file with one path per line"}.get(
         kind, "is not a regular file"
     )
     with pytest.raises(UserError, match=f"^list: {told}"):
@@ -145,7 +151,7 @@ NO_MEMORY = "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allo
     "error", [OSError(errno.EACCES, "x"), OSError("h5py: errno = 24, no more"), MemoryError(), RuntimeError(NO_MEMORY)]
 )
 def test_what_the_system_lacks_does_not_make_a_file_damaged(error):
-    with pytest.raises(UserError, match=r"^f: cannot be read \(.*\); correct that, the file may be whole$"), reading("f"):
+    with pytest.raises(UserError, match=r"^f: cannot be read \(.*\); correct that, the file may be intact$"), reading("f"):
         raise error
 
 

@@ -177,7 +177,7 @@ def test_spelling_of_a_float_reads_back_as_itself(value):
 
 def test_a_list_in_a_spec(write):
     group, name, params = write({"method": "zskd"}, "transfer")
-    assert "a list, which a spec cannot spell" in faults(group, f"{name}+betas=1", params)[0]
+    assert "a list, which a spec cannot express" in faults(group, f"{name}+betas=1", params)[0]
     assert config.load(*write({"method": "zskd", "betas": [1, 0.5]}, "transfer")).betas == [1.0, 0.5]
 
 
@@ -217,7 +217,7 @@ def test_missing_file_lists_the_known(write):
     _, name, params = write(TEACHER)
     (found,) = faults("teacher", "aa0", params)
     assert f"no file {params}/teacher/aa0.yaml; did you mean {name}?" in found
-    assert "there is none yet" in faults("student", "x", params)[0]
+    assert "none exists yet" in faults("student", "x", params)[0]
 
 
 def base(params, group="teacher", **files):

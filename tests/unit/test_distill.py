@@ -374,14 +374,14 @@ def test_sets_that_cannot_serve(tmp_path, teacher, transfer, bare):
         start(transfer, init="transfer", arch="resnet8-b"), where, "no student resnet8-b", "one of resnet8", "set init: random"
     )
     refused(start(bare, init="transfer"), str(bare.path), "no student resnet8 to start from (none)", "set init: random")
-    refused(start(bare, fresh=True), str(bare.path), "holds no generator", "set fresh: false")
+    refused(start(bare, fresh=True), str(bare.path), "contains no generator", "set fresh: false")
     refused(lambda: distill.check(bare, student_of(sampling="given")), str(bare.path), "no sampling weights", "sampling: uniform")
     distill.check(transfer, student_of(sampling="given"))
 
 
 def test_one_sample_cannot_be_held_out_and_learnt_from(tmp_path, teacher):
     with TransferSet(small_net.write(tmp_path, teacher, 1)) as opened:
-        refused(lambda: learn(student_of(select="agreement"), teacher, opened, tmp_path), "no sample is left", "lower holdout")
+        refused(lambda: learn(student_of(select="agreement"), teacher, opened, tmp_path), "no samples are left", "lower holdout")
         assert len(learn(CONFIG, teacher, opened, tmp_path)[1]) == 3
 
 

@@ -91,7 +91,7 @@ def test_onnx_computes_what_the_student_does_for_any_number_of_images(root):
 def test_onnx_refuses_images_of_0_to_255(root):
     found = onnx_file.OnnxClassifier(job(root).out.parent / "export" / "student.onnx")
     for images in (torch.full((2, 1, 28, 28), 200, dtype=torch.uint8), torch.full((2, 1, 28, 28), 200.0)):
-        with pytest.raises(UserError, match=r"images: are not in \[0, 1\]; divide those of 0 to 255 by 255"):
+        with pytest.raises(UserError, match=r"images: values are not in \[0, 1\]; divide values of 0 to 255 by 255"):
             found(images)
 
 
@@ -168,7 +168,7 @@ def test_a_student_whose_onnx_form_differs_is_refused(root, monkeypatch):
 
 def test_a_missing_package_is_one_line_with_the_command(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(UserError, match=r"needs the package onnxscript .*; pip install -e '\.\[export\]'$"):
+    with pytest.raises(UserError, match=r"needs the package onnxscript .*; run pip install -e '\.\[export\]'$"):
         onnx_file.require("onnx", "onnxscript")
 
 

@@ -82,7 +82,7 @@ def test_each_method_that_fits_maps_begins_with_its_preset(workplace):
     teacher = classifier("unet-tiny", (3, 32, 40), 3)
     found = first_try.fitting(teacher, "unet-tiny")
     assert {name for name, _, why in found if not why} == {"deepinversion", "dfad", "fast", "noise", "procedural", "ssd-kd"}
-    assert all(why == "is for classification, the teacher for segmentation" for _, _, why in found if why)
+    assert all(why == "is for classification, but the teacher is for segmentation" for _, _, why in found if why)
 
 
 def test_methods_are_tried_within_a_few_gib_and_after_the_costs(workplace, monkeypatch):
@@ -152,20 +152,20 @@ def test_the_order_of_the_classes_goes_into_a_data_set_of_folders(workplace):
     whole = new.contents(new.parser().parse_args([NAME, *how, "--classes", "dog,cat", "--keep", "217,281"]))
     assert whole["dataset"] == made | {"keep": [217, 281]} and "keep" not in whole["teacher"]
     (workplace / "names.txt").write_text("dog\ncat\n")
-    with pytest.raises(UserError, match=r"--classes: folders take names in the order .*; write them out"):
+    with pytest.raises(UserError, match=r"--classes: folders need names in the order .*; write them out"):
         new.contents(new.parser().parse_args([NAME, *how, "--classes", "names.txt"]))
 
 
 NORM = ["--mean", "0,0,0", "--std", "1,1,1"]
 WRONG = {
     "a library without weights": (["--teacher", "torchvision:fcn_resnet50", "--checkpoint", ""], "has no weights of its own"),
-    "a student for images": (["--student", "resnet8", *NORM], "resnet8: is for classification, the task is segmentation"),
-    "a folder that is not there": (["--data", "nowhere"], "--data: nowhere: no such folder; leave it out"),
-    "classes to keep of maps": (["--data", ".", "--keep", "0,1"], "--keep: cuts classifiers, and this teacher gives a map"),
-    "a file of names for masks": (["--data", ".", "--classes", "first_nets.py"], "--classes: masks take names or a number"),
+    "a student for images": (["--student", "resnet8", *NORM], "resnet8: is for classification, but the task"),
+    "a folder that is not there": (["--data", "nowhere"], "--data: nowhere: no such folder; leave --data out"),
+    "classes to keep of maps": (["--data", ".", "--keep", "0,1"], "--keep: applies to classifiers only"),
+    "a file of names for masks": (["--data", ".", "--classes", "first_nets.py"], "--classes: masks need names or a number"),
     "a test folder without images": (["--test", "params", *NORM], "params: holds no image; put images there, or folders images/"),
     "too many classes": (["--classes", "a,b,c,d", *NORM], "has 3 classes, but the data set has 4"),
-    "the other task": (["--task", "classification", *NORM], "unet-tiny: is for segmentation, the task is classification"),
+    "the other task": (["--task", "classification", *NORM], "unet-tiny: is for segmentation, but the task is classification"),
 }  # fmt: skip
 
 

@@ -174,7 +174,7 @@ def test_factory(tmp_path, dataset, monkeypatch):
     network_file.save("t.safetensors", made, description, "k", {})
     assert network_file.load("t.safetensors")(torch.rand(1, 1, 28, 28)).argmax() == 9
     for factory, said in (
-        ("my_nets", "not package.module:function"),
+        ("my_nets", "not of the form package.module:function"),
         ("nowhere:net", "No module named"),
         ("my_nets:none", "returned a int"),
     ):

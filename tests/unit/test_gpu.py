@@ -65,7 +65,7 @@ def test_who_comes_last_waits_and_has_the_gpu_of_one_that_was_killed(jobs):
     holders = {got(job): job for job in [jobs(2) for _ in range(2)]}
     assert sorted(holders) == ["0", "1"]
     late = jobs(2)
-    assert late.stderr.readline() == "waiting for one of 2 GPUs; other jobs hold them\n"
+    assert late.stderr.readline() == "waiting for one of 2 GPUs; all are in use by other jobs\n"
     assert late.poll() is None
     holders["1"].kill()  # kill -9: nothing of it runs any more that could give the GPU back
     assert got(late) == "1"

@@ -178,9 +178,9 @@ def test_a_file_that_hdf5_never_comes_to_an_end_with(tmp_path, monkeypatch):
     hdf5.seal(path)
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     for opened in (dataset_file.open_dataset, inspect.summary):
-        with pytest.raises(UserError, match=r"dataset.h5: is damaged.* \(HDF5 does not end with it in 1 s\)"):
+        with pytest.raises(UserError, match=r"dataset.h5: is damaged.* \(HDF5 does not finish with it in 1 s\)"):
             opened(path)
-    assert "HDF5 does not end" in verify.verify(path)[0]
+    assert "HDF5 does not finish" in verify.verify(path)[0]
     # By the time of a processor, and not only by that of a clock, which is thirty times as long.
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before < 15
 
@@ -203,7 +203,7 @@ def raise_a_line(file):
 
 def test_hdf5_that_breaks_down_takes_nothing_with_it(tmp_path, capfd):
     path = write(tmp_path / "x.h5")
-    with pytest.raises(ValueError, match="HDF5 breaks down on it"):
+    with pytest.raises(ValueError, match="HDF5 crashes on it"):
         hdf5.structure(path, break_down)
     assert capfd.readouterr().err == ""
     assert hdf5.structure(path, key_and_a_million_bytes)[0] == "k"  # by another process
@@ -213,7 +213,7 @@ def test_hdf5_that_waits_for_something_is_ended_too(tmp_path, monkeypatch):
     monkeypatch.setattr(apart, "PATIENCE", 1)
     monkeypatch.setattr(hdf5, "SECONDS", 1)
     path = write(tmp_path / "x.h5")
-    with pytest.raises(ValueError, match="HDF5 does not end with it in 1 s"):
+    with pytest.raises(ValueError, match="HDF5 does not finish with it in 1 s"):
         hdf5.structure(path, wait)
 
 

@@ -94,10 +94,10 @@ def loop(file):
 
 
 HOSTILE = {
-    "x_train is no data set of this file": link("x_train", h5py.ExternalLink("/etc/passwd", "/x")),
-    "y_test is no data set of this file": link("y_test", h5py.SoftLink("/y_train")),
-    "x_train is no data set of  this file": link("x_train", h5py.SoftLink("/nowhere")),
-    "x_test is no data set of this file": loop,
+    "x_train is not a data set of this file": link("x_train", h5py.ExternalLink("/etc/passwd", "/x")),
+    "y_test is not a data set of this file": link("y_test", h5py.SoftLink("/y_train")),
+    "x_train is not a data set of  this file": link("x_train", h5py.SoftLink("/nowhere")),
+    "x_test is not a data set of this file": loop,
     "x_train lies in another file": outside,
     "x_train lies in  another file": virtual,
     "y_train is object of shape": references,
@@ -120,8 +120,8 @@ HOSTILE = {
     "is  damaged (": attribute("classes", ['["a", "b", "c"]'] * 3),
     "classes has a name that is not printable": attribute("classes", '["a", "b\\u001b[2J", "c"]'),
     "names 1 classes": attribute("classes", '["a"]'),
-    "is no data set of dfkd": attribute("kind", np.zeros(9)),
-    "is no data set of dfkd (": attribute("kind", "transfer_set\n" * 50),
+    "is not a data set of dfkd": attribute("kind", np.zeros(9)),
+    "is not a data set of dfkd (": attribute("kind", "transfer_set\n" * 50),
     "attribute mean has shape ()": attribute("mean", h5py.Empty("f8")),
     " is damaged": lambda file: file.attrs.__delitem__("key"),
 }  # fmt: skip

@@ -310,7 +310,7 @@ def audited(capsys, *arguments) -> list[str]:
 
 
 def test_the_audit_says_what_differs(imported, capsys):
-    stale = "was made under another config, code or input"
+    stale = "was made with a different config, code or input"
     assert audited(capsys, "-v") == []
     files = {
         path: Path(path).read_bytes() for path in ("data/mine.pth", "data/mine.npz", "mynets.py", "params/teacher/mine.yaml")
@@ -322,13 +322,13 @@ def test_the_audit_says_what_differs(imported, capsys):
         Path(path).write_bytes(files[path])
         return lines
 
-    assert edited("data/mine.pth") == [f"{TEACHER}: {stale}; make it again", "  file: data/mine.pth has other content"]
-    assert edited("mynets.py") == [f"{TEACHER}: {stale}; make it again", "  file: mynets.py has other content"]
+    assert edited("data/mine.pth") == [f"{TEACHER}: {stale}; make it again", "  file: data/mine.pth has changed"]
+    assert edited("mynets.py") == [f"{TEACHER}: {stale}; make it again", "  file: mynets.py has changed"]
     lines = edited("data/mine.npz")
     assert lines[:3] == [
-        f"{DATASET}: {stale}; make it again", "  file: data/mine.npz has other content", f"{TEACHER}: {stale}; make it again",
+        f"{DATASET}: {stale}; make it again", "  file: data/mine.npz has changed", f"{TEACHER}: {stale}; make it again",
     ]  # fmt: skip
-    assert lines[3].startswith("  input: mine/dataset.h5 is another (key ") and len(lines) == 4
+    assert lines[3].startswith("  input: mine/dataset.h5 differs (key ") and len(lines) == 4
     lines = edited("params/teacher/mine.yaml", files["params/teacher/mine.yaml"] + b"mean: [0.5]\nstd: [0.25]\n")
     assert lines[1:] == ["  config: mean: [] -> [0.5]", "  config: std: [] -> [0.25]"]
     assert audited(capsys) == []

@@ -99,7 +99,7 @@ def test_canaries_that_cannot_be(file, tmp_path, changes, why):
 @pytest.mark.parametrize("canaries", [20, 40])  # as many as an image is high, too
 def test_label_maps_have_none(tmp_path, canaries):
     config = groups.DrawnShapes(canaries=canaries, height=40, width=40)
-    with pytest.raises(UserError, match=r"canaries: .* label maps; leave canaries out"):
+    with pytest.raises(UserError, match=r"canaries: .* the labels are maps; remove canaries"):
         dataset.run(Job("dataset", tmp_path / "dataset.h5", [], config, "key", {}))
     masks = {"path": "x", "names": ["a", "b"], "height": 8}
     assert "set canaries" in groups.Masks(**masks, shadow=3).check() and groups.Masks(**masks).check() is None
@@ -127,15 +127,15 @@ def test_a_sweep_with_shadows_has_every_data_set_in_each(written):
     lists = sweep.read(written(shadows=4, dataset=["mnist-5k+canaries=50", "mnist-5k+canaries=60+train=900"]))
     assert lists["dataset"][::4] == ["mnist-5k+canaries=50+shadow=1", "mnist-5k+canaries=60+shadow=1+train=900"]
     assert len(lists["dataset"]) == 8 and "shadows" not in lists
-    with pytest.raises(UserError, match="has shadows, which DVC does not multiply out"):
+    with pytest.raises(UserError, match="has shadows, which DVC does not expand"):
         sweep.literal(written(shadows=4))
 
 
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"dataset": ["mnist-5k"]}, "has no canaries, and shadows gives it some"),
-        ({"dataset": ["mnist-5k+canaries=9+shadow=1"]}, "names a shadow"),
+        ({"dataset": ["mnist-5k"]}, "has no canaries, but the sweep has shadows"),
+        ({"dataset": ["mnist-5k+canaries=9+shadow=1"]}, "sets a shadow"),
         ({"shadows": 5}, "give an even number, 4 or more"),
     ],
 )

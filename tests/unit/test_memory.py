@@ -26,7 +26,7 @@ def test_chunks(monkeypatch):
 @pytest.mark.parametrize("text", ["lots", "0", "-1", "nan", "inf", "0.1", "4GB"])
 def test_what_is_no_amount(monkeypatch, text):
     monkeypatch.setenv("DFKD_MEMORY", text)
-    with pytest.raises(UserError, match=r"DFKD_MEMORY: .* is no amount of memory; set GiB"):
+    with pytest.raises(UserError, match=r"DFKD_MEMORY: .* is not an amount of memory; set a number of GiB"):
         memory.given()
 
 

@@ -34,7 +34,9 @@ def equal(one, other):
 
 def test_images_of_0_to_255_are_refused_where_their_type_tells():
     made = classifier()
-    with pytest.raises(UserError, match=r"images: are torch.uint8; give floating point in \[0, 1\]: images.float\(\) / 255"):
+    with pytest.raises(
+        UserError, match=r"images: have the type torch.uint8; give floating-point values in \[0, 1\]: images.float\(\) / 255"
+    ):
         made(torch.zeros(2, *made.description.image_shape, dtype=torch.uint8))
 
 

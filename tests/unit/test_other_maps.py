@@ -130,12 +130,12 @@ def with_a_small_mask(folder, tree):
 
 WRONG = {
     "a label too many": (
-        lambda at, tree: write(at, tree.images, tree.maps), "y_train has the label 9, but classes are 0 to 2 and void is 255",
+        lambda at, tree: write(at, tree.images, tree.maps), "y_train has the label 9, but the classes are 0 to 2 and void is 255",
     ),
     "no mask of an image": (without_a_mask, "'2.png' has no mask in masks/; give a mask of each image"),
     "no image": (lambda at, tree: (at / "images").mkdir(parents=True), "holds no image; put images there, or folders"),
     "void alone": (lambda at, tree: write(at, tree.images, np.full_like(tree.truth, VOID)), "no pixel with a class; give others"),
-    "a mask of another size": (with_a_small_mask, "masks/1.png: is 9x9, its image 28x20; give one size"),
+    "a mask of another size": (with_a_small_mask, "masks/1.png: is 9x9, but its image is 28x20; use one size for both"),
 }  # fmt: skip
 
 

@@ -263,8 +263,8 @@ def test_csv_has_a_line_per_run_and_plain_decimals(tree):
     ("content", "message"),
     [
         (None, "no such file"),
-        ("{", "is damaged or no .json file"),
-        ("[1]", "carries no checksum"),
+        ("{", "is damaged or not a .json file"),
+        ("[1]", "has no checksum"),
         ({"top1": "90"}, "top1 is '90', not a number"),
         ({"top1": True}, "top1 is True, not a number"),
         ({"ece": float("nan")}, "ece is nan, not a finite number"),
@@ -304,7 +304,7 @@ def test_bad_paths_and_neighbours_are_refused(tree, capsys):
     assert report.main([out, str(path.parent / "history.csv")]) == 2
     assert "give what evaluate makes" in capsys.readouterr().err
     assert report.main([out + ".txt", str(path)]) == 2
-    assert "is no .html file" in capsys.readouterr().err
+    assert "is not an .html file" in capsys.readouterr().err
     (path.parent / "history.csv").write_text("epoch,loss\n1,much\n")
     assert report.main([out, str(path)]) == 2
     assert "column loss is not a number" in capsys.readouterr().err

@@ -58,14 +58,14 @@ def test_seeds_are_those_of_the_transfer_sets(tmp_path, repository, monkeypatch)
     assert lists["transfer"] == ["noise+n=50+seed=1", "noise+n=50", "zskd+seed=1+steps=5+tau=4", "zskd+steps=5+tau=4"]
     assert lists["student"] == ["lenet5-half"] and "seeds" not in lists
     assert len(sweep.finals(lists)) == 4
-    with pytest.raises(UserError, match="has seeds, which DVC does not multiply out; run `dfkd sweep "):
+    with pytest.raises(UserError, match="has seeds, which DVC does not expand; run `dfkd sweep "):
         sweep.literal(path)
 
 
 @pytest.mark.parametrize(
     ("transfer", "seeds", "fault"),
     [
-        ("noise+seed=3", "[1]", "transfer 'noise+seed=3' gives a seed"),
+        ("noise+seed=3", "[1]", "transfer 'noise+seed=3' sets a seed"),
         ("noise", "[]", "seeds: [] should be non-empty"),
         ("noise", "[1, 1]", "seeds: [1, 1] has non-unique elements"),
         ("noise", "[-1]", "seeds: 0: -1 is less than the minimum"),
@@ -185,11 +185,11 @@ def test_stages_of_one_name_are_refused(repository, tmp_path, monkeypatch):
     ("here", "asked", "fault"),
     [
         ({**SOUND, "source": [], "export": []}, SOUND, None),
-        (SOUND, SOUND, "params/experiment.yaml: has no list source, which DVC asks for; add the line 'source: []'"),
+        (SOUND, SOUND, "params/experiment.yaml: has no list source, which DVC needs; add the line 'source: []'"),
         (
             {**SOUND, "source": []},
             SOUND,
-            "params/experiment.yaml: has no list export, which DVC asks for; add the line 'export: []'",
+            "params/experiment.yaml: has no list export, which DVC needs; add the line 'export: []'",
         ),
         (
             {**SOUND, "source": [], "export": []},

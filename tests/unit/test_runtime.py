@@ -74,7 +74,7 @@ def test_bf16_only_where_the_processor_computes_in_it(monkeypatch, capsys, instr
     finally:
         device.has_bf16.cache_clear()
     said = capsys.readouterr().err
-    assert said.count("precision: this cpu has no bf16 instructions; computes in fp32") == (dtype == torch.float32)
+    assert said.count("precision: this cpu has no bf16 instructions; computing in fp32") == (dtype == torch.float32)
 
 
 # What a process is set to, and what its artefacts say of it.

@@ -88,5 +88,5 @@ def test_any_text_parses_or_is_one_line_of_complaint(text):
 
 @pytest.mark.parametrize("name", ["results", "_resolved", "results+seed=1"])
 def test_names_of_folders_of_this_program(name):
-    with pytest.raises(UserError, match=r"is a folder of this program; give the file .* another name"):
+    with pytest.raises(UserError, match=r"is the name of a folder that dfkd uses; give the file .* another name"):
         spec.parse("dataset", name)

@@ -81,10 +81,10 @@ def test_one_of_the_user(mine, logits, dense):
 
 @pytest.mark.parametrize(
     ("function", "said"),
-    [("whole", "gives a value of shape () for 3 samples; return the loss of each sample"),
-     ("number", "gives a value of type float for 3 samples"),
-     ("hard", "has no gradient to the student's logits; compute it from these"),
-     ("detached", "has no gradient to the student's logits"),
+    [("whole", "returns a value of shape () for 3 samples; return one loss per sample"),
+     ("number", "returns a value of type float for 3 samples"),
+     ("hard", "has no gradient with respect to the student's logits; compute it from these"),
+     ("detached", "has no gradient with respect to the student's logits"),
      ("infinite", "is not finite for ordinary logits; clamp"),
      ("cold", "failed: TypeError: .*unexpected keyword argument 'tau'; correct it"),
      ("none", "failed: AttributeError: .*; correct it, or the name")],

@@ -140,15 +140,15 @@ FAULTS = {
     "has labels outside 0 to 2;": set_values("labels", 3, -1),
     "logits has values that are not finite": set_values("logits", 2, np.nan),
     "targets has values that are not finite": set_values("targets", 31, np.inf),
-    "targets are no probabilities": set_values("targets", 0, 0.9),
+    "targets are not probabilities": set_values("targets", 0, 0.9),
     "round is negative": set_values("round", 0, -1),
-    "field images is no data set of this file": link("images", h5py.ExternalLink("elsewhere.h5", "/images")),
-    "field logits is no data set of this file": link("logits", h5py.SoftLink("/targets")),
+    "field images is not a data set of this file": link("images", h5py.ExternalLink("elsewhere.h5", "/images")),
+    "field logits is not a data set of this file": link("logits", h5py.SoftLink("/targets")),
     "field images lies in another file": external,
     "field images lies in  another file": virtual,
     "labels is object of shape": references,
     "field round is missing": lambda file: file.__delitem__("round"),
-    "field labels is no data set": lambda file: (file.__delitem__("labels"), file.create_group("labels")),
+    "field labels is not a data set": lambda file: (file.__delitem__("labels"), file.create_group("labels")),
     "field labels is empty": lambda file: (file.__delitem__("labels"), file.create_dataset("labels", data=h5py.Empty("i8"))),
     "logits have shape (32,)": lambda file: replace(file, "logits", data=np.zeros(32, "f4")),
     "targets is float32 of shape (32, 4)": lambda file: replace(file, "targets", data=np.zeros((32, 4), "f4")),
@@ -160,17 +160,17 @@ FAULTS = {
     "field images is not stored in  one piece": lambda file: replace(file, "images", data=IMAGES, compression="gzip"),
     "field labels is not stored in one piece": compact,
     "field images declares (32, 1, 4, 4), more than the": lambda file: replace(file, "images", shape=(32, 1, 4, 4), dtype="u1"),
-    "images leave [0,1]": lambda file: replace(file, "images", data=np.full((32, 1, 4, 4), 1.5, "f4")),
+    "images have values outside [0,1]": lambda file: replace(file, "images", data=np.full((32, 1, 4, 4), 1.5, "f4")),
     "weights are negative": lambda file: file.create_dataset("weights", data=np.full(32, -1, "f4")),
     "weights have the mean 3": lambda file: file.create_dataset("weights", data=np.full(32, 3, "f4")),
-    "is no transfer set (attribute kind is 'dataset'": attribute("kind", "dataset"),
-    "is no transfer set (attribute kind is None": attribute("kind", [1, 2]),
-    "has schema version 1, this program reads 2": attribute("schema_version", 1),
+    "is not a transfer set (attribute kind is 'dataset'": attribute("kind", "dataset"),
+    "is not a transfer set (attribute kind is None": attribute("kind", [1, 2]),
+    "has schema version 1, but this program reads 2": attribute("schema_version", 1),
     "has schema version [2 2]": attribute("schema_version", [2, 2]),
     "has schema version None": attribute("schema_version", "2"),
     "attribute key is missing": attribute("key", None),
-    "attribute metadata is no JSON mapping": attribute("metadata", "[1]"),
-    "attribute provenance is no JSON mapping": attribute("provenance", "[" * 100_000),
+    "attribute metadata is not a JSON mapping": attribute("metadata", "[1]"),
+    "attribute provenance is not a JSON mapping": attribute("provenance", "[" * 100_000),
 }  # fmt: skip
 
 
@@ -251,7 +251,7 @@ def test_truncated_files(made, share):
 def test_missing_and_foreign_files(tmp_path):
     assert "no such file" in verify.verify_transfer_set(tmp_path / "nix.h5")[0]
     (tmp_path / "x.h5").write_text(json.dumps({"key": "k"}))
-    assert "is damaged or no HDF5 file" in verify.verify_transfer_set(tmp_path / "x.h5")[0]
+    assert "is damaged or not an HDF5 file" in verify.verify_transfer_set(tmp_path / "x.h5")[0]
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -112,7 +112,7 @@ def test_wrong_batches_are_refused_and_leave_nothing(tmp_path):
 
 
 def test_a_set_of_nothing_is_refused(tmp_path):
-    with pytest.raises(UserError, match="no sample is left"):
+    with pytest.raises(UserError, match="no samples are left"):
         Writer(tmp_path / "p", "k", LAYOUT, 0)
     assert os.listdir(tmp_path) == []
 
