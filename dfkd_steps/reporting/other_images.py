@@ -21,7 +21,7 @@ def networks_of(path: Path) -> dict:
     if path.is_dir():
         networks = {file.name: OnnxClassifier(file) for file in sorted(path.glob("*.onnx"))}
         if not networks:
-            raise UserError(f"{path}: holds no .onnx file; give a student.safetensors, an .onnx file or a folder export/")
+            raise UserError(f"{path}: contains no .onnx file; give a student.safetensors, an .onnx file or a folder export/")
         return networks
     if path.suffix == ".onnx":
         return {path.name: OnnxClassifier(path)}
@@ -39,7 +39,7 @@ def teacher_of(path: Path) -> Path | None:
 def is_dense(network) -> bool:
     """Does a network give a map for an image?"""
     if network.image_shape is None or network.classes is None:
-        raise UserError("images: the ONNX file does not say its image shape and classes; give one that dfkd exported")
+        raise UserError("images: the ONNX file does not state its image shape and classes; give one that dfkd exported")
     return network(torch.zeros(1, *network.image_shape)).ndim > 2
 
 
@@ -62,12 +62,17 @@ def read(source: Path, network, dense: bool = False, void: int = VOID) -> tuple[
         images = images.transpose(0, 3, 1, 2)
     if images.dtype != np.uint8 or images.shape[1:] != tuple(network.image_shape) or not len(images):
         shape = "x".join(map(str, network.image_shape))
-        raise UserError(f"{source}: images are {images.dtype} of shape {images.shape}; give uint8 of N x {shape}, one or more")
+        raise UserError(
+            f"{source}: images are {images.dtype} of shape {images.shape}; give one or more uint8 images, N x {shape}"
+        )
     if dense:
         return images, other_maps.checked(source, images, labels, network.classes, void)
     labels = None if labels is None else labels.astype(np.int64).ravel()
     if labels is not None and (labels.shape != (len(images),) or labels.min() < 0 or labels.max() >= len(network.classes)):
-        raise UserError(f"{source}: labels do not fit {len(images)} images of {len(network.classes)} classes; give 0 to K-1 each")
+        raise UserError(
+            f"{source}: labels do not fit {len(images)} images of {len(network.classes)} classes; give "
+            "one label, 0 to K-1, per image"
+        )
     return images, labels
 
 
@@ -88,7 +93,7 @@ def _file(source: Path):
         raise
     except (OSError, ValueError, EOFError) as error:
         raise UserError(
-            f"{source}: is no .npz that can be read ({one_line(error)}); give one, a dataset.h5 or a folder"
+            f"{source}: is not a readable .npz file ({one_line(error)}); give one, a dataset.h5 or a folder"
         ) from None
 
 
@@ -104,14 +109,14 @@ def listed(source: Path, network) -> list[tuple[Path, int]]:
         labels = {folder: classes.index(folder.name) for folder in folders}
     elif folders and len(folders) != len(classes):
         raise UserError(
-            f"{source}: has {len(folders)} folders, the student {len(classes)} classes; name each folder as a class "
+            f"{source}: has {len(folders)} folders, but the student has {len(classes)} classes; name each folder after a class "
             f"({', '.join(classes[:5])}, ...), or put images without labels into one folder"
         )
     else:
         labels = {folder: place for place, folder in enumerate(folders)}
     files = [(path, labels.get(folder, -1)) for folder in folders or [source] for path in other_maps.images_in(folder)]
     if not files:
-        raise UserError(f"{source}: holds no image; put images, or a folder of images for each class, there")
+        raise UserError(f"{source}: contains no images; put images, or one folder of images per class, there")
     return files
 
 
@@ -135,13 +140,15 @@ def measure(path: Path, source: Path | None, teacher_path: Path | None, void: in
     first = next(iter(networks.values()))
     source = source or (teacher_path.parents[1] / "dataset.h5" if teacher_path else None)
     if source is None:
-        raise UserError(f"{path}: lies under no results/, so its test images are not known; give --images FOLDER")
+        raise UserError(f"{path}: is not under results/, so its test images are not known; give --images FOLDER")
     dense = is_dense(first)
     images, labels = read(source, first, dense, void)
     if teacher is not None:
         described = teacher.description
         if tuple(described.image_shape) != tuple(first.image_shape) or described.dense != dense:
-            raise UserError(f"{teacher_path}: takes images of another shape than {path}, or is for another task; give its own")
+            raise UserError(
+                f"{teacher_path}: takes images of a different shape than {path}, or is for a different task; give its own teacher"
+            )
         teacher.classes, teacher.image_shape = described.classes, described.image_shape
     if labels is None and teacher is None:
         raise UserError(f"{source}: has no labels and there is no teacher to compare with; give --teacher FILE")
@@ -183,7 +190,7 @@ HEADS = {
     "ece": ("ECE", ".4f"),
     "agreement": ("agreement %", ".2f"),
     "kl": ("KL", ".4f"),
-    "ms": ("ms an image", ".3f"),
+    "ms": ("ms per image", ".3f"),
 }
 
 

@@ -238,10 +238,10 @@ def test_folders_that_are_numbers_are_the_classes_by_value(tmp_path):
     ("make", "words"),
     [
         (lambda at: None, "no such file or folder"),
-        (lambda at: at.mkdir(), "holds no image"),
-        (lambda at: [at.joinpath(name).mkdir(parents=True) for name in "ab"], "has 2 folders, the student 3 classes"),
+        (lambda at: at.mkdir(), "contains no images"),
+        (lambda at: [at.joinpath(name).mkdir(parents=True) for name in "ab"], "has 2 folders, but the student has 3 classes"),
         (lambda at: (at.mkdir(), at.joinpath("a.png").write_text("no")), "is not a readable PNG"),
-        (lambda at: at.write_text("no"), "is no .npz that can be read"),
+        (lambda at: at.write_text("no"), "is not a readable .npz file"),
     ],
 )
 def test_wrong_images_are_one_line(root, tmp_path, capsys, make, words):
@@ -253,7 +253,7 @@ def test_wrong_images_are_one_line(root, tmp_path, capsys, make, words):
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"images": np.zeros((4, 32, 32), np.uint8)}, "give uint8 of N x 1x28x28"),
+        ({"images": np.zeros((4, 32, 32), np.uint8)}, "give one or more uint8 images, N x 1x28x28"),
         ({"images": np.zeros((4, 28, 28), np.float32)}, "images are float32"),
         ({"images": np.zeros((4, 28, 28), np.uint8), "labels": np.array([0, 1, 2, 3])}, "labels do not fit"),
         ({"pictures": np.zeros((4, 28, 28), np.uint8)}, "has no array x_test or images"),
@@ -291,7 +291,7 @@ def test_a_set_as_png_files(root, tmp_path, capsys):
         assert labels[number] == int(label) and file.startswith(f"{label}-")
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "set" / file)), images[number, 0])
     code, _, err = printed(capsys, "export-set", job(root).inputs[2], "--png", tmp_path / "set")
-    assert code == 2 and "holds files already" in err
+    assert code == 2 and "already contains files" in err
 
 
 def test_the_example_calibrates_a_network_with_a_set(root, tmp_path):
