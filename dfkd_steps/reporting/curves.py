@@ -15,10 +15,10 @@ from .runs import Run, first_by
 MOST_OVERLAID = 8  # curves in a chart: as many colours can be told apart
 # Titles of learning curves of methods with rounds, as long as a chart is wide; figures of other names are a method's own.
 INSIDE = {
-    "loss": "student inside: loss",
-    "agreement": "student inside: agreement, %",
+    "loss": "online student: loss",
+    "agreement": "online student: agreement, %",
     "generator": "generator: loss",
-    "effective": "images that phi lets count",
+    "effective": "effective number of images (phi)",
 }
 
 

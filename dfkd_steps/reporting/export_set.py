@@ -21,9 +21,9 @@ def write_png(path, folder) -> int:
     with TransferSet(path) as transfer:
         channels, classes = transfer.layout.image_shape[0], transfer.layout.num_classes
         if channels not in (1, 3):
-            raise UserError(f"{path}: has images of {channels} channels, which PNG cannot hold; read it with TransferSet")
+            raise UserError(f"{path}: has images of {channels} channels, which PNG cannot store; read it with TransferSet")
         if folder.exists() and any(folder.iterdir()):
-            raise UserError(f"{folder}: holds files already; give a folder that is empty or does not exist")
+            raise UserError(f"{folder}: already contains files; give a folder that is empty or does not exist")
         if transfer.layout.dense:
             return _write_masks(transfer, folder)
         names = transfer.metadata.get("classes") or [str(label) for label in range(classes)]

@@ -91,7 +91,7 @@ def _transfer_set_of_maps(transfer):
             "task": layout.task, "fields": ", ".join(name for name, _, _ in layout.fields())}  # fmt: skip
     names = transfer.metadata.get("classes") or [str(label) for label in range(len(counts))]
     about = {name: value for name, value in transfer.metadata.items() if name != "classes"}
-    lines = [*_pairs(head), "", "metadata", *_pairs(about, 2), "", "class: share of the pixels, by the teacher"]
+    lines = [*_pairs(head), "", "metadata", *_pairs(about, 2), "", "class: share of the pixels, as the teacher predicts"]
     width = max(len(str(name)) for name in names)
     for name, count in zip(names, counts):
         lines.append(f"  {name!s:<{width}}  {count / max(1, counts.sum()):>6.1%}  {'#' * round(40 * count / counts.max())}")
@@ -122,7 +122,7 @@ def _network(path):
     content = network_file.read_metadata(path)
     description, tensors = network_file.read(path)
     weights, snapshots = network_file.parted(tensors, path)
-    head = {"weights": f"{sum(value.numel() for value in weights.values()):,} numbers", **content["description"]}
+    head = {"weights": f"{sum(value.numel() for value in weights.values()):,} values", **content["description"]}
     if unseen := network_file.compare(path, description, tensors):
         head["not compared"] = unseen
     if snapshots:
@@ -165,7 +165,7 @@ def samples(path) -> dict[str, np.ndarray]:
             if opened.task == SEGMENTATION:
                 labels = segmentation.dominant(_shares(labels, len(opened.classes)))
             return _few(labels, opened.classes, lambda rows: to_unit(opened.read("train", rows)[0]))
-    raise UserError(f"{path}: holds no images; --png takes a transfer_set.h5 or dataset.h5")
+    raise UserError(f"{path}: contains no images; --png takes a transfer_set.h5 or dataset.h5")
 
 
 def _shares(maps, classes: int) -> np.ndarray:

@@ -28,9 +28,9 @@ HEAD = (
     "auc", "auc_low", "auc_high", *(f"{name}_{rate}" for rate in membership.RATES for name in ("tpr", "tpr_low", "tpr_high")),
     "distance_in", "distance_out", "distance_auc",
 )  # fmt: skip
-MEANING = """Told: canaries whose wrong label the model gives, %, of those in its (or its teacher's) training set, and of others.
-TPR: canaries that LiRA finds, %, at a share of false alarms; 95 % intervals over canaries. Without a leak: the FPR, and AUC 0.5.
-Distance: from canaries to the nearest image of the transfer set. It misleads: a set may be far from every canary and leak."""
+MEANING = """Wrong label: % of canaries for which the model predicts it, in its (or its teacher's) training set / of the others.
+TPR: % of canaries that LiRA finds at a given false positive rate (FPR); 95 % intervals. Without a leak: TPR = FPR, AUC = 0.5.
+Distance: from canaries to the nearest image of the transfer set. It misleads: a set far from every canary may still leak."""
 
 
 @dataclass
@@ -126,7 +126,7 @@ def _canaries(paths) -> list[Canaries]:
         canaries.append(Canaries(np.array(dataset.canaries["labels"]), member, images))
     if len(images) < len(canaries[0].labels):
         raise UserError(
-            f"leak: {len(canaries[0].labels) - len(images)} canaries are in none of the finished shadows; finish pairs of them"
+            f"leak: {len(canaries[0].labels) - len(images)} canaries are in none of the finished shadows; finish shadows in pairs"
         )
     return canaries
 
@@ -179,7 +179,7 @@ def to_csv(attacked: list[Row]) -> str:
 
 def cells(attacked: list[Row]) -> list[tuple[str, ...]]:
     """Head and rows of the table for people, in percent; ``MEANING`` says what they are."""
-    head = ("MODEL", "TRANSFER SET", "ORIGIN", "SHADOWS", "TOP-1", "TOLD IN / OUT",
+    head = ("MODEL", "TRANSFER SET", "ORIGIN", "SHADOWS", "TOP-1", "WRONG LABEL IN / OUT",
             *(f"TPR AT {100 * rate:g} % FPR" for rate in membership.RATES), "AUC", "DISTANCE IN / OUT (AUC)")  # fmt: skip
     return [head, *(_cells(row) for row in attacked)]
 

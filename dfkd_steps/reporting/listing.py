@@ -77,7 +77,7 @@ def list_models():
         sides = "all" if len(taken) == len(SIDES) else ", ".join(map(str, taken)) or "-"
         rows.append((name, model_registry.task_of(name), f"{size:>14}", sides, headline(model_registry.module_of(name))))
     table(rows, ("ARCHITECTURE", "TASK", "PARAMETERS (1)", "SIDES (2)", "DESCRIPTION"))
-    print(f"\n(1) for 10 classes and images of 3x32x32\n(2) of {', '.join(map(str, SIDES))} pixels, those that it is built for")
+    print(f"\n(1) for 10 classes and images of 3x32x32\n(2) of {', '.join(map(str, SIDES))} pixels, those that it supports")
 
 
 def list_views():

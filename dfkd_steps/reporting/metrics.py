@@ -15,25 +15,25 @@ COLUMNS = (
         "agreement_miou",
         "agreement mIoU %",
         2,
-        "segmentation: mIoU of the student's maps with the teacher's on test images",
+        "segmentation: mIoU of the student's maps with the teacher's maps of test images",
     ),
     ("balanced_accuracy", "balanced %", 2, "mean over the classes of the share of test images classified correctly, percent"),
-    ("agreement", "agreement %", 2, "test images on which student and teacher answer the same, percent"),
+    ("agreement", "agreement %", 2, "test images on which student and teacher predict the same class, percent"),
     (
         "probe_balanced",
         "probe agreement %",
         2,
-        "no accuracy: noise and drawings on which student and teacher answer the same, "
-        "percent, mean over the classes of the teacher",
+        "not an accuracy: noise and drawings on which student and teacher predict the same class, percent, mean over the "
+        "teacher's classes",
     ),
-    ("probe_miou", "probe mIoU %", 2, "no true mIoU: the student's maps of noise and drawings with the teacher's, percent"),
+    ("probe_miou", "probe mIoU %", 2, "not a true mIoU: the student's maps of noise and drawings with the teacher's, percent"),
     ("ece", "ECE", 4, "expected calibration error, 0 to 1"),
-    ("nll", "NLL", 4, "negative log-likelihood of the right class, nats"),
+    ("nll", "NLL", 4, "negative log-likelihood of the true class, nats"),
     ("kl_to_teacher", "KL", 4, "KL divergence from the teacher's probabilities to the student's, nats"),
-    ("parameters", "parameters", 0, "of the student"),
+    ("parameters", "parameters", 0, "parameters of the student"),
     ("macs", "MACs", 0, "multiply-accumulates of the student for one image"),
     ("compression", "compression", 2, "parameters of the teacher / parameters of the student"),
-    ("images_seen", "images seen", 0, "that the student learnt from, with repeats"),
+    ("images_seen", "images seen", 0, "images that the student learnt from, counting repeats"),
 )
 ORIGINS = ("data-free", "prior-based", "real", "other", "unknown")  # as synthesize says it; unknown where nobody does
 SIZES = ("parameters", "macs", "compression")
@@ -51,12 +51,12 @@ def fault(metrics, specs) -> str | None:
     for name in (*needed, *sorted(known - {*needed})):
         value = metrics.get(name)
         if not is_number(value) or value < 0 or (name in needed and value > 100):
-            return f"{name} is {one_line(repr(value))}, not a number of its range"
+            return f"{name} is {one_line(repr(value))}, not a number in its range"
     curve = metrics.get("curve", [])
     if not isinstance(curve, list) or not all(_are_numbers(point, 2) and min(point) >= 0 for point in curve):
-        return "curve is not a list of pairs, images and what was measured after them"
+        return "curve is not a list of pairs (images, value measured after them)"
     if metrics.get("specs") != list(specs.values()):
-        return f"is about {one_line(repr(metrics.get('specs')))} and not about the run its path spells"
+        return f"is about {one_line(repr(metrics.get('specs')))}, not about the run that its path names"
     beside = BESIDE.get(measure, ("", ""))
     classes, per_class, confusion = (metrics.get(name) for name in ("classes", *beside))
     if not isinstance(classes, list) or not classes:
@@ -68,7 +68,7 @@ def fault(metrics, specs) -> str | None:
         return f"{beside[0]} is not a list of {k} numbers"
     if isinstance(errors := metrics.get("confusions"), list) and confusion is None:
         sound = all(_are_numbers(error, 3) and min(error) >= 0 and max(error[:2]) < k for error in errors)
-        return None if sound else "confusions is not a list of true class, answer and number"
+        return None if sound else "confusions is not a list of triples (true class, predicted class, number)"
     if not isinstance(confusion, list) or len(confusion) != k or not all(_are_numbers(row, k) for row in confusion):
         return f"confusion_matrix is not a table of {k} x {k} numbers"
     return None

@@ -22,9 +22,11 @@ def networks_of(path: Path) -> dict:
     if path.is_dir():
         networks = {file.name: OnnxClassifier(file) for file in sorted(path.glob("*.onnx"))}
         if not networks:
-            raise UserError(f"{path}: holds no .onnx file; give a student.safetensors, an .onnx file or a folder export/")
+            raise UserError(f"{path}: contains no .onnx file; give a student.safetensors, an .onnx file or a folder export/")
         if len({(network.image_shape, network.classes) for network in networks.values()}) > 1:
-            raise UserError(f"{path}: its .onnx files take different images or have different classes; give one of the files")
+            raise UserError(
+                f"{path}: its .onnx files take images of different shapes or have different classes; give one of the files"
+            )
         return networks
     if path.suffix == ".onnx":
         return {path.name: OnnxClassifier(path)}
@@ -42,7 +44,7 @@ def teacher_of(path: Path) -> Path | None:
 def is_dense(network) -> bool:
     """Does a network give a map for an image?"""
     if network.image_shape is None or network.classes is None:
-        raise UserError("images: the ONNX file does not say its image shape and classes; give one that dfkd exported")
+        raise UserError("images: the ONNX file does not state its image shape and classes; give one that dfkd exported")
     return network(torch.zeros(1, *network.image_shape)).ndim > 2
 
 
@@ -65,12 +67,17 @@ def read(source: Path, network, dense: bool = False, void: int = VOID) -> tuple[
         images = images.transpose(0, 3, 1, 2)
     if images.dtype != np.uint8 or images.shape[1:] != tuple(network.image_shape) or not len(images):
         shape = "x".join(map(str, network.image_shape))
-        raise UserError(f"{source}: images are {images.dtype} of shape {images.shape}; give uint8 of N x {shape}, one or more")
+        raise UserError(
+            f"{source}: images are {images.dtype} of shape {images.shape}; give one or more uint8 images, N x {shape}"
+        )
     if dense:
         return images, other_maps.checked(source, images, labels, network.classes, void)
     labels = None if labels is None else labels.astype(np.int64).ravel()
     if labels is not None and (labels.shape != (len(images),) or labels.min() < 0 or labels.max() >= len(network.classes)):
-        raise UserError(f"{source}: labels do not fit {len(images)} images of {len(network.classes)} classes; give 0 to K-1 each")
+        raise UserError(
+            f"{source}: labels do not fit {len(images)} images of {len(network.classes)} classes; give "
+            "one label, 0 to K-1, per image"
+        )
     return images, labels
 
 
@@ -113,7 +120,7 @@ def listed(source: Path, network) -> list[tuple[Path, int]]:
         )
     elif folders and len(folders) != len(classes):
         raise UserError(
-            f"{source}: has {len(folders)} folders, the student {len(classes)} classes; name each folder as a class "
+            f"{source}: has {len(folders)} folders, but the student has {len(classes)} classes; name each folder after a class "
             f"({', '.join(classes[:5])}, ...), or put images without labels into one folder"
         )
     else:
@@ -124,7 +131,7 @@ def listed(source: Path, network) -> list[tuple[Path, int]]:
             progress.say(f"{source}: no folder has the name of a class; labels follow the order of the folders ({first})")
     files = [(path, labels.get(folder, -1)) for folder in folders or [source] for path in other_maps.images_in(folder)]
     if not files:
-        raise UserError(f"{source}: holds no image; put images, or a folder of images for each class, there")
+        raise UserError(f"{source}: contains no images; put images, or one folder of images per class, there")
     return files
 
 
@@ -149,14 +156,16 @@ def measure(path: Path, source: Path | None, teacher_path: Path | None, void: in
     if source is None:
         source = teacher_path and teacher_path.resolve().parent.parent / "dataset.h5"
         if source is None or not source.exists():
-            why = f"there is no {source}" if source else "it lies under no results/"
+            why = f"there is no {source}" if source else "it is not under results/"
             raise UserError(f"{path}: its test images are not known, because {why}; give --images FOLDER")
     dense = is_dense(first)
     images, labels = read(source, first, dense, void)
     if teacher is not None:
         described = teacher.description
         if tuple(described.image_shape) != tuple(first.image_shape) or described.dense != dense:
-            raise UserError(f"{teacher_path}: takes images of another shape than {path}, or is for another task; give its own")
+            raise UserError(
+                f"{teacher_path}: takes images of a different shape than {path}, or is for a different task; give its own teacher"
+            )
         if described.num_classes != len(first.classes):
             have, expected = described.num_classes, len(first.classes)
             raise UserError(f"{teacher_path}: has {have} classes, {path} has {expected}; give its own teacher")
@@ -201,7 +210,7 @@ HEADS = {
     "ece": ("ECE", ".4f"),
     "agreement": ("agreement %", ".2f"),
     "kl": ("KL", ".4f"),
-    "ms": ("ms an image", ".3f"),
+    "ms": ("ms per image", ".3f"),
 }
 
 

@@ -17,11 +17,11 @@ from ..training.predict import to_float
 HEADS = {
     "images": ("images", "d"),
     "miou": ("mIoU %", ".2f"),
-    "pixel_accuracy": ("pixels right %", ".2f"),
+    "pixel_accuracy": ("pixel accuracy %", ".2f"),
     "agreement_miou": ("agreement mIoU %", ".2f"),
     "agreement_pixels": ("agreement pixels %", ".2f"),
     "kl": ("KL", ".4f"),
-    "ms": ("ms an image", ".3f"),
+    "ms": ("ms per image", ".3f"),
 }
 
 
@@ -45,9 +45,9 @@ def listed(source: Path) -> list[Path]:
     folder = folder / "images" if (folder / "images").is_dir() else folder
     images = [path for path in images_in(folder) if path.name[0] != "."]
     if not images:
-        raise UserError(f"{source}: holds no image; put images there, or folders images/ and masks/ with files of equal names")
+        raise UserError(f"{source}: contains no images; put images there, or folders images/ and masks/ with matching file names")
     if masks and (alone := [path for path in images if not list(folder.with_name("masks").glob(f"{glob.escape(path.stem)}.*"))]):
-        raise UserError(f"{source}: {alone[0].name[:60]!r} has no mask in masks/; give a mask of each image, of its name")
+        raise UserError(f"{source}: {alone[0].name[:60]!r} has no mask in masks/; give a mask with the same name for each image")
     return images
 
 
@@ -67,7 +67,7 @@ def checked(source: Path, images, maps, classes, void: int):
     if maps is None:
         return None
     if maps.shape != (len(images), *images.shape[2:]):
-        raise UserError(f"{source}: labels have shape {maps.shape}, images {images.shape}; give a map of each image's size")
+        raise UserError(f"{source}: labels have shape {maps.shape}, but images {images.shape}; give each image a map of its size")
     return label_maps.source(source, {"y_test": maps}, tuple(classes), void).arrays["y_test"]
 
 
@@ -75,7 +75,7 @@ def figures(networks: dict, images: np.ndarray, maps, source: Path) -> dict[str,
     """Name of a network -> its figures. With maps mIoU, pixel accuracy and IoU of each class; where ``networks`` has a "teacher",
     how far the maps of each are the teacher's; in percent, KL in nats a pixel."""
     if maps is not None and (maps == VOID).all():
-        raise UserError(f"{source}: its masks have no pixel with a class; give others, or say which label is void")
+        raise UserError(f"{source}: its masks have no pixel of a class; give other masks, or say which label is void")
     first = next(iter(networks.values()))
     counts = {name: segmentation_metrics.Counts(len(first.classes)) for name in networks}
     rows = memory.passed(images.shape[1:])

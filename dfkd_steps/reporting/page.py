@@ -208,7 +208,7 @@ def _strips(path, classes):
 def _check_classes(path, counts, run):
     have, expected = len(counts), len(run.metrics["classes"])
     if have != expected:
-        raise UserError(f"{path}: has {have} classes, {run.path} has {expected}; delete the older and make it again")
+        raise UserError(f"{path}: has {have} classes, but {run.path} has {expected}; delete the older one and make it again")
 
 
 PER_CLASS = {

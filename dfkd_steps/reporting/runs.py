@@ -136,7 +136,7 @@ def _read(path):
     specs = spec.of_path(path)
     if path.name != "metrics.json" or len(specs) != len(spec.GROUPS):
         template = graph.STEPS["evaluate"].template
-        raise UserError(f"{path}: is not {template}; give what evaluate makes")
+        raise UserError(f"{path}: is not {template}; give a metrics.json of the step evaluate")
     for group, text in specs.items():
         spec.parse(group, text)
     metrics = atomic.read_json(path)

@@ -32,7 +32,7 @@ def find_group(text: str) -> str:
     if len(groups) == 1:
         return groups[0]
     if groups:
-        raise UserError(f"spec: {name!r} is a name in {', '.join(groups)}; write dfkd spec {groups[0]} {text}")
+        raise UserError(f"spec: {name!r} exists in {', '.join(groups)}; write dfkd spec {groups[0]} {text}")
     known = sorted({known for group in spec.GROUPS for known in params.names(group)})
     raise UserError(f"spec: no file params/*/{name}.yaml; {suggest(name, known)} (dfkd list)")
 

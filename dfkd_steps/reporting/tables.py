@@ -32,7 +32,7 @@ def missing(sweep: str, finals: list[str], finished: list[Run]) -> str:
     """A line on the runs of a sweep that a table lacks, with the command that makes them; empty where there are none."""
     lacking = len(finals) - len(finished)
     old = sum(map(os.path.exists, finals)) - len(finished)
-    stale = f", {old} of them made under another config or code" if old else ""
+    stale = f", {old} of them made with a different config or code" if old else ""
     return f"{lacking} of {len(finals)} runs are missing{stale}: snakemake --config sweep={sweep}" if lacking else ""
 
 

@@ -177,9 +177,9 @@ def test_new_knows_a_teacher_of_maps_and_what_it_prints_runs(workplace, reposito
     assert {name for name, why in fits.items() if why.startswith("fits")} == FOR_MAPS
     assert (
         fits["fast"].startswith("fits, preset fast-segmentation-cpu (1,600 images, ")
-        and fits["zskd"] == "no: is for classification, the teacher for segmentation"
+        and fits["zskd"] == "no: is for classification, but the teacher is for segmentation"
     )
-    assert "the task is segmentation" in said and "the 6 images of te st are read by the last command alone" in said
+    assert "the task is segmentation" in said and "only the last command reads the 6 images of te st" in said
     snakemake, evaluate = (shlex.split(line) for line in said.splitlines() if line.startswith(("  snakemake ", "  dfkd ")))
     parts = spec.of_path(snakemake[1])
     for step in ("dataset", "teacher", "synthesize", "balance", "distill", "evaluate"):

@@ -162,7 +162,7 @@ def test_a_name_in_two_groups(tmp_path, monkeypatch, capsys):
         (tmp_path / "params" / group).mkdir(parents=True)
         (tmp_path / "params" / group / "both.yaml").write_text(text)
     code, _, err = run(capsys, "spec", "both")
-    assert code == 2 and "is a name in teacher, student; write dfkd spec teacher both" in err[0]
+    assert code == 2 and "exists in teacher, student; write dfkd spec teacher both" in err[0]
     assert run(capsys, "spec", "student", "both")[0] == 0
 
 
@@ -215,7 +215,7 @@ def test_png_of_a_data_set_and_of_none(files, capsys):
     assert run(capsys, "inspect", files / "dataset.h5", "--png", files / "x.png")[0] == 0
     assert (files / "x.png").stat().st_size > 1000
     code, _, err = run(capsys, "inspect", files / "metrics.json", "--png", files / "y.png")
-    assert code == 2 and "holds no images" in err[0]
+    assert code == 2 and "contains no images" in err[0]
     code, _, err = run(capsys, "inspect", files / "dataset.h5", "--png", files / "no/x.png")
     assert code == 2 and "No such file or directory" in err[0]
 

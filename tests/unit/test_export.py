@@ -279,8 +279,8 @@ def changed_archive(path):
     ("make", "words"),
     [
         (lambda at: None, "no such file or folder"),
-        (lambda at: at.mkdir(), "holds no image"),
-        (lambda at: [at.joinpath(name).mkdir(parents=True) for name in "ab"], "has 2 folders, the student 3 classes"),
+        (lambda at: at.mkdir(), "contains no images"),
+        (lambda at: [at.joinpath(name).mkdir(parents=True) for name in "ab"], "has 2 folders, but the student has 3 classes"),
         (lambda at: (at.mkdir(), at.joinpath("a.png").write_text("no")), "is not a readable PNG"),
         (lambda at: at.write_text("no"), "is damaged or not an .npz file"),
         (bare_array, "give an .npz file (numpy.savez), a dataset.h5 or a folder of images"),
@@ -296,7 +296,7 @@ def test_wrong_images_are_one_line(root, tmp_path, capsys, make, words):
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"images": np.zeros((4, 32, 32), np.uint8)}, "give uint8 of N x 1x28x28"),
+        ({"images": np.zeros((4, 32, 32), np.uint8)}, "give one or more uint8 images, N x 1x28x28"),
         ({"images": np.zeros((4, 28, 28), np.float32)}, "images are float32"),
         ({"images": np.zeros((4, 28, 28), np.uint8), "labels": np.array([0, 1, 2, 3])}, "labels do not fit"),
         ({"images": np.zeros((4, 28, 28), np.uint8), "labels": np.full(4, 0.5)}, "labels are float64; give the numbers"),
@@ -373,7 +373,7 @@ def test_a_set_as_png_files(root, tmp_path, capsys):
         assert labels[number] == int(label) and file.startswith(f"{label}-")
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "set" / file)), images[number, 0])
     code, _, err = printed(capsys, "export-set", job(root).inputs[2], "--png", tmp_path / "set")
-    assert code == 2 and "holds files already" in err
+    assert code == 2 and "already contains files" in err
 
 
 def test_the_example_calibrates_a_network_with_a_set(root, tmp_path):

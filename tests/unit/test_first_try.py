@@ -163,7 +163,7 @@ WRONG = {
     "a folder that is not there": (["--data", "nowhere"], "--data: nowhere: no such folder; leave --data out"),
     "classes to keep of maps": (["--data", ".", "--keep", "0,1"], "--keep: applies to classifiers only"),
     "a file of names for masks": (["--data", ".", "--classes", "first_nets.py"], "--classes: masks need names or a number"),
-    "a test folder without images": (["--test", "params", *NORM], "params: holds no image; put images there, or folders images/"),
+    "a test folder without images": (["--test", "params", *NORM], "params: contains no images; put images there, or folders"),
     "too many classes": (["--classes", "a,b,c,d", *NORM], "has 3 classes, but the data set has 4"),
     "the other task": (["--task", "classification", *NORM], "unet-tiny: is for segmentation, but the task is classification"),
 }  # fmt: skip

@@ -132,9 +132,9 @@ WRONG = {
     "a label too many": (
         lambda at, tree: write(at, tree.images, tree.maps), "y_train has the label 9, but the classes are 0 to 2 and void is 255",
     ),
-    "no mask of an image": (without_a_mask, "'2.png' has no mask in masks/; give a mask of each image"),
-    "no image": (lambda at, tree: (at / "images").mkdir(parents=True), "holds no image; put images there, or folders"),
-    "void alone": (lambda at, tree: write(at, tree.images, np.full_like(tree.truth, VOID)), "no pixel with a class; give others"),
+    "no mask of an image": (without_a_mask, "'2.png' has no mask in masks/; give a mask with the same name"),
+    "no image": (lambda at, tree: (at / "images").mkdir(parents=True), "contains no images; put images there, or folders"),
+    "void alone": (lambda at, tree: write(at, tree.images, np.full_like(tree.truth, VOID)), "no pixel of a class; give other"),
     "a mask of another size": (with_a_small_mask, "masks/1.png: is 9x9, but its image is 28x20; use one size for both"),
 }  # fmt: skip
 
@@ -151,13 +151,13 @@ def test_wrong_images_are_one_line(tree, tmp_path, capsys, case):
 def test_maps_of_another_size_and_a_teacher_of_another_task_are_one_line(tree, tmp_path, capsys):
     np.savez(tmp_path / "some.npz", images=tree.images, labels=tree.maps[:, :10])
     assert cli.main(["evaluate", str(tree.student), "--images", str(tmp_path / "some.npz")]) == 2
-    assert "labels have shape (5, 10, 28), images (5, 3, 20, 28); give a map" in capsys.readouterr().err
+    assert "labels have shape (5, 10, 28), but images (5, 3, 20, 28); give each" in capsys.readouterr().err
     other = classifier("resnet8", SHAPE, CLASSES)
     described = dataclasses.replace(other.description, name="resnet8")
     network_file.save(tmp_path / "teacher.safetensors", other.net, described, "key", {})
     how = ["--images", str(tree.root / "plain"), "--teacher", str(tmp_path / "teacher.safetensors")]
     assert cli.main(["evaluate", str(tree.student), *how]) == 2
-    assert "or is for another task; give its own" in capsys.readouterr().err
+    assert "or is for a different task; give its own" in capsys.readouterr().err
 
 
 def test_images_are_measured_a_batch_at_a_time(tree, monkeypatch):

@@ -268,7 +268,7 @@ def test_csv_has_a_line_per_run_and_plain_decimals(tree):
         ({"top1": "90"}, "top1 is '90', not a number"),
         ({"top1": True}, "top1 is True, not a number"),
         ({"ece": float("nan")}, "ece is nan, not a finite number"),
-        ({"specs": ["toy", "net", "noise", "none", "half"]}, "not about the run its path spells"),
+        ({"specs": ["toy", "net", "noise", "none", "half"]}, "not about the run that its path names"),
         ({"confusion_matrix": [[1]]}, "confusion_matrix is not a table of 4 x 4"),
         ({"per_class": [1, 2]}, "per_class is not a list of 4"),
         ({"classes": []}, "classes is missing or empty"),
@@ -302,7 +302,7 @@ def test_bad_paths_and_neighbours_are_refused(tree, capsys):
     assert report.main([out, str(path), str(path)]) == 2
     assert "is given twice" in capsys.readouterr().err
     assert report.main([out, str(path.parent / "history.csv")]) == 2
-    assert "give what evaluate makes" in capsys.readouterr().err
+    assert "give a metrics.json of the step evaluate" in capsys.readouterr().err
     assert report.main([out + ".txt", str(path)]) == 2
     assert "is not an .html file" in capsys.readouterr().err
     (path.parent / "history.csv").write_text("epoch,loss\n1,much\n")
@@ -427,8 +427,8 @@ def test_without_labels_the_page_orders_by_agreement_and_calls_nothing_an_accura
     heads = next(row for row in outline.rows if "transfer" in row)
     assert "probe agreement %" in heads and not {"top-1 %", "gap to teacher", "agreement %"} & set(heads)
     bars = text[text.index('<section id="bars">') : text.index('<section id="curves">')]
-    assert bars.index('name">zskd<') < bars.index('name">noise<') and "which is no accuracy" in bars and "top-1" not in bars
-    assert "agreement on probe images 80.00 %" in text and "accuracy not known" in text
+    assert bars.index('name">zskd<') < bars.index('name">noise<') and "this is not an accuracy" in bars and "top-1" not in bars
+    assert "agreement on probe images 80.00 %" in text and "accuracy unknown" in text
     assert "probe agreement %" in capsys.readouterr().out and "nan" not in text
 
 
@@ -480,7 +480,7 @@ def test_curves_of_a_student_inside_are_drawn_by_round(tree):
     history = {"round": [1, 2, 3], "loss": [9.0, 3.0, 1.0], "agreement": [10.0, 50.0, 80.0], "generator": [1.0, 2.0, 3.0]}
     text = made(tree, [tree.run("dafl", about={"label": "dafl", "data_free": True, "history": history}), tree.run("noise")])
     section = text[text.index('<section id="curves">') : text.index('<section id="teachers">')]
-    assert "student inside: loss" in section and "student inside: agreement, %" in section and "round 3" in section
+    assert "online student: loss" in section and "online student: agreement, %" in section and "round 3" in section
     assert "generator: loss" in section and section.count("</svg>") == 4
 
 
@@ -626,7 +626,7 @@ def test_table_shows_the_current_runs_of_a_sweep(tmp_path, monkeypatch, capsys):
     assert cli.main(["table", "x.yaml"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line.startswith("| data")] == ["| data-free | 60.00 | 60.00 | 93.25 | – + – |"]
-    assert lines[-1] == "2 of 3 runs are missing, 1 of them made under another config or code: snakemake --config sweep=x.yaml"
+    assert lines[-1] == "2 of 3 runs are missing, 1 of them made with a different config or code: snakemake --config sweep=x.yaml"
     (tmp_path / "y.yaml").write_text((tmp_path / "x.yaml").read_text().replace("zskd", "procedural"))
     assert cli.main(["table", "--csv", "x.yaml", "y.yaml"]) == 0
     out, err = capsys.readouterr()

@@ -1,5 +1,5 @@
 rule balance:
-    """Balance the classes of a transfer set, as the teacher sees them."""
+    """Balance the classes of a transfer set, as the teacher predicts them."""
     input:
         teacher=output_of("teacher"),
         transfer=output_of("synthesize"),

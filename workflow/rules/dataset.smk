@@ -1,6 +1,6 @@
 # A local rule, because the network is where Snakemake is, and may not be where jobs run.
 rule dataset:
-    """Read a data set, scale nothing, hold out validation images if asked to; one file."""
+    """Read a data set into one file, with unscaled values; hold out validation images if configured."""
     input:
         outdated=outdated(FILE["dataset"]),
     output:

@@ -1,5 +1,5 @@
 rule evaluate:
-    """Measure a student beside its teacher on the test images."""
+    """Evaluate a student and its teacher on the test images."""
     input:
         student=output_of("distill"),
         teacher=output_of("teacher"),

@@ -1,5 +1,5 @@
 rule export:
-    """Write a student as ONNX, int8, state dict and program of torch.export, with a model card."""
+    """Write a student as ONNX, int8 ONNX, state dict and torch.export program, with a model card."""
     input:
         student=output_of("distill"),
         teacher=output_of("teacher"),

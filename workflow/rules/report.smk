@@ -1,5 +1,5 @@
 rule report:
-    """Put all runs of the sweep on one page, with a table and a summary beside it."""
+    """Put all runs of the sweep on one page, and write a table and a summary."""
     input:
         metrics=[dated(path) for path in FINALS],
         outdated=outdated(REPORT[0]),

@@ -1,6 +1,6 @@
 # DVC has its own order of things: its cache and dvc.lock are not files of this workflow, so there is no output.
 rule version:
-    """Hand the sweep over to DVC: check every artefact by its own key, then let DVC adopt the files; nothing runs again."""
+    """Register the sweep with DVC: check every artefact by its own key, then let DVC adopt the files; nothing runs again."""
     input:
         metrics=versioned_finals,
         report=REPORT,
