@@ -18,7 +18,10 @@ BAD = {
             "teacher 'lenet5+epochs=0': epochs: '0' is below 1",
         ],
     ),
-    "source": ({"source: [mnist-5k]": "source: []"}, ["reads mnist-5k, which is in no list; add 'mnist-5k' to source"]),
+    "source": (
+        {"source: [mnist-5k]": "source: []"},
+        ["reads mnist-5k, which is in neither dataset nor source; add 'mnist-5k' to source"],
+    ),
 }
 
 
@@ -56,7 +59,7 @@ def test_bad_paths(fresh):
     ]
     code, absurd = fresh.ended("snakemake", "-n", "--config", "transfer=[noise+n=1000000000000]")
     assert code == 2
-    assert "noise+n=1000000000000/transfer_set.h5: takes " in absurd and "of disk space, with only" in absurd
+    assert "noise+n=1000000000000/transfer_set.h5: needs " in absurd and "of disk space, with only" in absurd
     assert not fresh.made()
 
 
