@@ -59,7 +59,7 @@ def mark_outdated():
 
 
 SWEEP = or_end(read_sweep)
-# A report a sweep, so that none is overwritten; that of params/experiment.yaml, which DVC makes too, right in report/.
+# One report per sweep, so that none is overwritten; that of params/experiment.yaml, which DVC makes too, right in report/.
 PLACE = "report" if sweep_file() == sweep.EXPERIMENT else f"report/{Path(sweep_file()).stem}"
 REPORT = [f"{PLACE}/index.html", f"{PLACE}/results.csv", f"{PLACE}/summary.json"]
 # The paths of the sweep's metrics: one argument of a command is limited to 128 KiB, which 700 of them fill.
