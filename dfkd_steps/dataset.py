@@ -139,7 +139,7 @@ def _draw(labels, sizes, rng):
         rows = order[labels[order] == k]
         ranks[rows] = np.arange(len(rows))
     taken = ranks < sizes[labels]
-    # Shuffled anew: in ``order`` itself, the classes that are drawn up late would crowd at the end.
+    # Shuffled again: in ``order`` itself, the classes that are drawn up late would crowd at the end.
     return rng.permutation(np.flatnonzero(taken)), rng.permutation(np.flatnonzero(~taken))
 
 

@@ -57,7 +57,7 @@ class Images:
 
 
 class Fresh:
-    """New images from the generators kept with the set, members in turn, in place of the stored ones."""
+    """New images from the generators kept with the set, members in turn, instead of the stored ones."""
 
     def __init__(self, transfer: TransferSet, device):
         kept = [content for name, content in sorted(transfer.networks().items()) if name != "student"]

@@ -23,7 +23,7 @@ from .schemas import groups
 
 NUMBERS = {"keep": int, "mean": float, "std": float}  # options that are lists of these
 TITLES = {"dataset": "Card of a task without images", "teacher": "Teacher", "student": "Student"}
-NUMBER = {tasks.CLASSIFICATION: 20_000, tasks.SEGMENTATION: 2_000}  # images to try first; of maps each pixel is an answer
+NUMBER = {tasks.CLASSIFICATION: 20_000, tasks.SEGMENTATION: 2_000}  # images to try first; in maps each pixel is a prediction
 KIND = {1: "strokes", 3: "scenes"}  # of classification; maps have several things in an image, as scenes do
 # What did best in a few hundred steps on scenes for a teacher of ImageNet, by agreement on held-out ones; figures are in
 # docs/your-own-teacher.md.
@@ -183,7 +183,7 @@ def _takes(preset: str, described) -> str:
 
 
 def write(name: str, files: dict[str, dict], folder: Path):
-    """One YAML file a group below ``folder``; none is overwritten."""
+    """One YAML file per group below ``folder``; none is overwritten."""
     spec.parse("dataset", name)
     paths = {group: folder / group / f"{name}.yaml" for group in files}
     if there := [path for path in paths.values() if path.exists()]:

@@ -11,8 +11,8 @@ class Architecture:
     moved by its mean: 'tanh-norm' = tanh and BatchNorm without scale and shift, 'tanh-scale' = tanh and BatchNorm with a
     learnt scale (and ``eps``), 'norm' = BatchNorm with scale and shift; or 'tanh' = tanh alone, from [-1,1] to [0,1]. first:
     channels of the first maps, in widths. rectify_first: leaky ReLU behind the first BatchNorm too. Biases before a BatchNorm
-    change nothing but the optimiser's work; they are where the public code has them. glorot: its initialisation, in place of
-    PyTorch's. dcgan: transposed convolutions 4x4 whose channels are halved down to half a width, in place of enlarging and a
+    change nothing but the optimiser's work; they are where the public code has them. glorot: its initialisation, instead of
+    PyTorch's. dcgan: transposed convolutions 4x4 whose channels are halved down to half a width, instead of enlarging and a
     convolution; weights N(0, 0.02).
     """
 

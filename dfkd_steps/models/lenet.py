@@ -10,7 +10,7 @@ def build(num_classes: int, image_shape, width: float = 1.0, form: str = "dense"
     """LeNet-5 at ``width`` times 6/16 maps and 120/84 units, for images of 28 or 32 pixels (28 are padded by 2).
 
     form 'dense': conv, conv, fc 120, fc 84, fc K (61,706 parameters at width 1, one channel, K = 10).
-    form 'conv': the 32x32 form, whose third 5x5 convolution of 120 maps stands in place of the first dense layer.
+    form 'conv': the 32x32 form, whose third 5x5 convolution of 120 maps replaces the first dense layer.
     """
     channels, height, sides = image_shape[0], image_shape[1], set(image_shape[1:])
     if sides not in ({28}, {32}):

@@ -161,7 +161,7 @@ def create(library: str, name: str, description, weights: str = "", **arguments)
 
 
 def _with_channels(net: nn.Module, channels: int) -> nn.Module:
-    """torchvision's networks take colour images: the first convolution anew for others."""
+    """torchvision's networks take colour images: for others, the first convolution is replaced."""
     name, old = next((name, module) for name, module in net.named_modules() if isinstance(module, nn.Conv2d))
     convolution = nn.Conv2d(
         channels, old.out_channels, old.kernel_size, old.stride, old.padding, old.dilation, bias=old.bias is not None

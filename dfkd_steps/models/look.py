@@ -42,7 +42,7 @@ def draw(description) -> dict[str, torch.Tensor]:
 def look(classifier: Classifier) -> list[str]:
     """Lines for a log: confidence and predictions by kind of image, BatchNorm, and a doubted normalisation.
 
-    Raises UserError where the network gives probabilities in place of logits.
+    Raises UserError where the network returns probabilities instead of logits.
     """
     images, lines, logits = draw(classifier.description), [], {}
     with torch.no_grad():

@@ -1,5 +1,6 @@
-"""A compact U-Net (Ronneberger et al. 2015, arXiv 1505.04597) with BatchNorm: strides in place of pooling, one convolution a
-stage on the way up, logits at half the resolution, enlarged."""
+"""A compact U-Net (Ronneberger et al. 2015, arXiv 1505.04597) with BatchNorm: strides instead of pooling.
+
+It has one convolution per stage on the way up, and upsamples logits of half the resolution."""
 
 import itertools
 

@@ -26,7 +26,7 @@ Schema = validators.extend(
 
 
 def read(path=EXPERIMENT, given=None) -> dict[str, list[str]]:
-    """The lists of an experiment file, those in ``given`` in place of the file's, checked and with its seeds multiplied out.
+    """The lists of an experiment file, those in ``given`` instead of the file's, checked and with its seeds expanded.
 
     Raises UserError that lists every fault.
     """

@@ -72,8 +72,8 @@ def preset(method: str, task: str) -> str | None:
 
 
 def fitting(teacher, student: str) -> list[tuple[str, str, str]]:
-    """Each data-free method with the file in params/transfer/ to try it with and why it does not go with this teacher, '' where
-    it does: by the tasks that its class names, and as it says itself when it begins."""
+    """Each data-free method with the file in params/transfer/ to try it with and why it does not fit this teacher, '' where
+    it does: by the tasks that its class names, and by the error that it raises when it is made."""
     trials, task = [], teacher.description.task
     for method in sorted(method_registry.REGISTRY):
         if method in ASIDE or not (name := preset(method, task)):
@@ -100,7 +100,7 @@ def fitting(teacher, student: str) -> list[tuple[str, str, str]]:
 
 @contextlib.contextmanager
 def _at_most(gib: str):
-    """With DFKD_MEMORY, where it is unset, at so many GiB: a method that needs more says so, in place of taking them."""
+    """With DFKD_MEMORY at so many GiB, if it is unset: a method that needs more says so instead of allocating them."""
     if memory.given() is not None:
         yield
         return
@@ -129,7 +129,7 @@ def costs(teacher, student, config, kind: str, number: int) -> dict[str, float]:
 
 
 def _step(teacher, student, config, images, logits, precision: str) -> float:
-    """Seconds of a step of training, the mean of a few; the teacher answers anew where its answers are not stored."""
+    """Seconds of a step of training, the mean of a few; the teacher is evaluated again where its logits are not stored."""
     rows, device = torch.arange(config.batch) % len(images), torch.device("cpu")
     answering = frozen.fast_copy(teacher, precision) if config.augment != "none" or teacher.description.dense else None
     optimizer, done, started = loop.optimizer(student.train(), config), -1, 0.0

@@ -73,7 +73,7 @@ def checked(source: Path, images, maps, classes, void: int):
 
 def figures(networks: dict, images: np.ndarray, maps, source: Path) -> dict[str, dict]:
     """Name of a network -> its figures. With maps mIoU, pixel accuracy and IoU of each class; where ``networks`` has a "teacher",
-    how far the maps of each are the teacher's; in percent, KL in nats a pixel."""
+    how far the maps of each are the teacher's; in percent, KL in nats per pixel."""
     if maps is not None and (maps == VOID).all():
         raise UserError(f"{source}: its masks have no pixel of a class; give other masks, or say which label is void")
     first = next(iter(networks.values()))

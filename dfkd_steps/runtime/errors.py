@@ -99,7 +99,7 @@ def one_line(error, limit: int = 100) -> str:
 
 
 def suggest(name: str, known) -> str:
-    """What to write in place of an unknown name: the one that is most like it, and the known ones."""
+    """What to write instead of an unknown name: the most similar known name, and the known ones."""
     if not known:
         return "none exists yet"
     close = difflib.get_close_matches(name[:100], known, n=1)

@@ -12,7 +12,7 @@ IMAGE_TYPES = ("uint8", "float16", "float32")
 VIEWS = (  # training.views.VIEWS
     "none", "shift", "flip-crop", "roll", "roll-flip", "resized-crop", "sre2l", "mild", "zskd", "strong", "shapes",
 )  # fmt: skip
-REPEATABLE = ("none", "shift", "flip-crop", "resized-crop")  # the views that a few numbers an image describe
+REPEATABLE = ("none", "shift", "flip-crop", "resized-crop")  # the views that a few numbers per image describe
 
 LOSS = (
     "kd = tau^2 KL at temperature tau; kd-mean = kd divided by the number of classes; l1 = mean absolute difference of logits; or"

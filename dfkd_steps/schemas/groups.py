@@ -1,4 +1,4 @@
-"""The dataclass of each kind of each group but ``transfer``, whose configs are in ``schemas.transfer``, a file a method."""
+"""The dataclass of each kind of each group but ``transfer``, whose configs are in ``schemas.transfer``, one file per method."""
 
 from .balance import ConfidenceBalance, EqualBalance, NoBalance, WeightBalance
 from .dataset import Auto, Card, DrawnShapes, Idx, Images, Masks, Mnist5k, Npz, Torchvision

@@ -30,7 +30,7 @@ SECONDS = 20  # of a processor that reading a structure may take; that of a set 
 
 # ------------------------------------------------------------------------------------------------- writing
 class _Anew(io.RawIOBase):
-    """A file as HDF5 sees it that makes it anew: empty, while the rows that lie in it stay.
+    """A file as HDF5 sees it that recreates it: empty, while the rows that lie in it stay.
 
     An error of the system is kept in ``error`` and not raised: HDF5 goes on to call a file object whose exception is pending.
     """

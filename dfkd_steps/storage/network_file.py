@@ -75,7 +75,7 @@ def _description(path, stored: dict) -> Description:
 
 
 def tuples(stored: dict) -> dict:
-    """The same with tuples in place of lists, which JSON has instead."""
+    """The same with tuples instead of lists, which JSON has."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in stored.items()}
 
 
@@ -110,7 +110,7 @@ def _read(path) -> tuple[Description, dict[str, torch.Tensor], int]:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a safe_open is no dict)
     if content.get("crc32") != checksum(content, tensors):
         raise UserError(f"{path}: is damaged (its checksum does not match); delete it and make it again")
-    with reading(path, "its number of images is none"):
+    with reading(path, "its number of images is not valid"):
         return _description(path, content["description"]), tensors, seen_in(content)
 
 
@@ -118,7 +118,7 @@ def seen_in(head: dict) -> int:
     """How many images metadata say that a network has learnt from, 0 where they do not; raises ValueError."""
     seen = head.get("seen", 0)
     if not isinstance(seen, int) or not 0 <= seen < 10**15:
-        raise ValueError("its number of images is none")
+        raise ValueError("its number of images is not valid")
     return seen
 
 
@@ -126,7 +126,7 @@ def compare(path, description: Description, tensors) -> str:
     """Refuse weights that are not of the described network, built in outline; why they were not compared ('' = they were)."""
     weights, _ = parted(tensors, path)
     if description.builder == "factory":
-        return f"its network was not built: {description.name!r} names code, which is not run here"
+        return f"its network was not built: {description.name!r} refers to code, which is not run here"
     with reading(path, "its network cannot be built"):
         try:
             misfit = misfit_of(lambda: build_network(description), weights)

@@ -28,12 +28,12 @@ def kd(student_logits, teacher_logits, tau: float):
 
 
 def kd_mean_each(student_logits, teacher_logits, tau: float):
-    """``kd_each`` by the number of classes (the mean over them in place of the sum). Logits (N,K,...) each -> (N)."""
+    """``kd_each`` divided by the number of classes: the mean over them instead of the sum. Logits (N,K,...) each -> (N)."""
     return kd_each(student_logits, teacher_logits, tau) / student_logits.shape[1]
 
 
 def l1_each(student_logits, teacher_logits, tau: float | None = None):
-    """Mean over the classes of the absolute difference of logits, which takes no temperature. Logits (N,K,...) each -> (N)."""
+    """Mean absolute difference of the logits over the classes; it has no temperature. Logits (N,K,...) each -> (N)."""
     return by_sample((student_logits - teacher_logits).abs().mean(1))
 
 

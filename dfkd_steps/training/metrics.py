@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 ECE_BINS = 15
-MOST_MATRIX = 100  # classes; with more of them the commonest confusions are kept in place of the whole matrix
+MOST_MATRIX = 100  # classes; with more of them the most frequent confusions are kept instead of the whole matrix
 MOST_CONFUSIONS = 1000
 
 
@@ -116,7 +116,7 @@ def _mean(values) -> float:
 
 
 def confusions(confusion) -> dict:
-    """The matrix, or of many classes its commonest errors: a matrix of 1,000 classes would be a file of 6 MB."""
+    """The matrix, or of many classes its most frequent errors: a matrix of 1,000 classes would be a file of 6 MB."""
     if len(confusion) <= MOST_MATRIX:
         return {"confusion_matrix": confusion.tolist()}
     errors = confusion.clone().fill_diagonal_(0).flatten()

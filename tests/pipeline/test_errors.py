@@ -18,7 +18,10 @@ BAD = {
             "teacher 'lenet5+epochs=0': epochs: '0' is below 1",
         ],
     ),
-    "source": ({"source: [mnist-5k]": "source: []"}, ["reads mnist-5k, which is in no list; add 'mnist-5k' to source"]),
+    "source": (
+        {"source: [mnist-5k]": "source: []"},
+        ["reads mnist-5k, which is in neither dataset nor source; add 'mnist-5k' to source"],
+    ),
 }
 
 

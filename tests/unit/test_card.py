@@ -472,9 +472,9 @@ def test_a_teacher_is_measured_where_there_are_test_images(tmp_path, capsys):
 
 # ---------------------------------------------------------------------------------------------- before anything runs
 @pytest.mark.parametrize(("transfer", "balance", "student", "said"), [
-    ("fast-5", "none", "resnet8-inside", "starts from a resnet8, but this set trains a wrn16-1; write fast-5+student=resnet8"),
-    ("noise", "none", "resnet8-inside", "but this set trains no student; set init: random, or take a method"),
-    ("noise", "none", "resnet8+sampling=given", "sampling: given reads weights, which balance 'none' does not give"),
+    ("fast-5", "none", "resnet8-inside", "a resnet8, but the method of this set trains a wrn16-1; write fast-5+student=resnet8"),
+    ("noise", "none", "resnet8-inside", "but the method of this set trains no student; set init: random, or use a method"),
+    ("noise", "none", "resnet8+sampling=given", "sampling: given needs weights, which balance 'none' does not provide"),
     ("noise", "weight", "resnet8+sampling=given", None),
     ("fast-5+student=resnet8", "none", "resnet8-inside", None),
 ])  # fmt: skip
@@ -525,7 +525,7 @@ def test_new_prints_the_measurement_on_test_images_and_it_runs(workplace, capsys
     make_new(workplace, *how, "--classes", "c0,c1,c2,c3,c4,c5", "--test", "te st")
     said = capsys.readouterr().out
     command = shlex.split(next(line for line in said.splitlines() if line.startswith("  dfkd evaluate ")))
-    assert "the 6 images of te st are read by the last command alone" in said
+    assert "only the last command reads the 6 images of te st" in said
     made = Description("timm", "test_efficientnet", tuple(f"c{n}" for n in range(6)), (3, 32, 32), (0.5,) * 3, (0.5,) * 3)
     for path in (workplace / command[2], workplace / "results/mine/mine/teacher.safetensors"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -557,7 +557,7 @@ WRONG_NEW = {
     ),
     "test images of other classes": (
         ["--teacher", "timm:test_efficientnet", "--checkpoint", "a.pth", "--mean", "0,0,0", "--std", "1,1,1", "--test", "."],
-        r"\.: has \d folders, the student 6 classes; name each folder as a class",
+        r"\.: has \d folders, but the student has 6 classes; name each folder after a class",
     ),
     "test images that are not there": (
         ["--teacher", "timm:test_efficientnet", "--checkpoint", "a.pth", "--test", "nowhere"], "--test: nowhere: no such folder",

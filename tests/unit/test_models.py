@@ -77,7 +77,7 @@ def test_small_grey_images_fit_all_but_vgg():
     for arch in model_registry.names():
         if not arch.startswith("vgg"):
             assert build_architecture(arch, 7, (1, 28, 28)).eval()(torch.rand(2, 1, 28, 28)).shape[:2] == (2, 7), arch
-    with pytest.raises(UserError, match=r"vgg11: image shape \(1, 28, 28\) does not fit; its five pools take 32x32"):
+    with pytest.raises(UserError, match=r"vgg11: image shape \(1, 28, 28\) does not fit; its five pooling layers need 32x32"):
         build_architecture("vgg11", 7, (1, 28, 28))
 
 

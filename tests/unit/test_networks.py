@@ -143,7 +143,7 @@ def test_looking_at_a_network_runs_no_factory(tmp_path, monkeypatch):
     described = dataclasses.replace(made.description, builder="factory", name="chosen:run")
     network_file.save(tmp_path / "x.safetensors", made.net, described, "k", {})
     assert verify.verify(tmp_path / "x.safetensors") == []
-    told = "its network was not built: 'chosen:run' names code, which is not run here"
+    told = "its network was not built: 'chosen:run' refers to code, which is not run here"
     assert verify.unseen(tmp_path / "x.safetensors") == told and told in "\n".join(inspect.summary(tmp_path / "x.safetensors"))
     assert not (tmp_path / "ran").exists() and "chosen" not in sys.modules
     with pytest.raises(UserError, match="factory: 'chosen:run' returned a NoneType"):

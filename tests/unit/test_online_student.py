@@ -148,7 +148,7 @@ def test_attention_needs_maps_of_one_size():
     asked.net[4] = torch.nn.AdaptiveMaxPool2d(5)
     made = OnlineStudent(config(attention_s=1.0), asked, CPU)
     with pytest.raises(
-        UserError, match="some: attention_s: resnet8 and the teacher have no feature maps of one size; set attention_s: 0"
+        UserError, match="some: attention_s: resnet8 and the teacher have no feature maps of equal size; set attention_s: 0"
     ):
         made.step(torch.rand(2, *shape), 0.0, None)
 

@@ -241,7 +241,7 @@ def test_masks_that_do_not_fit_say_so(tmp_path):
     Image.new("RGB", (40, 40)).save(tmp_path / "masks/2.png")
     refused("mode RGB; give an 8-bit grey or palette image", readers.read, config)
     (tmp_path / "masks/2.png").unlink()
-    refused("images/ has '2', the other folder has not; give an image", readers.read, config)
+    refused("images/ has '2', but the other folder does not; give an image", readers.read, config)
 
 
 def test_drawn_shapes_have_exact_maps():
@@ -276,7 +276,7 @@ def test_a_set_of_maps_has_no_logits(tmp_path, teacher):
         assert np.array_equal(found.read("labels"), labels) and np.array_equal(found[1][1], labels[1])
         assert class_counts(found).tolist() == np.bincount(labels.ravel()).tolist()
         found.require_fit(teacher.description)
-        refused("is for segmentation, the teacher for classification", found.require_fit,
+        refused("is for segmentation, but the teacher is for classification", found.require_fit,
                 dataclasses.replace(teacher.description, task="classification"))  # fmt: skip
     assert verify(path) == []
     wrong = labels.copy()

@@ -71,6 +71,7 @@ def mark_outdated():
 
 
 SWEEP = or_end(read_sweep)
+# One report per sweep, so that none is overwritten; that of params/experiment.yaml, which DVC makes too, right in report/.
 PLACE = sweep.report_folder(sweep_file())
 REPORT = [f"{PLACE}/index.html", f"{PLACE}/results.csv", f"{PLACE}/summary.json"]
 FINALS = sweep.finals(SWEEP)

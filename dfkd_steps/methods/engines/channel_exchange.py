@@ -1,4 +1,4 @@
-"""The student's images made anew, with channels exchanged between pairs in the generator's feature maps (channel-wise feature
+"""The student's images regenerated, with channels exchanged between pairs in the generator's feature maps (channel-wise feature
 exchange of SpaceshipNet, CVPR 2023, public code)."""
 
 import torch
@@ -14,9 +14,9 @@ def exchange_channels(maps, rng):
 
 
 class ExchangedImages:
-    """The latent vectors of the images in a pool, from which the current generator makes them anew.
+    """The latent vectors of the images in a pool, from which the current generator regenerates them.
 
-    The public code stores the feature maps themselves, 106,496 numbers an image, and decodes them by the current generator;
+    The public code stores the feature maps themselves, 106,496 numbers per image, and decodes them by the current generator;
     here that generator makes the maps too.
     """
 

@@ -72,7 +72,7 @@ class MetaInverter:
         self.optimizer = torch.optim.Adam(generator.parameters(), lr=lr, betas=(0.5, 0.999), fused=True)
 
     def reset_first_layers(self, rng):
-        """Draw the dense layer and the first BatchNorm anew, so that later images are unlike the earlier ones. N(0, 0.02) for
+        """Reinitialise the dense layer and the first BatchNorm, so that later images are unlike the earlier ones. N(0, 0.02) for
         the weights of both and 0 for their biases, as in the public code."""
         for layer in (self.generator.dense, self.generator.norm):
             torch.nn.init.normal_(layer.weight, 0.0, 0.02, generator=rng)

@@ -17,7 +17,7 @@ def balanced_targets(number: int, classes: int, rng):
 
 class LabelInverter:
     """A generator and the BatchNorm of its label embeddings, which are kept from batch to batch; the noisy layers between the
-    two are drawn anew for each."""
+    two are redrawn for each."""
 
     def __init__(self, config, teacher, seed_of, device):
         """seed_of(*parts) -> a seed, as a method's."""
@@ -33,7 +33,7 @@ class LabelInverter:
         self.norm = nn.BatchNorm1d(self.embeddings.shape[1]).to(self.device).train()
 
     def begin_round(self, index: int):
-        """Start anew where a life of the generator ends, counted from the first round and from the first one with a student."""
+        """Reinitialise the generator at the end of a life, counted from the first round and from the first one with a student."""
         if index and (index % self.config.life == 0 or (index - self.config.warmup) % self.config.life == 0):
             self.restart(index)
 

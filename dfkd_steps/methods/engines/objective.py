@@ -17,7 +17,7 @@ from ...runtime.errors import UserError
 from ...training import losses
 from . import image_losses
 
-CLASS_OF_IMAGE = ("onehot", "activation", "jsd")  # terms for one answer an image: not for segmentation
+CLASS_OF_IMAGE = ("onehot", "activation", "jsd")  # terms for one prediction per image: not for segmentation
 NEEDS_STUDENT = ("adversarial", "jsd")
 JSD_TAU = 3.0  # arXiv 1912.08795, public code
 
