@@ -344,7 +344,7 @@ def test_a_folder_of_different_onnx_files_is_one_line(root, tmp_path, capsys):
     shutil.copy(exported_files / "student.onnx", tmp_path)
     np.savez(tmp_path / "some.npz", images=np.zeros((4, 28, 28), np.uint8))
     code, _, err = printed(capsys, "evaluate", tmp_path, "--images", tmp_path / "some.npz")
-    assert code == 2 and "take different images or have different classes; give one of the files" in err
+    assert code == 2 and "take images of different shapes or have different classes; give one of the files" in err
 
 
 # ------------------------------------------------------------------------------------- a set for other programs
