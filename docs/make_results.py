@@ -19,7 +19,7 @@ SPECS = ("dataset", "teacher", "transfer", "balance", "student")
 # No-break spaces and hyphens keep an entry on one line.
 ORIGIN = {"real": "real\u00a0data", "other": "other\u00a0data", "data-free": "data\u2011free", "prior-based": "prior\u2011based"}
 # CSV files whose rows of earlier code or settings have a table of their own, "NAME-earlier".
-SPLIT = ("cifar10-resnet8", "mnist-inside", "mnist-prior", "mnist-zskd")
+SPLIT = ("cifar10-resnet8", "mnist-5k", "mnist-inside", "mnist-prior", "mnist-zskd")
 # Rows of the table "at a glance": name of the pair, data set, CSV files, teacher.
 # Column of the CSV files that says how good a run is -> its heading, and the column of its agreement with the teacher.
 MEASURES = {"top1": ("top-1", "agreement"), "miou": ("mIoU", "agreement_miou")}
