@@ -73,7 +73,7 @@ def test_classes_of_a_card(tmp_path):
     assert (numbered.classes, numbered.keep, numbered.has_names) == (("7", "5"), (7, 5), False)
     with pytest.raises(UserError, match="has 3 names, but 2 classes in keep"):
         card(tmp_path, names=["x", "y", "z"], keep=[7, 5])
-    with pytest.raises(UserError, match="has classes: 4 and 3 classes"):
+    with pytest.raises(UserError, match="has classes: 4, but 3 classes"):
         readers.read(groups.Card(source="card", height=8, keep=[7, 5, 6], classes=4))
     with pytest.raises(UserError, match="'x' names two classes"):
         card(tmp_path, names=["x", "y", "x"])
@@ -461,7 +461,7 @@ def test_a_teacher_is_measured_where_there_are_test_images(tmp_path, capsys):
         net[1].weight[0], net[1].weight[1], net[1].bias = -1, 1, nn.Parameter(torch.tensor([28.5, -28.5]))
     right = small_net.wrap(net, (1, 8, 8), 2, mean=(0.0,), std=(1.0,))
     teacher.inspect(right, dataset, torch.device("cpu"))
-    assert "predicts 100.00 % of 40 test images right" in (said := capsys.readouterr().err) and "chance" not in said
+    assert "predicts 100.00 % of 40 test images correctly" in (said := capsys.readouterr().err) and "chance" not in said
     turned = nn.Sequential(net[0], nn.Linear(64, 2))
     with torch.no_grad():
         turned[1].weight.copy_(-net[1].weight), turned[1].bias.copy_(-net[1].bias)
@@ -579,7 +579,7 @@ def test_costs_are_those_of_the_faster_precision(workplace, monkeypatch, capsys)
     how = ["--teacher", "timm:test_efficientnet", "--checkpoint", "a.pth", "--classes", "6"]
     make_new(workplace, *how, "--mean", "0,0,0", "--std", "1,1,1")
     assert "precision: bf16\n" in (workplace / "params/student/mine.yaml").read_text()
-    assert "7 min of training in bf16" in capsys.readouterr().out  # 20,000 images in 20 epochs, 64 a step
+    assert "training about 7 min in bf16" in capsys.readouterr().out  # 20,000 images in 20 epochs, 64 a step
 
 
 def test_methods_that_need_batchnorm_say_so(workplace):

@@ -166,7 +166,7 @@ def test_what_is_no_network_for_segmentation_says_so():
     other = dataclasses.replace(like, task="classification")
     refused("unet: is for segmentation, but the task is classification", new_classifier, "unet", other, 0)
     refused("no classification model 'fcn_resnet50'", new_classifier, "torchvision.fcn_resnet50", other, 0)
-    refused("shape .* not .*a logit for each class and pixel", library.require_fit, torch.nn.Identity(), like, "teacher")
+    refused("shape .* not .*one logit per class and pixel", library.require_fit, torch.nn.Identity(), like, "teacher")
     refused("it takes sides of 16 pixels or more", new_classifier, "unet", dataclasses.replace(like, image_shape=(3, 8, 32)), 0)
 
 
