@@ -54,7 +54,7 @@ def transfer_set(specs, images: int):
         pixels = rng.integers(0, 256, (CHUNK, 1, 28, 28), np.uint8)
         logits = (rng.normal(size=(CHUNK, 10)) * 4 + np.arange(10) / 50).astype(np.float32)
         writer.append(images=pixels, logits=logits, labels=logits.argmax(1), round=np.full(CHUNK, number))
-    writer.finish({}, {"label": "random", "data_free": True})
+    writer.finish({}, {"label": "random", "origin": "data-free"})
 
 
 def peak(step: str, specs) -> tuple[float, float]:

@@ -30,8 +30,8 @@ from dfkd_steps.runtime import device
 from dfkd_steps.runtime.errors import UserError
 
 DEFAULT = (
-    "adi-cmi", "cmi", "dafl", "deepinversion", "dfad", "dfq-cmi", "fast-5", "fast-5+views_kept=4", "generative", "noise",
-    "procedural", "soft-targeted", "ssd-kd", "zskd", "zskt",
+    "adi-cmi", "cmi", "dafl", "deepinversion", "dfad", "dfq-cmi", "fast-5", "fast-5+views_kept=4", "generative", "mixture",
+    "nayer-100", "noise", "procedural", "psaq", "soft-targeted", "ssd-kd", "zskd", "zskt",
 )  # fmt: skip
 CLASSES = tuple("0123456789")
 CALLS = 3  # of which the fastest counts: other work slows some of them down

@@ -18,13 +18,17 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))
+
+from dfkd_steps.pipeline import sweep
+
 COPIED = ("dfkd_steps", "params", "workflow", "dvc.yaml", ".dvcignore", ".gitignore", "pyproject.toml")
 # Lists of this many specs multiply to so many final targets.
 LISTS = {10: (1, 1, 5, 1, 2), 100: (1, 2, 5, 2, 5), 1000: (2, 2, 10, 5, 5)}
 NAMES = {"dataset": "mnist-5k", "teacher": "lenet5", "transfer": "noise", "balance": "equal", "student": "lenet5-half"}
 METRICS = {"top1": 90.0, "teacher_top1": 99.0, "n_test": 20, "classes": list("0123456789"), "per_class": [90.0] * 10,
            "confusion_matrix": [[2] * 10] * 10, "provenance": []}  # fmt: skip
-LABEL = {"label": "noise", "data_free": True, "classes": list("0123456789")}
+LABEL = {"label": "noise", "origin": "data-free", "classes": list("0123456789")}
 
 
 def checkout(folder: Path, size: int):
@@ -35,7 +39,7 @@ def checkout(folder: Path, size: int):
         else:
             shutil.copy2(ROOT / name, folder / name)
     lists = {group: [f"{NAMES[group]}+seed={seed + 1}" for seed in range(number)] for group, number in zip(NAMES, LISTS[size])}
-    (folder / "params/experiment.yaml").write_text(json.dumps(lists | {"source": []}, indent=1))
+    (folder / "params/experiment.yaml").write_text(json.dumps(lists | {name: [] for name in sweep.OPTIONAL}, indent=1))
     for command in ("git init -q", "dvc init -q", "dvc config core.analytics false"):
         run(folder, *command.split())
 
@@ -58,7 +62,7 @@ def fill() -> int:
 
     from dfkd_steps import report
     from dfkd_steps.models.classifier import Description
-    from dfkd_steps.pipeline import audit, graph, keys, sweep
+    from dfkd_steps.pipeline import audit, graph, keys
     from dfkd_steps.storage import atomic, dataset_file, network_file
     from dfkd_steps.storage.transfer_set import Layout, Writer
 

@@ -26,7 +26,7 @@ sys.path.insert(0, str(ROOT))
 NETWORKS = ("torchvision.resnet18", "torchvision.mobilenet_v3_small", "timm.tf_efficientnet_lite0")
 METHODS = (
     "noise", "procedural", "procedural+kind=scenes", "mixture", "deepinversion", "zskd", "soft-targeted", "adi-cmi", "cmi",
-    "fast-5", "ssd-kd", "dafl", "dfad", "dfq-cmi", "zskt", "generative",
+    "fast-5", "nayer-100", "ssd-kd", "dafl", "dfad", "dfq-cmi", "zskt", "generative", "psaq",
 )  # fmt: skip
 STEPS = ("balance", "distill", "evaluate")
 STUDENT = "resnet18"

@@ -139,7 +139,7 @@ def evaluate(given):
     from .reporting import other_images, other_maps
     from .runtime import device
 
-    device.setup_process()
+    device.setup_process(uses_gpu=False)
     measured = other_images.measure(given.student, given.images, given.teacher, given.void)
     for place, lines in enumerate(filter(None, (other_images.rows(measured), other_maps.class_rows(measured)))):
         print("\n" * place, end="")

@@ -144,4 +144,4 @@ def _draw(labels, sizes, rng):
 
 
 if __name__ == "__main__":
-    run_step("dataset", run)
+    run_step("dataset", run, uses_gpu=False)

@@ -150,4 +150,4 @@ def size(network, path) -> dict:
 
 
 if __name__ == "__main__":
-    run_step("export", run)
+    run_step("export", run, uses_gpu=False)

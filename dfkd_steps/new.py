@@ -6,6 +6,7 @@ dfkd new mine --teacher timm:resnet18 --checkpoint mine.pth --classes cat,dog --
 import argparse
 import dataclasses
 import importlib
+import os
 import shlex
 import tempfile
 from pathlib import Path
@@ -14,7 +15,7 @@ from types import SimpleNamespace
 import yaml
 
 from .models import names, tasks
-from .pipeline import params, spec
+from .pipeline import estimate, params, spec
 from .pipeline.job import run_guarded
 from .runtime import progress
 from .runtime.errors import UserError
@@ -143,7 +144,7 @@ def _data_config(library, name):
 def _classes(text, library, name) -> dict:
     if text.isdecimal():
         return {"classes": int(text)}
-    if Path(text).is_file():
+    if os.path.isfile(text):  # Path.is_file raises for a list of names that is longer than a name of a file may be
         return {"names_file": text}
     if text:
         return {"names": [part.strip() for part in text.split(",")]}
@@ -172,6 +173,13 @@ def _numbers(key, text, kind) -> list:
         raise UserError(
             f"--{key}: {text!r} is not a list of numbers; write it like {'0,217' if kind is int else '0.5,0.5,0.5'}"
         ) from None
+
+
+def _takes(preset: str, described) -> str:
+    """How much a method makes, and what it needs for that, by its preset."""
+    takes = estimate.of_config("transfer", params.load("transfer", preset), estimate.of_network(described))
+    steps = f"{takes.steps:,} steps, " if takes.steps else ""
+    return f"{takes.samples:,} images, {steps}{estimate.size(takes.memory)} of memory or more"
 
 
 def write(name: str, files: dict[str, dict], folder: Path):
@@ -243,7 +251,7 @@ def run(argv=None):
     cost = first_try.costs(teacher, student, groups.Student(**files["student"]), kind, number)
     print("\nmethods:")
     for method, preset, why in first_try.fitting(teacher, files["student"]["arch"]):
-        print(f"  {method:<15} {f'fits, preset {preset}' if not why else f'no: {why}'}")
+        print(f"  {method:<15} {f'no: {why}' if why else f'fits, preset {preset} ({_takes(preset, described)})'}")
     files["student"]["precision"] = precision = min(("fp32", "bf16"), key=cost.get)
     transfer = f"procedural+batch={first_try.DRAWN_AT_ONCE}+kind={kind}+n={number}"
     drawing, training = (progress.duration(cost[part]) for part in ("drawing", precision))
@@ -283,7 +291,7 @@ def _test_images(given, described) -> list:
 def main(argv=None):
     """Entry of the command: bad input is one line and exit code 2."""
     progress.say("dfkd new: inspecting the teacher ...")
-    run_guarded("new", lambda: run(argv))
+    run_guarded("new", lambda: run(argv), uses_gpu=False)
 
 
 if __name__ == "__main__":

@@ -6,18 +6,24 @@
 
 A comment in YAML or code leaves all of these files as they are. Snakemake goes by the keys that artefacts carry, which are
 made of the same config and code (docs/notes/snakemake-triggers.md).
+
+DVC deletes the outputs of a stage before it runs it, current ones that Snakemake made too. So the first command gives each
+current artefact a second, hidden name (a hard link), and the second one puts back what was deleted, if it is still current.
+DVC's own ``persist: true`` would leave outputs where they are, but DVC then makes no use of its run cache, from which
+experiments share what they have in common.
 """
 
 import gc
 import itertools
 import json
+import os
 import runpy
 import shutil
 import sys
 from pathlib import Path
 
-from .pipeline import graph, keys, spec
-from .pipeline.sweep import finals, literal
+from .pipeline import audit, graph, keys, spec
+from .pipeline.sweep import exports, finals, literal
 from .runtime.commands import guarded
 from .runtime.errors import UserError
 
@@ -47,13 +53,58 @@ def _json(content) -> str:
 
 
 def write():
-    """Write all files of the sweep."""
-    contents = dict(files(literal()))
+    """Write all files of the sweep, and keep what is current."""
+    experiment = literal()
+    contents = dict(files(experiment))
     shutil.rmtree(RESOLVED, ignore_errors=True)
     for name, content in contents.items():
         path = Path(RESOLVED, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
+    keep(audit.lineage([*finals(experiment), *exports(experiment)]))
+
+
+def links_of(out) -> dict[Path, Path]:
+    """The files that appear with an artefact, and the hidden name of each; a step that makes the artefact deletes these."""
+    return {path: Path(out).with_name(f".{Path(out).name}.kept.{path.name}") for path in audit.outputs(out)}
+
+
+def keep(paths):
+    """Give each current artefact of ``paths`` a second, hidden name."""
+    for out in filter(os.path.exists, paths):
+        current, links = not audit.fault(out), links_of(out)
+        try:
+            for path, link in links.items():
+                if not current or not link.exists() or not link.samefile(path):
+                    link.unlink(missing_ok=True)
+                    if current:
+                        os.link(path, link)
+        except OSError as error:
+            print(
+                f"warning: {out}: cannot be given a second name ({error.strerror}), so DVC may delete it and make it again; "
+                "if Snakemake made it, run `snakemake version` first",
+                file=sys.stderr,
+            )
+            return
+
+
+def restore(out):
+    """Put back an artefact that DVC has deleted, if it is whole and current; deletes the hidden names."""
+    from .storage import verify  # imports torch, which takes seconds: not where DVC only looks for what is stale
+
+    links = links_of(out)
+    if not os.path.exists(out) and all(link.is_file() for link in links.values()):
+        for path, link in reversed(links.items()):  # the artefact last: where it is, what belongs to it is there
+            path.parent.mkdir(exist_ok=True)
+            path.unlink(missing_ok=True)
+            os.link(link, path)
+        if audit.fault(out) or verify.verify(out):
+            for path in links:
+                path.unlink()
+        else:
+            print(f"{out}: is current; DVC takes it over", flush=True)
+    for link in links.values():
+        link.unlink(missing_ok=True)
 
 
 def job_of(stage: str, experiment: dict) -> list[str]:
@@ -73,6 +124,7 @@ def job_of(stage: str, experiment: dict) -> list[str]:
 def run_stage(stage: str):
     """Run the job of a stage in this process, after all of the sweep was checked: no text of it is ever read by a shell."""
     step, *sys.argv[1:] = job_of(stage, literal())
+    restore(sys.argv[1])
     gc.disable()  # as where the step is started by itself
     runpy.run_module(f"dfkd_steps.{step}", run_name="__main__", alter_sys=True)
 

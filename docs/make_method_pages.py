@@ -92,11 +92,11 @@ def rows_of(method: str, known: dict) -> list[list[str]]:
             name = group.specs["transfer"].split("+")[0]
             if known.get(name, ("",))[0] != method:
                 continue
-            page = pages[path.stem].stem
+            page = pages[path.stem].relative_to(ROOT / "docs").as_posix()
             specs = [f"`{group.specs[key]}`" for key in ("transfer", "balance", "student")]
             origin = results.ORIGIN[group.origin]
-            runs = f"{len(group.runs)}{', earlier code' if 'earlier code' in group.note else ''}"
-            rows.append([f"[`{group.specs['dataset']}`](../results/{page}.md)", *specs, origin, group.spread(), runs])
+            runs = f"{len(group.runs)}{', earlier code' if group.earlier else ''}"
+            rows.append([f"[`{group.specs['dataset']}`](../{page})", *specs, origin, group.spread(), runs])
     return sorted(rows, key=lambda row: (row[0], -float(row[5].split()[0])))
 
 
@@ -166,13 +166,13 @@ def requirements() -> dict[str, list[str]]:
         "BatchNorm": (nn.Conv2d(3, 4, 3), nn.ReLU(), *mean, nn.Linear(4, 2)),
         "a linear classifier": (nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 2, 1), *mean),
     }
-    found = {}
+    refused = {}
     with contextlib.chdir(ROOT):
         for what, layers in lacking.items():
             teacher = Classifier(nn.Sequential(*layers), described).eval().requires_grad_(False)
             for method, _, why in first_try.fitting(teacher, "resnet8"):
-                found.setdefault(method, []).extend([what] if why else [])
-    return found
+                refused.setdefault(method, []).extend([what] if why else [])
+    return refused
 
 
 def choice(prefix: str) -> str:

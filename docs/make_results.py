@@ -1,4 +1,5 @@
-"""Generates the tables of docs/results/, docs/leak.md and README.md from CSV files, most of them in docs/results/data/.
+"""Generates the tables of docs/results/, docs/leak.md, docs/segmentation.md and README.md from CSV files, most of them in
+docs/results/data/.
 
 python docs/make_results.py            regenerate every table, each between `<!-- table: NAME -->` and `<!-- end of table -->`
 """
@@ -20,6 +21,8 @@ ORIGIN = {"real": "real\u00a0data", "other": "other\u00a0data", "data-free": "da
 # CSV files whose rows of earlier code or settings have a table of their own, "NAME-earlier".
 SPLIT = ("cifar10-resnet8", "mnist-inside", "mnist-prior", "mnist-zskd")
 # Rows of the table "at a glance": name of the pair, data set, CSV files, teacher.
+# Column of the CSV files that says how good a run is -> its heading, and the column of its agreement with the teacher.
+MEASURES = {"top1": ("top-1", "agreement"), "miou": ("mIoU", "agreement_miou")}
 PAIRS = (
     ("LeNet-5 → LeNet-5-Half", "MNIST", "mnist-[!5]*", "lenet5"),
     ("LeNet-5 → LeNet-5-Half", "Fashion-MNIST", "fashion-*", "lenet5+crop=1+epochs=30+flip=true"),
@@ -66,17 +69,22 @@ class Group:
     def origin(self) -> str:
         return self.runs[0]["origin"]
 
+    @property
+    def measure(self) -> str:
+        """The column that says how good the runs are: one of ``MEASURES``."""
+        return "miou" if self.runs[0].get("miou") else "top1"
+
     def values(self, column: str) -> list[float]:
         """The numbers of a column, without the runs for which it was not recorded."""
         return [float(run[column]) for run in self.runs if run[column]]
 
     def mean(self) -> float:
-        """Mean top-1 in percent."""
-        return statistics.mean(self.values("top1"))
+        """Mean of the measure in percent."""
+        return statistics.mean(self.values(self.measure))
 
     def spread(self) -> str:
-        """Mean ± sample standard deviation of top-1; for a single run, its value."""
-        values = self.values("top1")
+        """Mean ± sample standard deviation of the measure; for a single run, its value."""
+        values = self.values(self.measure)
         return f"{self.mean():.2f}\u00a0±\u00a0{statistics.stdev(values):.2f}" if len(values) > 1 else f"{self.mean():.2f}"
 
 
@@ -110,21 +118,25 @@ def runs_table(name: str, earlier: bool = False) -> str:
     common = [key for key in SPECS if key != "transfer" and len({group.specs[key] for group in groups}) == 1]
     differ = [key for key in SPECS if key not in common]
     shared = ", ".join(f"{key} `{groups[0].specs[key]}`" for key in common)
-    teachers = list(dict.fromkeys(f"{float(group.runs[0]['teacher_top1']):.2f}" for group in groups))
-    text = f"All rows: {shared}; teacher's top-1 {' or '.join(teachers)} %; {int(groups[0].runs[0]['n_test']):,} test images.\n\n"
+    measure = groups[0].measure
+    title, agreeing = MEASURES[measure]
+    teachers = list(dict.fromkeys(f"{float(group.runs[0][f'teacher_{measure}']):.2f}" for group in groups))
+    text = (
+        f"All rows: {shared}; teacher's {title} {' or '.join(teachers)} %; {int(groups[0].runs[0]['n_test']):,} test images.\n\n"
+    )
     notes = list(dict.fromkeys(group.note for group in groups if group.note))
     rows = []
     for group in groups:
         marker = f"\u00a0<sup>{notes.index(group.note) + 1}</sup>" if group.note else ""
         specs = [f"`{group.specs[key]}`" for key in differ]
         specs[differ.index("transfer")] += marker
-        agreement = "\u00a0".join(f"{value:.1f}" for value in group.values("agreement"))
-        each = "\u00a0".join(f"{value:.2f}" for value in group.values("top1"))
-        top1 = f"{group.spread()} ({each})" if len(group.runs) > 1 else group.spread()  # a line break may come before the (
-        rows.append([*specs, ORIGIN[group.origin], top1, agreement, seconds(group)])
+        agreement = "\u00a0".join(f"{value:.1f}" for value in group.values(agreeing))
+        each = "\u00a0".join(f"{value:.2f}" for value in group.values(measure))
+        accuracy = f"{group.spread()} ({each})" if len(group.runs) > 1 else group.spread()  # a line break may come before the (
+        rows.append([*specs, ORIGIN[group.origin], accuracy, agreement, seconds(group)])
     names = ["transfer set" if key == "transfer" else key for key in differ]
-    top1 = "top-1, % (each seed)" if any(len(group.runs) > 1 for group in groups) else "top-1, %"
-    head = [*names, "origin", top1, "agreement, %", "seconds"]
+    accuracy = f"{title}, % (each seed)" if any(len(group.runs) > 1 for group in groups) else f"{title}, %"
+    head = [*names, "origin", accuracy, f"{agreeing.replace('_miou', ' mIoU')}, %", "seconds"]
     used = [place for place in range(len(head)) if any(row[place] for row in rows)]  # empty columns are left out
     text += markdown([head[place] for place in used], [[row[place] for place in used] for row in rows])
     if notes:
@@ -221,7 +233,12 @@ def filled(text: str) -> str:
 
 def pages() -> list[Path]:
     """The pages that contain tables."""
-    return [ROOT / "README.md", ROOT / "docs/leak.md", *sorted((ROOT / "docs/results").glob("*.md"))]
+    return [
+        ROOT / "README.md",
+        ROOT / "docs/leak.md",
+        ROOT / "docs/segmentation.md",
+        *sorted((ROOT / "docs/results").glob("*.md")),
+    ]
 
 
 def pages_of_tables() -> dict[str, Path]:

@@ -5,16 +5,10 @@ import numpy as np
 from ..runtime import memory
 from ..runtime.seeds import seed_of
 from ..storage.image_format import to_unit
-from ..storage.transfer_set import Writer
+from ..storage.transfer_set import Writer, softmax
 from ..training import maps
 
 CHUNK = 1024  # samples that are read, drawn or pushed at once, at most: of large images fewer
-
-
-def softmax(logits):
-    """Rows of logits (N,K) as probabilities, numpy float64."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
-    return shifted / shifted.sum(1, keepdims=True)
 
 
 def confidence(transfer, teacher=None, device=None) -> np.ndarray:

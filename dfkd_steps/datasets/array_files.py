@@ -147,7 +147,7 @@ def read_archive(config, maps=False) -> tuple[Path, dict[str, np.ndarray]]:
 
 
 def _read_npz(archive, path, name, maps=False) -> np.ndarray:
-    """An array of an archive. A missing or unfit one is refused by its header alone, which may lie about the size."""
+    """An array of a data set in an archive; a missing or unfit one is refused."""
     if f"{name}.npy" not in archive.namelist():
         there = ", ".join(repr(key)[1:-1] for key in archive.namelist()[:NAMED]) or "no arrays"
         alone = f"; to evaluate a finished student on test images only: dfkd evaluate STUDENT --images {path}"
@@ -155,21 +155,11 @@ def _read_npz(archive, path, name, maps=False) -> np.ndarray:
             f"{path}: {name} is missing, it contains {there}; save {', '.join(ARRAYS)} with numpy.savez"
             + (alone if name == "x_train" and "x_test.npy" in archive.namelist() else "")
         )
-    entry = archive.getinfo(f"{name}.npy")
-    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # bzip2 and LZMA unpack a piece whole, of any size
-        raise UserError(f"{path}: {name} is compressed in a way that numpy never uses; write it again with numpy.savez")
-    with archive.open(entry) as member:
-        start = member.read(12)
-    length = int.from_bytes(start[8 : 10 if start[6:7] == b"\1" else 12], "little")
-    if length > MAX_HEADER:  # numpy looks at the length only after it has read it all
-        raise UserError(f"{path}: {name} has a header of {length} bytes, more than {MAX_HEADER}; write it again with numpy.savez")
-    with archive.open(entry) as member:
-        version = np.lib.format.read_magic(member)
-        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = header(member)
-        content = entry.file_size - member.tell()
-    if dtype.hasobject:
-        raise UserError(f"{path}: {name} holds Python objects, which are not read (they can run code); give plain numbers")
+    return read_member(archive, path, name, lambda shape, dtype: _require_form(path, name, shape, dtype, maps))
+
+
+def _require_form(path, name, shape, dtype, maps):
+    """Refuse an array that is not of the form of images or labels of a data set."""
     if name[0] == "x":
         if dtype != np.uint8:
             raise UserError(f"{path}: {name} is {dtype}, expected uint8 (0 to 255); convert it")
@@ -186,6 +176,29 @@ def _read_npz(archive, path, name, maps=False) -> np.ndarray:
     elif not maps and (len(shape) != 1 or min(shape) < 1):
         remedy = "; or set task: segmentation, if they are label maps" if len(shape) == 3 else ""
         raise UserError(f"{path}: {name} has shape {shape}; give N labels, one per image{remedy}")
+
+
+def read_member(archive, path, name, check=lambda shape, dtype: None) -> np.ndarray:
+    """An array of an .npz archive. An unfit one is refused by its header alone, which may lie about the size.
+
+    check: called with shape and dtype before anything is allocated; raises UserError.
+    """
+    entry = archive.getinfo(f"{name}.npy")
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # bzip2 and LZMA unpack a piece whole, of any size
+        raise UserError(f"{path}: {name} is compressed in a way that numpy never uses; write it again with numpy.savez")
+    with archive.open(entry) as member:
+        start = member.read(12)
+    length = int.from_bytes(start[8 : 10 if start[6:7] == b"\1" else 12], "little")
+    if length > MAX_HEADER:  # numpy looks at the length only after it has read it all
+        raise UserError(f"{path}: {name} has a header of {length} bytes, more than {MAX_HEADER}; write it again with numpy.savez")
+    with archive.open(entry) as member:
+        version = np.lib.format.read_magic(member)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = header(member)
+        content = entry.file_size - member.tell()
+    if dtype.hasobject:
+        raise UserError(f"{path}: {name} holds Python objects, which are not read (they can run code); give plain numbers")
+    check(shape, dtype)
     if math.prod(shape) * dtype.itemsize != content:
         raise UserError(f"{path}: {name} claims shape {shape} but holds {content} bytes; write the file again with numpy.savez")
     fits(f"{path}: {name}", (*shape, dtype.itemsize), entry.compress_size)

@@ -1,8 +1,8 @@
 """What a job takes, from its config alone: bytes on disk and in memory, steps of training. What no machine has is refused.
 
-Steps are those of the method's loops, by the names that config fields have in all methods; a lower bound where a method ends
-earlier or the size of a set is not known. Images, classes and task are those of the teacher or data set where it is there, else
-those that the data set's config declares, else of CIFAR.
+Steps of a method are what its config says; fewer where a method ends earlier, and a lower bound where the size of a set is not
+known. Images, classes and task are those of the teacher or data set where it is there, else those that the data set's config
+declares, else of CIFAR.
 """
 
 import functools
@@ -20,9 +20,6 @@ from ..storage import atomic, dataset_file, network_metadata
 from . import graph, params, spec
 
 STEP_SECONDS, LONGEST = 1e-4, 10 * 365 * 86400  # no step is faster; ten years
-OUTER = ("members", "rounds_each", "rounds", "turns")  # loops of a method, one inside the other
-INNER = ("steps", "steps_g", "steps_s")  # one after the other
-POOLED = ("warmup", "collect")  # methods with these fields hold all their images, as uint8
 BATCHES = ("batch", "train_batch", "batch_s")
 FLOAT, HALF, LABEL, ROUND = 4, 2, 8, 4  # bytes of a number, one in float16, a sample's class, the round it was made in
 DENSE = ("masks", "drawn-shapes")  # sources whose labels are always maps
@@ -59,6 +56,11 @@ class Task(NamedTuple):
 CIFAR = Task((3, 32, 32), 10)
 
 
+def of_network(description) -> Task:
+    """What the images of a network are, by its description."""
+    return Task(tuple(description.image_shape), description.num_classes, description.task)
+
+
 @dataclass(frozen=True)
 class Estimate:
     """Samples that are written, bytes on disk, bytes that are held in memory at least, steps."""
@@ -70,12 +72,13 @@ class Estimate:
 
     def __str__(self):
         hours = self.steps * STEP_SECONDS / 3600
-        parts = [f"{self.samples:,} samples" if self.samples else "", f"{_size(self.disk)} on disk" if self.disk else ""]
+        parts = [f"{self.samples:,} samples" if self.samples else "", f"{size(self.disk)} on disk" if self.disk else ""]
         parts += [f"{self.steps:,} steps" if self.steps else "", f"at least {hours:,.0f} hours" if hours >= 1 else ""]
-        return ", ".join(filter(None, [*parts, f"at least {_size(self.memory)} of memory"]))
+        return ", ".join(filter(None, [*parts, f"at least {size(self.memory)} of memory"]))
 
 
-def _size(count: int) -> str:
+def size(count: int) -> str:
+    """A number of bytes for people, like 1.5 GiB."""
     unit = max(0, min(5, (count.bit_length() - 1) // 10))
     return f"{count / (1 << 10 * unit):,.3g} {('bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB')[unit]}"
 
@@ -98,16 +101,13 @@ def of_config(group: str, config, task: Task = CIFAR, before: int = 0) -> Estima
     row = task.sample({"float16": 2, "float32": 4}.get(getattr(config, "image_type", ""), 1))
     if group == "balance":
         return Estimate(samples, samples * row, min(samples, memory.drawn(task.image_shape)) * row, 0)
-    loops = [getattr(config, name) for name in OUTER if hasattr(config, name)]
-    inner = sum(getattr(config, name, 0) for name in INNER)
-    steps = (math.prod(loops) if loops else -(-samples // max(1, batch))) * inner
     held = max(min(config.batch, samples), *(getattr(config, name, 0) for name in BATCHES[1:]))
     width = getattr(config, "width", 0)  # of a generator, which begins with a dense layer
     weights = (getattr(config, "latent", 0) + task.classes) * width * 16 + 18 * width**2
     kept = getattr(config, "views_kept", 0) * task.logits * HALF  # the teacher's logits for views of a pooled image
-    pool = samples * (task.pixels + kept) if any(hasattr(config, name) for name in POOLED) else 0
+    pool = config.images_held() * (task.pixels + kept)  # as uint8
     together = held * ((task.pixels + task.logits) * FLOAT + task.label)
-    return Estimate(samples, samples * row, together + weights * FLOAT + pool, steps)
+    return Estimate(samples, samples * row, together + weights * FLOAT + pool, config.training_steps())
 
 
 def training_images(config) -> int:
@@ -166,10 +166,10 @@ def excess(takes: Estimate, path="results") -> str:
     partial = atomic.partial_of(path)  # of a job that is resumed: its room is allocated already
     room = shutil.disk_usage(there).free + (partial.stat().st_size if partial.is_file() else 0)
     if takes.disk > room:
-        return f"needs {_size(takes.disk)} of disk space, with only {_size(room)} left; use fewer samples"
+        return f"needs {size(takes.disk)} of disk space, with only {size(room)} left; use fewer samples"
     if takes.memory > memory.most():
-        there = f"{'DFKD_MEMORY' if memory.given() else 'the machine'} has {_size(memory.most())}"
-        return f"needs {_size(takes.memory)} of memory, but {there}; use smaller batches or networks"
+        there = f"{'DFKD_MEMORY' if memory.given() else 'the machine'} has {size(memory.most())}"
+        return f"needs {size(takes.memory)} of memory, but {there}; use smaller batches or networks"
     if takes.steps * STEP_SECONDS > LONGEST:
         return f"needs {takes.steps:,} steps, more than ten years; use fewer"
     return ""
@@ -179,4 +179,4 @@ def summary(paths) -> str:
     """What the jobs of ``paths`` take together, as a line."""
     all_of = [of_path(path) for path in paths]
     disk, steps = sum(job.disk for job in all_of), sum(job.steps for job in all_of)
-    return f"{len(all_of)} artefacts to make: {_size(disk)} on disk, at least {steps:,} steps"
+    return f"{len(all_of)} artefacts to make: {size(disk)} on disk, at least {steps:,} steps"

@@ -22,16 +22,23 @@ RACY_NS = 2_000_000_000  # a file changed so short a time ago may change again w
 NOISE = {".DS_Store", "Thumbs.db", "desktop.ini"}  # file managers leave these behind; no reader of images takes them
 
 
-def paths_of(kind: str, value: str) -> list[Path]:
-    """The files and folders whose content counts for a value of a field; a path that does not exist is among them too."""
+def paths_of(kind: str, value: str) -> dict[str, Path]:
+    """Name -> the files and folders whose content counts for a value of a field; a path that does not exist is among them too.
+
+    The name is the path as the config gives it; that of a module does not say where its package is installed.
+    """
     return KINDS[kind](value)
 
 
-def _idx_files(value) -> list[Path]:
-    return sorted(Path(value).glob("*-ubyte*")) or [Path(value)]
+def _given(value) -> dict[str, Path]:
+    return {str(Path(value)): Path(value)}
 
 
-def _factory_files(value) -> list[Path]:
+def _idx_files(value) -> dict[str, Path]:
+    return {str(path): path for path in sorted(Path(value).glob("*-ubyte*"))} or _given(value)
+
+
+def _factory_files(value) -> dict[str, Path]:
     """The source of ``package.module:function``, and of the modules beside it that it imports, and so on.
 
     Beside it: in the working directory, or of an installed package that package. Nothing of it is run here.
@@ -55,7 +62,7 @@ def _factory_files(value) -> list[Path]:
         todo += [".".join(parts[:size]) for size in range(1, len(parts) + 1)]
         with contextlib.suppress(SyntaxError, ValueError):  # told when it is imported
             todo += fingerprint.imports(ast.parse(path.read_bytes()), parts)
-    return sorted(seen) or [Path(*module.split(".")).with_suffix(".py")]
+    return {str(path.relative_to(root)): path for path in sorted(seen)} or _given(Path(*module.split(".")).with_suffix(".py"))
 
 
 def _source(root, name) -> Path | None:
@@ -63,16 +70,16 @@ def _source(root, name) -> Path | None:
     return next((file for file in (path / "__init__.py", path.with_suffix(".py")) if file.is_file()), None) if name else None
 
 
-def _network_files(value) -> list[Path]:
+def _network_files(value) -> dict[str, Path]:
     """Of a network's name the source of its factory; what a library builds goes by the library's version."""
     builder, name = network_names.split(value)
-    return _factory_files(name) if builder == network_names.FACTORY else []
+    return _factory_files(name) if builder == network_names.FACTORY else {}
 
 
 KINDS = {
     "network": _network_files,
-    "file": lambda value: [Path(value)],
-    "folder": lambda value: [Path(value)],
+    "file": _given,
+    "folder": _given,
     "idx": _idx_files,
     "factory": _factory_files,
 }

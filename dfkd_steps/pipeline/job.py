@@ -15,7 +15,7 @@ from ..runtime.commands import expanded, guarded
 from ..runtime.errors import Changed, UserError
 from ..storage import hdf5
 from ..storage.atomic import key_of
-from . import estimate, external, fingerprint, graph, keys, params, spec
+from . import estimate, fingerprint, graph, keys, params, spec
 
 # Whose versions bytes depend on. Of the optional ones those that the job has loaded: name of the module -> of the package.
 LIBRARIES = ("torch", "torchvision", "numpy", "h5py", "safetensors", "pillow", "pytorch-optimizer", "mlxtend")
@@ -43,7 +43,9 @@ class Job:
         """
         from ..runtime.device import settings  # imports torch, which takes seconds: not where keys are asked for
 
-        changed = [path for path, digest in self.recipe.get("files", {}).items() if external.digest(Path(path)) != digest]
+        before = self.recipe.get("files", {})
+        now = keys.files(self.config) if before else {}
+        changed = [name for name, digest in before.items() if now.get(name) != digest]
         changed += [path for path, state in self.seen.items() if _state(path) != state]
         if changed:
             raise Changed(f"{changed[0]}: was changed while it was read; run the step again")
@@ -97,18 +99,18 @@ def parse_job(step: str, argv=None) -> Job:
     return Job(step, out, needed, typed, keys.key_from(recipe, input_keys.values()), input_keys, recipe, seen)
 
 
-def run_step(step: str, run):
+def run_step(step: str, run, uses_gpu: bool = True):
     """Entry of a step: ``run(job)`` inside; bad input is one line and exit code 2."""
-    run_guarded(step, lambda: run(parse_job(step)))
+    run_guarded(step, lambda: run(parse_job(step)), uses_gpu)
 
 
-def run_guarded(name: str, work):
+def run_guarded(name: str, work, uses_gpu: bool = True):
     """Call ``work()`` in a process that is set up for computing; ends it with the exit code where that is not 0."""
 
     def prepared():
         from ..runtime.device import setup_process
 
-        setup_process()
+        setup_process(uses_gpu)
         work()
 
     if code := guarded(name, prepared):

@@ -14,7 +14,7 @@ def recipe(step: str, specs: dict[str, str]) -> dict:
     """All that the bytes of a step's output are made by, beside its inputs and the machine; can be written as JSON.
 
     ``code``: module -> hash; ``chosen``: field -> what registries hold for its value; ``config``: the resolved config, empty
-    for evaluate; ``files``: path -> sha256 of what the config names outside, or 'missing'.
+    for evaluate; ``files``: name -> sha256 of what the config names outside, or 'missing'.
     """
     group = STEPS[step].group
     return _recipe(step, specs[group] if group else "")
@@ -47,7 +47,7 @@ def chosen_code(config) -> tuple[list[str], dict[str, list[str]]]:
 
 
 def files(config) -> dict[str, str]:
-    """Path -> sha256 of the content of all that a config names outside this package.
+    """Name (``external.paths_of``) -> sha256 of the content of all that a config names outside this package.
 
     A file that is gone counts as the one that the config pins by ``sha256``, if it does: a clone needs no checkpoint where the
     teacher is there.
@@ -55,10 +55,10 @@ def files(config) -> dict[str, str]:
     digests = {}
     for item, values in _declared(config, "external"):
         kind = item.metadata["external"]
-        for path in (path for value in values for path in external.paths_of(kind, value)):
-            digests[str(path)] = external.digest(path)
-            if digests[str(path)] == external.MISSING and kind == "file":
-                digests[str(path)] = getattr(config, "sha256", "").lower() or external.MISSING
+        for name, path in (named for value in values for named in external.paths_of(kind, value).items()):
+            digests[name] = external.digest(path)
+            if digests[name] == external.MISSING and kind == "file":
+                digests[name] = getattr(config, "sha256", "").lower() or external.MISSING
     return digests
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..runtime.errors import UserError
-from ..storage import atomic
+from ..storage import atomic, hdf5
 from .job import Job
 
 FOLDER = ".shards"
@@ -26,7 +26,7 @@ def beside(out) -> list[tuple[int, int]]:
 
 
 def is_made(out, key: str, number: int, of: int) -> bool:
-    """Is a shard of the transfer set ``out`` there, made under the set's key?"""
+    """Is a shard of the transfer set ``out`` there, made under the set's key? Its content is not read."""
     try:
         return atomic.key_of(path_of(out, number, of)) == key_of(key, number, of)
     except UserError:
@@ -34,8 +34,12 @@ def is_made(out, key: str, number: int, of: int) -> bool:
 
 
 def whole(job: Job) -> list[Path]:
-    """The shards of a job in order, if all of one division are there and carry its key; else none."""
+    """The shards of a job in order, if all of one division are there and carry its key; else none. Raises UserError where one
+    is damaged: the set that is put together has a checksum of its own."""
     for of in sorted({of for _, of in beside(job.out)}):
         if all(is_made(job.out, job.key, number, of) for number in range(of)):
-            return [path_of(job.out, number, of) for number in range(of)]
+            paths = [path_of(job.out, number, of) for number in range(of)]
+            for path in paths:
+                hdf5.check(path)
+            return paths
     return []

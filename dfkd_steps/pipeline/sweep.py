@@ -1,6 +1,8 @@
 """Sweeps: an experiment file's lists of specs, checked, and the combinations of them."""
 
+import hashlib
 import itertools
+import os
 from pathlib import Path
 
 import yaml
@@ -12,6 +14,7 @@ from . import audit, fingerprint, graph, params, shards, spec, together
 from .plain_yaml import read_mapping
 
 EXPERIMENT = "params/experiment.yaml"
+SWEEPS = Path("params/sweeps")
 MAX_FILE_BYTES = 1 << 20
 OPTIONAL = ("source", "export")  # lists that only DVC needs where they are empty
 SCHEMA = fingerprint.HERE / "schemas/experiment.yaml"
@@ -112,7 +115,21 @@ def literal(path=EXPERIMENT) -> dict[str, list[str]]:
     for name in OPTIONAL:
         if name not in content:
             raise UserError(f"{path}: has no list {name}, which DVC needs; add the line '{name}: []'")
+    _refuse(_same_stages(lists, path))
     return lists
+
+
+def _same_stages(lists, path) -> list[str]:
+    """A line for each two parts of a path whose stages have one name: DVC joins the specs of a stage by '-'."""
+    faults, first = [], {}
+    for specs in itertools.product(*(lists[group] for group in spec.GROUPS)):
+        other = first.setdefault("-".join(specs), specs)
+        groups = [place for place, text in enumerate(specs) if text != other[place]]
+        if groups:
+            these, those = (", ".join(f"{spec.GROUPS[place]} {texts[place]!r}" for place in groups) for texts in (other, specs))
+            text = "-".join(specs[place] for place in groups)
+            faults.append(f"{path}: {these} and {those} have one name in DVC, {text!r}; rename one of these files of params/")
+    return faults
 
 
 def _misfits(experiment, where: str) -> list[str]:
@@ -170,6 +187,17 @@ def finals(experiment: dict) -> list[str]:
 def exports(experiment: dict) -> list[str]:
     """The export.json of every combination whose student is in the list export."""
     return _paths("export", expanded(experiment) | {"student": experiment.get("export") or []})
+
+
+def report_folder(file) -> str:
+    """The folder of a sweep's report, one for each file, so that no sweep replaces another's: report/ for params/experiment.yaml,
+    as DVC has it, report/NAME for params/sweeps/NAME.yaml, and for any other file its name and a hash of its path."""
+    path = Path(os.path.relpath(file))
+    if path == Path(EXPERIMENT):
+        return "report"
+    if path == SWEEPS / f"{path.stem}.yaml":
+        return f"report/{path.stem}"
+    return f"report/{path.stem}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
 
 
 def _paths(step, lists) -> list[str]:

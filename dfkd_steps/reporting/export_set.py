@@ -6,7 +6,7 @@ from PIL import Image
 from ..runtime import progress
 from ..runtime.errors import UserError
 from ..storage.image_format import to_unit
-from ..storage.transfer_set import TransferSet
+from ..storage.transfer_set import TransferSet, softmax
 
 TABLE = "labels.csv"
 
@@ -34,8 +34,7 @@ def write_png(path, folder) -> int:
         ]
         rows = []
         for start, part in progress.bar(transfer.chunks("images", "logits"), desc="png", unit="chunk"):
-            shifted = np.exp(part["logits"] - part["logits"].max(1, keepdims=True))
-            sure = shifted.max(1) / shifted.sum(1)
+            sure = softmax(part["logits"]).max(1)
             for place, (image, label) in enumerate(zip(part["images"], part["logits"].argmax(1))):
                 file = folder / folders[label] / f"{start + place:07}.png"
                 file.parent.mkdir(parents=True, exist_ok=True)

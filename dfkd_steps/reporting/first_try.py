@@ -82,8 +82,13 @@ def fitting(teacher, student: str) -> list[tuple[str, str, str]]:
         if task not in loaded.tasks:
             trials.append((method, name, f"is for {' and '.join(loaded.tasks)}, but the teacher is for {task}"))
             continue
+        if why := estimate.excess(estimate.of_config("transfer", config, estimate.of_network(teacher.description))):
+            trials.append((method, name, why))
+            continue
         if hasattr(config, "student"):
             config = dataclasses.replace(config, student=student)
+        # With room for one batch: of images of 224 pixels the pool of a published length takes tens of gigabytes.
+        config = dataclasses.replace(config, n=config.batch)
         try:
             with _at_most(METHOD_GIB):
                 loaded(config, teacher, [], torch.device("cpu"))
@@ -118,7 +123,7 @@ def costs(teacher, student, config, kind: str, number: int) -> dict[str, float]:
     steps = config.epochs * (config.steps_per_epoch or -(-number // config.batch))
     training = {precision: steps * _step(teacher, student, config, images, logits, precision) for precision in ("fp32", "bf16")}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    task = estimate.Task(described.image_shape, described.num_classes, described.task)
+    task = estimate.of_network(described)
     transfer = params.load("transfer", f"procedural+kind={kind}+n={number}")
     return {"drawing": number * drawing, **training, "disk": estimate.of_config("transfer", transfer, task).disk, "memory": peak}
 

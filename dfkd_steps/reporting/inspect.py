@@ -12,7 +12,7 @@ from ..runtime import disk
 from ..runtime.errors import UserError, printable, reading
 from ..storage import atomic, dataset_file, hdf5, network_file
 from ..storage.image_format import to_unit
-from ..storage.transfer_set import TransferSet, class_counts
+from ..storage.transfer_set import TransferSet, class_counts, softmax
 from ..storage.verify import kind_of
 from .figures import fullest
 
@@ -47,11 +47,6 @@ def _pairs(mapping, indent=0):
         yield f"{' ' * indent}{name:<{width}}  {text if len(text) <= 200 else text[:197] + '...'}"
 
 
-def _softmax(logits):
-    shifted = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
-    return shifted / shifted.sum(1, keepdims=True)
-
-
 def _entropy(probabilities):
     """Entropy (N) in nats of rows of probabilities (N,K)."""
     probabilities = probabilities.astype(np.float64)
@@ -66,7 +61,7 @@ def _transfer_set(path):
         counts, confidence = np.zeros(layout.num_classes, np.int64), np.zeros(layout.num_classes)
         sums = {"entropy": 0.0, "confidence": 0.0, "target entropy": 0.0}
         for _, part in transfer.chunks("logits", *(["targets"] if layout.targets else [])):
-            probabilities = _softmax(part["logits"])
+            probabilities = softmax(part["logits"])
             highest, labels = probabilities.max(1), part["logits"].argmax(1)
             counts += np.bincount(labels, minlength=len(counts))
             confidence += np.bincount(labels, highest, minlength=len(counts))

@@ -67,7 +67,9 @@ def without_shadow(text: str) -> str:
 
 def rows(finals: list[str]) -> list[Row]:
     """An attack on the teachers and on the students of each group of finished, current runs that differ in the shadow alone."""
-    done = [run for run in runs.read([path for path in finals if Path(path).exists()]) if not audit.fault(run.path)]
+    # The networks are opened, and may be of another training than the metrics that were made from them.
+    finished = [path for path in finals if Path(path).exists() and not audit.stale(audit.lineage([path]))]
+    done = runs.read(finished)
     groups, teachers = {}, {}
     for run in done:
         specs = {**run.specs, "dataset": without_shadow(run.specs["dataset"])}

@@ -15,12 +15,12 @@ PACKAGE = Path(__file__).parents[1]
 SIDES = (28, 32, 64, 224)  # of images that architectures are tried on, pixels
 
 
-def table(rows, head=None, gap="  "):
+def table(rows, head=None):
     """Print rows of text in aligned columns; what a terminal would obey is printed as an escape."""
     rows = [[cell if cell.isprintable() else repr(cell) for cell in row] for row in ([head] if head else []) + list(rows)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
     for row in rows:
-        print(gap.join(f"{cell:<{width}}" for cell, width in zip(row, widths)).rstrip())
+        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths)).rstrip())
 
 
 def headline(module: str) -> str:

@@ -1,15 +1,16 @@
 """A finished student, or its exported files, on other images: labelled or not. Nothing is made again, nothing is written."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..datasets import image_files, readers
+from ..datasets import array_files, image_files, readers
 from ..models.onnx_file import OnnxClassifier
 from ..models.tasks import VOID
-from ..runtime import latency, memory
-from ..runtime.errors import UserError, one_line
+from ..runtime import latency, memory, progress
+from ..runtime.errors import UserError, reading, similar
 from ..storage import dataset_file, network_file
 from ..training import metrics
 from ..training.predict import to_float
@@ -22,6 +23,10 @@ def networks_of(path: Path) -> dict:
         networks = {file.name: OnnxClassifier(file) for file in sorted(path.glob("*.onnx"))}
         if not networks:
             raise UserError(f"{path}: contains no .onnx file; give a student.safetensors, an .onnx file or a folder export/")
+        if len({(network.image_shape, network.classes) for network in networks.values()}) > 1:
+            raise UserError(
+                f"{path}: its .onnx files take images of different shapes or have different classes; give one of the files"
+            )
         return networks
     if path.suffix == ".onnx":
         return {path.name: OnnxClassifier(path)}
@@ -47,8 +52,8 @@ def read(source: Path, network, dense: bool = False, void: int = VOID) -> tuple[
     """Images (N,C,H,W) uint8 of the size of a network, and labels (N) or None; for segmentation maps (N,H,W), 255 = void.
 
     ``source``: a dataset.h5 (its test images), an .npz (x_test and y_test, or images and labels), or a folder: of folders
-    named as the classes or in their order, or of images without labels; for segmentation of images/ and masks/. Raises
-    UserError for what does not fit. void: a further label in maps that is of no class.
+    named as the classes or, where no name matches, in their order; of images without labels; for segmentation of images/ and
+    masks/. Raises UserError for what does not fit. void: a further label in maps that is of no class.
     """
     if not source.exists():
         raise UserError(f"{source}: no such file or folder; give a folder of images, an .npz or a dataset.h5")
@@ -82,19 +87,18 @@ def _file(source: Path):
         if not opened.has_images:
             raise UserError(f"{source}: is a card and has no images; give --images, a folder of images or an .npz")
         return opened.arrays["x_test"], np.array(opened.arrays["y_test"])
-    try:
-        with np.load(source, allow_pickle=False) as file:
-            names = [name for name in ("x_test", "images") if name in file]
-            labels = [name for name in ("y_test", "labels") if name in file]
-            if not names:
-                raise UserError(f"{source}: has no array x_test or images; add one")
-            return file[names[0]], file[labels[0]] if labels else None
-    except UserError:
-        raise
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(
-            f"{source}: is not a readable .npz file ({one_line(error)}); give one, a dataset.h5 or a folder"
-        ) from None
+    remedy = "give an .npz file (numpy.savez), a dataset.h5 or a folder of images"
+    with reading(source, "is damaged or not an .npz file", remedy), zipfile.ZipFile(source) as archive:
+        there = {name.removesuffix(".npy") for name in archive.namelist()}
+        images, labels = (
+            next((array_files.read_member(archive, source, name) for name in names if name in there), None)
+            for names in (("x_test", "images"), ("y_test", "labels"))
+        )
+    if images is None:
+        raise UserError(f"{source}: has no array x_test or images; add one")
+    if labels is not None and labels.dtype.kind not in "iu":
+        raise UserError(f"{source}: labels are {labels.dtype}; give the numbers of the classes as integers")
+    return images, labels
 
 
 def listed(source: Path, network) -> list[tuple[Path, int]]:
@@ -105,8 +109,15 @@ def listed(source: Path, network) -> list[tuple[Path, int]]:
     there = {folder.name: folder for folder in source.iterdir() if folder.is_dir() and not folder.name.startswith(".")}
     folders = [there[name] for name in image_files.in_order(there)]
     classes = [str(name) for name in network.classes]
-    if folders and all(folder.name in classes for folder in folders):
+    unknown = [folder.name for folder in folders if folder.name not in classes]
+    if folders and not unknown:
         labels = {folder: classes.index(folder.name) for folder in folders}
+    elif len(unknown) < len(folders):  # by their order, one misspelt name would shift the labels of other folders
+        free = similar(unknown[0], [name for name in classes if name not in there])
+        without = f" (classes without a folder: {free})" if free else ""
+        raise UserError(
+            f"{source}: folder {unknown[0]!r} matches no class; rename it to the name of its class or remove it{without}"
+        )
     elif folders and len(folders) != len(classes):
         raise UserError(
             f"{source}: has {len(folders)} folders, but the student has {len(classes)} classes; name each folder after a class "
@@ -114,6 +125,10 @@ def listed(source: Path, network) -> list[tuple[Path, int]]:
         )
     else:
         labels = {folder: place for place, folder in enumerate(folders)}
+        if folders:
+            pairs = [f"{folder.name!r} = {name!r}" for folder, name in zip(folders, classes)]
+            first = ", ".join([*pairs[:3], "..."] if len(pairs) > 3 else pairs)
+            progress.say(f"{source}: no folder has the name of a class; labels follow the order of the folders ({first})")
     files = [(path, labels.get(folder, -1)) for folder in folders or [source] for path in other_maps.images_in(folder)]
     if not files:
         raise UserError(f"{source}: contains no images; put images, or one folder of images per class, there")
@@ -138,9 +153,11 @@ def measure(path: Path, source: Path | None, teacher_path: Path | None, void: in
     teacher_path = teacher_path or teacher_of(path)
     teacher = network_file.load_frozen(teacher_path) if teacher_path else None
     first = next(iter(networks.values()))
-    source = source or (teacher_path.parents[1] / "dataset.h5" if teacher_path else None)
     if source is None:
-        raise UserError(f"{path}: is not under results/, so its test images are not known; give --images FOLDER")
+        source = teacher_path and teacher_path.resolve().parent.parent / "dataset.h5"
+        if source is None or not source.exists():
+            why = f"there is no {source}" if source else "it is not under results/"
+            raise UserError(f"{path}: its test images are not known, because {why}; give --images FOLDER")
     dense = is_dense(first)
     images, labels = read(source, first, dense, void)
     if teacher is not None:
@@ -149,6 +166,9 @@ def measure(path: Path, source: Path | None, teacher_path: Path | None, void: in
             raise UserError(
                 f"{teacher_path}: takes images of a different shape than {path}, or is for a different task; give its own teacher"
             )
+        if described.num_classes != len(first.classes):
+            have, expected = described.num_classes, len(first.classes)
+            raise UserError(f"{teacher_path}: has {have} classes, {path} has {expected}; give its own teacher")
         teacher.classes, teacher.image_shape = described.classes, described.image_shape
     if labels is None and teacher is None:
         raise UserError(f"{source}: has no labels and there is no teacher to compare with; give --teacher FILE")

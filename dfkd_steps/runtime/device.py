@@ -15,14 +15,16 @@ from .threads import thread_count
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
-def setup_process():
-    """Fix what bytes depend on: number of threads (DFKD_THREADS, default 1), deterministic algorithms, one free GPU.
+def setup_process(uses_gpu: bool = True):
+    """Fix what bytes depend on: number of threads (DFKD_THREADS, default 1), deterministic algorithms, one free GPU. What
+    computes on the CPU alone neither waits for a GPU nor holds one.
 
     DFKD_DETERMINISTIC=0 lets a GPU take the fastest algorithms, found by trying them; runs then differ by rounding.
     """
     deterministic = _switch("DFKD_DETERMINISTIC", "1")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    gpu.claim()
+    if uses_gpu:
+        gpu.claim()
     torch.set_num_threads(thread_count())
     # use_deterministic_algorithms(True, warn_only=True), without its import of the compiler, five seconds of each step.
     torch.set_deterministic_debug_mode("warn" if deterministic else "default")

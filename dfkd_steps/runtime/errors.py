@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 OF_THE_SYSTEM = {errno.EACCES, errno.EPERM, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE}
+AGAIN = "delete it and make it again"
 
 
 class UserError(ValueError):
@@ -36,7 +37,7 @@ def require_file(path):
 
 
 @contextlib.contextmanager
-def reading(path, fault="is damaged", remedy="delete it and make it again"):
+def reading(path, fault="is damaged", remedy=AGAIN):
     """Whatever a reader raises for a broken or foreign file becomes a UserError, a line ``PATH: FAULT (why); REMEDY``.
 
     An error of the system (no permission, too many files, no memory) does not make a file damaged.
@@ -51,6 +52,18 @@ def reading(path, fault="is damaged", remedy="delete it and make it again"):
             why = os.strerror(number) if number else "memory ran out"
             raise UserError(f"{path}: cannot be read ({why}); correct that, the file may be intact") from None
         raise UserError(f"{path}: {fault} ({one_line(error, 140)}); {remedy}") from None
+
+
+def remedy_for(path, *names: str) -> str:
+    """What to do about a file that is not what its reader takes. ``names``: those of the files that it takes.
+
+    Where a step writes such a file, the file is damaged and can be made again; elsewhere it may be somebody's own data.
+    """
+    path = os.path.abspath(path)
+    _, inside, below = path.rpartition("/results/")
+    if inside and (os.path.basename(path) in names or "/." in below):  # hidden: a shard or a working file
+        return AGAIN
+    return f"give a {' or '.join(names)} written by dfkd"
 
 
 def print_errors(error) -> int:

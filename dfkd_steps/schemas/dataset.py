@@ -45,13 +45,22 @@ class Torchvision(Dataset):
 @dataclass
 class Auto(Dataset):
     """A data set under one name, regardless of the files that it comes from: torchvision's in root, root/NAME.npz, IDX files in
-    root/NAME (or Debian's), else a download by torchvision. The sha256 is that of images and labels, so all of these give the
-    same bytes.
+    root/NAME (or Debian's), else a download by torchvision. The sha256, which must be given, is that of images and labels, so all
+    of these give the same bytes.
     """
 
     name: str = required("data set", choices=("mnist", "fashion-mnist"))
     root: str = opt("data", "folder of its files and of the download")
     download: bool = opt(True, "download if missing")
+
+    def check(self):
+        # Its files are not in the key, as they may come by a download: what they hold is in it by the sha256.
+        if not self.sha256:
+            return (
+                "sha256 is missing, without which the files may hold anything; give that of images and labels, or name the files "
+                "by source: npz, idx or torchvision"
+            )
+        return super().check()
 
 
 KEEP = "the teacher's class number, from 0, for each label, in the order of the labels: its head is cut to these (empty = all)"

@@ -13,16 +13,24 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from ..runtime.errors import Changed, UserError, reading, require_file
+from ..runtime.errors import Changed, UserError, reading, remedy_for, require_file
 from ..runtime.locks import locked
 from . import hdf5
+
+# The files that carry a key, by their suffix.
+NAMES = {
+    ".h5": ("dataset.h5", "transfer_set.h5"),
+    ".safetensors": ("teacher.safetensors", "student.safetensors"),
+    ".json": ("metrics.json", "export.json"),
+}
 
 
 def key_of(path) -> str:
     """The key that an artefact carries; raises UserError where the file is missing, unreadable, damaged or foreign."""
     path = Path(path)
     require_file(path)
-    with reading(path, f"is damaged or not a {path.suffix} file of dfkd"):
+    instead = remedy_for(path, *NAMES.get(path.suffix, NAMES[".json"]))
+    with reading(path, f"is damaged or not a {path.suffix} file of dfkd", instead):
         if path.suffix == ".h5":
             if hdf5.stored(path) is None:
                 raise ValueError("no checksum at its end")
@@ -33,7 +41,7 @@ def key_of(path) -> str:
         else:
             key = read_json(path).get("key")
     if not isinstance(key, str):
-        raise UserError(f"{path}: was not written by dfkd (no key); delete it and make it again")
+        raise UserError(f"{path}: is no artefact of dfkd (no key); {instead}")
     return key
 
 
@@ -104,10 +112,11 @@ def write_json(out, content: dict):
 def read_json(path) -> dict:
     """The content of a JSON artefact; raises UserError where it is missing, unreadable, damaged or changed."""
     require_file(path)
-    with reading(path, "is damaged or not a .json file of dfkd"):
+    instead = remedy_for(path, *NAMES[".json"])
+    with reading(path, "is damaged or not a .json file of dfkd", instead):
         content = json.loads(Path(path).read_text("utf-8"))
         if not isinstance(content, dict) or "crc32" not in content:
-            raise UserError(f"{path}: has no checksum, so it was not made by dfkd; delete it and make it again")
+            raise UserError(f"{path}: has no checksum, so it was not made by dfkd; {instead}")
         if content.pop("crc32") != _checksum(content):
             raise UserError(f"{path}: is damaged or was changed (its checksum does not match); delete it and make it again")
         return content

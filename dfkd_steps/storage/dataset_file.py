@@ -16,7 +16,7 @@ import numpy as np
 
 from ..models import tasks
 from ..runtime import disk
-from ..runtime.errors import UserError, one_line, reading, require_file
+from ..runtime.errors import UserError, one_line, reading, remedy_for, require_file
 from . import hdf5
 
 KIND = "dataset"
@@ -102,11 +102,12 @@ def open_dataset(path) -> Dataset:
     """Open dataset.h5; raises UserError where it is missing, damaged or another kind of file."""
     path = Path(path)
     require_file(path)
-    with reading(path):
+    instead = remedy_for(path, "dataset.h5")
+    with reading(path, remedy=instead):
         attributes, places, problems = hdf5.structure(path, _look)
         if attributes["kind"] != KIND:
             kind = one_line(repr(attributes["kind"]))
-            raise UserError(f"{path}: is not a data set of dfkd (attribute kind is {kind}); delete it and make it again")
+            raise UserError(f"{path}: is not a data set of dfkd (attribute kind is {kind}); {instead}")
         arrays = {} if problems else hdf5.mapped(path, places)
         if problems := problems or _values(attributes, arrays):
             raise UserError("\n".join(f"{path}: {problem}; delete it and make it again" for problem in problems))

@@ -24,7 +24,7 @@ import numpy as np
 
 from ..models import tasks
 from ..runtime import disk, progress
-from ..runtime.errors import UserError, reading, require_file
+from ..runtime.errors import UserError, reading, remedy_for, require_file
 from . import hdf5
 from .image_format import to_unit
 from .set_layout import KIND, NETWORKS, SCHEMA_VERSION, Layout, look
@@ -120,10 +120,11 @@ class TransferSet:
     def __init__(self, path):
         self.path = Path(path)
         require_file(path)
-        with reading(path, "is damaged or not an HDF5 file"):
+        instead = remedy_for(path, "transfer_set.h5")
+        with reading(path, "is damaged or not an HDF5 file", instead):
             texts, places, problems = hdf5.structure(path, look)
             if problems:
-                raise UserError("\n".join(f"{path}: {problem}; delete it and make it again" for problem in problems))
+                raise UserError("\n".join(f"{path}: {problem}; {instead}" for problem in problems))
             self.provenance, self.metadata = (json.loads(texts[name]) for name in ("provenance", "metadata"))
             self.key, self._classes, self.fields = texts["key"], texts["classes"], hdf5.mapped(path, places)
         if not hdf5.labels_fit(self.fields["labels"], self._classes):
@@ -188,12 +189,15 @@ class TransferSet:
             yield start, {field: self.read(field, slice(start, start + rows)) for field in fields}
 
 
-def class_counts(path_or_set) -> np.ndarray:
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Rows of stored logits (N,K) as probabilities, float64."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
+    return shifted / shifted.sum(1, keepdims=True)
+
+
+def class_counts(transfer: TransferSet) -> np.ndarray:
     """Samples per class (K), by the teacher's argmax; for segmentation pixels."""
-    if not isinstance(path_or_set, TransferSet):
-        with TransferSet(path_or_set) as opened:
-            return class_counts(opened)
-    counts = np.zeros(path_or_set.layout.num_classes, np.int64)
-    for _, part in path_or_set.chunks("labels"):
+    counts = np.zeros(transfer.layout.num_classes, np.int64)
+    for _, part in transfer.chunks("labels"):
         counts += np.bincount(part["labels"].ravel(), minlength=len(counts))
     return counts

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..runtime.errors import UserError, printable, reading
+from ..runtime.errors import UserError, printable, reading, remedy_for
 from . import atomic, dataset_file, exported, hdf5, network_file, set_layout
 from .transfer_set import TransferSet
 
@@ -27,7 +27,7 @@ def kind_of(path) -> str:
     with reading(path):
         kind = hdf5.structure(path, functools.partial(hdf5.text, name="kind"))
     if kind not in (dataset_file.KIND, set_layout.KIND):
-        raise UserError(f"{path}: is neither a data set nor a transfer set of dfkd; delete it and make it again")
+        raise UserError(f"{path}: is neither a data set nor a transfer set of dfkd; {remedy_for(path, *atomic.NAMES['.h5'])}")
     return kind
 
 

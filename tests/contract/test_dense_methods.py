@@ -111,7 +111,7 @@ def test_the_others_say_so(name, teacher, tmp_path):
     cls = method_registry.load(name)
     config = cls.Config(**{"method": name, "n": 12, "batch": 6, **SMALL[name]})
     with pytest.raises(
-        UserError, match=f"transfer: {name}: is for classification, the teacher for segmentation; .*dfad"
+        UserError, match=f"transfer: {name}: is for classification, but the teacher is for segmentation; .*dfad"
     ) as caught:
         synthesize.made_for(config, network_file.load_frozen(path), [], CPU)
     assert "\n" not in str(caught.value)

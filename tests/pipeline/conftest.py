@@ -116,10 +116,10 @@ class Copy:
         path.write_text(path.read_text().replace(old, new, 1))
 
     def made(self) -> dict[str, str]:
-        """sha256 of every file under results/ and report/ but what the drivers keep for themselves."""
+        """sha256 of every file under results/ and report/ but what is there for the drivers alone."""
         files = [path for top in ("results", "report") for path in (self.folder / top).rglob("*") if path.is_file()]
         named = {str(path.relative_to(self.folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-        return {name: digest for name, digest in named.items() if "_resolved" not in name}
+        return {name: digest for name, digest in named.items() if "_resolved" not in name and ".kept." not in name}
 
 
 def at_once(*calls):

@@ -32,12 +32,41 @@ def test_snakemake_then_dvc(by_snakemake):
     assert re.findall("Running stage '(.*)'", by_snakemake.dvc("repro")) == ["resolve"]
 
 
+def test_another_run_leaves_the_list_of_metrics_alone(by_snakemake, tmp_path):
+    """The report of a run that is going on is made from the list that this run wrote at its start."""
+    copy = by_snakemake.again(tmp_path / "copy")
+    lists = {path: path.read_text() for path in copy.folder.glob("logs/report/metrics*")}
+    assert [f"{ZSKD}/{STUDENT}/metrics.json" in text for text in lists.values()] == [True]
+    copy.snakemake("--config", "transfer=[noise+n=30]", "--", "results/mnist-5k+train=60/dataset.h5")
+    after = {path: path.read_text() for path in copy.folder.glob("logs/report/metrics*")}
+    assert len(after) == 2 and after.items() > lists.items()
+
+
 def test_dvc_then_snakemake(by_dvc):
     before = by_dvc.made()
     assert "Nothing to be done" in by_dvc.snakemake()
     assert "top-1 %" in by_dvc.run(sys.executable, "-m", "dfkd_steps.cli", "table")
     assert by_dvc.made() == before
     assert by_dvc.status() == set()
+
+
+def test_dvc_makes_nothing_again_that_was_not_handed_over(by_snakemake, tmp_path):
+    """DVC deletes the outputs of a stage that it knows nothing of: what is current comes back, also after a kill in between, and
+    what is damaged does not."""
+    copy = by_snakemake.again(tmp_path / "copy")
+    (copy.folder / "dvc.lock").unlink()
+    shutil.rmtree(copy.folder / ".dvc/cache/runs")
+    teacher, dataset = copy.folder / TEACHER / "teacher.safetensors", copy.folder / DATASET / "dataset.h5"
+    before = copy.made()
+    copy.dvc("repro", "-q", "resolve")
+    teacher.unlink()
+    with open(dataset, "r+b") as file:
+        file.seek(dataset.stat().st_size // 2)
+        file.write(b"damage")
+    said = copy.dvc("repro", "teacher")
+    assert re.findall("(.*): is current; DVC takes it over", said) == [f"{TEACHER}/teacher.safetensors"]
+    assert "teacher: lenet5" not in said, "it was trained"
+    assert copy.made() == before
 
 
 def test_changed_there_and_back(by_snakemake, tmp_path):

@@ -52,6 +52,7 @@ def test_bad_paths(fresh):
     assert first.startswith("balance: no file params/balance/equals.yaml; did you mean equal?")
     assert second.startswith("student: no file params/student/lenet5-halb.yaml; did you mean lenet5-half?")
     assert "No rule to produce results/mnist-5k/data.h5" in fresh.snakemake(right, "results/mnist-5k/data.h5", fails=True)
+    assert "No rule to produce ." in fresh.snakemake("-n", ".", fails=True)
     every = refused(fresh, right, "./results/nope/dataset.h5", "report/../results/nix/dataset.h5")
     assert [line.split(";")[0] for line in every] == [
         "dataset: no file params/dataset/nope.yaml",
@@ -60,6 +61,11 @@ def test_bad_paths(fresh):
     code, absurd = fresh.ended("snakemake", "-n", "--config", "transfer=[noise+n=1000000000000]")
     assert code == 2
     assert "noise+n=1000000000000/transfer_set.h5: needs " in absurd and "of disk space, with only" in absurd
+    # `all` is the value of an option here and no target: the path is what counts.
+    every, path = ("snakemake", "-n", "--cores", "all", "--quiet", "all"), "results/mnist-5k/lenet5/noise+n=1000000000000"
+    code, said = fresh.ended(*every, "--config", "transfer=[noise+n=1000000000000]", "--", right)
+    assert code == 0 and "1 artefacts to make" in said, said
+    assert fresh.ended(*every, "--", f"{path}/transfer_set.h5")[0] == 2
     assert not fresh.made()
 
 
@@ -83,11 +89,13 @@ def test_sweep_of_a_stranger(fresh, tmp_path):
     runs."""
     copy = fresh.again(tmp_path / "copy")
     (copy.folder / "params/experiment.yaml").rename(copy.folder / "own.yaml")
-    assert sum(copy.jobs("--config", "sweep=own.yaml").values()) == sum(ALL.values())
+    assert sum(copy.jobs("--directory", ".", "--config", "sweep=own.yaml").values()) == sum(ALL.values())
     (copy.folder / "evil.yaml").write_text("__use_yte__: true\ntransfer: [?open('RAN', 'w') and 'noise']\n")
     code, said = copy.ended("snakemake", "-n", "--config", "sweep=evil.yaml")
     assert code == 2 and "error: evil.yaml: " in said
     assert not (copy.folder / "RAN").exists()
+    code, said = copy.ended("snakemake", "-n", "--config", "sweep=3")
+    assert code == 2 and "error: --config sweep=3: is not the name of a file; give one like" in said
     code, said = copy.ended("snakemake", "-n", "--configfile", "own.yaml")
     assert code == 2 and "error: --configfile: a sweep is data, not code; give --config sweep=own.yaml" in said
 

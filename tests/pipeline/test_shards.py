@@ -88,3 +88,17 @@ def test_a_shard_of_other_settings_is_made_again(copies):
     assert copy.jobs(out, "--config", "shards=2") == {"shard": 2, "synthesize": 1}
     said = copy.run("python", "-m", "dfkd_steps.synthesize", out, f"{TEACHER}/teacher.safetensors")
     assert "1 shards exist that do not make up the current set" in said
+
+
+def test_a_damaged_shard_is_one_line(copies):
+    """The set that is put together has a checksum of its own, which would vouch for what was damaged before."""
+    copy, out = copies[0], f"{TEACHER}/noise+batch=50+n=120/transfer_set.h5"
+    for number in "01":
+        copy.run("python", "-m", "dfkd_steps.shard", out, number, "2", f"{TEACHER}/teacher.safetensors")
+    shard = copy.folder / TEACHER / "noise+batch=50+n=120/.shards/0-of-2.h5"
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 1
+    shard.write_bytes(content)
+    said = copy.run("python", "-m", "dfkd_steps.synthesize", out, f"{TEACHER}/teacher.safetensors", fails=True)
+    assert ".shards/0-of-2.h5: is damaged" in said and len(said.strip().splitlines()) == 1
+    assert not (copy.folder / out).exists()

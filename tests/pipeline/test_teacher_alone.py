@@ -176,7 +176,7 @@ def test_new_knows_a_teacher_of_maps_and_what_it_prints_runs(workplace, reposito
     fits = {line.split()[0]: line.split(maxsplit=1)[1] for line in said.split("methods:\n")[1].split("\n\n")[0].splitlines()}
     assert {name for name, why in fits.items() if why.startswith("fits")} == FOR_MAPS
     assert (
-        fits["fast"] == "fits, preset fast-segmentation-cpu"
+        fits["fast"].startswith("fits, preset fast-segmentation-cpu (1,600 images, ")
         and fits["zskd"] == "no: is for classification, but the teacher is for segmentation"
     )
     assert "the task is segmentation" in said and "only the last command reads the 6 images of te st" in said

@@ -78,7 +78,29 @@ def test_key_of(tmp_path, name):
 def test_foreign_files_carry_no_key(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     told = fault(atomic.key_of, tmp_path / name)
-    assert told.startswith(f"{tmp_path / name}: ") and told.endswith("make it again")
+    assert told.startswith(f"{tmp_path / name}: ") and told.endswith(" written by dfkd")
+
+
+@pytest.mark.parametrize(
+    ("path", "again"),
+    [
+        (DATASET, True),
+        (TEACHER, True),
+        ("results/mnist-5k/lenet5/noise/.shards/0-of-2.h5", True),
+        ("results/mnist-5k/lenet5/noise/none/lenet5-half/metrics.json", True),
+        ("results/mnist-5k/lenet5/noise/none/lenet5-half/export/state_dict.safetensors", False),
+        ("data/dataset.h5", False),
+        ("teacher.safetensors", False),
+    ],
+)
+def test_only_what_steps_write_is_to_be_deleted(here, path, again):
+    """Anything else may be sound, and somebody's own; from whatever folder it is named."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    Path(path).write_text("not written by dfkd")
+    os.chdir(Path(path).parent)
+    told = fault(atomic.key_of, Path(path).name)
+    assert told.endswith("delete it and make it again" if again else " written by dfkd"), told
+    assert ("delete" in told) == again
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -109,14 +131,15 @@ def test_changed_bytes_give_a_key_or_a_fault(tmp_path, name):
 )
 def test_foreign_safetensors(tmp_path, metadata):
     save_file({"w": torch.zeros(3)}, tmp_path / "x.safetensors", metadata)
-    assert "make it again" in fault(atomic.key_of, tmp_path / "x.safetensors")
+    told = fault(atomic.key_of, tmp_path / "x.safetensors")
+    assert told.endswith("give a teacher.safetensors or student.safetensors written by dfkd")
 
 
 def test_an_hdf5_key_that_is_no_text(tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.attrs["key"] = [1, 2, 3]
     hdf5.seal(tmp_path / "x.h5")
-    assert "was not written by dfkd (no key)" in fault(atomic.key_of, tmp_path / "x.h5")
+    assert "is no artefact of dfkd (no key)" in fault(atomic.key_of, tmp_path / "x.h5")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -25,6 +25,7 @@ from torch import nn
 from dfkd_steps import cli, new, teacher
 from dfkd_steps import dataset as dataset_step
 from dfkd_steps.datasets import readers
+from dfkd_steps.methods.engines import image_pool
 from dfkd_steps.models import library, look, names, pretrained
 from dfkd_steps.models.checkpoint_file import read_weights
 from dfkd_steps.models.classifier import Classifier, Description, build_architecture, new_classifier
@@ -73,7 +74,7 @@ def test_classes_of_a_card(tmp_path):
     assert (numbered.classes, numbered.keep, numbered.has_names) == (("7", "5"), (7, 5), False)
     with pytest.raises(UserError, match="has 3 names, but 2 classes in keep"):
         card(tmp_path, names=["x", "y", "z"], keep=[7, 5])
-    with pytest.raises(UserError, match="has classes: 4, but 3 classes"):
+    with pytest.raises(UserError, match="has classes: 4, but 3 classes in keep"):
         readers.read(groups.Card(source="card", height=8, keep=[7, 5, 6], classes=4))
     with pytest.raises(UserError, match="'x' names two classes"):
         card(tmp_path, names=["x", "y", "x"])
@@ -505,7 +506,8 @@ def test_new_writes_params_that_fit(workplace, capsys):
     assert (student.arch, taught.arch, taught.checkpoint) == ("torchvision.mobilenet_v3_small", "timm.test_efficientnet", "a.pth")
     assert (params.load("dataset", "mine").keep, params.load("dataset", "mine").mean) == ([5, 1], [0.5] * 3)
     assert "2 classes, images 3x32x32" in said and "f for" in said
-    assert "  fast            fits, preset fast-2\n" in said and re.search(r" in (fp32|bf16), on one core", said)
+    assert re.search(r"\n  fast            fits, preset fast-2 \([\d,]+ images, [\d,]+ steps, [\d.]+ [MG]iB of memory", said)
+    assert re.search(r" in (fp32|bf16), on one core", said)
     assert (student.optimizer, student.select, student.sampling) == ("soap", "agreement", "uniform")
     place = "results/mine/mine/procedural+batch=50+kind=scenes+n=20000/none/mine"
     assert f"snakemake {place}/metrics.json" in said and f"its progress: column agreement of {place}/history.csv" in said
@@ -531,6 +533,11 @@ def test_new_prints_the_measurement_on_test_images_and_it_runs(workplace, capsys
     assert cli.main(command[1:]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[:2] for line in lines[1:]] == [["teacher", "6"], ["student.safetensors", "6"]] and "top-1" in lines[0]
+
+
+def test_new_takes_more_names_than_a_file_name_has_characters():
+    names = [f"a rather long class name {number}" for number in range(100)]
+    assert new._classes(", ".join(names), "arch", "resnet20") == {"names": names}
 
 
 WRONG_NEW = {
@@ -579,7 +586,7 @@ def test_costs_are_those_of_the_faster_precision(workplace, monkeypatch, capsys)
     how = ["--teacher", "timm:test_efficientnet", "--checkpoint", "a.pth", "--classes", "6"]
     make_new(workplace, *how, "--mean", "0,0,0", "--std", "1,1,1")
     assert "precision: bf16\n" in (workplace / "params/student/mine.yaml").read_text()
-    assert "training about 7 min in bf16" in capsys.readouterr().out  # 20,000 images in 20 epochs, 64 a step
+    assert "about 7 min in bf16" in capsys.readouterr().out  # 20,000 images in 20 epochs, 64 a step
 
 
 def test_methods_that_need_batchnorm_say_so(workplace):
@@ -589,6 +596,17 @@ def test_methods_that_need_batchnorm_say_so(workplace):
     found = {method: why for method, _, why in first_try.fitting(plain, "resnet8")}
     assert "bn=0" in found["fast"] and "bn" in found["deepinversion"]
     assert (found["zskd"], found["dafl"], found["procedural"]) == ("", "", "")
+
+
+def test_methods_are_tried_without_room_for_all_their_images(monkeypatch):
+    """A pool of 160,000 images of 224 x 224 takes 24 GB: what it takes is reckoned, and not taken."""
+    large, held = small_net.wrap(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3)), (3, 224, 224), 3), []
+    kept = image_pool.ImagePool.__init__
+    monkeypatch.setattr(image_pool.ImagePool, "__init__", lambda self, n, *how: held.append(n) or kept(self, n, *how))
+    monkeypatch.setattr(first_try.memory, "most", lambda: 10 << 30)
+    found = {method: why for method, _, why in first_try.fitting(large, "resnet8")}
+    assert held and max(held) <= 1024
+    assert found["nayer"].startswith("needs ") and found["procedural"] == ""
 
 
 def test_an_absent_library_is_named(monkeypatch):

@@ -323,6 +323,33 @@ def test_files_that_are_no_artefacts(files, capsys):
     assert run(capsys, "verify", files / "x.json")[0] == 1
 
 
+def test_a_sound_file_of_another_kind_is_not_to_be_deleted(files, tmp_path, capsys):
+    """Under results/ too, where each command names the files that it takes."""
+    place = tmp_path / "results/own/lenet5/noise"
+    place.mkdir(parents=True)
+    for name in ("dataset.h5", "teacher.safetensors", "transfer_set.h5", "metrics.json"):
+        (files / name).rename(place / name)
+    (place / "export").mkdir()
+    save_file(load_file(place / "teacher.safetensors"), place / "export/state_dict.safetensors")
+    network = "give a teacher.safetensors or student.safetensors written by dfkd"
+    cases = [
+        (["evaluate", place / "metrics.json"], network),
+        (["evaluate", place / "export/state_dict.safetensors"], network),
+        (["evaluate", place / "teacher.safetensors", "--teacher", place / "metrics.json"], network),
+        (["inspect", place / "export/state_dict.safetensors"], network),
+        (["evaluate", place / "teacher.safetensors", "--images", place / "transfer_set.h5"], "give a dataset.h5 written by dfkd"),
+        (
+            ["evaluate", place / "teacher.safetensors", "--images", place / "metrics.json"],
+            "give an .npz file (numpy.savez), a data",
+        ),
+        (["export-set", place / "dataset.h5", "--png", place / "png"], "give a transfer_set.h5 written by dfkd"),
+        (["export-set", place / "teacher.safetensors", "--png", place / "png"], "give a transfer_set.h5 written by dfkd"),
+    ]
+    for arguments, remedy in cases:
+        code, _, err = run(capsys, *arguments)
+        assert (code, len(err)) == (2, 1) and remedy in err[0] and "delete" not in err[0], (arguments, err)
+
+
 def test_audit_of_an_empty_folder(tmp_path, capsys):
     (tmp_path / "results").mkdir()
     assert run(capsys, "audit", tmp_path / "results")[0] == 0

@@ -406,6 +406,18 @@ def test_the_order_of_files_and_that_other_content_is_refused(tmp_path):
     fault(lambda: readers.read(typed), "torchvision", typed.sha256)
 
 
+def test_a_data_set_of_any_files_has_a_sha256(repository, tmp_path):
+    """Its files are not in the key: others in their place would leave what was made current."""
+    for name in ("mnist", "fashion-mnist"):
+        typed = params.load("dataset", name, repository / "params")
+        assert typed.source == "auto" and len(typed.sha256) == 64
+    (tmp_path / "params/dataset").mkdir(parents=True)
+    (tmp_path / "params/dataset/mine.yaml").write_text("source: auto\nname: mnist\n")
+    fault(
+        lambda: params.load("dataset", "mine", tmp_path / "params"), "mine", "sha256 is missing", "name the files by source: npz"
+    )
+
+
 def test_a_data_set_that_is_nowhere_names_all_places(tmp_path, monkeypatch):
     from torchvision import datasets
 

@@ -28,8 +28,8 @@ PAGES = [
 PAGES = [page for page in PAGES if "parts" not in page.parts]
 NAMED = re.compile(r"(?<![\w/{.])((?:docs|params|tests|workflow|dfkd_steps|benchmarks|examples|\.ci)/[\w./+-]*\w)")
 LINK = re.compile(r"\]\((?!https?:|#)([^)#]+)")
-COLUMNS = (*tables.CSV_HEAD, "note")  # of docs/results/data/
-LATER = {"probe_balanced", "note"}  # that not all of these files have
+COLUMNS = (*tables.CSV_HEAD, *tables.MAPS, "note")  # of docs/results/data/
+LATER = {"probe_balanced", "note", *tables.MAPS}  # that not all of these files have
 # What a page tells the reader to write, or that is made by a run.
 TO_WRITE = re.compile(r"NAME|mine\.|METHOD")
 
@@ -63,8 +63,9 @@ def test_rows_are_sound(path):
     assert names == [name for name in COLUMNS if name in names] and set(COLUMNS) - set(names) <= LATER
     for row in rows:
         assert row["origin"] in ("data-free", "prior-based", "real", "other") and row["label"], row
-        assert 0 < float(row["top1"]) <= float(row["teacher_top1"]) <= 100, row
-        assert all(0 < float(row[name] or 1) <= 100 for name in ("agreement",)), row
+        measure = "miou" if row.get("miou") else "top1"
+        assert 0 < float(row[measure]) <= float(row[f"teacher_{measure}"]) <= 100, row
+        assert 0 < float(row[make_results.MEASURES[measure][1]] or 1) <= 100, row
         for group in make_results.SPECS:
             _, *overrides = row[group].split("+")
             assert overrides == sorted(overrides) and all("=" in one for one in overrides), row[group]

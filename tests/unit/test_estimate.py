@@ -1,5 +1,6 @@
 """What jobs take, by their config alone, and what is refused before anything is done."""
 
+import dataclasses
 import math
 import re
 import shutil
@@ -48,7 +49,33 @@ def test_estimates(group, text, how, samples, disk, steps):
     assert (found.samples, found.disk, found.steps) == (samples, disk, steps)
 
 
-@pytest.mark.parametrize("text", ["cmi", "fast-5", "adi-cmi", "ssd-kd", "dafl", "dfad", "dfq-cmi", "zskt"])
+@pytest.mark.parametrize(
+    ("name", "how", "steps"),
+    [
+        ("deepinversion", {"n": 50, "batch": 20, "steps": 7}, 3 * 7),
+        ("fast-5", {"rounds": 7, "warmup": 3, "steps": 2, "steps_s": 11}, 7 * 2 + 4 * 11),
+        ("nayer-100", {"rounds": 7, "warmup": 3, "steps": 2, "steps_s": 11, "batches": 2, "batches_warmup": 5}, 23 * 2 + 4 * 11),
+        ("zskt", {"rounds": 7, "turns": 3, "steps_g": 1, "steps_s": 10}, 7 * 3 * 11),
+        ("generative", {"members": 4, "rounds_each": 3, "steps": 5}, 4 * 3 * 5),
+        ("procedural", {"n": 100}, 0),
+    ],
+)
+def test_the_steps_of_a_method(name, how, steps):
+    config = dataclasses.replace(params.load("transfer", name), **how)
+    assert estimate.of_config("transfer", config, task=MNIST).steps == config.training_steps() == steps
+
+
+POOLED = ["cmi", "fast-5", "adi-cmi", "nayer-100", "ssd-kd", "dafl", "dfad", "dfq-cmi", "zskt"]
+
+
+def test_every_method_that_trains_a_student_holds_its_images():
+    configs = [params.load("transfer", name) for name in params.names("transfer") if name != "dataset"]
+    holding = {config.method for config in configs if config.images_held()}
+    assert holding == {params.load("transfer", name).method for name in POOLED}
+    assert holding == {config.method for config in configs if hasattr(config, "student")}
+
+
+@pytest.mark.parametrize("text", POOLED)
 def test_a_pool_is_held_in_memory(text):
     """10,000 images of 224 x 224 are 1.5 GB; of methods without a pool only a batch is there."""
     images = estimate.Task((3, 224, 224), 1000)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -226,12 +227,52 @@ def test_a_card_has_no_test_images_to_measure_on(tmp_path):
         other_images.read(tmp_path / "dataset.h5", SimpleNamespace(classes=("a", "b"), image_shape=(3, 8, 8)))
 
 
-def test_folders_that_are_numbers_are_the_classes_by_value(tmp_path):
+def test_folders_that_are_numbers_are_the_classes_by_value(tmp_path, capsys):
     for number in range(11):
         (tmp_path / str(number)).mkdir()
         (tmp_path / str(number) / "a.png").touch()
     found = other_images.listed(tmp_path, SimpleNamespace(classes=[f"class {number}" for number in range(11)]))
     assert [(path.parent.name, label) for path, label in found] == [(str(number), number) for number in range(11)]
+    assert "labels follow the order of the folders ('0' = 'class 0', '1' = 'class 1', " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("folders", "words"),
+    [
+        (
+            ["ant", "bee", "cwo"],
+            "'cwo' matches no class; rename it to the name of its class or remove it (classes without a folder: cow)",
+        ),
+        (["ant", "bee", "cow", "dog"], "folder 'dog' matches no class; rename it to the name of its class or remove it"),
+        (
+            ["cow", "x"],
+            "folder 'x' matches no class; rename it to the name of its class or remove it (classes without a folder: ant, bee)",
+        ),
+    ],
+)
+def test_a_misspelt_class_folder_is_refused(tmp_path, folders, words):
+    """By their order, it would give the images of other folders the labels of their neighbours."""
+    for name in folders:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").touch()
+    with pytest.raises(UserError) as caught:
+        other_images.listed(tmp_path, SimpleNamespace(classes=("ant", "bee", "cow")))
+    assert str(caught.value).startswith(f"{tmp_path}: ") and str(caught.value).endswith(words)
+
+
+def bare_array(path):
+    """An .npy file."""
+    with path.open("wb") as file:
+        np.save(file, np.zeros((4, 28, 28), np.uint8))
+
+
+def changed_archive(path):
+    """An .npz file with a byte of its images changed."""
+    with path.open("wb") as file:
+        np.savez(file, images=np.zeros((4, 28, 28), np.uint8))
+    content = bytearray(path.read_bytes())
+    content[1000] ^= 1
+    path.write_bytes(content)
 
 
 @pytest.mark.parametrize(
@@ -241,7 +282,9 @@ def test_folders_that_are_numbers_are_the_classes_by_value(tmp_path):
         (lambda at: at.mkdir(), "contains no images"),
         (lambda at: [at.joinpath(name).mkdir(parents=True) for name in "ab"], "has 2 folders, but the student has 3 classes"),
         (lambda at: (at.mkdir(), at.joinpath("a.png").write_text("no")), "is not a readable PNG"),
-        (lambda at: at.write_text("no"), "is not a readable .npz file"),
+        (lambda at: at.write_text("no"), "is damaged or not an .npz file"),
+        (bare_array, "give an .npz file (numpy.savez), a dataset.h5 or a folder of images"),
+        (changed_archive, "is damaged or not an .npz file (Bad CRC-32 for file 'images.npy')"),
     ],
 )
 def test_wrong_images_are_one_line(root, tmp_path, capsys, make, words):
@@ -256,6 +299,8 @@ def test_wrong_images_are_one_line(root, tmp_path, capsys, make, words):
         ({"images": np.zeros((4, 32, 32), np.uint8)}, "give one or more uint8 images, N x 1x28x28"),
         ({"images": np.zeros((4, 28, 28), np.float32)}, "images are float32"),
         ({"images": np.zeros((4, 28, 28), np.uint8), "labels": np.array([0, 1, 2, 3])}, "labels do not fit"),
+        ({"images": np.zeros((4, 28, 28), np.uint8), "labels": np.full(4, 0.5)}, "labels are float64; give the numbers"),
+        ({"images": np.zeros((4, 28, 28), np.uint8), "labels": np.array(list("0120"))}, "labels are <U1; give the numbers"),
         ({"pictures": np.zeros((4, 28, 28), np.uint8)}, "has no array x_test or images"),
     ],
 )
@@ -263,6 +308,43 @@ def test_wrong_arrays_are_one_line(root, tmp_path, capsys, arrays, words):
     np.savez(tmp_path / "some.npz", **arrays)
     code, _, err = printed(capsys, "evaluate", job(root).inputs[0], "--images", tmp_path / "some.npz")
     assert code == 2 and words in err and err.count("\n") == 1
+
+
+def test_a_teacher_with_other_classes_is_one_line(root, tmp_path, capsys):
+    described = Description("arch", "lenet5", ("a", "b"), (1, 28, 28), (0.2,), (0.3,))
+    network_file.save(tmp_path / "two.safetensors", build_architecture("lenet5", 2, (1, 28, 28)), described, "key", {})
+    np.savez(tmp_path / "some.npz", images=np.zeros((4, 28, 28), np.uint8))
+    how = ["--images", tmp_path / "some.npz", "--teacher", tmp_path / "two.safetensors"]
+    code, _, err = printed(capsys, "evaluate", job(root).inputs[0], *how)
+    assert (code, err) == (2, f"error: {how[3]}: has 2 classes, {job(root).inputs[0]} has 3; give its own teacher\n")
+
+
+def test_files_beside_each_other_have_no_known_test_images(root, tmp_path, monkeypatch, capsys):
+    """Named from the folder that they lie in, and from elsewhere."""
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    for source, name in zip(job(root).inputs, ("student.safetensors", "teacher.safetensors")):
+        shutil.copy(source, tmp_path / "a" / "b" / name)
+    for folder, at in (("a/b", "."), ("a", "b")):
+        monkeypatch.chdir(tmp_path / folder)
+        code, _, err = printed(capsys, "evaluate", f"{at}/student.safetensors", "--teacher", f"{at}/teacher.safetensors")
+        assert code == 2 and err.count("\n") == 1
+        assert f"its test images are not known, because there is no {tmp_path}/a/dataset.h5; give --images FOLDER" in err
+    images = np.random.default_rng(0).integers(0, 256, (6, 1, 28, 28), np.uint8)
+    arrays = {"x_train": images, "y_train": np.arange(6) % 3, "x_test": images, "y_test": np.arange(6) % 3}
+    dataset_file.write(tmp_path / "a" / "dataset.h5", "k", {}, CLASSES, arrays)
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    assert printed(capsys, "evaluate", "student.safetensors", "--teacher", "teacher.safetensors")[0] == 0
+
+
+def test_a_folder_of_different_onnx_files_is_one_line(root, tmp_path, capsys):
+    exported_files = job(root).out.parent / "export"
+    model = onnx.load(exported_files / "student.onnx")
+    onnx.helper.set_model_props(model, {"classes": '["a", "b"]', "image_shape": "[1, 28, 28]"})
+    onnx.save(model, tmp_path / "other.onnx")
+    shutil.copy(exported_files / "student.onnx", tmp_path)
+    np.savez(tmp_path / "some.npz", images=np.zeros((4, 28, 28), np.uint8))
+    code, _, err = printed(capsys, "evaluate", tmp_path, "--images", tmp_path / "some.npz")
+    assert code == 2 and "take images of different shapes or have different classes; give one of the files" in err
 
 
 # ------------------------------------------------------------------------------------- a set for other programs

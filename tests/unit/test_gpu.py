@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[2]
 START = "import os, sys, time; from dfkd_steps.runtime import gpu; os.setuid(int(os.environ.get('AS_USER', os.getuid())));"
 HOLD = START + "print(gpu.claim(poll=0.02), flush=True); sys.stdin.read()"
 # One write each, to the end of a file of all jobs: so their order is the order of what happened.
@@ -41,6 +42,7 @@ def jobs():
         started.append(job)
         return job
 
+    start.folder = folder
     yield start
     for job in started:
         job.kill()
@@ -70,6 +72,22 @@ def test_who_comes_last_waits_and_has_the_gpu_of_one_that_was_killed(jobs):
     last = jobs(2)
     holders["0"].stdin.close()  # this one ends by itself
     assert got(last) == "0"
+
+
+@pytest.mark.parametrize(
+    "command", ["-m dfkd_steps.dataset", "-m dfkd_steps.export", "-m dfkd_steps.cli evaluate no.st", "-m dfkd_steps.new"]
+)
+def test_what_computes_on_the_cpu_alone_does_not_wait(jobs, command, tmp_path):
+    """With the only GPU held by another; a step that computes on it waits instead of refusing its arguments."""
+    holder = jobs(1)
+    assert got(holder) == "0"
+    environment = {**os.environ, "DFKD_GPUS": "1", "DFKD_GPU_LOCKS": str(jobs.folder / "locks"), "PYTHONPATH": str(ROOT)}
+    for name in ("DFKD_DEVICE", "CUDA_VISIBLE_DEVICES"):
+        environment.pop(name, None)
+    done = subprocess.run(
+        [sys.executable, *command.split()], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2 and "waiting for" not in done.stderr and "error: " in done.stderr
 
 
 def test_no_gpu_is_ever_shared(jobs, tmp_path):

@@ -169,11 +169,25 @@ def test_the_modules_of_a_factory(here):
 
 
 def test_the_factory_of_an_installed_package(here):
-    (found,) = external.paths_of("factory", "json.decoder:JSONDecoder")[-1:]
-    assert found.name == "scanner.py" and found.parent.name == "json"
-    assert external.paths_of("factory", "nowhere.at_all:f") == [Path("nowhere/at_all.py")]
+    files = external.paths_of("factory", "json.decoder:JSONDecoder")
+    assert set(files) == {"json/__init__.py", "json/decoder.py", "json/encoder.py", "json/scanner.py"}
+    assert all(path.is_absolute() and path.is_file() for path in files.values())
+    assert external.paths_of("factory", "nowhere.at_all:f") == {"nowhere/at_all.py": Path("nowhere/at_all.py")}
     (here / "broken.py").write_text("def (")
-    assert external.paths_of("factory", "broken:f") == [Path("broken.py")]
+    assert external.paths_of("factory", "broken:f") == {"broken.py": Path("broken.py")}
+
+
+def test_the_folder_that_a_package_is_installed_in_counts_for_nothing(here, monkeypatch):
+    config("teacher", "kind: import\nfactory: rbmynets.wide:make\ncheckpoint: data/mine.pth\n")
+    by_folder = []
+    for folder, width in (("v1", 1), ("v2", 1), ("v3", 2)):
+        (here / folder / "rbmynets").mkdir(parents=True)
+        (here / folder / "rbmynets/__init__.py").write_text("")
+        (here / folder / "rbmynets/wide.py").write_text(f"WIDTH = {width}\n")
+        with monkeypatch.context() as context:
+            context.syspath_prepend(here / folder)
+            by_folder.append(key("teacher"))
+    assert by_folder[0] == by_folder[1] != by_folder[2]
 
 
 def test_data_sets_that_are_pinned_elsewhere_have_no_files(here):

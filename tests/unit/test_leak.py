@@ -199,6 +199,7 @@ def finished(shadows, root, monkeypatch):
                 small_net.write(folder, nets[graph.path_of("teacher", specs, root / "results")])
     monkeypatch.setattr(leak.runs, "read", lambda paths: [run for run in found if str(run.path) in set(map(str, paths))])
     monkeypatch.setattr(leak.audit, "fault", lambda path: None)
+    monkeypatch.setattr(leak.audit, "lineage", lambda paths: [str(Path(paths[0]).parents[2] / "transfer_set.h5"), *paths])
     monkeypatch.setattr(leak.network_file, "load_frozen", lambda path, device: nets[path])
     return [str(run.path) for run in found]
 
@@ -215,6 +216,14 @@ def test_a_network_that_learnt_its_canaries_leaks_and_one_that_never_saw_them_do
     assert abs(blind.label_rates[0] - blind.label_rates[1]) < 10
     assert teacher.distance is None and 0.3 < copy.distance[2] < 0.7 and copy.distance[0] > 0  # a set of noise
     assert {row.shadows for row in (teacher, copy, blind)} == {SHADOWS} and blind.canaries == CANARIES
+
+
+def test_a_run_whose_networks_or_images_are_not_current_is_left_out(finished, monkeypatch):
+    """Its metrics may be whole: the student was trained again since, and not evaluated."""
+    stale = str(Path(finished[0]).parents[2] / "transfer_set.h5")
+    monkeypatch.setattr(leak.audit, "fault", lambda path: "was made under another config" if path == stale else None)
+    shadows = {row.label: row.shadows for row in leak.rows(finished) if row.model == "student"}
+    assert shadows == {"copy": SHADOWS - 1, "blind": SHADOWS}
 
 
 def test_the_table_and_the_csv_have_every_figure(finished):

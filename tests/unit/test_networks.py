@@ -192,7 +192,7 @@ def test_networks_that_are_none_of_ours(tmp_path, teacher, spoil):
     path = small_net.write(tmp_path, teacher)
     with h5py.File(path, "a") as file:
         spoil(file)
-    with pytest.raises(UserError, match=r"networks.* make it again") as caught:
+    with pytest.raises(UserError, match=r"networks.*; give a transfer_set.h5 written by dfkd") as caught:
         TransferSet(path)
     assert "\n" not in str(caught.value)
 

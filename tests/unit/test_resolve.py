@@ -1,6 +1,7 @@
 """What is asked for: a sweep, and files by their paths. A line for each fault, with place and remedy."""
 
 import re
+import shutil
 
 import pytest
 import yaml
@@ -81,6 +82,17 @@ def test_faults_of_seeds(transfer, seeds, fault, repository, monkeypatch):
     assert fault in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_each_sweep_has_a_folder_for_its_report(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert sweep.report_folder("params/experiment.yaml") == sweep.report_folder("./params/experiment.yaml") == "report"
+    assert sweep.report_folder("params/sweeps/tiny.yaml") == sweep.report_folder(f"{tmp_path}/params/sweeps/tiny.yaml")
+    assert sweep.report_folder("params/sweeps/tiny.yaml") == "report/tiny"
+    others = ["/elsewhere/tiny.yaml", "tiny.yaml", "params/sweeps/tiny.yml", "params/sweeps/mine/tiny.yaml", "experiment.yaml"]
+    folders = [sweep.report_folder(other) for other in others]
+    assert len({"report", "report/tiny", "report/experiment", *folders}) == 3 + len(others)
+    assert all(folder.startswith(("report/tiny-", "report/experiment-")) for folder in folders)
+
+
 def test_no_mapping(tmp_path):
     path = tmp_path / "sweep.yaml"
     path.write_text("[lenet5]")
@@ -144,6 +156,29 @@ def test_path_that_is_none(path, fault):
     with pytest.raises(UserError) as caught:
         sweep.check_paths(["results/mnist-5k/dataset.h5", path])
     assert fault in str(caught.value) and len(str(caught.value).splitlines()) == 1
+
+
+def test_stages_of_one_name_are_refused(repository, tmp_path, monkeypatch):
+    """DVC joins specs by '-', and of two stages with one name it has the last alone. Snakemake makes both."""
+    for group in spec.GROUPS:
+        (tmp_path / "params" / group).mkdir(parents=True)
+        for name in SOUND[group]:
+            shutil.copy(next((repository / "params" / group).rglob(f"{name}.yaml")), tmp_path / "params" / group)
+    for group, name, other in (("transfer", "noise", "noise-x"), ("balance", "none", "x-none"), ("dataset", "mnist-5k", "mnist")):
+        shutil.copy(tmp_path / "params" / group / f"{name}.yaml", tmp_path / "params" / group / f"{other}.yaml")
+    monkeypatch.chdir(tmp_path)
+    lists = {**SOUND, "source": [], "export": [], "dataset": ["mnist-5k", "mnist"]}
+    path = tmp_path / "sweep.yaml"
+    path.write_text(yaml.safe_dump(lists | {"balance": ["none", "x-none"]}))
+    assert sweep.literal(path)["balance"] == ["none", "x-none"]
+    path.write_text(yaml.safe_dump(lists | {"balance": ["none", "x-none"], "transfer": ["noise", "noise-x"]}))
+    assert len(sweep.finals(sweep.read(path))) == 8
+    with pytest.raises(UserError) as caught:
+        sweep.literal(path)
+    assert str(caught.value) == (
+        f"{path}: transfer 'noise', balance 'x-none' and transfer 'noise-x', balance 'none' have one name in DVC, "
+        "'noise-x-none'; rename one of these files of params/"
+    )
 
 
 @pytest.mark.parametrize(

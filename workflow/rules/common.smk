@@ -14,7 +14,10 @@ def or_end(function, *arguments):
 
 def sweep_file():
     """The file of the sweep: params/experiment.yaml, or what --config sweep=FILE names."""
-    return config.get("sweep") or sweep.EXPERIMENT
+    path = config.get("sweep", sweep.EXPERIMENT)
+    if not isinstance(path, str) or not path:
+        raise UserError(f"--config sweep={path}: is not the name of a file; give one like --config sweep=params/sweeps/tiny.yaml")
+    return path
 
 
 def read_sweep():
@@ -28,20 +31,29 @@ def read_sweep():
 
 
 def targets_given():
-    """The artefacts on the command line, whichever way their paths are written."""
-    paths = [Path(os.path.normpath(argument)) for argument in sys.argv[1:]]
-    return [path for path in paths if path.parts[0] == "results" and path.name in {*audit.OUTPUTS, audit.HISTORY}]
+    """Paths below results/ on the command line, whichever way they are written, and is the sweep a target too? By Snakemake's
+    own parser: `all` is a target, and in `--cores all` it is none."""
+    words = sys.argv[1:]
+    options = words[: words.index("--")] if "--" in words else words
+    targets = [*cli.get_argument_parser().parse_known_args(options)[0].targets, *words[len(options) + 1 :]]
+    paths = [Path(os.path.normpath(target)) for target in targets]
+    below = [path for path in paths if path.parts[:1] == ("results",)]
+    return below, not paths or len(below) < len(paths)
+
+
+def artefacts_given():
+    """The artefacts among the targets; of other paths Snakemake says itself that no rule makes them."""
+    return [path for path in targets_given()[0] if path.name in {*audit.OUTPUTS, audit.HISTORY}]
 
 
 def check_targets():
     """Are the paths below results/ on the command line such as a rule makes?"""
-    sweep.check_paths(targets_given())
+    sweep.check_paths(artefacts_given())
 
 
 def check_room():
-    """Refuse what has a job that takes more than the machine has; says what all jobs of the artefacts asked for, or of the
-    sweep, take."""
-    targets = FINALS if {"all", "version"} & set(sys.argv) else list(map(sweep.artefact_of, targets_given())) or FINALS
+    """Refuse what has a job that takes more than the machine has; says what all jobs of the targets take."""
+    targets = [*map(sweep.artefact_of, artefacts_given()), *(FINALS if targets_given()[1] else [])]
     todo = [path for path in audit.lineage(targets) if path in STALE or not os.path.exists(path)]
     estimate.refuse(todo)
     if todo:
@@ -60,12 +72,13 @@ def mark_outdated():
 
 SWEEP = or_end(read_sweep)
 # One report per sweep, so that none is overwritten; that of params/experiment.yaml, which DVC makes too, right in report/.
-PLACE = "report" if sweep_file() == sweep.EXPERIMENT else f"report/{Path(sweep_file()).stem}"
+PLACE = sweep.report_folder(sweep_file())
 REPORT = [f"{PLACE}/index.html", f"{PLACE}/results.csv", f"{PLACE}/summary.json"]
-# The paths of the sweep's metrics: one argument of a command is limited to 128 KiB, which 700 of them fill.
-LISTING = f"logs/{PLACE}/metrics"
 FINALS = sweep.finals(SWEEP)
 EXPORTS = sweep.exports(SWEEP)
+# The paths of the sweep's metrics: one argument of a command is limited to 128 KiB, which 700 of them fill. Named by its
+# content: another Snakemake, with other values of --config, writes another while this one runs.
+LISTING = f"logs/{PLACE}/metrics-{hashlib.sha256(repr(FINALS).encode()).hexdigest()[:12]}"
 # What the profiles reserve for a step is what runtime.threads.thread_count() lets it compute with.
 os.environ.update(DFKD_THREADS=str(threads.thread_count()))
 # Files are current or stale by the keys they carry, not by Snakemake's records or their dates: records are missing in a

@@ -37,3 +37,11 @@ class TransferConfig:
     def max_shards(self) -> int:
         """As many shards a set can have at most: the number of ``Method.partitions``."""
         return -(-self.n // self.batch)
+
+    def training_steps(self) -> int:
+        """Optimiser steps for the whole set, of images, generators and a student; 0 where images are drawn or read."""
+        return -(-self.n // self.batch) * getattr(self, "steps", 0)
+
+    def images_held(self) -> int:
+        """Images that a method holds in memory all the time, beside those of a step."""
+        return 0

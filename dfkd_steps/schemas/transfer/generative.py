@@ -29,3 +29,7 @@ class LSGDFDConfig(generator.GeneratorOptions, TransferConfig):
     def max_shards(self) -> int:
         """The members."""
         return self.members
+
+    def training_steps(self) -> int:
+        """Of all members."""
+        return self.members * self.rounds_each * self.steps

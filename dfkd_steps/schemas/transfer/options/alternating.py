@@ -52,3 +52,11 @@ class AlternatingOptions(online_student.StudentOptions, generator.GeneratorOptio
     def max_shards(self) -> int:
         """One: a round needs all rounds before it."""
         return 1
+
+    def training_steps(self) -> int:
+        """Of the generator and of the student in each turn."""
+        return self.rounds * self.turns * (self.steps_g + getattr(self, "steps_s", 0))
+
+    def images_held(self) -> int:
+        """The images that are collected."""
+        return self.n

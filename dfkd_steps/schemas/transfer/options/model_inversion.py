@@ -29,6 +29,15 @@ class InversionOptions(stored_answers.StoredAnswerOptions, online_student.SGDOpt
         """One: a round needs all rounds before it."""
         return 1
 
+    def training_steps(self) -> int:
+        """Of the images in each round, and of the student after the warm-up."""
+        batches = sum(map(self.batches_of, range(self.rounds)))
+        return batches * getattr(self, "steps", 0) + (self.rounds - self.warmup) * self.steps_s
+
+    def images_held(self) -> int:
+        """The pool."""
+        return self.n
+
     def batches_of(self, index: int) -> int:
         """The batches of images that round ``index`` makes."""
         return 1

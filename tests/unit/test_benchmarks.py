@@ -1,0 +1,36 @@
+"""The benchmarks measure every method that there is, and their sweeps are ones that both drivers take."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from dfkd_steps.methods import registry
+from dfkd_steps.pipeline import params, sweep
+
+ROOT = Path(__file__).parents[2]
+
+
+def script(name, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    described = importlib.util.spec_from_file_location(f"benchmark_{name}", ROOT / f"benchmarks/{name}.py")
+    module = importlib.util.module_from_spec(described)
+    described.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(("name", "listing"), [("sizes", "METHODS"), ("methods_speed", "DEFAULT")])
+def test_every_method_is_measured(name, listing, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    specs = getattr(script(name, monkeypatch), listing)
+    assert {params.load("transfer", spec).method for spec in specs} == {*registry.REGISTRY} - {"dataset"}
+
+
+def test_the_sweep_of_scaling_is_one_for_dvc(tmp_path, monkeypatch):
+    module = script("scaling", monkeypatch)
+    monkeypatch.setattr(module, "run", lambda *how: None)
+    module.checkout(tmp_path, 10)
+    monkeypatch.chdir(tmp_path)
+    lists = sweep.literal()
+    assert len(sweep.finals(lists)) == 10 and json.loads(Path("params/experiment.yaml").read_text()) == lists
