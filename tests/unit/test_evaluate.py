@@ -89,6 +89,13 @@ def test_ece_by_fifteen_bins(case):
     assert metrics["ece"] == pytest.approx(ece, abs=1e-5)
 
 
+def test_too_sure_and_not_sure_enough_do_not_cancel_out():
+    """Of ten images at a confidence of 0.6 nine are right, of ten at 0.9 six: each bin is off by 0.3, their mean by nothing."""
+    probabilities = torch.tensor([[0.6, 0.4]] * 10 + [[0.9, 0.1]] * 10)
+    labels = torch.tensor([0] * 9 + [1] + [0] * 6 + [1] * 4)
+    assert formulas.calibration_error(probabilities, labels) == pytest.approx(0.3, abs=1e-6)
+
+
 def test_a_perfect_twin_scores_in_full():
     truth = torch.tensor([0, 1, 2, 1])
     sure = 50 * torch.eye(3)[truth]
@@ -265,11 +272,12 @@ def test_balanced_accuracy_gives_each_class_one_voice(case):
 
 def test_many_classes_keep_their_commonest_confusions_and_no_matrix():
     truth = torch.arange(3000) % 1000
+    truth[1500:1502] = 1  # class 1 has two images more
     student = torch.zeros(3000, 1000)
     student[torch.arange(3000), (truth + (truth < 2).long()) % 1000] = 9.0  # classes 0 and 1 are taken for the next one
     made = formulas.measure(student, student, truth)
     assert "confusion_matrix" not in made
-    assert made["confusions"] == [[0, 1, 3], [1, 2, 3]]
+    assert made["confusions"] == [[1, 2, 5], [0, 1, 3]]
     assert len(json.dumps(made, indent=1)) < 40_000
 
 

@@ -110,6 +110,9 @@ def test_metrics_are_those_of_all_batches_together():
     assert found["agreement_miou"] == segmentation_metrics.mean(
         segmentation_metrics.iou(segmentation_metrics.confusion(teacher.argmax(1), student.argmax(1), 3))
     )
+    for name, logits in (("miou", student), ("teacher_miou", teacher)):
+        matrix = segmentation_metrics.confusion(truth, logits.argmax(1), 3)
+        assert found[name] == segmentation_metrics.mean(segmentation_metrics.iou(matrix))
     assert found["kl_to_teacher"] == pytest.approx(losses.kd(student, teacher, 1.0).item(), abs=1e-5)
     same = segmentation_metrics.Counts(3)
     same.add(teacher, teacher)
