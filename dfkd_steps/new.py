@@ -179,7 +179,7 @@ def _takes(preset: str, described) -> str:
     """How much a method makes, and what it needs for that, by its preset."""
     takes = estimate.of_config("transfer", params.load("transfer", preset), estimate.of_network(described))
     steps = f"{takes.steps:,} steps, " if takes.steps else ""
-    return f"{takes.samples:,} images, {steps}{estimate.size(takes.memory)} of memory or more"
+    return f"{takes.samples:,} images, {steps}at least {estimate.size(takes.memory)} of memory"
 
 
 def write(name: str, files: dict[str, dict], folder: Path):

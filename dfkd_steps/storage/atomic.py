@@ -41,7 +41,7 @@ def key_of(path) -> str:
         else:
             key = read_json(path).get("key")
     if not isinstance(key, str):
-        raise UserError(f"{path}: is no artefact of dfkd (no key); {instead}")
+        raise UserError(f"{path}: is not an artefact of dfkd (no key); {instead}")
     return key
 
 

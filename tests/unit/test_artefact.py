@@ -139,7 +139,7 @@ def test_an_hdf5_key_that_is_no_text(tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.attrs["key"] = [1, 2, 3]
     hdf5.seal(tmp_path / "x.h5")
-    assert "is no artefact of dfkd (no key)" in fault(atomic.key_of, tmp_path / "x.h5")
+    assert "is not an artefact of dfkd (no key)" in fault(atomic.key_of, tmp_path / "x.h5")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -221,7 +221,7 @@ def test_a_network_that_learnt_its_canaries_leaks_and_one_that_never_saw_them_do
 def test_a_run_whose_networks_or_images_are_not_current_is_left_out(finished, monkeypatch):
     """Its metrics may be whole: the student was trained again since, and not evaluated."""
     stale = str(Path(finished[0]).parents[2] / "transfer_set.h5")
-    monkeypatch.setattr(leak.audit, "fault", lambda path: "was made under another config" if path == stale else None)
+    monkeypatch.setattr(leak.audit, "fault", lambda path: "was made with a different config" if path == stale else None)
     shadows = {row.label: row.shadows for row in leak.rows(finished) if row.model == "student"}
     assert shadows == {"copy": SHADOWS - 1, "blind": SHADOWS}
 

@@ -32,7 +32,7 @@ def read(file: str, classes: int):
         raise UserError(
             f"{path}: is larger than {LARGEST >> 20} MiB, too large for one vector per class; give shape (classes, size)"
         )
-    with reading(path, "is damaged or no .npy or .npz file", "write it again with numpy.save"):
+    with reading(path, "is damaged or not an .npy or .npz file", "write it again with numpy.save"):
         rows = _only(path) if zipfile.is_zipfile(path) else np.load(path, mmap_mode="r", allow_pickle=False)
         if rows.dtype.kind not in "fiu" or rows.ndim != 2 or rows.shape[0] != classes or not rows.shape[1]:
             raise UserError(f"{path}: holds {rows.dtype} of shape {rows.shape}; give numbers of shape ({classes}, size)")
