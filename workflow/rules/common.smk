@@ -62,7 +62,9 @@ def check_room():
 
 def mark_outdated():
     """A file that is newer than all artefacts as long as Snakemake runs: what has it as an input is made again."""
-    print(f"{len(STALE)} files were made with a different config, code or input; they are made again where needed", file=sys.stderr)
+    print(
+        f"{len(STALE)} files were made with a different config, code or input; they are made again where needed", file=sys.stderr
+    )
     try:
         os.makedirs(".snakemake", exist_ok=True)
         return tempfile.NamedTemporaryFile(prefix="outdated-", dir=".snakemake")
