@@ -95,8 +95,9 @@ def rows_of(method: str, known: dict) -> list[list[str]]:
             page = pages[path.stem].relative_to(ROOT / "docs").as_posix()
             specs = [f"`{group.specs[key]}`" for key in ("transfer", "balance", "student")]
             origin = results.ORIGIN[group.origin]
+            accuracy = group.spread() + ("" if group.measure == "top1" else f" ({results.MEASURES[group.measure][0]})")
             runs = f"{len(group.runs)}{', earlier code' if group.earlier else ''}"
-            rows.append([f"[`{group.specs['dataset']}`](../{page})", *specs, origin, group.spread(), runs])
+            rows.append([f"[`{group.specs['dataset']}`](../{page})", *specs, origin, accuracy, runs])
     return sorted(rows, key=lambda row: (row[0], -float(row[5].split()[0])))
 
 

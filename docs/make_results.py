@@ -20,9 +20,9 @@ SPECS = ("dataset", "teacher", "transfer", "balance", "student")
 ORIGIN = {"real": "real\u00a0data", "other": "other\u00a0data", "data-free": "data\u2011free", "prior-based": "prior\u2011based"}
 # CSV files whose rows of earlier code or settings have a table of their own, "NAME-earlier".
 SPLIT = ("cifar10-resnet8", "mnist-5k", "mnist-inside", "mnist-prior", "mnist-zskd")
-# Rows of the table "at a glance": name of the pair, data set, CSV files, teacher.
 # Column of the CSV files that says how good a run is -> its heading, and the column of its agreement with the teacher.
 MEASURES = {"top1": ("top-1", "agreement"), "miou": ("mIoU", "agreement_miou")}
+# Rows of the table "at a glance": name of the pair, data set, CSV files, teacher.
 PAIRS = (
     ("LeNet-5 → LeNet-5-Half", "MNIST", "mnist-[!5]*", "lenet5"),
     ("LeNet-5 → LeNet-5-Half", "Fashion-MNIST", "fashion-*", "lenet5+crop=1+epochs=30+flip=true"),

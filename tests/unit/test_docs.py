@@ -50,6 +50,14 @@ def test_method_pages_are_up_to_date():
         assert page.read_text("utf-8") == text, f"{shown(page)}: run python docs/make_method_pages.py"
 
 
+def test_a_measure_other_than_the_heading_is_named():
+    """The tables of methods have accuracies of classifiers and of segmentation networks in one column."""
+    rows = [row for method in make_method_pages.ORDER for row in make_method_pages.rows_of(method, make_method_pages.presets())]
+    maps = [row for row in rows if "camvid" in row[0]]
+    assert len(maps) > 1 and all(row[5].endswith(" (mIoU)") for row in maps)
+    assert not any("mIoU" in row[5] for row in rows if row not in maps)
+
+
 def test_every_csv_file_has_its_table():
     there = set(make_results.pages_of_tables())
     files = {path.stem for path in make_results.DATA.glob("*.csv")}
