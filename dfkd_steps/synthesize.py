@@ -135,11 +135,11 @@ def fill(job: Job, method, batches: range, partial, key: str) -> tuple[Writer, d
         for fields in map(functools.partial(stored, image_type=config.image_type), in_order(method, batches[writer.batches :])):
             images = fields["images"]
             # A network that answers by the statistics of a batch is shown all of it.
-            how = {} if method.answering is method.teacher else {"rows": len(images)}
+            rows = 0 if method.answering is method.teacher else len(images)
             if writer.layout.dense:
-                answers = {"labels": maps.predict(method.answering, images, method.device, **how)}
+                answers = {"labels": maps.predict(method.answering, images, method.device, rows)}
             else:
-                logits = predict(method.answering, images, method.device, **how)
+                logits = predict(method.answering, images, method.device, rows)
                 answers = {"logits": logits, "labels": logits.argmax(1)}
             writer.append(**fields, **answers)
             bar.update(len(images))

@@ -30,6 +30,7 @@ def read_sweep():
     return sweep.read(sweep_file(), {key: value for key, value in config.items() if key != "sweep"})
 
 
+@functools.cache
 def targets_given():
     """Paths below results/ on the command line, whichever way they are written, and is the sweep a target too? By Snakemake's
     own parser: `all` is a target, and in `--cores all` it is none."""
