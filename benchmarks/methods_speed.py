@@ -19,11 +19,12 @@ import time
 from pathlib import Path
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils import flop_counter
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from dfkd_steps.methods import registry as method_registry
 from dfkd_steps.methods.engines import alternating, model_inversion
+from dfkd_steps.models import fused_convolutions
 from dfkd_steps.models.classifier import Classifier, Description, build_architecture
 from dfkd_steps.pipeline import params
 from dfkd_steps.runtime import device
@@ -60,6 +61,18 @@ def changed(config, **changes):
     """The config with other values of those fields that it has."""
     known = {field.name for field in dataclasses.fields(config)}
     return dataclasses.replace(config, **{name: value for name, value in changes.items() if name in known})
+
+
+def fused_operations(image, *operands, out_shape, **_) -> int:
+    """Floating-point operations of a convolution and what is fused into it (``models/fused_convolutions.py``); all are shapes."""
+    weight = operands[1] if len(operands[1] or ()) == 4 else operands[0]  # behind what is added, if there is something
+    return flop_counter.conv_flop_count(image, weight, out_shape)
+
+
+def counter_of_operations() -> flop_counter.FlopCounterMode:
+    """PyTorch's counter, which knows the fused convolutions too."""
+    known = {torch.ops.mkldnn._convolution_pointwise: fused_operations} if fused_convolutions.pointwise() else {}
+    return flop_counter.FlopCounterMode(display=False, custom_mapping=known)
 
 
 def convolution_rate(precision: str, where: torch.device) -> float:
@@ -104,12 +117,12 @@ def measured(method, unit, counted: bool) -> dict[str, float]:
     """Seconds of a call of a method's ``round`` or ``batch``, and of the student's part in it, each the least of some calls;
     operations too if ``counted``."""
     costs = {"seconds": 0.0, "operations": 0.0, "student seconds": 0.0, "student operations": 0.0}
-    train_student, counting = model_inversion.train_student, False
+    counting = False
 
     def watch(call):
         def watched(*values, **named):
             started = now()
-            with FlopCounterMode(display=False) if counting else contextlib.nullcontext() as counter:
+            with counter_of_operations() if counting else contextlib.nullcontext() as counter:
                 result = call(*values, **named)
             if counting:
                 costs["student operations"] += counter.get_total_flops()
@@ -121,7 +134,8 @@ def measured(method, unit, counted: bool) -> dict[str, float]:
 
     if isinstance(method, alternating.AlternatingTraining):
         method.student_steps = watch(method.student_steps)
-    model_inversion.train_student = watch(train_student)
+    if isinstance(method, model_inversion.ModelInversion):
+        method.train_student = watch(method.train_student)
     unit(0)  # warm
     parts = []
     for _ in range(CALLS):
@@ -132,10 +146,9 @@ def measured(method, unit, counted: bool) -> dict[str, float]:
     costs["seconds"] = images + costs["student seconds"]
     if counted:
         counting = True
-        with FlopCounterMode(display=False) as counter:
+        with counter_of_operations() as counter:
             unit(min(2, method.rounds))
         costs["operations"] = counter.get_total_flops()
-    model_inversion.train_student = train_student
     return costs
 
 

@@ -14,71 +14,53 @@ from ..models import frozen
 from ..models.tasks import TASKS
 from ..schemas.transfer.ssd_kd import SSDKDConfig
 from ..training import views
-from .base import Batch, Method
-from .engines import channel_exchange, model_inversion, objective, stored_answers
+from .engines import channel_exchange, objective
 from .engines.generator_inversion import MetaInverter, new_generator
-from .engines.image_pool import ImagePool
-from .engines.online_student import OnlineStudent
+from .engines.model_inversion import FAST_FLOOR, ModelInversion
 from .engines.samplers import PrioritySampler
 
 
-class SSDKD(Method):
+class SSDKD(ModelInversion):
     """A meta-learnt inverter with losses weighted by phi, a buffer renewed in part, and a student that draws by priority."""
 
     Config = SSDKDConfig
     tasks = TASKS
+    floor = FAST_FLOOR
 
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)
-        self.rounds = config.rounds
-        self.objective = objective.Objective(config, teacher, config.ema)
         self.inverter = MetaInverter(config, new_generator(config, teacher, self.seed_of("generator"), device))
-        self.pool = ImagePool(config.n, teacher.description.image_shape, device)
+        self.exchanged = channel_exchange.build(config, self.pool, self.inverter)
         # The teacher's answers to the pool's images: a class each, or, for segmentation, the shares of classes among the pixels.
         self.dense = teacher.description.dense
         self.labels = torch.zeros(config.n, dtype=torch.int64, device=device)
         if self.dense:
             self.labels = torch.zeros(config.n, teacher.description.num_classes, device=device)
         self.sampler = PrioritySampler(self.pool, config.beta, config.priority)
-        self.student = OnlineStudent(config, teacher, device, floor=model_inversion.FAST_FLOOR)
-        self.answers = stored_answers.build(config, self.pool, self.student)
-        self.parts = {
-            "student": self.student, "pool": self.pool, "sampler": self.sampler, "inverter": self.inverter,
-            "objective": self.objective,
-        }  # fmt: skip
-        self.exchanged = channel_exchange.build(config, self.pool, self.inverter)
-        self.parts |= {name: part for name, part in (("answers", self.answers), ("exchanged", self.exchanged)) if part}
+        self.add_parts(inverter=self.inverter, exchanged=self.exchanged, sampler=self.sampler)
 
     def round(self, index: int):
         """A batch, of which all (as long as the buffer is not full, or the student does not train) or a share enters the
         buffer; then the student's steps."""
-        config = self.config
         rng = self.rng("round", index)
-        trains = index >= config.warmup
-        targets = model_inversion.random_targets(self, rng)
+        targets = self.random_targets(rng)
         effective = []
 
         def loss_of(images):
-            with self.student.frozen() as student:
-                view = views.view(config.view, images, rng)
-                outputs = self.objective.forward(view, targets, student if trains else None)
+            outputs = self.forward(views.view(self.config.view, images, rng), targets, index)
             phi = self.phi(outputs.teacher_logits.detach(), targets)
             effective.append(effective_number(phi))
             return objective.total(self.objective.terms(outputs, phi))
 
         images = self.inverter.invert(loss_of, index, rng)
         self.objective.remember()
-        if trains and len(self.pool) == config.n:
-            self.renew(images, index, rng)
+        if self.trains(index) and len(self.pool) == self.config.n:
+            self.renew(images, self.inverter.latent, index, rng)
         else:
-            places = self.pool.places(len(images))
-            self.put(places, images, index)
-            if self.exchanged:
-                self.exchanged.put(places, self.inverter.latent)
-        if not trains:
-            return None
-        figures = model_inversion.train_student(self.student, self.sampler, index, rng, self.answers, self.exchanged)
-        return {**figures, "effective": torch.stack(effective).mean().item()}  # images of a batch that phi lets count
+            self.put(self.pool.places(len(images)), images, self.inverter.latent, index)
+        figures = self.train_student(index, rng)
+        # Images of a batch that phi lets count.
+        return figures and {**figures, "effective": torch.stack(effective).mean().item()}
 
     def phi(self, teacher_logits, labels):
         """The modulating function: rare in the buffer, and hard. Logits (N,K), labels (N) -> (N), mean 1."""
@@ -109,30 +91,28 @@ class SSDKD(Method):
         answers = teacher_logits.argmax(1)
         return F.one_hot(answers, teacher_logits.shape[1]).float().mean((1, 2)) if self.dense else answers
 
-    def renew(self, images, index: int, rng):
-        """A share ``renew`` of a batch, drawn by phi without replacement, into the places of the lowest priorities."""
+    def renew(self, images, latents, index: int, rng):
+        """A share ``renew`` of a batch and its latent vectors, drawn by phi without replacement, into the places of the lowest
+        priorities."""
         number = max(1, round(self.config.renew * len(images)))
         teacher_logits = self.teacher_logits(images)
         chance = self.phi(teacher_logits, teacher_logits.argmax(1)) + 1e-6
         chosen = torch.multinomial(chance, number, generator=rng)
         places = self.sampler.priorities.probabilities().argsort(stable=True)[:number]
-        self.put(places, images[chosen], index)
-        if self.exchanged:
-            self.exchanged.put(places, self.inverter.latent[chosen])
+        self.put(places, images[chosen], latents[chosen], index)
 
-    def put(self, places, images, index: int):
-        """Images into places of the buffer, with the largest priority until the student has seen them."""
+    def put(self, places, images, latents, index: int):
+        """Images (N,C,H,W) of latent vectors (N,Z) into places (N) of the buffer, with the largest priority until the student
+        has seen them."""
         self.pool.put(places, images, index)
+        if self.exchanged:
+            self.exchanged.put(places, latents)
         self.labels[places] = self.answers_to(self.teacher_logits(self.pool.read(places)))
         self.sampler.priorities.forget(places)
 
     def teacher_logits(self, images):
         """The teacher's logits (N,K) on images."""
         return frozen.logits(self.teacher, images, self.config.precision)
-
-    def batch(self, index: int) -> Batch:
-        """The next images of the buffer."""
-        return self.pool.batch(self.rows(index))
 
     def networks(self) -> dict:
         """The student after the last round, and the generator as it is between two batches."""

@@ -5,8 +5,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from dfkd_steps.methods import registry
+from dfkd_steps.models import frozen, hooks
 from dfkd_steps.pipeline import params, sweep
 
 ROOT = Path(__file__).parents[2]
@@ -25,6 +27,17 @@ def test_every_method_is_measured(name, listing, monkeypatch):
     monkeypatch.chdir(ROOT)
     specs = getattr(script(name, monkeypatch), listing)
     assert {params.load("transfer", spec).method for spec in specs} == {*registry.REGISTRY} - {"dataset"}
+
+
+@pytest.mark.parametrize("name", ["resnet20", "wrn16-1"])
+def test_the_operations_of_a_fused_teacher_are_counted(name, monkeypatch):
+    module, device = script("methods_speed", monkeypatch), torch.device("cpu")
+    teacher = module.network(name, device)
+    fused = frozen.fast_copy(teacher, "fp32")
+    with torch.no_grad(), module.counter_of_operations() as counter:
+        fused(torch.rand(4, 3, 32, 32))
+    # A BatchNorm that stands before its convolution is computed, and counted, as a convolution of each channel by itself.
+    assert counter.get_total_flops() == pytest.approx(2 * 4 * hooks.macs(teacher, (3, 32, 32)), rel=0.01)
 
 
 def test_the_sweep_of_scaling_is_one_for_dvc(tmp_path, monkeypatch):

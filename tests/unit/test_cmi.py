@@ -138,7 +138,7 @@ def test_without_the_loss_there_is_no_head_nor_a_teacher_that_it_does_not_suit()
     method = build("cmi", flat, bn=0.0, contrastive=0.0, n=16, batch=8, rounds=2, warmup=1)
     for index in range(2):
         method.round(index)
-    assert set(method.parts) == {"student", "pool"} and len(method.pool) == 16
+    assert set(method.parts) == {"objective", "pool", "student"} and len(method.pool) == 16
 
 
 def test_the_steps_of_the_head_tell_images_apart(teacher):

@@ -47,6 +47,8 @@ STALE = {
     "reporting.metrics": set(),
     "training.losses": {"deepinversion", "adi", "ssd-kd", "dfq", "student"},
     "training.student_losses": {"adi", "ssd-kd", "dfq", "student"},
+    "methods.engines.model_inversion": {"adi", "ssd-kd"},
+    "methods.engines.generator_inversion": {"ssd-kd"},
     "methods.engines.image_losses": {"deepinversion", "adi", "ssd-kd", "dfq"},
     "training.probes": {"metrics"},
     "training.metrics": {"metrics"},

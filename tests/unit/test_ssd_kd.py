@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from small_net import CPU, classifier, close
 
 from dfkd_steps.methods import ssd_kd
-from dfkd_steps.methods.engines import model_inversion
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +32,7 @@ def full(teacher):
     """A method whose buffer is full: of rounds 0 and 1."""
     made = method(teacher)
     for index, number in enumerate((8, 4)):
-        made.put(made.pool.places(number), images(number, index), index)
+        made.put(made.pool.places(number), images(number, index), None, index)
     return made
 
 
@@ -99,7 +98,7 @@ def test_renewal_replaces_what_the_student_knows_best(full, renew, number):
     all_visited(full)
     full.config.renew = renew
     before, made = full.pool.images.clone(), images(8, 9)
-    full.renew(made, 4, draw())
+    full.renew(made, torch.zeros(len(made), 4), 4, draw())
     changed = {row for row in range(12) if not torch.equal(full.pool.images[row], before[row])}
     assert changed == set(BEST[:number]) == set(torch.nonzero(full.pool.rounds == 4).flatten().tolist())
     assert set(torch.nonzero(full.sampler.priorities.delta.isnan()).flatten().tolist()) == changed
@@ -114,7 +113,7 @@ def test_a_renewal_of_all_takes_the_whole_batch(full):
     all_visited(full)
     full.config.renew = 1.0
     made = images(8, 9)
-    full.renew(made, 4, draw())
+    full.renew(made, torch.zeros(len(made), 4), 4, draw())
     renewed = full.pool.images[full.pool.rounds == 4].flatten(1).tolist()
     assert sorted(renewed) == sorted((made * 255).round().byte().flatten(1).tolist())
     assert set(BEST) <= set(torch.nonzero(full.pool.rounds == 4).flatten().tolist())
@@ -123,7 +122,7 @@ def test_a_renewal_of_all_takes_the_whole_batch(full):
 def test_images_that_the_student_has_not_seen_are_kept(full):
     full.sampler.priorities.visited(torch.arange(12), 1.0, torch.arange(1.0, 13))
     full.sampler.priorities.forget(torch.arange(4))
-    full.renew(images(8, 9), 4, draw())
+    full.renew(images(8, 9), torch.zeros(8, 4), 4, draw())
     assert torch.nonzero(full.pool.rounds == 4).flatten().tolist() == [4, 5, 6, 7]
 
 
@@ -132,9 +131,9 @@ def test_what_enters_is_drawn_by_phi(full, monkeypatch):
     chance = torch.tensor([4.0, 2, 1, 1, 0, 0, 0, 0])
     full.config.renew = 0.125
     monkeypatch.setattr(full, "phi", lambda teacher_logits, labels: chance)
-    monkeypatch.setattr(full, "put", lambda places, entered, index: counts.add_((made == entered).all((1, 2, 3))))
+    monkeypatch.setattr(full, "put", lambda places, entered, latents, index: counts.add_((made == entered).all((1, 2, 3))))
     for seed in range(200):
-        full.renew(made, 1, draw(seed))
+        full.renew(made, torch.zeros(len(made), 4), 1, draw(seed))
     assert counts.sum() == 200
     assert torch.allclose(counts / 200, chance / 8, atol=0.1)
 
@@ -173,7 +172,7 @@ def test_the_student_draws_by_priority_and_leaves_its_losses(full, teacher, prio
     priorities.visited(torch.tensor([5]), 1.0, torch.tensor([1e6]))
     before = priorities.delta.clone()
     made.config.steps_s = 2
-    model_inversion.train_student(made.student, made.sampler, 2, draw())
+    made.train_student(2, draw())
     changed = torch.nonzero(priorities.delta != before).flatten().tolist()
     assert changed == [5] if priority else len(changed) > 3
 
@@ -205,14 +204,14 @@ def test_the_student_is_given_the_weights_of_what_was_drawn(full, monkeypatch):
         drawn.append(draw_rows(*arguments))
         return drawn[-1]
 
-    def steps(images, progress, rng, weights=None, **how):
-        given.append((weights, step(images, progress, rng, weights, **how)))
+    def steps(images, progress, rng, weights=None, answer=None):
+        given.append((weights, step(images, progress, rng, weights, answer)))
         return given[-1][1]
 
     monkeypatch.setattr(priorities, "draw", draws)
     monkeypatch.setattr(full.student, "step", steps)
     full.config.steps_s = 3
-    model_inversion.train_student(full.student, full.sampler, 2, draw())
+    full.train_student(2, draw())
     expected = torch.arange(1.0, 13)
     for (rows, weights), (used, losses) in zip(drawn, given, strict=True):
         assert torch.equal(weights, used) and weights.std() > 0.01
@@ -222,7 +221,7 @@ def test_the_student_is_given_the_weights_of_what_was_drawn(full, monkeypatch):
 
 def test_the_student_draws_from_the_filled_places_only(teacher):
     made = method(teacher, n=40)
-    made.put(made.pool.places(5), images(5), 0)
+    made.put(made.pool.places(5), images(5), None, 0)
     made.sampler.priorities.visited(torch.arange(5), 1.0, torch.ones(5))
     rows, _ = made.sampler.draw(100, draw())
     assert set(rows.tolist()) == set(range(5))
