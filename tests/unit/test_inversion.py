@@ -209,7 +209,7 @@ def test_losses_that_need_a_student_wait_for_it(teacher, monkeypatch):
     method, found = fast(fast.Config(method="fast", **values), teacher, [], CPU), []
     monkeypatch.setattr(objective, "total", lambda terms: (found.append(set(terms)), sum(terms.values()))[1])
 
-    def step(images, progress, rng, weights):
+    def step(images, progress, rng, weights, answer):
         method.student.sums += torch.tensor([progress, 0.0])
         method.student.summed += 1
         return progress * torch.ones(1)
