@@ -74,6 +74,7 @@ def equal_images(config, teacher, transfer, start, device) -> tuple[Writer, dict
     missing = np.maximum(per_class - counts, 0) * (counts > 0) * (config.deficit == "resample")
     writer = copy(transfer, start(len(chosen) + int(missing.sum())), chosen)
     at_once = drawn_at_once(transfer)
+    whole = at_once if answering_network.needs_whole_batches(transfer.metadata) else 0
     for label in np.flatnonzero(missing):
         rng = np.random.default_rng(seed_of("balance", config.seed, "deficit", int(label)))
         drawn = rng.choice(np.flatnonzero(labels == label), missing[label])
@@ -81,7 +82,7 @@ def equal_images(config, teacher, transfer, start, device) -> tuple[Writer, dict
             rows = drawn[begin : begin + at_once]
             part = {name: transfer.read(name, rows) for name, _, _ in transfer.layout.fields()}
             part["images"] = np.ascontiguousarray(part["images"][..., ::-1])
-            writer.append(**part | {"labels": maps.predict(teacher, to_unit(part["images"]), device)})
+            writer.append(**part | {"labels": maps.predict(teacher, to_unit(part["images"]), device, whole)})
     uncovered = [name for name, number in zip(teacher.description.classes, counts) if not number]
     return writer, {"per_class": per_class, "resampled": int(missing.sum()), "stands_out_nowhere": uncovered}
 

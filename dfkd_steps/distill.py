@@ -67,8 +67,9 @@ class Fresh:
             raise UserError(f"{transfer.path}: contains no generator, so no fresh images can be drawn; set fresh: false")
 
     def __call__(self, number: int, rng):
-        """``number`` images (N,C,H,W) in [0,1]."""
-        share = [len(range(place, number, len(self.members))) for place in range(len(self.members))]
+        """``number`` images (N,C,H,W) in [0,1], of the members in turn from a random one on: the first are not preferred."""
+        first, count = int(torch.randint(0, len(self.members), (), generator=rng, device=rng.device)), len(self.members)
+        share = [len(range((place - first) % count, number, count)) for place in range(count)]
         return torch.cat([member.sample(size, rng)[0] for member, size in zip(self.members, share) if size])
 
 
@@ -157,8 +158,11 @@ def distill(config, teacher, transfer: TransferSet, partial, key, device):
     fresh = Fresh(transfer, device) if config.fresh else None
     held = Held(config, images, student) if config.select == "agreement" else None
     rows_left = held.others if held else torch.arange(len(images), device=device)
-    if not len(rows_left):
-        raise UserError(f"{transfer.path}: no samples are left to train on besides those held out; lower holdout")
+    if len(rows_left) < 2:
+        raise UserError(
+            f"{transfer.path}: {len(transfer)} samples, {len(rows_left)} of them to train on, are too few; make a larger set"
+            + (", or lower holdout" if held else "")
+        )
     weights = images.field("weights", rows_left) if config.sampling == "given" else None
     priorities = priority_sampling.Priorities(len(rows_left), device, config.beta) if config.sampling == "priority" else None
     stored = config.augment == config.mix == "none" and not fresh and "logits" in transfer

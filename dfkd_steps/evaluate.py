@@ -97,7 +97,7 @@ def on_test(students, teacher, dataset, job, device) -> list[dict]:
             yield torch.from_numpy(images)
 
     *by_student, of_teacher = logits([*students, teacher], batches(), device)
-    refuse_infinite(job, "test", torch.cat(by_student), of_teacher)
+    refuse_infinite(job, "test", by_student, of_teacher)
     return [metrics.measure(of_student, of_teacher, torch.cat(labels)) for of_student in by_student]
 
 
@@ -109,7 +109,7 @@ def on_probes(students, teacher, job, device) -> list[dict]:
     answers = {kind: logits([*students, teacher], images.split(rows), device) for kind, images in drawn.items()}
     *by_student, of_teacher = ({kind: each[place] for kind, each in answers.items()} for place in range(len(students) + 1))
     for of_student in by_student:
-        refuse_infinite(job, "probe", torch.cat(list(of_student.values())), torch.cat(list(of_teacher.values())))
+        refuse_infinite(job, "probe", of_student.values(), *of_teacher.values())
     return [metrics.compare(of_student, of_teacher) for of_student in by_student]
 
 
@@ -126,8 +126,7 @@ PROBES_OF_MAPS = 24  # of each kind: each image has thousands of answers
 
 def maps_on_test(students, teacher, dataset, job, device) -> list[dict]:
     """``on_test`` of segmentation networks."""
-    counts = (count(student, teacher, labelled(dataset), job, "test", device) for student in students)
-    return list(map(segmentation_metrics.measured, counts))
+    return list(map(segmentation_metrics.measured, count(students, teacher, labelled(dataset), job, "test", device)))
 
 
 def maps_on_probes(students, teacher, job, device) -> list[dict]:
@@ -136,11 +135,12 @@ def maps_on_probes(students, teacher, job, device) -> list[dict]:
     drawn = probes.draw(teacher.description, keys.chosen_code(transfer)[0], PROBES_OF_MAPS)
     rows = memory.passed(teacher.description.image_shape)
 
-    def counts(student, images):
-        return count(student, teacher, ((part, None) for part in images.split(rows)), job, "probe", device)
+    def counts(images):
+        return count(students, teacher, ((part, None) for part in images.split(rows)), job, "probe", device)
 
-    by_kind = ({kind: counts(student, images) for kind, images in drawn.items()} for student in students)
-    return list(map(segmentation_metrics.compared, by_kind))
+    by_kind = {kind: counts(images) for kind, images in drawn.items()}
+    by_student = ({kind: each[place] for kind, each in by_kind.items()} for place in range(len(students)))
+    return list(map(segmentation_metrics.compared, by_student))
 
 
 def labelled(dataset):
@@ -151,21 +151,23 @@ def labelled(dataset):
 
 
 @torch.inference_mode()
-def count(student, teacher, batches, job, what: str, device) -> segmentation_metrics.Counts:
-    """Pixels by class and answers of both networks, over batches of images and maps (or None)."""
-    counts = segmentation_metrics.Counts(teacher.description.num_classes)
+def count(students, teacher, batches, job, what: str, device) -> list[segmentation_metrics.Counts]:
+    """Pixels by class and answers of each student and the teacher, over batches of images and maps (or None)."""
+    counts = [segmentation_metrics.Counts(teacher.description.num_classes) for _ in students]
     for images, truth in batches:
-        images = to_float(images.to(device))
-        answers = student(images).float(), teacher(images).float()
-        refuse_infinite(job, what, *answers)
-        counts.add(*answers, None if truth is None else truth.to(device))
+        images, truth = to_float(images.to(device)), None if truth is None else truth.to(device)
+        of_teacher = teacher(images).float()
+        for student, of_student in zip(students, counts):
+            answers = student(images).float()
+            refuse_infinite(job, what, [answers], of_teacher)
+            of_student.add(answers, of_teacher, truth)
     return counts
 
 
-def refuse_infinite(job, images: str, logits_student, logits_teacher):
-    """Raise UserError where a network's logits are not finite."""
-    for answers, path in ((logits_student, job.inputs[0]), (logits_teacher, job.inputs[1])):
-        if not answers.isfinite().all():
+def refuse_infinite(job, images: str, logits_students, *logits_teacher):
+    """Raise UserError where some logits of a network, in tensors of any size, are not finite."""
+    for answers, path in ((logits_students, job.inputs[0]), (logits_teacher, job.inputs[1])):
+        if not all(part.isfinite().all() for part in answers):
             raise UserError(f"{path}: its logits on the {images} images are not finite; train it again with a smaller lr")
 
 

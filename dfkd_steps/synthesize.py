@@ -5,7 +5,6 @@ stored first and the teacher's logits are those of the stored image.
 """
 
 import functools
-import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -72,7 +71,7 @@ def train(method, rounds: range, key: str, path) -> dict[str, list]:
     if kept:
         method.restore(kept["state"])
         progress.say(f"resumes after round {first} of {len(rounds)}")
-    saved = time.monotonic()
+    pace = checkpoint.Pace()
     with progress.bar(total=len(rounds), initial=first, desc=method.config.method, unit="round") as bar:
         for number in range(first, len(rounds)):
             if figures := method.round(rounds[number]):
@@ -80,9 +79,8 @@ def train(method, rounds: range, key: str, path) -> dict[str, list]:
                 event_files.add(rounds[number] + 1, figures)
                 bar.set_postfix_str(", ".join(f"{name} {value:.4g}" for name, value in figures.items()), refresh=False)
             bar.update()
-            if time.monotonic() - saved > checkpoint.EVERY or number + 1 == len(rounds):
-                checkpoint.save(path, key, rounds=number + 1, state=method.state(), history=history)
-                saved = time.monotonic()
+            if number + 1 == len(rounds) or pace.due():
+                pace.save(path, key, rounds=number + 1, state=method.state(), history=history)
     return history
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from ..models import answering_network
 from ..runtime.seeds import make_rng, seed_of
 from ..storage.image_format import to_stored, to_unit
 from ..training import views
@@ -25,6 +26,8 @@ class Resampler:
         self.config, self.teacher, self.transfer, self.device = config, teacher, transfer, device
         self.image_type = transfer.layout.image_type
         self.at_once = drawn_at_once(transfer)
+        # Statistics of a batch are those of all that was drawn together, whatever memory there is.
+        self.rows = self.at_once if answering_network.needs_whole_batches(transfer.metadata) else 0
 
     def fields(self, stored, logits, label):
         """All fields of new samples; the target is the softmax of the teacher's logits."""
@@ -44,13 +47,13 @@ class Resampler:
         rng = np.random.default_rng(seed_of("balance", self.config.seed, "deficit", label))
         augment_rng = make_rng(self.device, "balance", self.config.seed, "augment", label)
         for _ in range(self.config.rounds):
-            left = min(selection.CHUNK, 2 * missing + 16)  # of the round; of large images a piece after the other
+            left = 2 * missing + 16  # of the round, a piece after the other
             while left and missing:
                 number = min(left, self.at_once)
                 picked, _ = pool(rng.integers(0, pool.size, number))
                 augmented = views.view("mild", to_float(torch.from_numpy(picked).to(self.device)), augment_rng)
                 stored = to_stored(augmented.cpu().numpy(), self.image_type)
-                logits = predict(self.teacher, stored, self.device)
+                logits = predict(self.teacher, stored, self.device, self.rows)
                 right = np.flatnonzero(logits.argmax(1) == label)[:missing]
                 left, missing = left - number, missing - len(right)
                 if len(right):
@@ -93,7 +96,7 @@ class Resampler:
                 break
             images[going] = (moved.detach() - step)[far].clamp(0, 1)
         stored = to_stored(images.cpu().numpy(), self.image_type)
-        return stored, predict(self.teacher, stored, self.device)
+        return stored, predict(self.teacher, stored, self.device, self.rows)
 
 
 class Members:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ..models import answering_network
 from ..runtime import memory
 from ..runtime.seeds import seed_of
 from ..storage.image_format import to_unit
@@ -14,9 +15,10 @@ CHUNK = 1024  # samples that are read, drawn or pushed at once, at most: of larg
 def confidence(transfer, teacher=None, device=None) -> np.ndarray:
     """The teacher's largest probability for each sample (N); for segmentation mean over its pixels, asked again."""
     if transfer.layout.dense:
-        rows = memory.passed(transfer.layout.image_shape)
+        whole = answering_network.needs_whole_batches(transfer.metadata)
+        rows = (drawn_at_once(transfer) if whole else 0) or memory.passed(transfer.layout.image_shape)
         parts = (part["images"] for _, part in transfer.chunks("images", rows=rows))
-        return np.concatenate([maps.confidence(teacher, to_unit(part), device) for part in parts])
+        return np.concatenate([maps.confidence(teacher, to_unit(part), device, rows) for part in parts])
     return np.concatenate([softmax(part["logits"]).max(1) for _, part in transfer.chunks("logits", rows=CHUNK)])
 
 

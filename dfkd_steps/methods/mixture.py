@@ -27,7 +27,9 @@ class Mixture(Method):
         images = torch.empty(len(rows), *description.image_shape)
         for place, part in enumerate(parts):
             chosen = rows % len(parts) == place
-            rng = torch.Generator().manual_seed(self.seed_of(part, index))
+            # A kind that is named twice has twice as many images, and not each of them twice.
+            again = parts[:place].count(part)
+            rng = torch.Generator().manual_seed(self.seed_of(part, index, *([again] if again else [])))
             if part == "source":
                 images[chosen] = self.from_source(int(chosen.sum()), rng)
             elif chosen.any():

@@ -21,7 +21,7 @@ class Noise(Method):
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)
         if config.statistics == CURRENT:
-            if config.batch > (most := memory.passed(teacher.description.image_shape)):
+            if min(config.batch, config.n) > (most := memory.passed(teacher.description.image_shape)):
                 raise UserError(
                     f"transfer: noise: batch: {config.batch} images of this size do not fit in memory at once, but statistics "
                     f"are computed over a whole batch; set batch: {most} or less, or a larger DFKD_MEMORY"

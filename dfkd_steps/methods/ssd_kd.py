@@ -71,8 +71,8 @@ class SSDKD(ModelInversion):
         ones = torch.ones_like(held, dtype=torch.float32)
         counts = torch.zeros(teacher_logits.shape[1], device=held.device).index_add_(0, held, ones)
         share = counts[labels] / max(1, len(held))
-        # 1 - p as the sum of the others, in double: where the teacher is sure it would round to 0.
-        chance = F.softmax(teacher_logits.double(), 1)
+        # 1 - p as the sum of the others, in double (which Apple's GPUs lack): where the teacher is sure it would round to 0.
+        chance = F.softmax(teacher_logits.to(torch.float32 if teacher_logits.device.type == "mps" else torch.float64), 1)
         unsure = chance.scatter(1, chance.argmax(1, keepdim=True), 0.0).sum(1)
         phi = (1 - share).pow(self.config.diversity) * unsure.pow(self.config.gamma)
         return (phi / phi.mean().clamp_min(torch.finfo(phi.dtype).tiny)).float()
@@ -89,7 +89,11 @@ class SSDKD(ModelInversion):
     def answers_to(self, teacher_logits):
         """What is kept of the teacher's answers: classes (N), or shares of classes (N,K) among the pixels."""
         answers = teacher_logits.argmax(1)
-        return F.one_hot(answers, teacher_logits.shape[1]).float().mean((1, 2)) if self.dense else answers
+        if not self.dense:
+            return answers
+        places = answers.flatten(1)
+        counts = torch.zeros(teacher_logits.shape[:2], device=places.device)
+        return counts.scatter_add_(1, places, torch.ones_like(places, dtype=torch.float32)) / places.shape[1]
 
     def renew(self, images, latents, index: int, rng):
         """A share ``renew`` of a batch and its latent vectors, drawn by phi without replacement, into the places of the lowest

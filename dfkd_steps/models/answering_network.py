@@ -17,7 +17,12 @@ def with_current_statistics(network: Classifier) -> Classifier:
     return classifier.eval().requires_grad_(False)
 
 
+def needs_whole_batches(metadata: dict) -> bool:
+    """Whether the network that answers on a transfer set depends on which images it is shown together."""
+    return metadata.get("teacher_statistics") == CURRENT
+
+
 def of(network: Classifier, metadata: dict) -> Classifier:
     """The network that answers on the images of a transfer set, by the set's metadata: the teacher, or the teacher with current
     statistics."""
-    return with_current_statistics(network) if metadata.get("teacher_statistics") == CURRENT else network
+    return with_current_statistics(network) if needs_whole_batches(metadata) else network

@@ -15,7 +15,7 @@ class Training:
 
     arch: str = required(f"{ARCH} or factory.MODULE.FUNCTION", choices=names.Networks, code=names.code_of, external="network")
     epochs: int = opt(20, "passes over the set", lo=1)
-    batch: int = opt(128, "images per step", lo=1)
+    batch: int = opt(128, "images per step", lo=2)
     optimizer: str = opt("sgd", OPTIMIZER, choices=OPTIMIZERS)
     lr: float = opt(0.1, "peak learning rate", above=0, hi=100)
     weight_decay: float = opt(5e-4, "weight decay, on weights of two or more dimensions only", lo=0, hi=1)

@@ -1,6 +1,7 @@
 """State of a long computation, kept beside its output so that an interrupted step goes on from it."""
 
 import os
+import time
 from pathlib import Path
 
 import torch
@@ -8,6 +9,7 @@ import torch
 from ..runtime import progress
 
 EVERY = 20.0  # seconds between two checkpoints, at least
+SHARE = 0.05  # of the time goes into checkpoints, at most
 
 
 def state_of(net, optimizer) -> dict:
@@ -26,6 +28,24 @@ def save(path, key: str, **content):
     beside = f"{path}.next"
     torch.save({"key": key, "seconds": progress.spent(), **content}, beside)
     os.replace(beside, path)
+
+
+class Pace:
+    """When the next checkpoint is due."""
+
+    def __init__(self):
+        self.saved, self.took = time.monotonic(), 0.0
+
+    def due(self) -> bool:
+        """Is it long enough since the last one, and beside what that one took?"""
+        return time.monotonic() - self.saved > (max(EVERY, self.took / SHARE) if EVERY > 0 else EVERY)
+
+    def save(self, path, key: str, **content):
+        """``save``, timed."""
+        started = time.monotonic()
+        save(path, key, **content)
+        self.saved = time.monotonic()
+        self.took = self.saved - started
 
 
 def load(path, key: str) -> dict | None:

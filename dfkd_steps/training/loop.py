@@ -1,7 +1,6 @@
 """Training a network: optimiser, schedule, epochs, exact resumption. What teacher and student have in common."""
 
 import math
-import time
 
 import torch
 
@@ -36,7 +35,7 @@ def rate(config, step: int, total: int) -> float:
         return half_cosine(config.lr, step / total)
     if config.schedule == "onecycle":
         peak = 0.2 * total
-        return config.lr * min((step + 1) / peak, (total - step) / (total - peak))
+        return config.lr * min((step + 1) / peak, (total - step) / (total - peak), 1.0)
     return config.lr
 
 
@@ -55,7 +54,7 @@ def fit(net, config, steps_per_epoch: int, loss_of, partial, key: str, device, n
     """
     optimise, parts = optimizer(compiled(net), config), parts or {}
     history = _restore(checkpoint.load(partial, key), net, optimise, parts)
-    total, saved = config.epochs * steps_per_epoch, time.monotonic()
+    total, pace = config.epochs * steps_per_epoch, checkpoint.Pace()
     with progress.bar(total=config.epochs, initial=len(history), desc=name, unit="epoch") as bar:
         for epoch in range(len(history), config.epochs):
             net.train()
@@ -75,11 +74,10 @@ def fit(net, config, steps_per_epoch: int, loss_of, partial, key: str, device, n
             event_files.add(epoch + 1, {name: value for name, value in history[-1].items() if name != "epoch"})
             bar.set_postfix_str(f"loss {mean:.4f}", refresh=False)
             bar.update()
-            if time.monotonic() - saved > checkpoint.EVERY and epoch + 1 < config.epochs:
+            if epoch + 1 < config.epochs and pace.due():
                 state = checkpoint.state_of(net, optimise)
                 states = {part_name: part.state() for part_name, part in parts.items()}
-                checkpoint.save(partial, key, **state, parts=states, history=history)
-                saved = time.monotonic()
+                pace.save(partial, key, **state, parts=states, history=history)
     net.eval()
     return history
 

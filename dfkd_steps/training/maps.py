@@ -16,9 +16,9 @@ def predict(teacher, stored, device, rows: int = 0) -> np.ndarray:
     return torch.cat(classes).numpy()
 
 
-def confidence(teacher, stored, device) -> np.ndarray:
-    """The teacher's largest probability, mean over the pixels of each stored image. -> (N)."""
-    parts = torch.from_numpy(np.ascontiguousarray(stored)).split(memory.passed(stored.shape[1:]))
+def confidence(teacher, stored, device, rows: int) -> np.ndarray:
+    """The teacher's largest probability, mean over the pixels of each stored image; ``rows`` images at a time. -> (N)."""
+    parts = torch.from_numpy(np.ascontiguousarray(stored)).split(rows)
     with torch.no_grad():
         means = [teacher(to_float(part.to(device))).float().softmax(1).amax(1).mean((1, 2)).cpu() for part in parts]
     return torch.cat(means).numpy()

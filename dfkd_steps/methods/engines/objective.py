@@ -74,6 +74,10 @@ def _moments(outputs):
 
 
 def _patches(outputs):
+    if not outputs.patches:
+        raise UserError(
+            "transfer: patches: the teacher has no feature maps and no attention to tell patches apart; set patches: 0"
+        )
     return -sum(image_losses.patch_entropy(features) for features in outputs.patches)
 
 

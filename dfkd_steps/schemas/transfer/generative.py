@@ -26,6 +26,11 @@ class LSGDFDConfig(generator.GeneratorOptions, TransferConfig):
     lr: float = opt(1e-3, "peak learning rate of the generator (Adam); falls by half a cosine over its rounds", above=0, hi=10)
     precision: str = precision_field()
 
+    def check(self):
+        if self.members > self.n:
+            return f"members: {self.members} generators for n: {self.n} samples; lower members or raise n"
+        return None
+
     def max_shards(self) -> int:
         """The members."""
         return self.members

@@ -7,6 +7,8 @@ from ...procedural import registry
 from ..fields import opt
 from .base import TransferConfig, batch_size, samples
 
+LEAST = 32  # images that statistics are computed over
+
 
 @dataclass
 class NoiseConfig(TransferConfig):
@@ -21,7 +23,10 @@ class NoiseConfig(TransferConfig):
     )  # fmt: skip
 
     def check(self):
-        rest = self.n % self.batch
-        if self.statistics == CURRENT and 0 < rest < min(self.n, 32):
+        batch, rest = min(self.n, self.batch), self.n % self.batch
+        if self.statistics == CURRENT and batch < LEAST:
+            name = "n" if self.n < LEAST else "batch"
+            return f"{name}: {batch} images together are too few for batch statistics; use {LEAST} or more"
+        if self.statistics == CURRENT and self.n > self.batch and 0 < rest < LEAST:
             return f"n: the last batch has {rest} images, too few for batch statistics; use a multiple of {self.batch}"
         return None
