@@ -42,7 +42,7 @@ class Images:
     def field(self, name: str, rows):
         """Rows of any field, on the device."""
         if name not in self.held:
-            if self.transfer.nbytes(name) > min(HOLD[self.device.type], memory.most() // 4):
+            if self.transfer.nbytes(name) > min(HOLD[self.device.type], memory.here() // 4):
                 return torch.from_numpy(self.transfer.read(name, rows.cpu().numpy())).to(self.device)
             self.held[name] = self._whole(name)
         return self.held[name][rows]
@@ -158,7 +158,7 @@ def distill(config, teacher, transfer: TransferSet, partial, key, device):
     fresh = Fresh(transfer, device) if config.fresh else None
     held = Held(config, images, student) if config.select == "agreement" else None
     rows_left = held.others if held else torch.arange(len(images), device=device)
-    if len(rows_left) < 2:
+    if len(rows_left) < 2 and config.epochs and not fresh:  # of one image BatchNorm has no statistics
         raise UserError(
             f"{transfer.path}: {len(transfer)} samples, {len(rows_left)} of them to train on, are too few; make a larger set"
             + (", or lower holdout" if held else "")
@@ -230,7 +230,7 @@ def run(job: Job):
                 return
             student, history = distill(job.config, teacher, transfer, partial, job.key, device)
             network_file.publish(job.out, job.key, job.provenance(device), student, history)
-    progress.say(f"distill: {len(history)} epochs, {progress.spent():.1f} s")
+    progress.say(f"distill: {len(history)} epochs, {progress.spent():.1f} s, key {job.key}")
 
 
 def check(transfer: TransferSet, config):

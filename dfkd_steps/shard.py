@@ -36,7 +36,7 @@ def run(job: Job, number: int, of: int):
             return
         writer, history = synthesize.fill(job, method, batches, partial, key)
         samples = synthesize.finish(job, method, writer, synthesize.kept_by(method), history, partial, out)
-    progress.say(f"shard {number} of {of}: {samples} samples, {progress.spent():.1f} s")
+    progress.say(f"shard {number} of {of}: {samples} samples, {progress.spent():.1f} s, key {job.key}")
 
 
 def arguments(argv: list[str]):

@@ -210,7 +210,7 @@ def run(job: Job):
             writer, history = fill(job, method, range(method.count()), partial, job.key)
             kept = kept_by(method)
         number = finish(job, method, writer, kept, history, partial, job.out)
-    progress.say(f"synthesize: {number} samples, {progress.spent():.1f} s")
+    progress.say(f"synthesize: {number} samples, {progress.spent():.1f} s, key {job.key}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import gzip
 import hashlib
 import itertools
 import math
-import os
 import struct
 import zipfile
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..runtime import disk
+from ..runtime import disk, memory
 from ..runtime.errors import UserError, reading
 
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
@@ -72,14 +71,14 @@ def compare(config, where, digest: str):
 def fits(where, shape, packed: int | None = None):
     """Refuse an array of bytes that this machine cannot hold, before it is allocated; or that grows as no images do out of the
     ``packed`` bytes that a file has of it."""
-    have, need = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"), math.prod(shape)
+    have, need = memory.here(), math.prod(shape)
     if packed is not None and need > LARGE and need > MAX_RATIO * packed:
         raise UserError(
             f"{where}: unpacks {need // max(1, packed)}-fold to {need / 1e9:.1f} GB, which images never do; write it uncompressed"
         )
     if need > have:
         raise UserError(
-            f"{where}: shape {tuple(shape)} takes {need / 1e9:.0f} GB, the machine has {have / 1e9:.0f}; give fewer images"
+            f"{where}: shape {tuple(shape)} takes {need / 1e9:.0f} GB, and there are {have / 1e9:.0f}; give fewer images"
         )
 
 

@@ -28,7 +28,7 @@ class OnDisk:
 
 def is_large(size: int) -> bool:
     """Should memory not hold so many bytes of images?"""
-    return size > memory.most() // 4
+    return size > memory.here() // 4
 
 
 def filled(where, shape, room, fill):

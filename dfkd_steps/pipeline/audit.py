@@ -51,7 +51,7 @@ def fault(path) -> str | None:
         gone = [f"; {name} is missing" for name, digest in files.items() if digest == external.MISSING]
         return f"was made with a different config, code or input{''.join(gone)}; make it again"
     if step == "export":
-        return next(exported.faults(path, content), None)
+        return next(exported.faults(path, content, external.digest), None)
     history = outputs(path)[1:]
     if history and not history[0].is_file():
         return f"its {HISTORY} is missing; make it again"
@@ -104,6 +104,18 @@ SAY = {
     "files": _of_file,
     "inputs": lambda name, old, new: f"input: {name} differs (key {str(old)[:8]} -> {str(new)[:8]})",
 }
+
+
+def to_make(targets, stale) -> set[str]:
+    """Which of the targets, and of what they are made from, a driver makes: what is missing or stale. A file that is there and
+    current needs none of its inputs, even where they are gone."""
+    needed, todo = set(), list(map(str, targets))
+    while todo:
+        path = todo.pop()
+        if path not in needed and (path in stale or not os.path.exists(path)):
+            needed.add(path)
+            todo += map(str, graph.inputs_of(path))
+    return needed
 
 
 def lineage(paths) -> list[str]:

@@ -14,7 +14,7 @@ from ..runtime import event_files, progress
 from ..runtime.commands import expanded, guarded
 from ..runtime.errors import Changed, UserError
 from ..storage import hdf5
-from ..storage.atomic import key_of
+from ..storage.atomic import key_of, seal_of
 from . import estimate, fingerprint, graph, keys, params, spec
 
 # Whose versions bytes depend on. Of the optional ones those that the job has loaded: name of the module -> of the package.
@@ -33,7 +33,7 @@ class Job:
     key: str
     input_keys: dict[str, str]
     recipe: dict = field(default_factory=dict)
-    seen: dict[Path, tuple | None] = field(default_factory=dict)  # inode, size and time of each input when the job began
+    seen: dict[Path, tuple] = field(default_factory=dict)  # what ``_look`` gave for each input when the job began
 
     def provenance(self, device) -> dict:
         """What made the artefact; no dates, host names or durations, so that bytes repeat.
@@ -46,7 +46,7 @@ class Job:
         before = self.recipe.get("files", {})
         now = keys.files(self.config) if before else {}
         changed = [name for name, digest in before.items() if now.get(name) != digest]
-        changed += [path for path, state in self.seen.items() if _state(path) != state]
+        changed += [path for path, before in self.seen.items() if not _same(before, _look(path))]
         if changed:
             raise Changed(f"{changed[0]}: was changed while it was read; run the step again")
         libraries = [*LIBRARIES, *(name for module, name in OPTIONAL.items() if module in sys.modules)]
@@ -54,12 +54,19 @@ class Job:
         return {"step": self.step, **self.recipe, "inputs": self.input_keys, "versions": versions, **settings(device)}
 
 
-def _state(path) -> tuple | None:
-    """What tells that a file was replaced or written to; not the time of its last change, which a new hard link sets too."""
+def _look(path) -> tuple:
+    """Inode, time and size of an input, and the checksum that it carries; not the time of its last change, which a new hard link
+    sets too."""
     with contextlib.suppress(OSError):
         status = os.stat(path)
-        return status.st_ino, status.st_size, status.st_mtime_ns
-    return None
+        return status.st_ino, status.st_mtime_ns, status.st_size, seal_of(path)
+    return ()
+
+
+def _same(before: tuple, now: tuple) -> bool:
+    """Is an input what it was? As it was left, or another file with the same content (``dvc checkout`` and backups make these):
+    whoever has opened the old one still reads that. But not the same file written to, even if it was changed back."""
+    return before == now or (len(now) > 0 and before[:1] != now[:1] and before[2:] == now[2:] and None not in now)
 
 
 def parse_job(step: str, argv=None) -> Job:
@@ -83,7 +90,7 @@ def parse_job(step: str, argv=None) -> Job:
         raise UserError(f"{out}: inputs are {' '.join(map(spec.display, given)) or 'none'}; give {expected}")
     group = graph.STEPS[step].group
     typed = params.load(group, specs[group]) if group else None
-    seen = {path: _state(path) for path in needed}
+    seen = {path: _look(path) for path in needed}
     for path in needed:
         if path.suffix == ".h5":  # a network's own checksum is compared where its weights are read
             hdf5.check(path)

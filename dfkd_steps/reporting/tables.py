@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 
-from ..pipeline import audit, graph, shards, spec
+from ..pipeline import audit, graph, keys, shards, spec
 from . import runs
 from .quality import WITHOUT_LABELS
 from .runs import Group, Run, Teacher, constant, grouped, teachers
@@ -18,7 +18,7 @@ METRICS = ("top1", "teacher_top1", "agreement", "probe_balanced")
 MAPS = ("miou", "teacher_miou", "pixel_accuracy", "agreement_miou")  # columns behind the others, where there is segmentation
 CSV_HEAD = (*spec.GROUPS, "label", "origin", *METRICS, *(f"seconds_{step}" for step in TIMED), "n_test", "commit", "key")
 CURVES_HEAD = (*spec.GROUPS, "label", "origin", "images", "metric", "value", "seconds", "threads", "commit", "key")
-SECONDS = re.compile(r"^(?:synthesize|distill|shard \d+ of \d+): .*, (\d+(?:\.\d+)?) s$", re.MULTILINE)
+SECONDS = re.compile(r"^(?:synthesize|distill|shard \d+ of \d+): .*, (\d+(?:\.\d+)?) s(?:, key (\w+))?$", re.MULTILINE)
 SNAPSHOT = re.compile(r"^snapshot after (\d+) images, (\d+(?:\.\d+)?) s$", re.MULTILINE)
 GATHERED = re.compile(r"^gathered \d+ samples of (\d+) shards$", re.MULTILINE)
 
@@ -38,15 +38,22 @@ def missing(sweep: str, finals: list[str], finished: list[Run]) -> str:
 
 def seconds(run: Run, step: str) -> float | None:
     """Wall-clock seconds of a step by its log, with those of attempts that it went on from and of shards; None where a log is
-    missing (DVC keeps none)."""
+    missing (DVC keeps none) or is that of an earlier artefact of this path."""
     log = _log(run, step)
     text = _text(log)
     logs = [text]
     if step == "synthesize" and (gathered := GATHERED.search(text)):
         of = int(gathered[1])
         logs += [_text(shards.path_of(log, number, of).with_suffix(".log")) for number in range(of)]
-    matches = list(map(SECONDS.search, logs))
-    return sum(float(match[1]) for match in matches if match) if all(matches) else None
+    matches = [match for match in map(SECONDS.search, logs) if match]
+    if len(matches) < len(logs) or any(match[2] and match[2] != _key(run, step) for match in matches):
+        return None
+    return sum(float(match[1]) for match in matches)
+
+
+def _key(run: Run, step: str) -> str:
+    """The key of the artefact that a step made for a run that is current."""
+    return keys.expected_key(str(graph.path_of(step, run.specs, spec.root_of(run.path))))
 
 
 def _log(run: Run, step: str):

@@ -1,4 +1,4 @@
-"""Give this process a GPU that no other job on this host holds. Where CUDA_VISIBLE_DEVICES is set (Slurm), keep it."""
+"""Give this process a GPU that no other job on this host holds; under Slurm the one that Slurm gave."""
 
 import contextlib
 import os
@@ -30,25 +30,30 @@ def count() -> int:
 def claim(poll: float = 0.5) -> str:
     """Wait for a free GPU, hold it until this process ends, and return its index ('' without GPUs).
 
-    A job of Slurm takes what Slurm gave it: without CUDA_VISIBLE_DEVICES that is nothing, whatever the host has.
+    A job of Slurm takes what Slurm gave it: without CUDA_VISIBLE_DEVICES that is nothing, whatever the host has. Elsewhere
+    several indices in CUDA_VISIBLE_DEVICES are those to choose from; a single one, or what are no indices, stays as it is.
     """
     global _held
     if "SLURM_JOB_ID" in os.environ:
         os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-    if "CUDA_VISIBLE_DEVICES" in os.environ or os.environ.get("DFKD_DEVICE") == "cpu" or not (number := count()):
-        return os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    indices = [index.strip() for index in given.split(",")] if given and "SLURM_JOB_ID" not in os.environ else []
+    if len(indices) < 2 or not all(index.isdecimal() for index in indices):
+        if given is not None or os.environ.get("DFKD_DEVICE") == "cpu" or not (number := count()):
+            return given or ""
+        indices = [str(index) for index in range(number)]
     folder, waits = _folder(), False
     while True:
-        for index in range(number):
-            lock = _open(folder / str(index))
+        for index in indices:
+            lock = _open(folder / index)
             if not lock_descriptor(lock, blocking=False):
                 os.close(lock)
                 continue
             _held = lock
-            os.environ["CUDA_VISIBLE_DEVICES"] = str(index)
-            return str(index)
+            os.environ["CUDA_VISIBLE_DEVICES"] = index
+            return index
         if not waits:
-            print(f"waiting for one of {number} GPUs; all are in use by other jobs", file=sys.stderr, flush=True)
+            print(f"waiting for one of {len(indices)} GPUs; all are in use by other jobs", file=sys.stderr, flush=True)
             waits = True
         time.sleep(poll)
 
@@ -68,6 +73,10 @@ def _open(path) -> int:
 
     A ``FileLock`` refuses a file of another user in a folder of all users.
     """
-    with contextlib.suppress(PermissionError):
-        return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    before = os.umask(0o022)  # all have to read it, whatever files the first user lets others read
+    try:
+        with contextlib.suppress(PermissionError):
+            return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    finally:
+        os.umask(before)
     return os.open(path, os.O_RDONLY | os.O_NOFOLLOW)

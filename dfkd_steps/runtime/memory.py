@@ -4,10 +4,12 @@ What is drawn together decides which numbers of a random generator an image gets
 What only passes through a network together changes no more than the rounding, so it goes by DFKD_MEMORY too.
 """
 
+import contextlib
 import math
 import os
 import resource
 import sys
+from pathlib import Path
 
 from .errors import UserError
 
@@ -35,6 +37,29 @@ def given() -> float | None:
 def most() -> int:
     """Bytes that a step may hold: DFKD_MEMORY, or what the machine has."""
     return int(given() * GIB) if given() else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def here() -> int:
+    """Bytes that this process may hold: ``most``, or less where a container or a batch system allows less (Linux)."""
+    return min([most(), *group_limits()])
+
+
+def group_limits(process=Path("/proc/self/cgroup"), groups=Path("/sys/fs/cgroup")) -> list[int]:
+    """The limits in bytes of the control groups that this process is in, of either version."""
+    limits = []
+    with contextlib.suppress(OSError, ValueError):
+        for line in process.read_text().splitlines():
+            _, controllers, path = line.split(":", 2)
+            if controllers and "memory" not in controllers.split(","):
+                continue
+            top, name = (groups / "memory", "memory.limit_in_bytes") if controllers else (groups, "memory.max")
+            folder = top / path.strip("/")
+            for group in (folder, *folder.parents):
+                with contextlib.suppress(OSError, ValueError):  # without a limit it is "max"
+                    limits.append(int((group / name).read_text()))
+                if group == top:
+                    break
+    return limits
 
 
 def drawn(image_shape) -> int:

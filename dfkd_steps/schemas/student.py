@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .choices import LOSS, LOSS_LIMITS, OPTIMIZERS, REPEATABLE, snapshots_field
+from .choices import LOSS, LOSS_LIMITS, MIXES, OPTIMIZERS, REPEATABLE, snapshots_field
 from .fields import opt
 from .training import OPTIMIZER, Training
 
@@ -30,9 +30,7 @@ class Student(Training):
         lo=0,
         hi=256,
     )
-    mix: str = opt(
-        "none", "views are mixed in pairs, and the teacher is evaluated on the mixture", choices=("none", "mixup", "cutmix")
-    )
+    mix: str = opt("none", "views are mixed in pairs, and the teacher is evaluated on the mixture", choices=MIXES)
     init: str = opt(
         "random", "initial weights: random, or those of the student trained with the set", choices=("random", "transfer")
     )

@@ -45,6 +45,16 @@ def key_of(path) -> str:
     return key
 
 
+def seal_of(path) -> str | None:
+    """The checksum that a set, a data set or a network carries, as text; None where there is no file or it carries none."""
+    with contextlib.suppress(Exception):  # of a damaged file too
+        if Path(path).suffix == ".h5":
+            return (hdf5.stored(path) or b"").hex() or None
+        with safe_open(path, "np") as file:
+            return json.loads((file.metadata() or {}).get("dfkd", "{}")).get("crc32")
+    return None
+
+
 def partial_of(out) -> Path:
     """The hidden file that a step works in."""
     out = Path(out)

@@ -135,6 +135,13 @@ def test_a_mixture_draws_of_its_source_as_often_as_chance_has_it(teacher):
     assert len({bytes((image * 255).byte().numpy()) for image in images}) == len(many.reads[0][1]) > 120
 
 
+def test_a_mixture_of_a_kind_that_is_named_twice_has_no_image_twice(teacher):
+    images = everything(build("mixture", teacher, n=24, batch=12, kinds=["strokes", "uniform", "strokes"]))
+    assert len(images.flatten(1).unique(dim=0)) == 24
+    plain = everything(build("mixture", teacher, n=24, batch=12, kinds=["strokes", "uniform", "leaves"]))
+    assert torch.equal(images[::3], plain[::3]) and torch.equal(images[1::3], plain[1::3])
+
+
 def test_a_mixture_without_a_source_is_of_its_kinds_alone(teacher):
     images = everything(build("mixture", teacher, n=30, batch=7, kinds=["uniform", "leaves"]))
     assert greys(images[::2]) > 200 > 61 > greys(images[1::2])

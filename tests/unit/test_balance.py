@@ -161,6 +161,23 @@ def test_classes_that_are_never_predicted_are_pushed_together(transfer, teacher,
     assert list(resampler.pushed(np.array([], int), 6)) == []
 
 
+def test_a_round_of_drawing_again_has_room_for_many_missing(transfer, teacher, monkeypatch):
+    """Twice as many candidates as are missing and some more, also where these are more than are handled at once."""
+    monkeypatch.setattr(selection, "CHUNK", 16)
+    asked = []
+
+    def pool(positions):
+        asked.append(len(positions))
+        rows = np.zeros(len(positions), int)
+        return transfer.read("images", rows), transfer.read("logits", rows)
+
+    pool.size = 5
+    resampler = resampling.Resampler(groups.EqualBalance(mode="equal", rounds=1), teacher, transfer, CPU)
+    wrong = int(np.argmin(resampling.predict(teacher, transfer.read("images", [0]), CPU)))
+    list(resampler.draw(pool, wrong, 40))
+    assert asked == [16] * 6 + [16, 16, 8]
+
+
 def test_a_round_of_drawing_again_has_as_many_candidates_at_any_size_of_images(transfer, teacher, monkeypatch):
     """In pieces where images are large; none of these is right, so that copies fill the class after the rounds."""
     asked = []

@@ -41,6 +41,23 @@ def test_a_save_that_fails_leaves_the_last_one(path):
     assert checkpoint.load(path, "key")["rounds"] == 4
 
 
+def test_checkpoints_take_a_small_share_of_the_time(tmp_path, monkeypatch):
+    clock, cost = [100.0], 0.1
+
+    def save(path, key, **content):
+        clock[0] += cost
+
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(checkpoint, "save", save)
+    pace = checkpoint.Pace()
+    for cost, wait in ((0.1, 20), (4, 20), (0.1, 80), (0.1, 20)):  # noqa: B007 (of the save)
+        clock[0] += wait - 0.5
+        assert not pace.due()
+        clock[0] += 1
+        assert pace.due()
+        pace.save(tmp_path / "x", "key")
+
+
 def test_nothing_there(tmp_path, capsys):
     assert checkpoint.load(tmp_path / "none", "key") is None and capsys.readouterr().err == ""
 

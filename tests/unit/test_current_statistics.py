@@ -115,6 +115,32 @@ def test_statistics_are_those_of_a_whole_batch_whatever_memory_there_is(teacher,
         build("noise", teacher, n=64, batch=64, statistics="current")
 
 
+def test_a_small_set_fits_whatever_the_batch_is(teacher, monkeypatch):
+    monkeypatch.setattr(predict.memory, "passed", lambda shape: 40)
+    assert build("noise", teacher, n=40, batch=500, statistics="current").count() == 1
+    with pytest.raises(UserError, match="batch: 500 images of this size"):
+        build("noise", teacher, n=41, batch=500, statistics="current")
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_balance_asks_about_whole_batches_whatever_memory_there_is(dense, teacher, tmp_path, monkeypatch):
+    if dense:
+        teacher = classifier("unet-tiny", (3, 20, 28), 3)
+    method, path = build("noise", teacher, n=64, batch=64, kind="smooth", statistics="current"), tmp_path / "set.h5"
+    writer, _ = synthesize.fill(SimpleNamespace(config=method.config), method, range(1), path, "key")
+    writer.finish({}, method.about(), {})
+    config, found = groups.EqualBalance(mode="equal", surplus="confident", per_class=30), []
+    for rows in (64, 5):
+        monkeypatch.setattr(predict.memory, "passed", lambda shape, rows=rows: rows)
+        with TransferSet(path) as transfer:
+            start = functools.partial(Writer, tmp_path / f"out-{rows}.h5", "k", transfer.layout, resume=False)
+            answering = answering_network.of(teacher, transfer.metadata)
+            balance.equal(config, answering, transfer, start, CPU)[0].finish({}, transfer.metadata, {})
+        with TransferSet(tmp_path / f"out-{rows}.h5") as made:
+            found.append({name: made.read(name).tobytes() for name, _, _ in made.layout.fields()})
+    assert found[0] == found[1]
+
+
 def test_label_maps_are_of_the_network_that_answers(tmp_path):
     teacher, path = classifier("unet-tiny", (3, 20, 28), 3), tmp_path / "set.h5"
     method = build("noise", teacher, n=64, batch=64, statistics="current")
@@ -132,5 +158,12 @@ def test_a_last_batch_of_a_few_images_is_refused():
     assert "last batch has 1 images" in config.check()
     config.n = 1000
     assert config.check() is None
+    config.n = config.batch = 31
+    assert config.check() == "n: 31 images together are too few for batch statistics; use 32 or more"
+    config.n, config.batch = 64, 4
+    assert config.check() == "batch: 4 images together are too few for batch statistics; use 32 or more"
+    config.n, config.batch = 32, 500
+    assert config.check() is None
+    config.batch = 500
     config.n, config.statistics = 1001, "running"
     assert config.check() is None

@@ -137,11 +137,33 @@ def test_fresh_images_take_the_place_of_the_stored(tmp_path, teacher, transfer, 
 
 
 def test_fresh_images_are_of_all_members_in_equal_number(transfer, kept):
-    made, draw = distill.Fresh(transfer, CPU), torch.Generator().manual_seed(0)
-    found = made(5, torch.Generator().manual_seed(0))
+    made, draw, shares = distill.Fresh(transfer, CPU), torch.Generator().manual_seed(0), set()
     members = [kept[f"generator-{number}"].eval() for number in range(2)]
-    close(found, torch.cat([member.sample(number, draw)[0] for member, number in zip(members, (3, 2))]))
-    assert made(1, draw).shape == (1, *small_net.SHAPE)
+    for seed in range(20):
+        draw = torch.Generator().manual_seed(seed)
+        first = int(torch.randint(0, 2, (), generator=draw))
+        shares.add(first)
+        parts = [member.sample(number, draw)[0] for member, number in zip(members, (2, 3) if first else (3, 2))]
+        close(made(5, torch.Generator().manual_seed(seed)), torch.cat(parts))
+    assert shares == {0, 1} and made(1, draw).shape == (1, *small_net.SHAPE)
+
+
+def test_a_batch_smaller_than_the_number_of_members_leaves_none_of_them_out(transfer, monkeypatch):
+    made, times = distill.Fresh(transfer, CPU), torch.zeros(10)
+
+    class Member:
+        def __init__(self, number):
+            self.number = number
+
+        def sample(self, size, rng):
+            times[self.number] += size
+            return torch.zeros(size, *small_net.SHAPE), None
+
+    made.members = [Member(number) for number in range(10)]
+    draw = torch.Generator().manual_seed(0)
+    for _ in range(500):
+        assert len(made(4, draw)) == 4
+    assert times.sum() == 2000 and (times - 200).abs().max() < 50
 
 
 @pytest.mark.parametrize(
@@ -379,9 +401,13 @@ def test_sets_that_cannot_serve(tmp_path, teacher, transfer, bare):
     distill.check(transfer, student_of(sampling="given"))
 
 
-def test_one_sample_cannot_be_held_out_and_learnt_from(tmp_path, teacher):
+def test_a_student_does_not_learn_from_one_sample(tmp_path, teacher):
     with TransferSet(small_net.write(tmp_path, teacher, 1)) as opened:
-        refused(lambda: learn(student_of(select="agreement"), teacher, opened, tmp_path), "no samples are left", "lower holdout")
+        refused(lambda: learn(CONFIG, teacher, opened, tmp_path), "1 samples, 1 of them to train on, are too few", "larger set")
+    (tmp_path / "two").mkdir()
+    with TransferSet(small_net.write(tmp_path / "two", teacher, 2)) as opened:
+        held = student_of(select="agreement")
+        refused(lambda: learn(held, teacher, opened, tmp_path), "2 samples, 1 of them to train on", "or lower holdout")
         assert len(learn(CONFIG, teacher, opened, tmp_path)[1]) == 3
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import math
 import re
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -227,6 +228,22 @@ def test_shapes_are_those_that_are_declared(tmp_path, repository, monkeypatch):
     assert estimate.of_path(path.format("told")).disk == 200 * (3 * 224 * 224 + 8 * 1000 + 12)
     for cached in (params._load, params._layers):
         cached.cache_clear()
+
+
+def test_what_is_made_from_something_that_is_there_is_not_made(tmp_path, monkeypatch):
+    """A set that was deleted when its student was finished needs no room."""
+    (tmp_path / "params").symlink_to(Path("params").resolve())
+    monkeypatch.chdir(tmp_path)
+    data, teacher = "results/mnist-5k/dataset.h5", "results/mnist-5k/lenet5/teacher.safetensors"
+    folder = "results/mnist-5k/lenet5/noise/none/lenet5-half"
+    metrics, student = f"{folder}/metrics.json", f"{folder}/student.safetensors"
+    assert audit.to_make([metrics], set()) == set(audit.lineage([metrics]))
+    for path in (metrics, student):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).touch()
+    assert audit.to_make([metrics], set()) == set()
+    assert audit.to_make([metrics], {metrics}) == {metrics, teacher, data}
+    assert audit.to_make([metrics], {metrics, student}) == set(audit.lineage([metrics]))
 
 
 def test_a_sweep_in_a_line():

@@ -112,6 +112,24 @@ def test_another_user_has_another(jobs):
     assert "waiting" in jobs(2).stderr.readline()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process of another user")
+def test_a_user_whose_files_are_private_does_not_lock_the_others_out(jobs):
+    nobody = str(pwd.getpwnam("nobody").pw_uid)
+    program = HOLD.replace("print(", "os.umask(0o077); print(", 1)
+    assert got(jobs(2, program)) == "0" and got(jobs(2, AS_USER=nobody)) == "1"
+    private = jobs(2, program)
+    assert "waiting" in private.stderr.readline() and os.stat(jobs.folder / "locks/0").st_mode & 0o777 == 0o644
+
+
+def test_of_several_that_are_visible_each_takes_one(jobs):
+    held = [jobs(4, CUDA_VISIBLE_DEVICES="2, 3") for _ in range(2)]
+    assert {got(job) for job in held} == {"2", "3"}
+    assert "waiting for one of 2 GPUs" in jobs(4, CUDA_VISIBLE_DEVICES="2,3").stderr.readline()
+    assert {got(jobs(4)), got(jobs(4))} == {"0", "1"}
+    for given in ("2", "GPU-8932f937,GPU-46b81fc1", ""):
+        assert got(jobs(4, CUDA_VISIBLE_DEVICES=given)) == given
+
+
 def test_what_slurm_gave_is_kept(jobs):
     """Also where it is a GPU that a job outside of Slurm holds: who shares a host with Slurm asks Slurm."""
     assert got(jobs(2)) == "0"

@@ -169,6 +169,7 @@ CONFIGS = {
     "zskt+distance=l2": "distance: 'l2' is unknown",
     "dfq-cmi+arch_g=other": "arch_g: 'other' is unknown",
     "generative+members=0": "members: '0' is below 1, the minimum",
+    "generative+members=5+n=4": "members: 5 generators for n: 4 samples; lower members or raise n",
     "soft-targeted+sigma=0": "sigma: '0' must be above 0",
     "ssd-kd+renew=0": "renew: '0' must be above 0",
     "ssd-kd+renew=1.5": "renew: '1.5' is above 1, the maximum",

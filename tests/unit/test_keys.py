@@ -388,11 +388,25 @@ def test_an_input_that_is_changed_under_way_and_changed_back(imported):
         half_made(made)
     partial = atomic.partial_of(made.out)
     assert not partial.exists()
-    again = parse_job("teacher", [TEACHER, DATASET])
+
+
+def test_an_input_that_is_replaced_under_way(imported):
+    """By itself, as ``dvc checkout`` does: then no work is lost. By another: then it is."""
+    Path(TEACHER).unlink()
+    made = parse_job("teacher", [TEACHER, DATASET])
     os.rename(DATASET, "old")
-    shutil.copy2("old", DATASET)
+    shutil.copy("old", DATASET)
+    made.provenance("cpu")
+    content = bytearray(Path("old").read_bytes())
+    content[-1] ^= 1  # of the checksum at its end
+    os.remove(DATASET)
+    Path(DATASET).write_bytes(content)
+    with pytest.raises(Changed, match=r"dataset\.h5: was changed while it was read"):
+        half_made(made)
+    assert not atomic.partial_of(made.out).exists()
+    os.remove(DATASET)
     with pytest.raises(Changed):
-        again.provenance("cpu")
+        made.provenance("cpu")
 
 
 def test_threads_are_in_the_provenance_and_not_in_the_key(imported):

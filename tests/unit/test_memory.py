@@ -30,6 +30,23 @@ def test_what_is_no_amount(monkeypatch, text):
         memory.given()
 
 
+def test_the_limit_of_a_container_or_a_batch_system_counts(tmp_path, monkeypatch):
+    """The least of those on the way to the process's own group, of either version of control groups."""
+    monkeypatch.delenv("DFKD_MEMORY", raising=False)
+    process, groups = tmp_path / "cgroup", tmp_path / "groups"
+    assert memory.group_limits(process, groups) == []
+    for path, text in {"memory.max": "max", "a/memory.max": "5000", "a/b/memory.max": "8000", "other/memory.max": "1",
+                       "memory/job/memory.limit_in_bytes": "7000"}.items():  # fmt: skip
+        (groups / path).parent.mkdir(parents=True, exist_ok=True)
+        (groups / path).write_text(f"{text}\n")
+    process.write_text("4:cpu,cpuacct:/other\n3:memory:/job\n0::/a/b\n")
+    assert sorted(memory.group_limits(process, groups)) == [5000, 7000, 8000]
+    monkeypatch.setattr(memory, "group_limits", lambda: [5000, 7000])
+    assert memory.here() == 5000 < memory.most()
+    monkeypatch.setattr(memory, "group_limits", list)
+    assert memory.here() == memory.most()
+
+
 def described(shape):
     return Description("arch", "x", ("a", "b"), shape, (0.5,) * shape[0], (0.25,) * shape[0])
 

@@ -9,8 +9,9 @@ from small_net import CPU, classifier, close
 
 from dfkd_steps.methods.engines.online_student import OnlineStudent
 from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.schemas.transfer.fast import FastConfig
 from dfkd_steps.schemas.transfer.options.model_inversion import InversionOptions
-from dfkd_steps.training import losses
+from dfkd_steps.training import losses, views
 
 
 def config(**fields):
@@ -30,6 +31,21 @@ def images():
 
 def weights_of(made):
     return torch.cat([one.detach().flatten() for one in made.net.parameters()])
+
+
+@pytest.mark.parametrize("kind", ["mixup", "cutmix"])
+def test_teacher_and_student_see_the_same_mixture(kind, teacher, images):
+    made, seen = OnlineStudent(config(mix_s=kind), teacher, CPU), []
+    made.teacher = lambda given: seen.append(given) or teacher(given)
+    made.net.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    made.step(images, 0.0, torch.Generator().manual_seed(5))
+    mixed = views.mix(kind, images, torch.Generator().manual_seed(5))
+    assert not torch.equal(mixed, images) and len(seen) == 2 and all(torch.equal(one, mixed) for one in seen)
+
+
+def test_mixtures_are_not_stored():
+    fault = FastConfig(method="fast", views_kept=4, mix_s="cutmix").check()
+    assert fault == "views_kept: mixed views differ in every step; set mix_s: none, or views_kept: 0"
 
 
 def by_hand(start, teacher, images, each_of, factors=None):

@@ -109,6 +109,12 @@ def test_pixels_bring_each_loss_down_on_a_transformer(term, transformer, monkeyp
     assert lost[1] < lost[0] - 0.1 * abs(lost[0])
 
 
+def test_a_teacher_without_patches_is_one_line():
+    flat = wrap(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
+    with pytest.raises(UserError, match=r"patches: the teacher has no feature maps and no attention .* set patches: 0"):
+        build("psaq", flat).batch(0)
+
+
 def test_two_cycles_rise_for_a_fifth_and_fall():
     rates = [schedules.rate("cycles", 2.0, step / 20) for step in range(20)]
     assert rates[:10] == pytest.approx(rates[10:])

@@ -20,7 +20,7 @@ TABLE = {
     for name, entry in yaml.safe_load((ROOT / "tests/unit/published.yaml").read_text("utf-8")).items()
     if not name.startswith(".")
 }
-ALWAYS_FREE = {"snapshots", "method", "image_type", "seed"}
+ALWAYS_FREE = {"snapshots", "method", "image_type", "seed", "mix_s"}
 # Presets without a publication of their own settings: baselines and sets without any setting, reconstructions, and our variants.
 OURS = {
     "noise", "procedural", "mixture", "dataset", "zskd-small", "zskd-strokes", "zskd-objects", "zskd-scenes", "soft-targeted",
@@ -69,6 +69,7 @@ def test_the_settings_are_the_published_ones(name):
         assert told["reason"] and told["here"] != told["published"], key
         assert same(getattr(resolved, key), told["here"]), key
     said = [*(part for key in wanted for part in key.split("*")), *differs, *entry.get("free", [])]
+    assert getattr(resolved, "mix_s", "none") == "none", "no publication mixes the student's images"
     assert sorted(said) == sorted(item.name for item in dataclasses.fields(resolved) if item.name not in ALWAYS_FREE)
 
 

@@ -574,6 +574,19 @@ def test_markdown_has_each_run_and_what_it_took(tree, monkeypatch):
     ]
 
 
+def test_seconds_of_an_earlier_artefact_are_left_out(tree, monkeypatch):
+    """A driver without logs made it again, and the log of Snakemake is that of the first."""
+    monkeypatch.chdir(tree.root.parent)
+    tree.root = tree.root.relative_to(tree.root.parent)
+    monkeypatch.setattr(tables.keys, "expected_key", lambda path: f"k{len(path)}")
+    path = tree.run("zskd+seed=1", top1=91.0)
+    transfer, student = path.parents[2] / "transfer_set.h5", path.parent / "student.safetensors"
+    (run,) = runs.read([path])
+    logged(transfer, f"synthesize: 40 samples, 1203.5 s, key k{len(str(transfer))}\n")
+    logged(student, "distill: 20 epochs, 99.6 s, key k0\n")
+    assert [tables.seconds(run, step) for step in ("synthesize", "distill")] == [1203.5, None]
+
+
 def test_csv_has_a_line_per_run(tree, monkeypatch):
     """Numbers in full, seconds where there is a log, and no cell that a spreadsheet would run."""
     monkeypatch.chdir(tree.root.parent)

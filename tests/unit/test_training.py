@@ -85,6 +85,13 @@ def test_schedules():
     assert 18 <= peak <= 20 and max(rates["onecycle"]) == 1 and rates["onecycle"][-1] < 0.02 and rates["onecycle"][0] == 0.05
 
 
+@pytest.mark.parametrize("total", [1, 2, 4, 7, 12, 100])
+def test_one_cycle_never_exceeds_its_peak(total):
+    config = dataclasses.replace(CONFIG, schedule="onecycle", lr=0.3)
+    assert max(loop.rate(config, step, total) for step in range(total)) == pytest.approx(0.3, rel=0.3)
+    assert all(0 < loop.rate(config, step, total) <= 0.3 for step in range(total))
+
+
 def test_order():
     draw = torch.Generator().manual_seed(0)
     rows = torch.cat(list(loop.order(50, 8, draw)))

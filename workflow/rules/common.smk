@@ -55,7 +55,7 @@ def check_targets():
 def check_room():
     """Refuse what has a job that takes more than the machine has; says what all jobs of the targets take."""
     targets = [*map(sweep.artefact_of, artefacts_given()), *(FINALS if targets_given()[1] else [])]
-    todo = [path for path in audit.lineage(targets) if path in STALE or not os.path.exists(path)]
+    todo = sorted(audit.to_make(targets, STALE))
     estimate.refuse(todo)
     if todo:
         print(estimate.summary(todo), file=sys.stderr)

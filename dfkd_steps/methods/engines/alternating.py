@@ -129,7 +129,7 @@ class AlternatingTraining(Method):
             images = self.generator.images_for_student(latent)
         if config.images_s != "new":
             images = self.generator.beside(images, rng)
-        if config.images_s != "new" and config.view_s == "none":
+        if config.images_s != "new" and config.view_s == config.mix_s == "none":
             answer = self.student.ask_teacher(images)  # once for all steps, as all are on the same images
         for _ in range(config.steps_s):
             if config.images_s == "new":

@@ -31,7 +31,7 @@ class InstanceDiscriminator:
         self.layers = _layers(teacher)
         with torch.no_grad():
             self.width = self.features(torch.zeros(1, *teacher.description.image_shape, device=device)).shape[1]
-        if (need := 16 * self.width**2) > memory.most():  # its first layer, with gradient and moments
+        if (need := 16 * self.width**2) > memory.here():  # its first layer, with gradient and moments
             raise UserError(
                 f"transfer: {config.method}: needs a layer of {self.width} x {self.width} weights for this teacher, "
                 f"{need / memory.GIB:.1f} GiB; use another method, e.g. fast, or a teacher with fewer channels"

@@ -65,7 +65,7 @@ class OnlineStudent:
         self._train("dropout")
         self.steps += 1
         if answer is None:
-            images = views.view(config.view_s, images, rng)
+            images = views.mix(config.mix_s, views.view(config.view_s, images, rng), rng)
             answer = self.ask_teacher(images)
         teacher_logits, teacher_maps = answer
         with autocast(images.device, config.precision), self._feature_maps(self.net) as student_maps:

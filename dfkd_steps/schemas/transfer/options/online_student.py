@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from ....models import names
-from ...choices import ARCH, LOSS, LOSS_LIMITS, OPTIMIZERS, VIEWS, snapshots_field
+from ...choices import ARCH, LOSS, LOSS_LIMITS, MIXES, OPTIMIZERS, VIEWS, snapshots_field
 from ...fields import opt
 
 FIELDS = {
@@ -39,6 +39,7 @@ class StudentOptions:
         external="network",
     )  # fmt: skip
     snapshots: int = snapshots_field()
+    mix_s: str = opt("none", "the student's views are mixed in pairs, and the teacher is evaluated on the mixture", choices=MIXES)
 
 
 @dataclass

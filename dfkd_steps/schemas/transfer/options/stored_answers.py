@@ -13,6 +13,7 @@ class StoredAnswerOptions:
 
     if typing.TYPE_CHECKING:  # of the online student
         view_s: str
+        mix_s: str
         attention_s: float
 
     views_kept: int = opt(
@@ -29,6 +30,8 @@ class StoredAnswerOptions:
                 f"views_kept: '{self.view_s}' views cannot be stored; set view_s to one of {', '.join(REPEATABLE)}, or "
                 "views_kept: 0"
             )
+        if self.mix_s != "none":
+            return "views_kept: mixed views differ in every step; set mix_s: none, or views_kept: 0"
         if getattr(self, "exchange", 0):
             return "views_kept: images that exchange channels differ in every step; set exchange: 0, or views_kept: 0"
         return "views_kept: feature maps are not stored; set attention_s: 0, or views_kept: 0" if self.attention_s else None
