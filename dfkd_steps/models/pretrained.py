@@ -207,6 +207,8 @@ def _of_a_library(weights, description) -> str | None:
         if description.name in names.in_library(library):
             with torch.device("meta"):
                 state = create(library, description.name, description).state_dict()
-            if not _missing(weights, state) and state["conv1.weight"].shape == weights["conv1.weight"].shape:
+            # But for the first dimension, which is the number of classes in the last layer.
+            alike = (value.shape[1:] == weights[key].shape[1:] for key, value in state.items() if key in weights)
+            if not _missing(weights, state) and all(alike):
                 return names.spelled(library, description.name)
     return None

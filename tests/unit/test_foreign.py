@@ -11,7 +11,7 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from dfkd_steps.models import hooks, library, pretrained
+from dfkd_steps.models import hooks, library, names, pretrained, registry
 from dfkd_steps.models.classifier import Description, build_architecture
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import groups
@@ -283,6 +283,17 @@ def test_a_checkpoint_of_torchvisions_googlenet_scales_its_inputs_as_its_weights
         logits = teacher(images)
         assert torch.allclose(seen[0], entered, atol=1e-5)
         assert torch.allclose(logits, own.eval()(entered), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted({*names.in_library("torchvision")} & {*registry.REGISTRY}))
+def test_a_checkpoint_of_torchvisions_network_for_ours_of_that_name(name):
+    """On the meta device: they have up to 140 million weights."""
+    described = Description("arch", name, tuple("abcd"), (3, 32, 32), (0.5,) * 3, (0.5,) * 3)
+    with torch.device("meta"):
+        weights = torchvision.models.get_model(name, weights=None, num_classes=4).state_dict()
+        net = build_architecture(name, 4, (3, 32, 32))
+    with pytest.raises(UserError, match=rf"x.pth: is torchvision.{name}, .* our {name}; write arch: torchvision.{name}$"):
+        pretrained._load(net, weights, Path("x.pth"), described)
 
 
 @pytest.mark.skipif(not PUBLIC.is_file(), reason="the public ResNet-20 lies outside the repository")
