@@ -15,6 +15,8 @@ from .classifier import Classifier
 # All that a stored network may hand to a library's builder, true or false each. Others could fetch or unpickle files
 # (timm: checkpoint_path, pretrained_cfg), and a network file may be a stranger's.
 ARGUMENTS = ("aux_logits", "transform_input", "init_weights")
+# Of torchvision, which take these: they have outputs for a loss of their own, and may scale their inputs once more.
+RESCALING = ("googlenet", "inception_v3")
 
 
 def build(description) -> nn.Module:
@@ -37,7 +39,7 @@ def new(description) -> Classifier:
 
     Raises UserError where it does not take the images, or gives other than a logit for each class.
     """
-    if description.builder == "torchvision" and description.name in ("googlenet", "inception_v3"):
+    if description.builder == "torchvision" and description.name in RESCALING:
         # Their second outputs are for a loss of their own; the default of init_weights warns that it will change.
         description = dataclasses.replace(description, arguments={"aux_logits": False, "init_weights": True})
     return Classifier(require_fit(build(description), description, "network"), description)

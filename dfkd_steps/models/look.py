@@ -10,6 +10,7 @@ from collections import Counter
 import torch
 
 from ..procedural import drawing
+from ..runtime import memory
 from ..runtime.errors import UserError
 from . import hooks
 from .classifier import Classifier
@@ -44,26 +45,36 @@ def look(classifier: Classifier) -> list[str]:
 
     Raises UserError where the network returns probabilities instead of logits.
     """
-    images, lines, logits = draw(classifier.description), [], {}
-    with torch.no_grad():
-        for kind, drawn in images.items():
-            answers = classifier(drawn).float()
-            logits[kind] = answers.movedim(1, -1).flatten(0, -2)  # of segmentation each pixel counts as an image
-    everything = torch.cat(list(logits.values()))
-    if everything.min() >= 0 and (everything.sum(1) - 1).abs().max() < 1e-3:
+    images, lines = draw(classifier.description), []
+    answers = {kind: _answers(classifier, drawn) for kind, drawn in images.items()}
+    if all(normalised for *_, normalised in answers.values()):
         raise UserError(
             f"teacher: {classifier.description.name} returns probabilities, so it ends in a softmax; make it return its logits"
         )
-    for kind, answers in logits.items():
-        sure, counts = answers.softmax(1).max(1).values.mean().item(), Counter(answers.argmax(1).tolist())
+    for kind, (sure, counts, _) in answers.items():
         first, number = counts.most_common(1)[0]
         lines.append(
-            f"on {kind} images: mean confidence {sure:.2f}, {len(counts)} of {answers.shape[1]} classes predicted, "
-            f"{classifier.description.classes[first]} for {number} of {len(answers)}"
+            f"on {kind} images: mean confidence {sure:.2f}, {len(counts)} of {classifier.description.num_classes} classes "
+            f"predicted, {classifier.description.classes[first]} for {number} of {counts.total()}"
         )
     norms = len(hooks.batchnorm_layers(classifier))
     said = f"{norms} BatchNorm layers with statistics" if norms else "no BatchNorm statistics, which some methods need"
     return [*lines, said, *filter(None, [doubt(classifier, images)])]
+
+
+def _answers(classifier, images) -> tuple[float, Counter, bool]:
+    """Mean confidence, how often each class is predicted, and whether all that the network returns are probabilities.
+
+    Of segmentation each pixel counts as an image, and its logits are too large to keep.
+    """
+    sure, counts, normalised = 0.0, Counter(), True
+    for part in images.split(memory.passed(images.shape[1:])):
+        with torch.no_grad():
+            logits = classifier(part).float()
+        sure += logits.softmax(1).amax(1).double().sum().item()
+        counts.update(logits.argmax(1).flatten().tolist())
+        normalised = normalised and bool(logits.min() >= 0 and (logits.sum(1) - 1).abs().max() < 1e-3)
+    return sure / counts.total(), counts, normalised
 
 
 def doubt(classifier: Classifier, images=None) -> str | None:
@@ -93,11 +104,18 @@ def _alike(first, second) -> bool:
 def _misfit(classifier, normalisation, images) -> float:
     """Median over channels of KL(batch || running statistics), both as Gaussians, of what enters the first BatchNorm; nats."""
     described = dataclasses.replace(classifier.description, mean=normalisation[0], std=normalisation[1])
+    normalising, moments = Classifier(classifier.net, described).eval(), []
     with torch.no_grad(), hooks.batchnorm_inputs(classifier.net) as seen:
-        Classifier(classifier.net, described).eval()(images)
-        layer, inputs = seen[0]
-    axes = [axis for axis in range(inputs.ndim) if axis != 1]
-    variance, mean = torch.var_mean(inputs.float(), axes)
+        for part in images.split(memory.passed(images.shape[1:])):  # what enters each layer is held
+            normalising(part)
+            layer, inputs = seen[0]
+            axes = [axis for axis in range(inputs.ndim) if axis != 1]
+            variance, mean = torch.var_mean(inputs.float(), axes, correction=0)
+            moments.append((inputs.numel() / inputs.shape[1], variance.double(), mean.double()))
+    numbers, variances, means = zip(*moments)
+    numbers, variances, means = torch.tensor(numbers).double()[:, None], torch.stack(variances), torch.stack(means)
+    mean = (numbers * means).sum(0) / numbers.sum()
+    variance = (numbers * (variances + (means - mean) ** 2)).sum(0) / (numbers.sum() - 1)
     live = layer.running_var > 1e-3 * layer.running_var.max()  # channels that training left dead say nothing
     running, variance = layer.running_var[live].clamp_min(1e-12), variance[live].clamp_min(1e-12)
     shift = (mean - layer.running_mean)[live] ** 2 / running

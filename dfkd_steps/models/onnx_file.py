@@ -15,12 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..runtime import memory
 from ..runtime.errors import UserError, one_line
 from ..runtime.threads import thread_count
 
 OPSET = 18
 INPUT, OUTPUT = "input", "logits"
-BATCH = 64  # images of a pass of onnxruntime
+BATCH = 64  # images of a pass of onnxruntime at most
 LARGEST = 2.0  # value of an image; what is larger was given as 0 to 255
 
 
@@ -145,5 +146,11 @@ class OnnxClassifier:
         return torch.from_numpy(np.concatenate([self.session.run(None, {self.input: part})[0] for part in parts]))
 
 
+def at_once(image_shape) -> int:
+    """Images (C,H,W) of a pass of onnxruntime: BATCH, or fewer where they are large."""
+    return min(BATCH, memory.passed(image_shape))
+
+
 def _batches(images: np.ndarray):
-    return [np.ascontiguousarray(images[start : start + BATCH], np.float32) for start in range(0, len(images), BATCH)]
+    rows = at_once(images.shape[1:])
+    return [np.ascontiguousarray(images[start : start + rows], np.float32) for start in range(0, len(images), rows)]

@@ -133,7 +133,7 @@ class _Reader:
             raise self.error(
                 f"takes inputs of {len(sizes)} dimensions, but images have four (N,C,H,W); give {self.kind} of images"
             )
-        last = sizes[1] not in (channels, None) and sizes[3] == channels
+        last = sizes[1] != channels and sizes[3] == channels and (sizes[1] is not None or width != channels)
         if last:
             progress.say(f"{self.path}: takes images as N,H,W,C; its inputs are transposed, and all methods can be used")
         for said, needed in zip([sizes[3], *sizes[1:3]] if last else sizes[1:], (channels, height, width)):

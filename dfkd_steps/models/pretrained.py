@@ -11,7 +11,7 @@ from ..runtime.errors import UserError, one_line
 from . import names, tasks
 from .checkpoint_file import read_weights
 from .classifier import Description, build_network
-from .library import build, classes_of, create, data_config, require_fit
+from .library import RESCALING, build, classes_of, create, data_config, require_fit
 
 PREFIXES = ("model.", "net.", "network.", "module.", "_orig_mod.")  # of Lightning modules, nn.DataParallel and torch.compile
 NAMED = 8  # keys that an error line names before it counts
@@ -28,6 +28,8 @@ def import_checkpoint(config, dataset):
     dense = dataset.task == tasks.SEGMENTATION
     known = data_config(builder, name) if builder in names.LIBRARIES and not dense else None
     description = describe(config, dataset, builder, name, known)
+    if builder == "torchvision" and name in RESCALING and not dense:
+        description = _rescaling(description, weights, known, given=bool(_given(config, dataset)[0]))
     net = build_network(description)
     if dense:  # torchvision's networks have a second head for their training
         weights = {key: value for key, value in weights.items() if "aux_classifier." not in key}
@@ -78,12 +80,9 @@ def describe(config, dataset, builder: str, name: str, known=None) -> Descriptio
 
     The normalisation is the config's, else the card's, else the library's, else that of the data set's images.
     """
-    given = dataset.mean and not dataset.has_images
-    mean, std = (
-        (tuple(config.mean), tuple(config.std)) if config.mean
-        else (dataset.mean, dataset.std) if given or not known
-        else (known.mean, known.std)
-    )  # fmt: skip
+    mean, std = _given(config, dataset)
+    if not mean:
+        mean, std = (known.mean, known.std) if known else (dataset.mean, dataset.std)
     channels = dataset.image_shape[0]
     if not mean:
         raise UserError(
@@ -102,6 +101,36 @@ def describe(config, dataset, builder: str, name: str, known=None) -> Descriptio
         classes = tuple(known.names[number] for number in kept) if max(kept) < len(known.names) else classes
     progress.say(f"teacher: normalises with mean {mean} and std {std}")
     return Description(builder, name, classes, dataset.image_shape, mean, std, task=dataset.task)
+
+
+def _given(config, dataset):
+    """Mean and std of the config, else of the card; without values where neither has them."""
+    if config.mean:
+        return tuple(config.mean), tuple(config.std)
+    return ((), ()) if dataset.has_images else (dataset.mean, dataset.std)
+
+
+def _rescaling(description, weights, known, given: bool) -> Description:
+    """The description of torchvision's GoogLeNet or Inception, as it has to be built for these weights.
+
+    torchvision's own were trained on images that the network itself scales to mean and std 0.5 (transform_input), after the
+    normalisation that the library names: so the one goes with the other. ``given``: the user or the card has its mean and std.
+    """
+    alike = (description.mean, description.std) == (known.mean, known.std)
+    if not given:
+        progress.say(
+            f"teacher: {description.name} scales its inputs once more, as for torchvision's own weights (transform_input); give "
+            "mean and std if it was trained without"
+        )
+    elif alike:
+        progress.say(
+            f"teacher: WARNING: mean and std are given, so {description.name} does not scale its inputs once more "
+            "(transform_input), but torchvision's own weights need that; remove mean and std for these"
+        )
+    auxiliary = any("aux" in key.lower() for key in weights)  # torchvision drops these heads of GoogLeNet's own weights
+    return dataclasses.replace(
+        description, arguments={"aux_logits": auxiliary, "transform_input": not given, "init_weights": False}
+    )
 
 
 def cut(weights, description, keep, where: str) -> dict[str, torch.Tensor]:
@@ -178,6 +207,8 @@ def _of_a_library(weights, description) -> str | None:
         if description.name in names.in_library(library):
             with torch.device("meta"):
                 state = create(library, description.name, description).state_dict()
-            if not _missing(weights, state) and state["conv1.weight"].shape == weights["conv1.weight"].shape:
+            # But for the first dimension, which is the number of classes in the last layer.
+            alike = (value.shape[1:] == weights[key].shape[1:] for key, value in state.items() if key in weights)
+            if not _missing(weights, state) and all(alike):
                 return names.spelled(library, description.name)
     return None

@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+import weakref
 import zipfile
 from types import SimpleNamespace
 
@@ -31,6 +32,7 @@ from dfkd_steps.models.checkpoint_file import read_weights
 from dfkd_steps.models.classifier import Classifier, Description, build_architecture, new_classifier
 from dfkd_steps.pipeline import params, together
 from dfkd_steps.reporting import first_try
+from dfkd_steps.runtime import memory
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import fields, groups
 from dfkd_steps.storage import dataset_file, kept_networks, network_file, verify
@@ -447,6 +449,28 @@ def test_a_look_says_what_a_teacher_does(tmp_path):
     lines = look.look(constant)
     assert all("mean confidence 1.00, 1 of 3 classes predicted, 1 for 32 of 32" in line for line in lines[:5])
     assert lines[5] == "no BatchNorm statistics, which some methods need"
+
+
+@pytest.mark.parametrize(("arch", "number"), [("resnet8", 32), ("unet-tiny", 32 * 16 * 24)])
+def test_a_look_goes_piece_by_piece_where_images_are_large(arch, number, monkeypatch):
+    """The logits of 160 images of 480 x 640 pixels and 40 classes are 8 GB."""
+    teacher, alive, most = small_net.classifier(arch, (3, 16, 24), 5), weakref.WeakSet(), []
+    described = dataclasses.replace(teacher.description, mean=(0.0,) * 3, std=(0.02,) * 3)  # which is doubted
+    teacher = Classifier(teacher.net, described).eval()
+    monkeypatch.delenv("DFKD_MEMORY", raising=False)
+    lines = look.look(teacher)
+    assert len(lines) == 7 and all(line.endswith(f" of {number}") for line in lines[:5])
+    drawn = look.draw(described)  # in pieces from one generator, which are other images
+    monkeypatch.setattr(look, "draw", lambda description: drawn)
+
+    def count(module, images, logits):
+        alive.add(logits)
+        most.append((len(images[0]), sum(len(one) for one in alive)))
+
+    teacher.register_forward_hook(count)
+    monkeypatch.setattr(memory, "VALUES", 3 * 3 * 16 * 24)
+    assert look.look(teacher) == lines
+    assert len(most) == 5 * 11 and max(most) == (3, 6)
 
 
 def test_a_teacher_is_measured_where_there_are_test_images(tmp_path, capsys):

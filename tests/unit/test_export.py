@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,10 +23,12 @@ from dfkd_steps.models.classifier import Classifier, Description, build_architec
 from dfkd_steps.pipeline import audit, graph, keys, spec, sweep
 from dfkd_steps.pipeline.job import Job
 from dfkd_steps.reporting import other_images
+from dfkd_steps.runtime import memory
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.storage import atomic, dataset_file, exported, network_file
 from dfkd_steps.storage.transfer_set import Layout, TransferSet, Writer
 from dfkd_steps.storage.verify import verify
+from dfkd_steps.training import metrics
 
 ROOT = Path(__file__).parents[2]
 SPECS = dict(zip(spec.GROUPS, ("mnist-5k", "lenet5", "procedural", "none", "lenet5-half")))
@@ -105,6 +108,45 @@ def test_int8_has_int8_weights_and_the_ranges_of_the_set(root):
     plain = (job(root).out.parent / "export/student.onnx").read_bytes()
     ranges = [onnx_file.int8_bytes(plain, images, student.description) for images in (dark, dark + 1)]
     assert ranges[0] != ranges[1]
+
+
+def test_networks_are_compared_a_few_images_at_a_time_with_the_figures_of_all(monkeypatch):
+    """The logits of 100 images of 480 x 640 pixels, 13 classes and 4 networks are 6 GB."""
+    images, alive, most = np.random.default_rng(0).random((20, 3, 8, 12), np.float32), weakref.WeakSet(), []
+    torch.manual_seed(0)
+    convolutions = {name: torch.nn.Conv2d(3, 5, 1).requires_grad_(False) for name in ("teacher", "torch", "int8")}
+    convolutions["onnx"] = lambda part: convolutions["torch"](part) + 0.1 * part[:, :1] ** 2
+
+    def keeping(network):
+        def answer(part):
+            alive.add(logits := network(part))
+            most.append((len(part), sum(map(len, alive))))
+            return logits
+
+        return answer
+
+    networks = {name: keeping(network) for name, network in convolutions.items()}
+    monkeypatch.delenv("DFKD_MEMORY", raising=False)
+    monkeypatch.setattr(memory, "VALUES", 3 * 3 * 8 * 12)
+    measured = export.compare(networks, images)
+    assert max(most) == (3, 2 * 4 * 3) and len(most) == 4 * 7  # of two parts at most, while one takes the place of the other
+    whole = {name: network(torch.from_numpy(images)) for name, network in convolutions.items()}
+    answers = {name: logits.argmax(1) for name, logits in whole.items()}
+    assert measured == pytest.approx({
+        "images": 20,
+        "student_teacher": metrics.accuracy(whole["torch"], answers["teacher"], 1),
+        "int8_teacher": metrics.accuracy(whole["int8"], answers["teacher"], 1),
+        "int8_student": metrics.accuracy(whole["int8"], answers["torch"], 1),
+        "onnx_student": metrics.accuracy(whole["onnx"], answers["torch"], 1),
+        "largest_logit": round(whole["torch"].abs().max().item(), 6),
+        "largest_difference": float(f"{(whole['onnx'] - whole['torch']).abs().max().item():.3g}"),
+    }, abs=1e-5)  # fmt: skip
+    images[-1, 0, 0, 0] = np.nan
+    with pytest.raises(UserError, match="its ONNX form differs by nan in a logit"):
+        export.refuse_difference("student", {"images": export.compare(networks, images)})
+    assert [len(part) for part in onnx_file._batches(images)] == [3] * 6 + [2]
+    monkeypatch.setattr(memory, "VALUES", 1 << 30)
+    assert onnx_file.at_once((3, 8, 12)) == onnx_file.BATCH
 
 
 def test_program_and_state_dict_need_no_dfkd(root):

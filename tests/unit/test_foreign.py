@@ -11,7 +11,7 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from dfkd_steps.models import library, pretrained
+from dfkd_steps.models import hooks, library, names, pretrained, registry
 from dfkd_steps.models.classifier import Description, build_architecture
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import groups
@@ -254,6 +254,46 @@ def test_library_weights(tmp_path, monkeypatch):
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
     with pytest.raises(UserError, match=r"cannot be downloaded \(no network\); check the network"):
         pretrained.import_library(from_library("torchvision", "resnet18", "DEFAULT"), dataset)
+
+
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+
+
+@pytest.mark.parametrize(("given", "heads", "logged"), [
+    ({}, True, "googlenet scales its inputs once more"),
+    (IMAGENET, False, "WARNING: mean and std are given, so googlenet does not"),
+])  # fmt: skip
+def test_a_checkpoint_of_torchvisions_googlenet_scales_its_inputs_as_its_weights_need(tmp_path, given, heads, logged, capsys):
+    """transform_input stands in no checkpoint; without it the teacher is silently another one."""
+    dataset, path = coloured(tmp_path, 4), tmp_path / "googlenet.pth"
+    torch.manual_seed(0)
+    own = torchvision.models.googlenet(weights=None, init_weights=False, num_classes=4, aux_logits=heads)
+    torch.save(own.state_dict(), path)
+    network_file.save(
+        tmp_path / "t.safetensors",
+        *pretrained.import_checkpoint(config(path, arch="torchvision.googlenet", **given), dataset),
+        "k",
+        {},
+    )
+    assert logged in capsys.readouterr().err
+    teacher, images = network_file.load_frozen(tmp_path / "t.safetensors"), torch.rand(2, 3, 64, 64)
+    mean, std = (torch.tensor(IMAGENET[part]).view(-1, 1, 1) for part in ("mean", "std"))
+    entered = images * 2 - 1 if logged.startswith("googlenet") else (images - mean) / std
+    with torch.no_grad(), hooks.entering(teacher.net.conv1) as seen:
+        logits = teacher(images)
+        assert torch.allclose(seen[0], entered, atol=1e-5)
+        assert torch.allclose(logits, own.eval()(entered), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", sorted({*names.in_library("torchvision")} & {*registry.REGISTRY}))
+def test_a_checkpoint_of_torchvisions_network_for_ours_of_that_name(name):
+    """On the meta device: they have up to 140 million weights."""
+    described = Description("arch", name, tuple("abcd"), (3, 32, 32), (0.5,) * 3, (0.5,) * 3)
+    with torch.device("meta"):
+        weights = torchvision.models.get_model(name, weights=None, num_classes=4).state_dict()
+        net = build_architecture(name, 4, (3, 32, 32))
+    with pytest.raises(UserError, match=rf"x.pth: is torchvision.{name}, .* our {name}; write arch: torchvision.{name}$"):
+        pretrained._load(net, weights, Path("x.pth"), described)
 
 
 @pytest.mark.skipif(not PUBLIC.is_file(), reason="the public ResNet-20 lies outside the repository")

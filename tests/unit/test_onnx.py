@@ -258,16 +258,22 @@ def test_a_softmax_of_early_opsets_goes_over_all_axes_behind():
     assert torch.allclose(onnx_operators.OPERATORS["Softmax"]([images], {"axis": 1, "opset": 13}).sum(1), torch.ones(2, 4))
 
 
-def test_images_whose_channels_come_last_are_turned(tmp_path, capsys):
+@pytest.mark.parametrize("sizes", [("n", 8, 8, 3), ("n", None, None, 3), (None, "h", "w", 3)])  # Keras leaves sizes free
+def test_images_whose_channels_come_last_are_turned(tmp_path, sizes, capsys):
     nodes = [
         helper.make_node("Transpose", ["x"], ["c"], perm=[0, 3, 1, 2]), helper.make_node("Conv", ["c", "w"], ["h"]), *POOLED
     ]  # fmt: skip
-    path = written(tmp_path / "x.onnx", nodes, {"w": WEIGHT}, sizes=("n", 8, 8, 3))
+    path = written(tmp_path / "x.onnx", nodes, {"w": WEIGHT}, sizes=sizes)
     made, _ = onnx_import.read(path, "", described((3, 8, 8)))
     images = torch.rand(2, 3, 8, 8)
     expected = nn.functional.conv2d(images, torch.from_numpy(WEIGHT)).mean((2, 3))
     assert torch.allclose(made(images), expected, atol=1e-5)
     assert "as N,H,W,C" in capsys.readouterr().err
+
+
+def test_images_as_wide_as_they_have_channels_are_not_turned_where_other_sizes_are_free(tmp_path, capsys):
+    onnx_import.read(written(tmp_path / "x.onnx", flat(), {"w": WEIGHT}, sizes=("n", None, None, 3)), "", described((3, 8, 3)))
+    assert "as N,H,W,C" not in capsys.readouterr().err
 
 
 def flat(*more):
