@@ -6,6 +6,7 @@ import os
 from ..runtime.errors import UserError, reading, require_file
 from .array_files import fits
 
+SPLITS = {"train", "test", "val", "valid", "validation"}
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # Pillow knows dozens, and starts programs for some of them
 
 
@@ -13,6 +14,23 @@ def in_order(folders) -> list[str]:
     """The names of class folders in the order of the labels: sorted, and where all of them are numbers, by value."""
     folders = list(folders)
     return sorted(folders, key=(lambda name: (int(name), name)) if all(map(str.isdecimal, folders)) else None)
+
+
+def folders_in(folder) -> list[str]:
+    """The names of the folders in a folder, hidden ones left out; in no order, and none where there is no such folder."""
+    if not os.path.isdir(folder):
+        return []
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+
+
+def is_split(folder) -> bool:
+    """Is train/ in a folder of images a part of the data set, that has a folder per class, and not a class of that name?
+
+    Where no other folder can be a class, it is a part in any case, so that who reads it can say what it lacks.
+    """
+    there = folders_in(folder)
+    return "train" in there and (bool(folders_in(os.path.join(folder, "train"))) or SPLITS.issuperset(there))
 
 
 @contextlib.contextmanager

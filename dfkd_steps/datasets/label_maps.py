@@ -61,7 +61,7 @@ def masks(config, room=None) -> Source:
     folder = Path(config.path)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; put images/ and masks/ there or correct path in the YAML file")
-    split = (folder / "train").is_dir()
+    split = _has_pairs(folder / "train") or ((folder / "train").is_dir() and not _has_pairs(folder))
     pairs = {"train": _pairs(folder / "train" if split else folder)}
     if split and (folder / "test").is_dir():
         pairs["test"] = _pairs(folder / "test")
@@ -71,6 +71,10 @@ def masks(config, room=None) -> Source:
     for name, part in pairs.items():
         arrays |= _decoded(config, part, name, room)
     return source(folder, arrays, tuple(config.names), config.void, 0.0 if "test" in pairs else config.test_share, config.classes)
+
+
+def _has_pairs(folder: Path) -> bool:
+    return all((folder / kind).is_dir() for kind in ("images", "masks"))
 
 
 def _pairs(folder: Path) -> list[tuple[Path, Path]]:

@@ -149,10 +149,10 @@ def _images(config, room=None):
     folder = Path(config.path)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; put a folder of images per class there or correct path in the YAML file")
-    split = (folder / "train").is_dir()
-    if not split and any((folder / "test").glob("*/")):
+    split = image_files.is_split(folder)
+    if not split and image_files.folders_in(folder / "test"):
         raise UserError(
-            f"{folder}: has a folder test/ but no train/; put training images into train/, or evaluate a finished "
+            f"{folder}: has class folders in test/ but none in train/; put training images into train/, or evaluate a finished "
             f"student on test images only: dfkd evaluate STUDENT --images {folder / 'test'}"
         )
     train = _image_folder(folder / "train" if split else folder, config.names)

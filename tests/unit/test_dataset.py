@@ -504,6 +504,26 @@ def test_the_order_of_classes_is_that_of_names_or_of_numbers_or_of_a_list(tmp_pa
     assert "twice; list each folder once" in typed.check()
 
 
+def test_a_class_may_be_called_train(tmp_path):
+    """As in COCO, VOC and CIFAR-100; it is a part of the data set only where it holds class folders."""
+    image_folder(tmp_path / "set", ("bus", "car", "train"), n=2)
+    (tmp_path / "set/train/.ipynb_checkpoints").mkdir()
+    typed = groups.Images("images", path=str(tmp_path / "set"), size=8)
+    source = readers.read(typed)
+    assert source.classes == ("bus", "car", "train") and source.test_share and np.bincount(source.arrays["y_train"])[2] == 2
+    image_folder(tmp_path / "set/test", n=1)
+    fault(lambda: readers.read(typed), "has class folders in test/ but none in train/; put training images into train/")
+    image_folder(tmp_path / "parts/train", ("bus", "train"), n=2)  # a part, with a class of that name
+    assert readers.read(groups.Images("images", path=str(tmp_path / "parts"), size=8)).classes == ("bus", "train")
+    for part in ("train", "test"):
+        image_folder(tmp_path / "plain", (part,), n=2)  # parts, but without classes
+        fault(
+            lambda: readers.read(groups.Images("images", path=str(tmp_path / "plain"))),
+            "plain/train: ",
+            "give a folder per class",
+        )
+
+
 def test_test_images_alone_are_for_a_finished_student(tmp_path):
     image_folder(tmp_path / "set" / "test", n=1)
     fault(lambda: readers.read(groups.Images("images", path=str(tmp_path / "set"))), f"dfkd evaluate STUDENT --images {tmp_path}")

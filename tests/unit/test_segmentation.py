@@ -237,6 +237,17 @@ def test_a_folder_of_images_and_masks(tmp_path):
     assert (images[1, 0, :, 15:] == 200).all() and (labels[1, :, 15:] == 2).all()
 
 
+def test_a_folder_train_without_images_and_masks_is_no_part(tmp_path):
+    config = masks(tmp_path)
+    (tmp_path / "train/notes").mkdir(parents=True)
+    assert len(readers.read(config).arrays["x_train"]) == 5
+    for folder in ("images", "masks"):
+        (tmp_path / folder).rename(tmp_path / "train" / folder)
+    assert len(readers.read(config).arrays["x_train"]) == 5
+    (tmp_path / "train/masks").rename(tmp_path / "train/labels")
+    refused("train: no folder masks/; give images/ and masks/ with matching", readers.read, config)
+
+
 def test_masks_that_do_not_fit_say_so(tmp_path):
     config = masks(tmp_path)
     Image.new("L", (20, 40)).save(tmp_path / "masks/2.png")
