@@ -16,6 +16,11 @@ def in_order(folders) -> list[str]:
     return sorted(folders, key=(lambda name: (int(name), name)) if all(map(str.isdecimal, folders)) else None)
 
 
+def is_hidden(path, root) -> bool:
+    """Does the name of a file, or of a folder between it and ``root``, begin with a dot? ``path`` begins with ``root``."""
+    return f"{os.sep}." in os.sep + str(path).removeprefix(str(root))
+
+
 def folders_in(folder) -> list[str]:
     """The names of the folders in a folder, hidden ones left out; in no order, and none where there is no such folder."""
     if not os.path.isdir(folder):

@@ -172,11 +172,12 @@ def _images(config, room=None):
 
 
 def _image_folder(folder, order):
-    """torchvision's ImageFolder, which alone would take .ipynb_checkpoints for a class, and 10 for less than 2.
+    """torchvision's ImageFolder, which alone would take .ipynb_checkpoints for a class and what lies in it for images, and 10 for
+    less than 2.
 
     order: the folders in the order of the labels; empty for that of their names.
     """
-    from torchvision.datasets import ImageFolder
+    from torchvision.datasets.folder import IMG_EXTENSIONS, ImageFolder
 
     class Visible(ImageFolder):
         def find_classes(self, directory):
@@ -192,10 +193,15 @@ def _image_folder(folder, order):
                 raise UserError(f"{directory}: the folder {odd[0]!r} {where}; give a name for each folder, or leave out names")
             return names, {name: label for label, name in enumerate(names)}
 
+    def is_image(path) -> bool:
+        return path.lower().endswith(IMG_EXTENSIONS) and not image_files.is_hidden(path, folder)
+
     try:
-        return Visible(folder)
+        return Visible(folder, is_valid_file=is_image)
     except FileNotFoundError as error:
-        raise UserError(f"{folder}: {one_line(error, 160)}; give a folder per class with images in it") from None
+        kinds = ", ".join(IMG_EXTENSIONS)
+        why = one_line(error, 160).rstrip(".")
+        raise UserError(f"{folder}: {why}; give a folder per class with images in it ({kinds})") from None
 
 
 def _decode(config, folder, split, room):

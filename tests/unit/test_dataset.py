@@ -613,6 +613,21 @@ def test_hidden_folders_are_not_classes(tmp_path):
     fault(lambda: readers.read(groups.Images("images", path=str(tmp_path / "set"), size=8)), r"'\x1b[2J' is not printable")
 
 
+def test_hidden_files_are_not_images(tmp_path, monkeypatch):
+    """Copies by Jupyter would be in training and test; what macOS puts beside a file is no image."""
+    image_folder(tmp_path / ".data/set", n=3)  # what lies above the folder may be hidden
+    draw(tmp_path / ".data/set/cat/.ipynb_checkpoints/0-checkpoint.png", np.zeros((9, 9, 3), np.uint8))
+    (tmp_path / ".data/set/dog/._0.png").write_bytes(b"no image")
+    draw(tmp_path / ".data/set/dog/more/9.png", np.zeros((9, 9, 3), np.uint8))
+    monkeypatch.chdir(tmp_path / ".data/set")
+    for path in (tmp_path / ".data/set", Path()):
+        found = readers.read(groups.Images("images", path=str(path), size=8))
+        assert np.bincount(found.arrays["y_train"]).tolist() == [3, 4]
+    for image in Path("cat").glob("*.png"):
+        image.unlink()
+    fault(lambda: readers.read(groups.Images("images", path=".")), "for the classes cat; give a folder per class", ".jpg, .jpeg")
+
+
 def test_a_format_that_is_not_listed_is_not_opened(tmp_path):
     """Whatever the file is called. Pillow knows dozens of formats, and starts Ghostscript for one of them."""
     image_folder(tmp_path / "set", n=2)

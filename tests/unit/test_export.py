@@ -227,6 +227,15 @@ def test_a_card_has_no_test_images_to_measure_on(tmp_path):
         other_images.read(tmp_path / "dataset.h5", SimpleNamespace(classes=("a", "b"), image_shape=(3, 8, 8)))
 
 
+def test_hidden_files_are_not_images(tmp_path):
+    for name in ("ant/0.png", "ant/._0.png", "bee/.ipynb_checkpoints/0-checkpoint.png", "bee/0.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    files = other_images.listed(tmp_path, SimpleNamespace(classes=("ant", "bee")))
+    assert files == [(tmp_path / "ant/0.png", 0), (tmp_path / "bee/0.png", 1)]
+    assert other_images.listed(tmp_path / "ant", SimpleNamespace(classes=("a", "b"))) == [(tmp_path / "ant/0.png", -1)]
+
+
 def test_folders_that_are_numbers_are_the_classes_by_value(tmp_path, capsys):
     for number in range(11):
         (tmp_path / str(number)).mkdir()
