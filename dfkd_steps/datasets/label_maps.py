@@ -83,7 +83,16 @@ def _pairs(folder: Path) -> list[tuple[Path, Path]]:
     for kind in ("images", "masks"):
         if not (folder / kind).is_dir():
             raise UserError(f"{folder}: no folder {kind}/; give images/ and masks/ with matching file names")
-        paths[kind] = {path.stem: path for path in sorted((folder / kind).iterdir()) if path.name[0] != "." and path.is_file()}
+        paths[kind] = {}
+        for path in sorted((folder / kind).iterdir()):
+            if path.name[0] == "." or not path.is_file():
+                continue
+            if other := paths[kind].get(path.stem):
+                raise UserError(
+                    f"{path.parent}: {other.name[:60]!r} and {path.name[:60]!r} have one name before the dot; rename or remove "
+                    "one, so that each image has a mask of its own"
+                )
+            paths[kind][path.stem] = path
     if alone := sorted(paths["images"].keys() ^ paths["masks"].keys()):
         there = "images" if alone[0] in paths["images"] else "masks"
         raise UserError(

@@ -258,6 +258,14 @@ def test_masks_that_do_not_fit_say_so(tmp_path):
     refused("images/ has '2', but the other folder does not; give an image", readers.read, config)
 
 
+@pytest.mark.parametrize("kind", ["images", "masks"])
+def test_two_files_of_one_name_are_refused(tmp_path, kind):
+    """One of them would be left out, and nobody told which."""
+    config = masks(tmp_path)
+    Image.new("L", (40, 40)).save(tmp_path / kind / "2.bmp")
+    refused(f"{kind}: '2.bmp' and '2.png' have one name before the dot; rename or remove one", readers.read, config)
+
+
 def test_drawn_shapes_have_exact_maps():
     found = readers.read(groups.DrawnShapes("drawn-shapes", drawn=16, height=20, width=28))
     assert found.classes == shapes.CLASSES and found.arrays["x_test"].shape == (4, *SHAPE)
