@@ -3,6 +3,9 @@
 import contextlib
 import os
 
+import numpy as np
+
+from ..runtime import progress
 from ..runtime.errors import UserError, reading, require_file
 from .array_files import fits
 
@@ -36,6 +39,22 @@ def is_split(folder) -> bool:
     """
     there = folders_in(folder)
     return "train" in there and (bool(folders_in(os.path.join(folder, "train"))) or SPLITS.issuperset(there))
+
+
+def few(where, labels, most: int) -> np.ndarray:
+    """The rows (M), ascending, of about ``most`` of the images with these labels (N): as many of each class, at least two of it,
+    evenly spaced; those of all images where there are no more, or ``most`` is 0. ``where``: a line that leaves some out says it.
+    """
+    labels = np.asarray(labels)
+    if not most or len(labels) <= most:
+        return np.arange(len(labels))
+    counts = np.bincount(labels)
+    each = max(2, most // len(counts))  # two, so that one can be held out for testing
+    classes = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+    rows = [rows[np.linspace(0, len(rows) - 1, min(each, len(rows))).astype(int)] for rows in classes]
+    rows = np.sort(np.concatenate(rows))
+    progress.say(f"{where}: reads {len(rows):,} of {len(labels):,} images")
+    return rows
 
 
 @contextlib.contextmanager

@@ -56,8 +56,11 @@ def source(where, arrays, names, void: int, test_share: float = 0.0, classes: in
 
 
 # ---------------------------------------------------------------------------------------------- masks
-def masks(config, room=None) -> Source:
-    """A folder with images/ and masks/, or with train/ and test/ of such. ``room``: as of ``readers.read``; memory holds maps."""
+def masks(config, room=None, most=0) -> Source:
+    """A folder with images/ and masks/, or with train/ and test/ of such.
+
+    ``room``, ``most``: as of ``readers.read``; memory holds maps.
+    """
     folder = Path(config.path)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; put images/ and masks/ there or correct path in the YAML file")
@@ -69,7 +72,8 @@ def masks(config, room=None) -> Source:
     pin(config, folder, files, [os.path.relpath(path, folder) for path in files])
     arrays = {}
     for name, part in pairs.items():
-        arrays |= _decoded(config, part, name, room)
+        rows = image_files.few(part[0][0].parent, np.zeros(len(part), int), most)
+        arrays |= _decoded(config, [part[row] for row in rows], name, room)
     return source(folder, arrays, tuple(config.names), config.void, 0.0 if "test" in pairs else config.test_share, config.classes)
 
 

@@ -27,12 +27,14 @@ FAILURES = (OSError, RuntimeError, ValueError, EOFError, AssertionError, http.cl
 MNIST_5K_TEST_SHARE = 0.2
 
 
-def read(config, room=None) -> Source:
-    """The images and labels that a data set config names. ``room``: a folder with room for images that memory should not
-    hold, of sources that are folders; None = memory holds them.
+def read(config, room=None, most=0) -> Source:
+    """The images and labels that a data set config names; of sources that are folders also:
+
+    ``room``: a folder with room for images that memory should not hold; None = memory holds them. ``most``: read about so many
+    images of train and of test, evenly of all classes, to look at the data set; 0 = all.
     """
     reader = READERS[config.source]
-    return reader(config, room) if config.source in on_disk.FOLDERS else reader(config)
+    return reader(config, room, most) if config.source in on_disk.FOLDERS else reader(config)
 
 
 # ---------------------------------------------------------------------------------------------- mnist-5k
@@ -145,7 +147,7 @@ def _fetched(config, name, system_folders) -> Source:
 
 
 # ---------------------------------------------------------------------------------------------- images
-def _images(config, room=None):
+def _images(config, room=None, most=0):
     folder = Path(config.path)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; put a folder of images per class there or correct path in the YAML file")
@@ -166,7 +168,9 @@ def _images(config, room=None):
         raise UserError(f"{train.root}: has only one class, {train.classes[0]!r}; give a folder per class, at least two")
     files = [path for part in (train, test) if part for path, _ in part.samples]
     pin(config, folder, files, [os.path.relpath(path, folder) for path in files])  # its name says what an image shows
-    arrays = _decode(config, train, "train", room) | (_decode(config, test, "test", room) if test else {})
+    arrays = {}
+    for split, part in (("train", train), ("test", test)):
+        arrays |= _decode(config, part, split, room, most) if part else {}
     keep = array_files.kept(config, train.classes)
     return Source(tuple(train.classes), arrays, 0.0 if test else config.test_share, str(folder), keep)
 
@@ -204,16 +208,18 @@ def _image_folder(folder, order):
         raise UserError(f"{folder}: {why}; give a folder per class with images in it ({kinds})") from None
 
 
-def _decode(config, folder, split, room):
-    """All images of a folder, upright, resized with antialiasing."""
-    shape = (len(folder.samples), config.channels, config.size, config.width or config.size)
+def _decode(config, folder, split, room, most):
+    """The images of a folder, or about ``most`` of them, upright, resized with antialiasing."""
+    rows = image_files.few(folder.root, folder.targets, most)
+    paths = [folder.samples[row][0] for row in rows]
+    shape = (len(paths), config.channels, config.size, config.width or config.size)
 
     def fill(images):
-        for row, (path, _) in enumerate(progress.bar(folder.samples, desc=f"images {split}", unit="img")):
+        for row, path in enumerate(progress.bar(paths, desc=f"images {split}", unit="img")):
             images[row] = image(path, shape[1:], config.fit)
 
     images = on_disk.filled(folder.root, shape, room, fill)
-    return {f"x_{split}": images, f"y_{split}": np.asarray(folder.targets, np.int64)}
+    return {f"x_{split}": images, f"y_{split}": np.asarray(folder.targets, np.int64)[rows]}
 
 
 def image(path, shape, how: str = "crop") -> np.ndarray:

@@ -606,6 +606,23 @@ def test_each_image_fault_is_one_line(tmp_path):
     fault(lambda: readers.read(typed), "deep.png", "is not a readable PNG")
 
 
+def test_a_look_reads_the_same_few_images_of_each_class(tmp_path, capsys):
+    for part, n in (("train", 9), ("test", 3)):
+        image_folder(tmp_path / "set" / part, n=n, size=8)
+        image_folder(tmp_path / "set" / part, ("cow",), n=1, size=8)
+    typed = groups.Images("images", path=str(tmp_path / "set"), size=8)
+    whole, look = readers.read(typed), readers.read(typed, most=8)
+    assert (look.classes, look.test_share) == (whole.classes, whole.test_share) == (("cat", "cow", "dog"), 0.0)
+    assert look.arrays["y_train"].tolist() == [0, 0, 1, 2, 2]  # of 8 images, 2 for each of three classes
+    assert look.arrays["x_train"][:, 1, 0, 0].tolist() == [0, 8, 0, 0, 8]
+    assert np.array_equal(look.arrays["x_test"], whole.arrays["x_test"])
+    assert f"{tmp_path}/set/train: reads 5 of 19 images" in capsys.readouterr().err
+    image_folder(tmp_path / "pets", n=30, size=8)
+    typed = groups.Images("images", path=str(tmp_path / "pets"), size=8)
+    alone = dataset.prepare(typed, readers.read(typed, most=1))
+    assert np.bincount(alone["y_train"]).tolist() == np.bincount(alone["y_test"]).tolist() == [1, 1]
+
+
 def test_hidden_folders_are_not_classes(tmp_path):
     image_folder(tmp_path / "set", (".ipynb_checkpoints", "cat", "dog"), n=3)
     assert readers.read(groups.Images("images", path=str(tmp_path / "set"), size=8)).classes == ("cat", "dog")

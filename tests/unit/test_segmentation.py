@@ -237,6 +237,13 @@ def test_a_folder_of_images_and_masks(tmp_path):
     assert (images[1, 0, :, 15:] == 200).all() and (labels[1, :, 15:] == 2).all()
 
 
+def test_a_look_reads_a_few_maps(tmp_path):
+    config = masks(tmp_path)
+    whole, look = readers.read(config), readers.read(config, most=3)
+    assert look.classes == whole.classes and look.test_share == whole.test_share
+    assert all(np.array_equal(look.arrays[name], whole.arrays[name][[0, 2, 4]]) for name in ("x_train", "y_train"))
+
+
 def test_a_folder_train_without_images_and_masks_is_no_part(tmp_path):
     config = masks(tmp_path)
     (tmp_path / "train/notes").mkdir(parents=True)
