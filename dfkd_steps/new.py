@@ -22,6 +22,7 @@ from .runtime.errors import UserError
 from .schemas import groups
 
 NUMBERS = {"keep": int, "mean": float, "std": float}  # options that are lists of these
+INSPECTED = 500  # images of --data that are decoded, or two per class: a teacher depends on them by mean and std at most
 TITLES = {"dataset": "Card of a task without images", "teacher": "Teacher", "student": "Student"}
 NUMBER = {tasks.CLASSIFICATION: 20_000, tasks.SEGMENTATION: 2_000}  # images to try first; in maps each pixel is a prediction
 KIND = {1: "strokes", 3: "scenes"}  # of classification; maps have several things in an image, as scenes do
@@ -207,7 +208,7 @@ def examine(name: str, files: dict[str, dict]):
     with tempfile.TemporaryDirectory() as folder:
         write(name, files, Path(folder))
         config = {group: params.load(group, name, Path(folder)) for group in files}
-        source, path = readers.read(config["dataset"]), Path(folder, "dataset.h5")
+        source, path = readers.read(config["dataset"], most=INSPECTED), Path(folder, "dataset.h5")
         dataset_file.write(
             path, "", {}, source.classes, dataset_step.prepare(config["dataset"], source), source.keep, source.card
         )

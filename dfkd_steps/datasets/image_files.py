@@ -3,9 +3,13 @@
 import contextlib
 import os
 
+import numpy as np
+
+from ..runtime import progress
 from ..runtime.errors import UserError, reading, require_file
 from .array_files import fits
 
+SPLITS = {"train", "test", "val", "valid", "validation"}
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # Pillow knows dozens, and starts programs for some of them
 
 
@@ -13,6 +17,44 @@ def in_order(folders) -> list[str]:
     """The names of class folders in the order of the labels: sorted, and where all of them are numbers, by value."""
     folders = list(folders)
     return sorted(folders, key=(lambda name: (int(name), name)) if all(map(str.isdecimal, folders)) else None)
+
+
+def is_hidden(path, root) -> bool:
+    """Does the name of a file, or of a folder between it and ``root``, begin with a dot? ``path`` begins with ``root``."""
+    return f"{os.sep}." in os.sep + str(path).removeprefix(str(root))
+
+
+def folders_in(folder) -> list[str]:
+    """The names of the folders in a folder, hidden ones left out; in no order, and none where there is no such folder."""
+    if not os.path.isdir(folder):
+        return []
+    with os.scandir(folder) as entries:
+        return [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+
+
+def is_split(folder) -> bool:
+    """Is train/ in a folder of images a part of the data set, that has a folder per class, and not a class of that name?
+
+    Where no other folder can be a class, it is a part in any case, so that who reads it can say what it lacks.
+    """
+    there = folders_in(folder)
+    return "train" in there and (bool(folders_in(os.path.join(folder, "train"))) or SPLITS.issuperset(there))
+
+
+def few(where, labels, most: int) -> np.ndarray:
+    """The rows (M), ascending, of about ``most`` of the images with these labels (N): as many of each class, at least two of it,
+    evenly spaced; those of all images where there are no more, or ``most`` is 0. ``where``: a line that leaves some out says it.
+    """
+    labels = np.asarray(labels)
+    if not most or len(labels) <= most:
+        return np.arange(len(labels))
+    counts = np.bincount(labels)
+    each = max(2, most // len(counts))  # two, so that one can be held out for testing
+    classes = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+    rows = [rows[np.linspace(0, len(rows) - 1, min(each, len(rows))).astype(int)] for rows in classes]
+    rows = np.sort(np.concatenate(rows))
+    progress.say(f"{where}: reads {len(rows):,} of {len(labels):,} images")
+    return rows
 
 
 @contextlib.contextmanager

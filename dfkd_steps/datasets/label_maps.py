@@ -56,12 +56,15 @@ def source(where, arrays, names, void: int, test_share: float = 0.0, classes: in
 
 
 # ---------------------------------------------------------------------------------------------- masks
-def masks(config, room=None) -> Source:
-    """A folder with images/ and masks/, or with train/ and test/ of such. ``room``: as of ``readers.read``; memory holds maps."""
+def masks(config, room=None, most=0) -> Source:
+    """A folder with images/ and masks/, or with train/ and test/ of such.
+
+    ``room``, ``most``: as of ``readers.read``; memory holds maps.
+    """
     folder = Path(config.path)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; put images/ and masks/ there or correct path in the YAML file")
-    split = (folder / "train").is_dir()
+    split = _has_pairs(folder / "train") or ((folder / "train").is_dir() and not _has_pairs(folder))
     pairs = {"train": _pairs(folder / "train" if split else folder)}
     if split and (folder / "test").is_dir():
         pairs["test"] = _pairs(folder / "test")
@@ -69,8 +72,13 @@ def masks(config, room=None) -> Source:
     pin(config, folder, files, [os.path.relpath(path, folder) for path in files])
     arrays = {}
     for name, part in pairs.items():
-        arrays |= _decoded(config, part, name, room)
+        rows = image_files.few(part[0][0].parent, np.zeros(len(part), int), most)
+        arrays |= _decoded(config, [part[row] for row in rows], name, room)
     return source(folder, arrays, tuple(config.names), config.void, 0.0 if "test" in pairs else config.test_share, config.classes)
+
+
+def _has_pairs(folder: Path) -> bool:
+    return all((folder / kind).is_dir() for kind in ("images", "masks"))
 
 
 def _pairs(folder: Path) -> list[tuple[Path, Path]]:
@@ -79,7 +87,16 @@ def _pairs(folder: Path) -> list[tuple[Path, Path]]:
     for kind in ("images", "masks"):
         if not (folder / kind).is_dir():
             raise UserError(f"{folder}: no folder {kind}/; give images/ and masks/ with matching file names")
-        paths[kind] = {path.stem: path for path in sorted((folder / kind).iterdir()) if path.name[0] != "." and path.is_file()}
+        paths[kind] = {}
+        for path in sorted((folder / kind).iterdir()):
+            if path.name[0] == "." or not path.is_file():
+                continue
+            if other := paths[kind].get(path.stem):
+                raise UserError(
+                    f"{path.parent}: {other.name[:60]!r} and {path.name[:60]!r} have one name before the dot; rename or remove "
+                    "one, so that each image has a mask of its own"
+                )
+            paths[kind][path.stem] = path
     if alone := sorted(paths["images"].keys() ^ paths["masks"].keys()):
         there = "images" if alone[0] in paths["images"] else "masks"
         raise UserError(

@@ -27,12 +27,14 @@ FAILURES = (OSError, RuntimeError, ValueError, EOFError, AssertionError, http.cl
 MNIST_5K_TEST_SHARE = 0.2
 
 
-def read(config, room=None) -> Source:
-    """The images and labels that a data set config names. ``room``: a folder with room for images that memory should not
-    hold, of sources that are folders; None = memory holds them.
+def read(config, room=None, most=0) -> Source:
+    """The images and labels that a data set config names; of sources that are folders also:
+
+    ``room``: a folder with room for images that memory should not hold; None = memory holds them. ``most``: read about so many
+    images of train and of test, evenly of all classes, to look at the data set; 0 = all.
     """
     reader = READERS[config.source]
-    return reader(config, room) if config.source in on_disk.FOLDERS else reader(config)
+    return reader(config, room, most) if config.source in on_disk.FOLDERS else reader(config)
 
 
 # ---------------------------------------------------------------------------------------------- mnist-5k
@@ -145,14 +147,14 @@ def _fetched(config, name, system_folders) -> Source:
 
 
 # ---------------------------------------------------------------------------------------------- images
-def _images(config, room=None):
+def _images(config, room=None, most=0):
     folder = Path(config.path)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; put a folder of images per class there or correct path in the YAML file")
-    split = (folder / "train").is_dir()
-    if not split and any((folder / "test").glob("*/")):
+    split = image_files.is_split(folder)
+    if not split and image_files.folders_in(folder / "test"):
         raise UserError(
-            f"{folder}: has a folder test/ but no train/; put training images into train/, or evaluate a finished "
+            f"{folder}: has class folders in test/ but none in train/; put training images into train/, or evaluate a finished "
             f"student on test images only: dfkd evaluate STUDENT --images {folder / 'test'}"
         )
     train = _image_folder(folder / "train" if split else folder, config.names)
@@ -166,17 +168,20 @@ def _images(config, room=None):
         raise UserError(f"{train.root}: has only one class, {train.classes[0]!r}; give a folder per class, at least two")
     files = [path for part in (train, test) if part for path, _ in part.samples]
     pin(config, folder, files, [os.path.relpath(path, folder) for path in files])  # its name says what an image shows
-    arrays = _decode(config, train, "train", room) | (_decode(config, test, "test", room) if test else {})
+    arrays = {}
+    for split, part in (("train", train), ("test", test)):
+        arrays |= _decode(config, part, split, room, most) if part else {}
     keep = array_files.kept(config, train.classes)
     return Source(tuple(train.classes), arrays, 0.0 if test else config.test_share, str(folder), keep)
 
 
 def _image_folder(folder, order):
-    """torchvision's ImageFolder, which alone would take .ipynb_checkpoints for a class, and 10 for less than 2.
+    """torchvision's ImageFolder, which alone would take .ipynb_checkpoints for a class and what lies in it for images, and 10 for
+    less than 2.
 
     order: the folders in the order of the labels; empty for that of their names.
     """
-    from torchvision.datasets import ImageFolder
+    from torchvision.datasets.folder import IMG_EXTENSIONS, ImageFolder
 
     class Visible(ImageFolder):
         def find_classes(self, directory):
@@ -192,22 +197,29 @@ def _image_folder(folder, order):
                 raise UserError(f"{directory}: the folder {odd[0]!r} {where}; give a name for each folder, or leave out names")
             return names, {name: label for label, name in enumerate(names)}
 
+    def is_image(path) -> bool:
+        return path.lower().endswith(IMG_EXTENSIONS) and not image_files.is_hidden(path, folder)
+
     try:
-        return Visible(folder)
+        return Visible(folder, is_valid_file=is_image)
     except FileNotFoundError as error:
-        raise UserError(f"{folder}: {one_line(error, 160)}; give a folder per class with images in it") from None
+        kinds = ", ".join(IMG_EXTENSIONS)
+        why = one_line(error, 160).rstrip(".")
+        raise UserError(f"{folder}: {why}; give a folder per class with images in it ({kinds})") from None
 
 
-def _decode(config, folder, split, room):
-    """All images of a folder, upright, resized with antialiasing."""
-    shape = (len(folder.samples), config.channels, config.size, config.width or config.size)
+def _decode(config, folder, split, room, most):
+    """The images of a folder, or about ``most`` of them, upright, resized with antialiasing."""
+    rows = image_files.few(folder.root, folder.targets, most)
+    paths = [folder.samples[row][0] for row in rows]
+    shape = (len(paths), config.channels, config.size, config.width or config.size)
 
     def fill(images):
-        for row, (path, _) in enumerate(progress.bar(folder.samples, desc=f"images {split}", unit="img")):
+        for row, path in enumerate(progress.bar(paths, desc=f"images {split}", unit="img")):
             images[row] = image(path, shape[1:], config.fit)
 
     images = on_disk.filled(folder.root, shape, room, fill)
-    return {f"x_{split}": images, f"y_{split}": np.asarray(folder.targets, np.int64)}
+    return {f"x_{split}": images, f"y_{split}": np.asarray(folder.targets, np.int64)[rows]}
 
 
 def image(path, shape, how: str = "crop") -> np.ndarray:

@@ -1,5 +1,6 @@
 """A finished student, or its exported files, on other images: labelled or not. Nothing is made again, nothing is written."""
 
+import os
 import zipfile
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import torch
 from ..datasets import array_files, image_files, readers
 from ..models.onnx_file import OnnxClassifier
 from ..models.tasks import VOID
+from ..pipeline import params, spec
 from ..runtime import latency, memory, progress
-from ..runtime.errors import UserError, reading, similar
-from ..storage import dataset_file, network_file
+from ..runtime.errors import UserError, one_line, reading, similar
+from ..storage import dataset_file, exported, network_file
 from ..training import metrics
 from ..training.predict import to_float
 from . import other_maps
@@ -41,6 +43,25 @@ def teacher_of(path: Path) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
+def fit_of(path: Path) -> tuple[str, str]:
+    """What becomes of images of another form, 'crop' or 'squash', and what to say of that, '' where it is nothing.
+
+    As in the data set that a path under results/ names, so that the figures are those of metrics.json; 'crop' where it names
+    none, or one that has no ``fit`` or is not in params/ beside results/.
+    """
+    place = Path(os.path.abspath(path))  # links stay: results/ itself may be one
+    place = place.parent if place.parent.name == exported.FOLDER else place
+    try:
+        name, root = spec.of_path(place)["dataset"], spec.root_of(place)
+    except UserError:
+        return "crop", ""
+    try:
+        fit = getattr(params.load("dataset", name, root.parent / params.PARAMS), "fit", "crop")
+    except UserError as error:
+        return "crop", f"images are cropped, because the data set of its path cannot be read ({one_line(error, 160)})"
+    return fit, "" if fit == "crop" else f"images are not cropped, as the data set {name} has fit: {fit}"
+
+
 def is_dense(network) -> bool:
     """Does a network give a map for an image?"""
     if network.image_shape is None or network.classes is None:
@@ -48,17 +69,18 @@ def is_dense(network) -> bool:
     return network(torch.zeros(1, *network.image_shape)).ndim > 2
 
 
-def read(source: Path, network, dense: bool = False, void: int = VOID) -> tuple[np.ndarray, np.ndarray | None]:
+def read(source: Path, network, dense: bool = False, void: int = VOID, fit: str = "crop") -> tuple[np.ndarray, np.ndarray | None]:
     """Images (N,C,H,W) uint8 of the size of a network, and labels (N) or None; for segmentation maps (N,H,W), 255 = void.
 
     ``source``: a dataset.h5 (its test images), an .npz (x_test and y_test, or images and labels), or a folder: of folders
     named as the classes or, where no name matches, in their order; of images without labels; for segmentation of images/ and
-    masks/. Raises UserError for what does not fit. void: a further label in maps that is of no class.
+    masks/. Raises UserError for what does not fit. void: a further label in maps that is of no class. fit: what
+    becomes of images of another form in folders without masks/, as ``readers.image`` takes it; of maps always crop.
     """
     if not source.exists():
         raise UserError(f"{source}: no such file or folder; give a folder of images, an .npz or a dataset.h5")
     if source.is_dir():
-        images, labels = other_maps.read_folder(source, network, void) if dense else _folder(source, network)
+        images, labels = other_maps.read_folder(source, network, void) if dense else _folder(source, network, fit)
     else:
         images, labels = _file(source)
     if images.ndim == 3:
@@ -135,9 +157,9 @@ def listed(source: Path, network) -> list[tuple[Path, int]]:
     return files
 
 
-def _folder(source: Path, network):
+def _folder(source: Path, network, fit: str):
     files = listed(source, network)
-    images = [readers.image(path, network.image_shape) for path, _ in files]
+    images = [readers.image(path, network.image_shape, fit) for path, _ in files]
     labels = np.asarray([label for _, label in files])
     return np.stack(images), labels if labels[0] >= 0 else None
 
@@ -159,7 +181,10 @@ def measure(path: Path, source: Path | None, teacher_path: Path | None, void: in
             why = f"there is no {source}" if source else "it is not under results/"
             raise UserError(f"{path}: its test images are not known, because {why}; give --images FOLDER")
     dense = is_dense(first)
-    images, labels = read(source, first, dense, void)
+    fit, remark = fit_of(path) if source.is_dir() and not dense else ("crop", "")
+    images, labels = read(source, first, dense, void, fit)
+    if remark:  # now: images that cannot be read are one line
+        progress.say(f"{path}: {remark}")
     if teacher is not None:
         described = teacher.description
         if tuple(described.image_shape) != tuple(first.image_shape) or described.dense != dense:

@@ -32,18 +32,19 @@ def folder_of(source: Path) -> tuple[Path, bool]:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The files of a folder whose names end as those of images do, sorted; none is opened."""
+    """The files of a folder whose names end as those of images do, sorted, hidden ones left out; none is opened."""
     from PIL import Image
 
     kinds = Image.registered_extensions()
-    return sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in kinds)
+    paths = (path for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(path for path in paths if path.is_file() and path.suffix.lower() in kinds)
 
 
 def listed(source: Path) -> list[Path]:
     """The images of a folder, none of them opened. Raises UserError where it holds none, or one without a mask."""
     folder, masks = folder_of(source)
     folder = folder / "images" if (folder / "images").is_dir() else folder
-    images = [path for path in images_in(folder) if path.name[0] != "."]
+    images = images_in(folder)
     if not images:
         raise UserError(f"{source}: contains no images; put images there, or folders images/ and masks/ with matching file names")
     if masks and (alone := [path for path in images if not list(folder.with_name("masks").glob(f"{glob.escape(path.stem)}.*"))]):

@@ -504,6 +504,26 @@ def test_the_order_of_classes_is_that_of_names_or_of_numbers_or_of_a_list(tmp_pa
     assert "twice; list each folder once" in typed.check()
 
 
+def test_a_class_may_be_called_train(tmp_path):
+    """As in COCO, VOC and CIFAR-100; it is a part of the data set only where it holds class folders."""
+    image_folder(tmp_path / "set", ("bus", "car", "train"), n=2)
+    (tmp_path / "set/train/.ipynb_checkpoints").mkdir()
+    typed = groups.Images("images", path=str(tmp_path / "set"), size=8)
+    source = readers.read(typed)
+    assert source.classes == ("bus", "car", "train") and source.test_share and np.bincount(source.arrays["y_train"])[2] == 2
+    image_folder(tmp_path / "set/test", n=1)
+    fault(lambda: readers.read(typed), "has class folders in test/ but none in train/; put training images into train/")
+    image_folder(tmp_path / "parts/train", ("bus", "train"), n=2)  # a part, with a class of that name
+    assert readers.read(groups.Images("images", path=str(tmp_path / "parts"), size=8)).classes == ("bus", "train")
+    for part in ("train", "test"):
+        image_folder(tmp_path / "plain", (part,), n=2)  # parts, but without classes
+        fault(
+            lambda: readers.read(groups.Images("images", path=str(tmp_path / "plain"))),
+            "plain/train: ",
+            "give a folder per class",
+        )
+
+
 def test_test_images_alone_are_for_a_finished_student(tmp_path):
     image_folder(tmp_path / "set" / "test", n=1)
     fault(lambda: readers.read(groups.Images("images", path=str(tmp_path / "set"))), f"dfkd evaluate STUDENT --images {tmp_path}")
@@ -586,11 +606,43 @@ def test_each_image_fault_is_one_line(tmp_path):
     fault(lambda: readers.read(typed), "deep.png", "is not a readable PNG")
 
 
+def test_a_look_reads_the_same_few_images_of_each_class(tmp_path, capsys):
+    for part, n in (("train", 9), ("test", 3)):
+        image_folder(tmp_path / "set" / part, n=n, size=8)
+        image_folder(tmp_path / "set" / part, ("cow",), n=1, size=8)
+    typed = groups.Images("images", path=str(tmp_path / "set"), size=8)
+    whole, look = readers.read(typed), readers.read(typed, most=8)
+    assert (look.classes, look.test_share) == (whole.classes, whole.test_share) == (("cat", "cow", "dog"), 0.0)
+    assert look.arrays["y_train"].tolist() == [0, 0, 1, 2, 2]  # of 8 images, 2 for each of three classes
+    assert look.arrays["x_train"][:, 1, 0, 0].tolist() == [0, 8, 0, 0, 8]
+    assert np.array_equal(look.arrays["x_test"], whole.arrays["x_test"])
+    assert f"{tmp_path}/set/train: reads 5 of 19 images" in capsys.readouterr().err
+    image_folder(tmp_path / "pets", n=30, size=8)
+    typed = groups.Images("images", path=str(tmp_path / "pets"), size=8)
+    alone = dataset.prepare(typed, readers.read(typed, most=1))
+    assert np.bincount(alone["y_train"]).tolist() == np.bincount(alone["y_test"]).tolist() == [1, 1]
+
+
 def test_hidden_folders_are_not_classes(tmp_path):
     image_folder(tmp_path / "set", (".ipynb_checkpoints", "cat", "dog"), n=3)
     assert readers.read(groups.Images("images", path=str(tmp_path / "set"), size=8)).classes == ("cat", "dog")
     image_folder(tmp_path / "set", ("\x1b[2J",), n=1)
     fault(lambda: readers.read(groups.Images("images", path=str(tmp_path / "set"), size=8)), r"'\x1b[2J' is not printable")
+
+
+def test_hidden_files_are_not_images(tmp_path, monkeypatch):
+    """Copies by Jupyter would be in training and test; what macOS puts beside a file is no image."""
+    image_folder(tmp_path / ".data/set", n=3)  # what lies above the folder may be hidden
+    draw(tmp_path / ".data/set/cat/.ipynb_checkpoints/0-checkpoint.png", np.zeros((9, 9, 3), np.uint8))
+    (tmp_path / ".data/set/dog/._0.png").write_bytes(b"no image")
+    draw(tmp_path / ".data/set/dog/more/9.png", np.zeros((9, 9, 3), np.uint8))
+    monkeypatch.chdir(tmp_path / ".data/set")
+    for path in (tmp_path / ".data/set", Path()):
+        found = readers.read(groups.Images("images", path=str(path), size=8))
+        assert np.bincount(found.arrays["y_train"]).tolist() == [3, 4]
+    for image in Path("cat").glob("*.png"):
+        image.unlink()
+    fault(lambda: readers.read(groups.Images("images", path=".")), "for the classes cat; give a folder per class", ".jpg, .jpeg")
 
 
 def test_a_format_that_is_not_listed_is_not_opened(tmp_path):

@@ -1,5 +1,6 @@
 """The step export, `dfkd evaluate` on what it wrote, and transfer sets for other programs."""
 
+import itertools
 import json
 import os
 import re
@@ -17,10 +18,10 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from dfkd_steps import cli, export
+from dfkd_steps import cli, dataset, export
 from dfkd_steps.models import onnx_file
 from dfkd_steps.models.classifier import Classifier, Description, build_architecture
-from dfkd_steps.pipeline import audit, graph, keys, spec, sweep
+from dfkd_steps.pipeline import audit, graph, keys, params, spec, sweep
 from dfkd_steps.pipeline.job import Job
 from dfkd_steps.reporting import other_images
 from dfkd_steps.runtime import memory
@@ -261,12 +262,57 @@ def test_evaluate_on_labelled_and_unlabelled_images(root, tmp_path, capsys):
     assert not list(root.rglob("metrics.json"))
 
 
+def test_images_of_a_folder_take_the_form_that_their_data_set_gave_them(tmp_path, capsys):
+    """The figures of the test images are those of their data set, wherever the command is started; else images are cropped."""
+    rng, folder = np.random.default_rng(0), tmp_path / "pictures"
+    for split, name, number in itertools.product(("train", "test"), CLASSES, range(4)):
+        path = folder / split / name / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (28, 70), np.uint8)).save(path)
+    (tmp_path / "params/dataset").mkdir(parents=True)
+    text = f"source: images\npath: {folder}\nsize: 28\nchannels: 1\nnames: {json.dumps(CLASSES)}\n"
+    (tmp_path / "params/dataset/pictures.yaml").write_text(text)
+    specs, measured = dict(SPECS), {}
+    for specs["dataset"] in ("pictures", "pictures+fit=squash", "gone"):
+        paths = {step: graph.path_of(step, specs, tmp_path / "results") for step in ("dataset", "teacher", "distill")}
+        for step, arch, seed in (("teacher", "lenet5", 1), ("distill", "lenet5-half", 2)):
+            paths[step].parent.mkdir(parents=True, exist_ok=True)
+            network_file.save(paths[step], *network(arch, seed), "key", {})
+        measured[specs["dataset"]] = figures(paths["distill"], folder / "test")
+        if specs["dataset"] != "gone":
+            config = params.load("dataset", specs["dataset"], tmp_path / "params")
+            dataset.run(Job("dataset", paths["dataset"], [], config, "key", {}))
+            assert measured[specs["dataset"]] == figures(paths["distill"], None)
+    assert measured["pictures"] == measured["gone"] != measured["pictures+fit=squash"]
+    said = capsys.readouterr().err
+    assert "images are not cropped, as the data set pictures+fit=squash has fit: squash" in said
+    assert "images are cropped, because the data set of its path cannot be read (dataset: no file" in said
+    student = paths["distill"].with_name("export") / "student.onnx"
+    assert {other_images.fit_of(place)[0] for place in (student, student.parent, Path("student.onnx"))} == {"crop"}
+    squashed = Path(str(student).replace("/gone/", "/pictures+fit=squash/"))
+    assert other_images.fit_of(squashed)[0] == other_images.fit_of(squashed.parent)[0] == "squash"
+
+
+def figures(student, source):
+    found = dict(other_images.measure(student, source, None))["student.safetensors"]
+    return {name: found[name] for name in ("top1", "agreement", "images")} | {"kl": round(found["kl"], 4)}
+
+
 def test_a_card_has_no_test_images_to_measure_on(tmp_path):
     none = {"x": np.empty((0, 3, 8, 8), np.uint8), "y": np.empty(0, np.int64)}
     arrays = {f"{name}_{split}": value for name, value in none.items() for split in ("train", "test")}
     dataset_file.write(tmp_path / "dataset.h5", "k", {}, ("a", "b"), arrays, card={"mean": [], "std": []})
     with pytest.raises(UserError, match=r"dataset\.h5: is a card and has no images; give --images, a folder of images"):
         other_images.read(tmp_path / "dataset.h5", SimpleNamespace(classes=("a", "b"), image_shape=(3, 8, 8)))
+
+
+def test_hidden_files_are_not_images(tmp_path):
+    for name in ("ant/0.png", "ant/._0.png", "bee/.ipynb_checkpoints/0-checkpoint.png", "bee/0.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    files = other_images.listed(tmp_path, SimpleNamespace(classes=("ant", "bee")))
+    assert files == [(tmp_path / "ant/0.png", 0), (tmp_path / "bee/0.png", 1)]
+    assert other_images.listed(tmp_path / "ant", SimpleNamespace(classes=("a", "b"))) == [(tmp_path / "ant/0.png", -1)]
 
 
 def test_folders_that_are_numbers_are_the_classes_by_value(tmp_path, capsys):

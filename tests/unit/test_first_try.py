@@ -8,6 +8,7 @@ from small_net import classifier
 from told import require_remedy
 
 from dfkd_steps import new
+from dfkd_steps.datasets import readers
 from dfkd_steps.methods import registry as method_registry
 from dfkd_steps.models.classifier import build_architecture
 from dfkd_steps.models.tasks import CLASSIFICATION, SEGMENTATION
@@ -154,6 +155,21 @@ def test_the_order_of_the_classes_goes_into_a_data_set_of_folders(workplace):
     (workplace / "names.txt").write_text("dog\ncat\n")
     with pytest.raises(UserError, match=r"--classes: folders need names in the order .*; write them out"):
         new.contents(new.parser().parse_args([NAME, *how, "--classes", "names.txt"]))
+
+
+def test_the_inspection_decodes_a_few_images_of_each_class(workplace, monkeypatch):
+    torch.save(build_architecture("resnet8", 3, (3, 32, 32)).state_dict(), "flat.pth")
+    for name in "abc":
+        (workplace / "pets" / name).mkdir(parents=True)
+        for row in range(20):
+            Image.fromarray(np.full((40, 50, 3), row, np.uint8)).save(f"pets/{name}/{row}.png")
+    how = ["--teacher", "resnet8", "--checkpoint", "flat.pth", "--student", "resnet8", "--size", "32", "--data", "pets"]
+    files, decoded, image = new.contents(new.parser().parse_args([NAME, *how, "--classes", "c,a,b"])), [], readers.image
+    monkeypatch.setattr(readers, "image", lambda path, *form: decoded.append(path) or image(path, *form))
+    monkeypatch.setattr(new, "INSPECTED", 9)
+    for network in new.examine(NAME, files):
+        assert (network.description.classes, network.description.image_shape) == (("c", "a", "b"), (3, 32, 32))
+    assert len(decoded) == 9
 
 
 NORM = ["--mean", "0,0,0", "--std", "1,1,1"]

@@ -237,6 +237,24 @@ def test_a_folder_of_images_and_masks(tmp_path):
     assert (images[1, 0, :, 15:] == 200).all() and (labels[1, :, 15:] == 2).all()
 
 
+def test_a_look_reads_a_few_maps(tmp_path):
+    config = masks(tmp_path)
+    whole, look = readers.read(config), readers.read(config, most=3)
+    assert look.classes == whole.classes and look.test_share == whole.test_share
+    assert all(np.array_equal(look.arrays[name], whole.arrays[name][[0, 2, 4]]) for name in ("x_train", "y_train"))
+
+
+def test_a_folder_train_without_images_and_masks_is_no_part(tmp_path):
+    config = masks(tmp_path)
+    (tmp_path / "train/notes").mkdir(parents=True)
+    assert len(readers.read(config).arrays["x_train"]) == 5
+    for folder in ("images", "masks"):
+        (tmp_path / folder).rename(tmp_path / "train" / folder)
+    assert len(readers.read(config).arrays["x_train"]) == 5
+    (tmp_path / "train/masks").rename(tmp_path / "train/labels")
+    refused("train: no folder masks/; give images/ and masks/ with matching", readers.read, config)
+
+
 def test_masks_that_do_not_fit_say_so(tmp_path):
     config = masks(tmp_path)
     Image.new("L", (20, 40)).save(tmp_path / "masks/2.png")
@@ -245,6 +263,14 @@ def test_masks_that_do_not_fit_say_so(tmp_path):
     refused("mode RGB; give an 8-bit grey or palette image", readers.read, config)
     (tmp_path / "masks/2.png").unlink()
     refused("images/ has '2', but the other folder does not; give an image", readers.read, config)
+
+
+@pytest.mark.parametrize("kind", ["images", "masks"])
+def test_two_files_of_one_name_are_refused(tmp_path, kind):
+    """One of them would be left out, and nobody told which."""
+    config = masks(tmp_path)
+    Image.new("L", (40, 40)).save(tmp_path / kind / "2.bmp")
+    refused(f"{kind}: '2.bmp' and '2.png' have one name before the dot; rename or remove one", readers.read, config)
 
 
 def test_drawn_shapes_have_exact_maps():
