@@ -11,7 +11,7 @@ import numpy as np
 
 from .balancing import segmentation
 from .balancing.resampling import Held, Members, Resampler, pushed_at_most
-from .balancing.selection import choose, confidence, copy, drawn_at_once, quota
+from .balancing.selection import answered_at_once, choose, confidence, copy, drawn_at_once, quota
 from .models import answering_network
 from .pipeline.job import Job, run_step
 from .runtime import progress
@@ -74,7 +74,6 @@ def equal_images(config, teacher, transfer, start, device) -> tuple[Writer, dict
     missing = np.maximum(per_class - counts, 0) * (counts > 0) * (config.deficit == "resample")
     writer = copy(transfer, start(len(chosen) + int(missing.sum())), chosen)
     at_once = drawn_at_once(transfer)
-    whole = at_once if answering_network.needs_whole_batches(transfer.metadata) else 0
     for label in np.flatnonzero(missing):
         rng = np.random.default_rng(seed_of("balance", config.seed, "deficit", int(label)))
         drawn = rng.choice(np.flatnonzero(labels == label), missing[label])
@@ -82,7 +81,7 @@ def equal_images(config, teacher, transfer, start, device) -> tuple[Writer, dict
             rows = drawn[begin : begin + at_once]
             part = {name: transfer.read(name, rows) for name, _, _ in transfer.layout.fields()}
             part["images"] = np.ascontiguousarray(part["images"][..., ::-1])
-            writer.append(**part | {"labels": maps.predict(teacher, to_unit(part["images"]), device, whole)})
+            writer.append(**part | {"labels": maps.predict(teacher, to_unit(part["images"]), device, answered_at_once(transfer))})
     uncovered = [name for name, number in zip(teacher.description.classes, counts) if not number]
     return writer, {"per_class": per_class, "resampled": int(missing.sum()), "stands_out_nowhere": uncovered}
 

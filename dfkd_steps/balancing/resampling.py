@@ -3,13 +3,12 @@
 import numpy as np
 import torch
 
-from ..models import answering_network
 from ..runtime.seeds import make_rng, seed_of
 from ..storage.image_format import to_stored, to_unit
 from ..training import views
 from ..training.predict import predict, to_float
 from . import selection
-from .selection import drawn_at_once, likeliest, softmax
+from .selection import answered_at_once, drawn_at_once, likeliest, softmax
 
 PUSHED = 64 << 20  # bytes of the pushed images of a class, at most
 
@@ -26,8 +25,7 @@ class Resampler:
         self.config, self.teacher, self.transfer, self.device = config, teacher, transfer, device
         self.image_type = transfer.layout.image_type
         self.at_once = drawn_at_once(transfer)
-        # Statistics of a batch are those of all that was drawn together, whatever memory there is.
-        self.rows = self.at_once if answering_network.needs_whole_batches(transfer.metadata) else 0
+        self.rows = answered_at_once(transfer)
 
     def fields(self, stored, logits, label):
         """All fields of new samples; the target is the softmax of the teacher's logits."""

@@ -15,8 +15,7 @@ CHUNK = 1024  # samples that are read, drawn or pushed at once, at most: of larg
 def confidence(transfer, teacher=None, device=None) -> np.ndarray:
     """The teacher's largest probability for each sample (N); for segmentation mean over its pixels, asked again."""
     if transfer.layout.dense:
-        whole = answering_network.needs_whole_batches(transfer.metadata)
-        rows = (drawn_at_once(transfer) if whole else 0) or memory.passed(transfer.layout.image_shape)
+        rows = answered_at_once(transfer) or memory.passed(transfer.layout.image_shape)
         parts = (part["images"] for _, part in transfer.chunks("images", rows=rows))
         return np.concatenate([maps.confidence(teacher, to_unit(part), device, rows) for part in parts])
     return np.concatenate([softmax(part["logits"]).max(1) for _, part in transfer.chunks("logits", rows=CHUNK)])
@@ -62,6 +61,12 @@ def choose(labels, per_class: int, config, transfer, teacher, device) -> np.ndar
 def drawn_at_once(transfer) -> int:
     """Samples that are moved together, with their floats."""
     return min(CHUNK, memory.drawn(transfer.layout.image_shape))
+
+
+def answered_at_once(transfer) -> int:
+    """Samples that the teacher is shown together; 0 = as many as memory allows. Statistics of a batch are those of all that was
+    drawn together, whatever memory there is."""
+    return drawn_at_once(transfer) if answering_network.needs_whole_batches(transfer.metadata) else 0
 
 
 def copy(transfer, writer, chosen, weights=None) -> Writer:

@@ -1,6 +1,5 @@
 """The weights in a file, read without running any code of it; what is none is told apart and named."""
 
-import hashlib
 import pickle
 import re
 import zipfile
@@ -9,6 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from ..runtime import disk
 from ..runtime.errors import UserError, reading
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
@@ -99,7 +99,5 @@ def require_sha256(path, sha256: str):
     """Raise UserError where a file's sha256 is not the given one, if one is given."""
     if not sha256:
         return
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != sha256.lower():
+    if (digest := disk.sha256_of(path)) != sha256.lower():
         raise UserError(f"{path}: its sha256 is {digest}, expected {sha256}; fetch the right file or change sha256:")

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 from ..models import names as network_names
+from ..runtime import disk
 from . import fingerprint, remembered
 
 MISSING = "missing"
@@ -97,7 +98,7 @@ def digest(path: Path) -> str:
         place, known = os.path.abspath(path), remembered.entries(REMEMBERED)
         if known.get(place, [""])[0] == state:
             return known[place][1]
-        sha256 = _sha256(path) if names == [""] else _listing(path, names)
+        sha256 = disk.sha256_of(path) if names == [""] else _listing(path, names)
     except OSError:
         return MISSING
     if all(max(status.st_mtime_ns, status.st_ctime_ns) < time.time_ns() - RACY_NS for status in stats):
@@ -117,12 +118,7 @@ def _state(status: os.stat_result) -> tuple:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
-def _sha256(path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _listing(folder, names) -> str:
     """Names count, and with them the classes of images; one that is no text is refused by who reads it."""
-    listing = "".join(f"{name}\0{_sha256(folder / name)}\0" for name in names)
+    listing = "".join(f"{name}\0{disk.sha256_of(folder / name)}\0" for name in names)
     return hashlib.sha256(os.fsencode(listing)).hexdigest()

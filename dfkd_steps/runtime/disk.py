@@ -1,5 +1,6 @@
 """Large arrays and files, a piece at a time; and room on a disk, asked for before anything is written to it."""
 
+import hashlib
 import os
 
 PIECE = 1 << 22  # bytes that are read or written at once
@@ -14,6 +15,12 @@ def pieces(array):
     """The rows of an array in order, a few MB at a time: of one on the disk, whose whole may be larger than the memory."""
     step = rows_of_a_piece(array.nbytes // max(1, len(array)))
     return (array[start : start + step] for start in range(0, len(array), step))
+
+
+def sha256_of(path) -> str:
+    """sha256 of a file's content, as hex digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def allocate(file, size: int):

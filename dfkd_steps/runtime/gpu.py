@@ -35,13 +35,13 @@ def claim(poll: float = 0.5) -> str:
     """
     global _held
     if "SLURM_JOB_ID" in os.environ:
-        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+        return os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    indices = [index.strip() for index in given.split(",")] if given and "SLURM_JOB_ID" not in os.environ else []
-    if len(indices) < 2 or not all(index.isdecimal() for index in indices):
-        if given is not None or os.environ.get("DFKD_DEVICE") == "cpu" or not (number := count()):
-            return given or ""
-        indices = [str(index) for index in range(number)]
+    if os.environ.get("DFKD_DEVICE") == "cpu":
+        return given or ""
+    indices = [str(index) for index in range(count())] if given is None else [index.strip() for index in given.split(",")]
+    if not indices or (given is not None and (len(indices) < 2 or not all(index.isdecimal() for index in indices))):
+        return given or ""
     folder, waits = _folder(), False
     while True:
         for index in indices:

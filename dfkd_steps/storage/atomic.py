@@ -36,8 +36,7 @@ def key_of(path) -> str:
                 raise ValueError("no checksum at its end")
             key = hdf5.structure(path, functools.partial(hdf5.text, name="key"))
         elif path.suffix == ".safetensors":
-            with safe_open(path, "np") as file:
-                key = json.loads((file.metadata() or {}).get("dfkd", "{}")).get("key")
+            key = _metadata(path).get("key")
         else:
             key = read_json(path).get("key")
     if not isinstance(key, str):
@@ -50,9 +49,14 @@ def seal_of(path) -> str | None:
     with contextlib.suppress(Exception):  # of a damaged file too
         if Path(path).suffix == ".h5":
             return (hdf5.stored(path) or b"").hex() or None
-        with safe_open(path, "np") as file:
-            return json.loads((file.metadata() or {}).get("dfkd", "{}")).get("crc32")
+        return _metadata(path).get("crc32")
     return None
+
+
+def _metadata(path) -> dict:
+    """What a network's file says of itself."""
+    with safe_open(path, "np") as file:
+        return json.loads((file.metadata() or {}).get("dfkd", "{}"))
 
 
 def partial_of(out) -> Path:

@@ -3,6 +3,8 @@
 import hashlib
 from pathlib import Path
 
+from ..runtime.disk import sha256_of
+
 FOLDER = "export"
 NAMES = ("README.md", "student.onnx", "student-int8.onnx", "state_dict.safetensors", "student.pt2")
 
@@ -15,12 +17,6 @@ def paths(export_json) -> list[Path]:
 def entry(content: bytes) -> dict:
     """What export.json holds of a file."""
     return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-
-
-def sha256_of(path) -> str:
-    """sha256 of a file's content."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def faults(export_json, content: dict, digest=sha256_of):

@@ -161,9 +161,8 @@ def test_classes_that_are_never_predicted_are_pushed_together(transfer, teacher,
     assert list(resampler.pushed(np.array([], int), 6)) == []
 
 
-def test_a_round_of_drawing_again_has_room_for_many_missing(transfer, teacher, monkeypatch):
-    """Twice as many candidates as are missing and some more, also where these are more than are handled at once."""
-    monkeypatch.setattr(selection, "CHUNK", 16)
+def counting_pool(transfer):
+    """A pool that holds the first sample of a set five times, and a list of how many were drawn of it each time."""
     asked = []
 
     def pool(positions):
@@ -172,6 +171,13 @@ def test_a_round_of_drawing_again_has_room_for_many_missing(transfer, teacher, m
         return transfer.read("images", rows), transfer.read("logits", rows)
 
     pool.size = 5
+    return pool, asked
+
+
+def test_a_round_of_drawing_again_has_room_for_many_missing(transfer, teacher, monkeypatch):
+    """Twice as many candidates as are missing and some more, also where these are more than are handled at once."""
+    monkeypatch.setattr(selection, "CHUNK", 16)
+    pool, asked = counting_pool(transfer)
     resampler = resampling.Resampler(groups.EqualBalance(mode="equal", rounds=1), teacher, transfer, CPU)
     wrong = int(np.argmin(resampling.predict(teacher, transfer.read("images", [0]), CPU)))
     list(resampler.draw(pool, wrong, 40))
@@ -180,14 +186,7 @@ def test_a_round_of_drawing_again_has_room_for_many_missing(transfer, teacher, m
 
 def test_a_round_of_drawing_again_has_as_many_candidates_at_any_size_of_images(transfer, teacher, monkeypatch):
     """In pieces where images are large; none of these is right, so that copies fill the class after the rounds."""
-    asked = []
-
-    def pool(positions):
-        asked.append(len(positions))
-        rows = np.zeros(len(positions), int)
-        return transfer.read("images", rows), transfer.read("logits", rows)
-
-    pool.size = 5
+    pool, asked = counting_pool(transfer)
     monkeypatch.setattr(selection.memory, "VALUES", 8 * 64)
     resampler = resampling.Resampler(groups.EqualBalance(mode="equal", rounds=2), teacher, transfer, CPU)
     wrong = int(np.argmin(resampling.predict(teacher, transfer.read("images", [0]), CPU)))

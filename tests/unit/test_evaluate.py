@@ -5,10 +5,12 @@ import json
 import math
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from small_net import classifier
 
 from dfkd_steps import dataset, evaluate
 from dfkd_steps.models import hooks
@@ -18,7 +20,7 @@ from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import groups
 from dfkd_steps.storage import atomic, dataset_file, network_file
 from dfkd_steps.training import metrics as formulas
-from dfkd_steps.training import probes
+from dfkd_steps.training import probes, segmentation_metrics
 
 SPECS = ["own", "lenet5", "zskd", "none", "half"]
 
@@ -179,6 +181,22 @@ def test_the_step_measures_what_the_networks_say(tree):
     assert atomic.key_of(job(tree).out) == "a-key"
     assert made["provenance"][0]["step"] == "evaluate"
     assert made["provenance"][0]["inputs"] == {"own/dataset.h5": "data"}
+
+
+def test_maps_of_several_students_take_one_pass_of_the_teacher():
+    """And each student's counts are those that it has alone."""
+    students = [classifier("unet-tiny", (3, 20, 28), 3, seed=seed) for seed in (1, 2)]
+    teacher, passes = classifier("unet-tiny", (3, 20, 28), 3, seed=3), []
+    teacher.register_forward_pre_hook(lambda module, images: passes.append(len(images[0])))
+    images, truth = torch.rand(6, 3, 20, 28), torch.randint(0, 3, (6, 20, 28))
+    batches = list(zip(images.split(4), truth.split(4)))
+    job = SimpleNamespace(inputs=["student", "teacher"])
+    together = evaluate.count(students, teacher, batches, job, "test", torch.device("cpu"))
+    assert passes == [4, 2]
+    for student, counts in zip(students, together, strict=True):
+        (alone,) = evaluate.count([student], teacher, batches, job, "test", torch.device("cpu"))
+        assert segmentation_metrics.measured(counts) == segmentation_metrics.measured(alone)
+    assert not torch.equal(together[0].student, together[1].student)
 
 
 def test_dvc_shows_the_scalars_and_nothing_of_the_tables(tree):

@@ -214,8 +214,8 @@ def test_a_pipe_is_not_waited_for(here):
 
 # ------------------------------------------------------------------------------------------------ memory
 def count_hashes(monkeypatch) -> list:
-    hashed, plain = [], external._sha256
-    monkeypatch.setattr(external, "_sha256", lambda path: hashed.append(str(path)) or plain(path))
+    hashed, plain = [], external.disk.sha256_of
+    monkeypatch.setattr(external.disk, "sha256_of", lambda path: hashed.append(str(path)) or plain(path))
     return hashed
 
 

@@ -23,10 +23,12 @@ class NoiseConfig(TransferConfig):
     )  # fmt: skip
 
     def check(self):
+        if self.statistics != CURRENT:
+            return None
         batch, rest = min(self.n, self.batch), self.n % self.batch
-        if self.statistics == CURRENT and batch < LEAST:
+        if batch < LEAST:
             name = "n" if self.n < LEAST else "batch"
             return f"{name}: {batch} images together are too few for batch statistics; use {LEAST} or more"
-        if self.statistics == CURRENT and self.n > self.batch and 0 < rest < LEAST:
+        if self.n > self.batch and 0 < rest < LEAST:
             return f"n: the last batch has {rest} images, too few for batch statistics; use a multiple of {self.batch}"
         return None
