@@ -66,9 +66,10 @@ class Fresh:
         if not self.members:
             raise UserError(f"{transfer.path}: contains no generator, so no fresh images can be drawn; set fresh: false")
 
-    def __call__(self, number: int, rng):
-        """``number`` images (N,C,H,W) in [0,1], of the members in turn from a random one on: the first are not preferred."""
-        first, count = int(torch.randint(0, len(self.members), (), generator=rng, device=rng.device)), len(self.members)
+    def __call__(self, number: int, step: int, rng):
+        """``number`` images (N,C,H,W) in [0,1] for a step of an epoch, of the members in turn: it begins where the last step
+        ended, so the first members are not preferred."""
+        first, count = step * number % len(self.members), len(self.members)
         share = [len(range((place - first) % count, number, count)) for place in range(count)]
         return torch.cat([member.sample(size, rng)[0] for member, size in zip(self.members, share) if size])
 
@@ -178,8 +179,8 @@ def distill(config, teacher, transfer: TransferSet, partial, key, device):
     def batches(rng):
         """Each step's images, the teacher's logits where they are stored, importance weights, and places of priorities."""
         if fresh:
-            for _ in range(steps):
-                yield fresh(config.batch, rng), None, None, None
+            for step in range(steps):
+                yield fresh(config.batch, step, rng), None, None, None
             return
         if priorities:
             drawn = (priorities.draw(batch, rng) for _ in range(steps))

@@ -79,6 +79,7 @@ class Generator(nn.Module):
         shape = (1, -1, 1, 1)
         self.register_buffer("mean", torch.tensor(description.mean, dtype=torch.float32).view(shape), persistent=False)
         self.register_buffer("std", torch.tensor(description.std, dtype=torch.float32).view(shape), persistent=False)
+        self.register_buffer("classes", torch.tensor(description.classes, dtype=torch.int64), persistent=False)
 
     def forward(self, latent, labels=None):
         return self.from_maps(self.maps(latent, 0, labels), 0)
@@ -113,8 +114,7 @@ class Generator(nn.Module):
         latent = torch.randn(number, self.description.latent, generator=rng, device=device)
         if not self.description.classes:
             return latent, None
-        classes = torch.tensor(self.description.classes, device=device)
-        return latent, classes[torch.randint(0, len(classes), (number,), generator=rng, device=device)]
+        return latent, self.classes[torch.randint(0, len(self.classes), (number,), generator=rng, device=device)]
 
     def sample(self, number: int, rng):
         """``number`` images in eval mode and without gradient, and their labels."""
