@@ -89,7 +89,7 @@ def _pairs(folder: Path) -> list[tuple[Path, Path]]:
             raise UserError(f"{folder}: no folder {kind}/; give images/ and masks/ with matching file names")
         paths[kind] = {}
         for path in sorted((folder / kind).iterdir()):
-            if path.name[0] == "." or not path.is_file():
+            if path.name[0] == "." or path.name in image_files.LITTER or not path.is_file():
                 continue
             if other := paths[kind].get(path.stem):
                 raise UserError(

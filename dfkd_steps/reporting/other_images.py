@@ -151,7 +151,8 @@ def listed(source: Path, network) -> list[tuple[Path, int]]:
             pairs = [f"{folder.name!r} = {name!r}" for folder, name in zip(folders, classes)]
             first = ", ".join([*pairs[:3], "..."] if len(pairs) > 3 else pairs)
             progress.say(f"{source}: no folder has the name of a class; labels follow the order of the folders ({first})")
-    files = [(path, labels.get(folder, -1)) for folder in folders or [source] for path in other_maps.images_in(folder)]
+    files = [(path, labels[folder]) for folder in folders for path in other_maps.images_in(folder, deep=True)]
+    files = files if folders else [(path, -1) for path in other_maps.images_in(source)]
     if not files:
         raise UserError(f"{source}: contains no images; put images, or one folder of images per class, there")
     return files

@@ -1,12 +1,14 @@
 """A finished segmentation student on other images, with label maps or without. Nothing is made again, nothing is written."""
 
 import glob
+import itertools
+import os
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..datasets import label_maps, readers
+from ..datasets import image_files, label_maps, readers
 from ..models.tasks import VOID
 from ..runtime import memory
 from ..runtime.errors import UserError
@@ -31,13 +33,17 @@ def folder_of(source: Path) -> tuple[Path, bool]:
     return folder, (folder / "masks").is_dir()
 
 
-def images_in(folder: Path) -> list[Path]:
-    """The files of a folder whose names end as those of images do, sorted, hidden ones left out; none is opened."""
+def images_in(folder: Path, deep: bool = False) -> list[Path]:
+    """The files of a folder whose names end as those of images do, sorted, hidden ones left out; none is opened.
+
+    deep: those of the folders in it too, as data sets of the source ``folder`` have them.
+    """
     from PIL import Image
 
     kinds = Image.registered_extensions()
-    paths = (path for path in folder.iterdir() if not path.name.startswith("."))
-    return sorted(path for path in paths if path.is_file() and path.suffix.lower() in kinds)
+    walked = os.walk(folder, followlinks=True)
+    paths = (Path(where, name) for where, _, names in (walked if deep else itertools.islice(walked, 1)) for name in names)
+    return sorted(path for path in paths if path.suffix.lower() in kinds and not image_files.is_hidden(path, folder))
 
 
 def listed(source: Path) -> list[Path]:

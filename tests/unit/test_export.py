@@ -307,11 +307,11 @@ def test_a_card_has_no_test_images_to_measure_on(tmp_path):
 
 
 def test_hidden_files_are_not_images(tmp_path):
-    for name in ("ant/0.png", "ant/._0.png", "bee/.ipynb_checkpoints/0-checkpoint.png", "bee/0.png"):
+    for name in ("ant/0.png", "ant/._0.png", "bee/.ipynb_checkpoints/0-checkpoint.png", "bee/0.png", "bee/more/1.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"")
     files = other_images.listed(tmp_path, SimpleNamespace(classes=("ant", "bee")))
-    assert files == [(tmp_path / "ant/0.png", 0), (tmp_path / "bee/0.png", 1)]
+    assert files == [(tmp_path / "ant/0.png", 0), (tmp_path / "bee/0.png", 1), (tmp_path / "bee/more/1.png", 1)]
     assert other_images.listed(tmp_path / "ant", SimpleNamespace(classes=("a", "b"))) == [(tmp_path / "ant/0.png", -1)]
 
 

@@ -273,6 +273,14 @@ def test_two_files_of_one_name_are_refused(tmp_path, kind):
     refused(f"{kind}: '2.bmp' and '2.png' have one name before the dot; rename or remove one", readers.read, config)
 
 
+def test_what_file_managers_leave_in_a_folder_is_no_image(tmp_path):
+    config = masks(tmp_path)
+    before = readers.read(config).arrays
+    for name in ("images/Thumbs.db", "images/desktop.ini", "masks/.DS_Store", "masks/Thumbs.db"):
+        (tmp_path / name).write_bytes(b"icons")
+    assert all(np.array_equal(before[name], value) for name, value in readers.read(config).arrays.items())
+
+
 def test_drawn_shapes_have_exact_maps():
     found = readers.read(groups.DrawnShapes("drawn-shapes", drawn=16, height=20, width=28))
     assert found.classes == shapes.CLASSES and found.arrays["x_test"].shape == (4, *SHAPE)
