@@ -32,7 +32,7 @@ def setup_process(uses_gpu: bool = True):
     torch.backends.cudnn.benchmark = not deterministic
     keep_memory()
     leave_compiler_out()
-    memory.bound()
+    memory.bound(uses_gpu and os.environ.get("DFKD_DEVICE") != "cpu")
 
 
 def keep_memory():

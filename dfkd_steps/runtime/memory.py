@@ -72,8 +72,8 @@ def passed(image_shape) -> int:
     return max(1, int(VALUES * (given() or DEFAULT) / DEFAULT) // math.prod(image_shape))
 
 
-def bound():
-    """Where DFKD_MEMORY is set, no more than that for this process: beyond it an allocation fails, on a GPU too.
+def bound(gpu: bool = True):
+    """Where DFKD_MEMORY is set, no more than that for this process: beyond it an allocation fails, on a GPU too if ``gpu``.
 
     On Linux; what only maps files, like sets that are read, does not count.
     """
@@ -83,6 +83,6 @@ def bound():
         least, hard = int(most * GIB), resource.getrlimit(resource.RLIMIT_DATA)[1]
         resource.setrlimit(resource.RLIMIT_DATA, (least if hard == resource.RLIM_INFINITY else min(least, hard), hard))
     torch = sys.modules.get("torch")
-    if torch and torch.cuda.is_available():
+    if gpu and torch and torch.cuda.is_available():  # what computes on the CPU alone takes no memory of a GPU by asking for one
         whole = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, most * GIB / whole))

@@ -1,8 +1,10 @@
 """Chunks follow the size of an image and DFKD_MEMORY, what is drawn goes by the size alone, and the bound holds."""
 
 import os
+import resource
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -86,3 +88,20 @@ def test_beyond_the_bound_is_one_line(repository, tmp_path):
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert (done.returncode, done.stdout) == (2, "fits\n"), done.stderr
     assert done.stderr.startswith("error: ") and "memory ran out" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_gpu_is_bound_by_whom_it_serves_alone(monkeypatch):
+    """A process for the CPU that asked CUDA about its GPU would hold memory of it."""
+    shares = []
+    monkeypatch.setenv("DFKD_MEMORY", "4")
+    monkeypatch.setattr(resource, "setrlimit", lambda *given: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda place: SimpleNamespace(total_memory=16 * memory.GIB))
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", shares.append)
+    for module, name in ((device.gpu, "claim"), (device, "keep_memory"), (device, "leave_compiler_out")):
+        monkeypatch.setattr(module, name, lambda: None)  # what would stay for the tests after this one
+    monkeypatch.setattr(torch, "set_deterministic_debug_mode", lambda mode: None)
+    for name, uses_gpu in (("", True), ("", False), ("cpu", True)):
+        monkeypatch.setenv("DFKD_DEVICE", name)
+        device.setup_process(uses_gpu)
+    assert shares == [0.25]
