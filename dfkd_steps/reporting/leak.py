@@ -75,6 +75,12 @@ def rows(finals: list[str]) -> list[Row]:
         specs = {**run.specs, "dataset": without_shadow(run.specs["dataset"])}
         groups.setdefault(tuple(specs.values()), []).append(run)
         teachers.setdefault(tuple(specs.values())[:2], {}).setdefault(run.specs["dataset"], run)
+    datasets = {spec.of_path(path)["dataset"] for path in finals}
+    if datasets == {without_shadow(dataset) for dataset in datasets}:
+        raise UserError(
+            "leak: the sweep has no shadows, data sets that differ in the canaries they hold; write dataset: "
+            "[NAME+canaries=NUMBER] and shadows: NUMBER"
+        )
     if not any(len(group) >= FEWEST for group in groups.values()):
         raise UserError(f"leak: {len(done)} of {len(finals)} runs are finished; {FEWEST} shadows of one transfer set are needed")
     device, attacked = select_device(), []

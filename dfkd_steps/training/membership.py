@@ -24,8 +24,9 @@ def scaled_confidence(logits, labels) -> np.ndarray:
 
 def likelihood_ratios(confidence, member) -> np.ndarray:
     """For each model and sample, how much likelier its confidence is under models that held the sample than under those that
-    did not, from all other models. Confidences (S,C), member (S,C) bool -> log ratios (S,C), NaN where no other model held the
-    sample, or none did not.
+    did not, from all other models but its complement: of those that remain, as many held a sample the model held as one that it
+    did not, so that none of its ratios rests on fewer models than another. Confidences (S,C), member (S,C) bool -> log ratios
+    (S,C), NaN where none of these models held the sample, or none did not.
 
     Both are normal; the mean is that of the sample, the deviation one for all samples, which a few shadow models need
     (arXiv 2112.03570, sec. VI-C).
@@ -33,7 +34,7 @@ def likelihood_ratios(confidence, member) -> np.ndarray:
     confidence, member = np.asarray(confidence, np.float64), np.asarray(member, bool)
     ratios = np.empty(confidence.shape)
     for target in range(len(confidence)):
-        others = np.arange(len(confidence)) != target
+        others = (np.arange(len(confidence)) != target) & (member == member[target]).any(1)
         densities = [_log_normal(confidence[target], confidence[others], chosen) for chosen in (member[others], ~member[others])]
         ratios[target] = densities[0] - densities[1]
     return ratios

@@ -241,6 +241,16 @@ def test_too_few_shadows_are_one_line(finished):
         leak.rows(finished[:2])
 
 
+def test_a_sweep_without_shadows_is_one_line(tmp_path):
+    finals = [
+        str(tmp_path / f"results/mnist+canaries=20/lenet5/noise+seed={seed}/none/lenet5-half/metrics.json") for seed in "1234"
+    ]
+    with pytest.raises(
+        UserError, match=r"leak: the sweep has no shadows, .*; write dataset: \[NAME\+canaries=NUMBER\] and shadows:"
+    ):
+        leak.rows(finals)
+
+
 def test_a_canary_that_no_finished_shadow_held_is_one_line(finished):
     with pytest.raises(UserError, match="canaries are in none of the finished shadows"):
         leak._canaries([Path(finished[0]).parents[4] / "dataset.h5"])

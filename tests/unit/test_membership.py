@@ -26,7 +26,8 @@ def test_ratios_by_hand_from_the_other_models():
     )
     found = membership.likelihood_ratios(confidence, member)
     for target in range(6):
-        others = [one for one in range(6) if one != target]
+        others = [one for one in range(6) if one != target and (member[one] == member[target]).any()]
+        assert len(others) == 4  # each has a complement
         density = {}
         for held in (True, False):
             means = [np.mean([confidence[one, c] for one in others if member[one, c] == held]) for c in range(3)]
@@ -38,10 +39,23 @@ def test_ratios_by_hand_from_the_other_models():
         np.testing.assert_allclose(found[target], np.log(np.divide(density[True], density[False])), rtol=1e-6)
 
 
-def test_a_sample_that_no_other_model_held_has_no_ratio():
-    member = np.array([[1, 1], [0, 1], [0, 0], [0, 0]], bool)
-    found = membership.likelihood_ratios(np.random.default_rng(0).normal(size=(4, 2)), member)
-    assert np.isnan(found[0, 0]) and not np.isnan(found[1:]).any() and not np.isnan(found[0, 1])
+def test_a_sample_that_no_other_model_held_or_all_did_has_no_ratio():
+    member = np.array([[1, 1, 1], [0, 1, 1], [0, 0, 1], [0, 1, 0], [0, 0, 1]], bool)
+    found = membership.likelihood_ratios(np.random.default_rng(0).normal(size=(5, 3)), member)
+    assert np.argwhere(np.isnan(found)).tolist() == [[0, 0], [3, 2]]  # model 3 alone did not hold sample 2
+
+
+@pytest.mark.parametrize("shadows", [4, 6, 8])
+def test_few_shadows_in_pairs_do_not_say_the_opposite(shadows):
+    """A shadow and its complement hold halves of the canaries: with the complement among them, fewer of the other models held
+    what a shadow held than what it did not, and the mean of fewer is further off."""
+    rng, areas = np.random.default_rng(5), []
+    for _ in range(30):
+        halves = [rng.permutation(100) < 50 for _ in range(shadows // 2)]
+        member = np.stack([one for half in halves for one in (half, ~half)])
+        scores = membership.likelihood_ratios(rng.normal(size=member.shape) + 3 * rng.normal(size=100), member)
+        areas.append(membership.area(scores[~np.isnan(scores)], member[~np.isnan(scores)]))
+    assert abs(np.mean(areas) - 0.5) < 0.02
 
 
 @pytest.mark.parametrize(("rate", "share"), [(0.0, 0.5), (0.24, 0.5), (0.25, 0.75), (0.5, 0.75), (0.75, 1.0), (1.0, 1.0)])
