@@ -82,7 +82,7 @@ class Held:
         order, number = torch.randperm(len(images), generator=draw), max(1, round(config.holdout * len(images)))
         self.rows, self.others = order[:number].to(images.device), order[number:].to(images.device)
         self.images, self.student = images, student
-        self.agreement, self.best = -1.0, self._weights()
+        self.agreement, self.best, self.seen = -1.0, self._weights(), student.seen
 
     def ended(self, epoch: int) -> dict:
         """The agreement after an epoch; keeps the weights where it is the best so far."""
@@ -93,23 +93,25 @@ class Held:
                 same += right.float().reshape(len(rows), -1).mean(1).sum()
         agreement = float(same) / len(self.rows)
         if agreement > self.agreement:
-            self.agreement, self.best = agreement, self._weights()
+            self.agreement, self.best, self.seen = agreement, self._weights(), self.student.seen
         return {"agreement": round(agreement, 6)}
 
     def _weights(self) -> dict:
         return {name: value.clone() for name, value in self.student.state_dict().items()}
 
     def select(self):
-        """The best weights into the student."""
+        """The best weights into the student, with what they had learnt from."""
         self.student.load_state_dict(self.best)
+        self.student.seen = self.seen
+        self.student.snapshots = {seen: kept for seen, kept in self.student.snapshots.items() if seen < self.seen}
 
     def state(self) -> dict:
-        """The best weights so far and their agreement."""
-        return {"agreement": self.agreement, "best": self.best}
+        """The best weights so far, their agreement, and how many images they had learnt from."""
+        return {"agreement": self.agreement, "best": self.best, "seen": self.seen}
 
     def restore(self, state: dict):
         """Go on from ``state``."""
-        self.agreement, self.best = state["agreement"], state["best"]
+        self.agreement, self.best, self.seen = state["agreement"], state["best"], state["seen"]
 
 
 def begin(config, teacher, transfer: TransferSet, device):

@@ -63,7 +63,7 @@ def fault(path) -> str | None:
 def differences(path) -> list[str]:
     """Each value, module, file and input in which the making of an artefact differs from how it would be made now."""
     try:
-        recorded = _provenance(path)
+        recorded = provenance(path)
         now = keys.recipe(graph.step_of(path), spec.of_path(path))
         now |= {"inputs": {graph.name_of(source): keys.expected_key(str(source)) for source in graph.inputs_of(path)}}
     except UserError:
@@ -76,7 +76,8 @@ def differences(path) -> list[str]:
     return lines
 
 
-def _provenance(path) -> dict:
+def provenance(path) -> dict:
+    """What made an artefact, as it says itself."""
     path = Path(path)
     with reading(path):
         if path.suffix == ".h5":

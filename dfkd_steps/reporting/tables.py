@@ -1,5 +1,6 @@
 """The current runs of a sweep as Markdown (mean and deviation over seeds) or CSV (a line per run), with wall-clock seconds."""
 
+import contextlib
 import csv
 import io
 import os
@@ -7,6 +8,7 @@ import re
 import subprocess
 
 from ..pipeline import audit, graph, keys, shards, spec
+from ..runtime.errors import UserError
 from . import runs
 from .quality import WITHOUT_LABELS
 from .runs import Group, Run, Teacher, constant, grouped, teachers
@@ -83,7 +85,7 @@ def _values(teacher: Teacher):
 
 
 def latex(current_runs: list[Run]) -> str:
-    """The runs as a LaTeX tabular of the package booktabs: mean and deviation, and the parameters of the student."""
+    """The runs as a LaTeX tabular of the package booktabs: origin, mean and deviation, and the parameters of the student."""
     groups, common, differ = _arranged(current_runs)
     columns = runs.shown_columns(groups, TABLE)
     said = ", ".join(f"{name} {groups[0].specs[name]}" for name in common)
@@ -91,15 +93,15 @@ def latex(current_runs: list[Run]) -> str:
     # The row of a teacher is called so in the first column of what a student comes from, or in one of its own.
     names = [*differ, *([] if of_student else [""])]
     called = {of_student[0] if of_student else "": "teacher"}
-    head = [*names, *(heading for _, heading, *_ in columns)]
-    rows = [[*(group.specs.get(name, "student") for name in names), *(group.text(name, digits) for name, _, digits, _ in columns)]
-            for group in groups]  # fmt: skip
+    head = [*names, "origin", *(heading for _, heading, *_ in columns)]
+    rows = [[*(group.specs.get(name, "student") for name in names), group.runs[0].badge,
+             *(group.text(name, digits) for name, _, digits, _ in columns)] for group in groups]  # fmt: skip
     of_teachers = [
-        [*({**called, **teacher.specs}.get(name, "") for name in names),
+        [*({**called, **teacher.specs}.get(name, "") for name in names), "",
          *(teacher.text() if name == teacher.quality else "" for name, *_ in columns)]
         for teacher in teachers(groups)
     ]  # fmt: skip
-    lines = [f"% {said}" if common else "", rf"\begin{{tabular}}{{{'l' * len(names)}{'r' * len(columns)}}}", r"\toprule"]
+    lines = [f"% {said}" if common else "", rf"\begin{{tabular}}{{{'l' * (len(names) + 1)}{'r' * len(columns)}}}", r"\toprule"]
     lines += [_latex_row(head), r"\midrule", *map(_latex_row, of_teachers), r"\midrule" if of_teachers else ""]
     lines += [*map(_latex_row, rows), r"\bottomrule", r"\end{tabular}"]
     return "\n".join(filter(None, lines))
@@ -157,12 +159,12 @@ def to_csv(current_runs: list[Run]) -> str:
 def curves_csv(current_runs: list[Run]) -> str:
     """How good students with snapshots were after fewer images, under ``CURVES_HEAD``: a line for each snapshot and one for the
     finished student. seconds: of synthesis and distillation until then; empty where a log is missing. threads: that these
-    computed with."""
+    computed with; empty where they differ, or one of their artefacts is gone."""
     text, commit = io.StringIO(), _commit()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(CURVES_HEAD)
     for run in current_runs:
-        until, threads = _seconds_on_the_way(run), (run.metrics.get("provenance") or [{}])[0].get("threads", "")
+        until, threads = _seconds_on_the_way(run), _threads(run)
         for images, value in run.metrics.get("curve", []):
             took = until.get(images, "")
             row = [*run.specs.values(), run.label, run.origin, images, run.quality, value, took, threads, commit]
@@ -173,11 +175,21 @@ def curves_csv(current_runs: list[Run]) -> str:
 def _seconds_on_the_way(run: Run) -> dict[int, float]:
     """Images that a student had learnt from -> seconds until then, where logs tell them: while the set was made, or after it."""
     synthesis, distillation = (seconds(run, step) for step in TIMED)
+    if synthesis is None:  # the log is gone, or tells of another set
+        return {}
     inside, after = ({int(images): float(took) for images, took in SNAPSHOT.findall(_text(_log(run, step)))} for step in TIMED)
-    if synthesis is None:
+    if distillation is None:
         return inside
-    end = {run.metrics["images_seen"]: distillation} if distillation is not None and "images_seen" in run.metrics else {}
+    end = {run.metrics["images_seen"]: distillation} if "images_seen" in run.metrics else {}
     return inside | {images: round(synthesis + took, 1) for images, took in {**after, **end}.items()}
+
+
+def _threads(run: Run):
+    found = set()
+    for step in TIMED:
+        with contextlib.suppress(UserError):  # there is none, or it is damaged
+            found.add(audit.provenance(graph.path_of(step, run.specs, spec.root_of(run.path))).get("threads", ""))
+    return found.pop() if len(found) == 1 else ""
 
 
 def _commit() -> str:

@@ -65,6 +65,20 @@ class Bar(tqdm):
             os.write(fd, line.encode())
 
 
+class Lines:
+    """A log in which each state of a bar is a line: a bar goes back to the start of its own line, and what follows would stand
+    behind it there. What is said in between does not draw such a bar again, since it is not on stderr itself."""
+
+    encoding = "ascii"
+
+    def write(self, text: str):
+        if text := text.strip():
+            sys.stderr.write(f"{text}\n")
+
+    def flush(self):
+        sys.stderr.flush()
+
+
 def duration(seconds: float) -> str:
     """A time for people, in seconds, minutes or hours."""
     return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
@@ -76,6 +90,7 @@ def bar(items=None, *, total=None, initial=0, desc="", unit="it"):
         timing = {"delay": 2, "dynamic_ncols": True, "smoothing": 0.1}
     else:
         timing = {"delay": LOG_INTERVAL, "mininterval": LOG_INTERVAL, "maxinterval": LOG_INTERVAL, "ncols": 100, "ascii": True}
+        timing["file"] = Lines()
     return Bar(items, total=total, initial=initial, desc=desc, unit=unit, **timing)
 
 

@@ -329,11 +329,14 @@ def test_held_keeps_the_best_weights(teacher, transfer):
     told = []
     for label, mark in ((none, 1.0), (most, 2.0), (none, 3.0), (most, 4.0)):
         answer(student, label)
+        student.seen = int(100 * mark)
+        student.snapshots[student.seen - 50] = {}
         with torch.no_grad():
             student.net.bn1.bias.fill_(mark)
         told.append(held.ended(0)["agreement"])
     assert told[1] == told[3] == pytest.approx(agreement) and told[0] == told[2] < agreement
     held.select()
+    assert student.seen == 200 and list(student.snapshots) == [50, 150]  # of what came later these weights know nothing
     assert student.net.bn1.bias.eq(2.0).all()  # the first of the best, and all of its weights
     assert student.net.linear.bias.argmax() == most
 

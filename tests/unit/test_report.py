@@ -439,18 +439,18 @@ def test_runs_with_and_without_labels_stand_in_one_report(tree):
     assert [row[0] for row in outline.rows if row and row[0] in ("teacher", "noise", "zskd")] == ["teacher", "zskd", "noise"]
     latex = tables.latex(runs.read(sorted(tree.root.glob("**/metrics.json"))))
     assert latex.splitlines()[-6:-3] == [
-        r"teacher & 95.50 &  &  &  &  \\",
+        r"teacher &  & 95.50 &  &  &  &  \\",
         r"\midrule",
-        r"noise & -- & -- & -- & 40.00 & 15,738 \\",
+        r"noise & data-free & -- & -- & -- & 40.00 & 15,738 \\",
     ]
 
 
 @pytest.mark.parametrize(
     ("others", "columns", "teacher", "first"),
     [
-        ([("zskd", {"balance": "equal"})], "lr", "teacher &", "equal &"),
-        ([("zskd", {"teacher": "wide"})], "llr", r"net & teacher &", r"net & student &"),
-        ([], "lr", "teacher &", "student &"),
+        ([("zskd", {"balance": "equal"})], "llr", "teacher &  &", "equal & data-free &"),
+        ([("zskd", {"teacher": "wide"})], "lllr", r"net & teacher &  &", r"net & student & data-free &"),
+        ([], "llr", "teacher &  &", "student & data-free &"),
     ],
 )
 def test_the_row_of_a_teacher_has_a_name_whatever_differs(tree, others, columns, teacher, first):

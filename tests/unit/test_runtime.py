@@ -176,6 +176,29 @@ def test_how_far_a_step_is_stands_on_the_terminal_of_a_workflow_and_not_in_its_l
     assert "of 40 epochs" not in log and log.count("done") == 2
 
 
+IN_A_LOG = """
+from dfkd_steps.runtime import progress
+progress.LOG_INTERVAL = {interval}
+with progress.bar(total=3, desc="student", unit="epoch") as bar:
+    for number in range(3):
+        if number:
+            progress.say("snapshot after 10 images, 1.0 s")
+        bar.update()
+progress.say("distill: 3 epochs, 1.2 s, key abc")
+"""
+
+
+@pytest.mark.parametrize(("interval", "bars"), [(60.0, 0), (0.0, 3)])
+def test_each_line_of_a_log_is_one(repository, interval, bars):
+    """Tables read seconds from lines that begin with what they are about."""
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    command = [sys.executable, "-c", IN_A_LOG.format(interval=interval)]
+    lines = subprocess.run(command, capture_output=True, check=True, env=environment).stderr.decode().split("\n")
+    snapshot, last = "snapshot after 10 images, 1.0 s", "distill: 3 epochs, 1.2 s, key abc"
+    assert [line for line in lines if not line.startswith("student: ")] == [snapshot, snapshot, last, ""]
+    assert sum(bool(re.search(r" [0-3]/3 \[", line)) for line in lines) >= bars and not any("\r" in line for line in lines)
+
+
 def test_time_left_is_that_of_what_was_done_here(monkeypatch, tmp_path):
     monkeypatch.setenv("DFKD_PROGRESS", f"1:{os.getpid()}")
     clock, said = [0.0], []

@@ -229,7 +229,7 @@ def written(folder, inside, **metrics):
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text(text)
     specs = dict(zip(("dataset", "teacher", "transfer", "balance", "student"), path.parts[-6:-1]))
-    content = {"top1": 80.0, "images_seen": 400, "curve": [[100, 60.0], [400, 80.0]], "key": "k", "provenance": [{"threads": 2}]}
+    content = {"top1": 80.0, "images_seen": 400, "curve": [[100, 60.0], [400, 80.0]], "key": "k", "provenance": [{"threads": 8}]}
     return runs.Run(path, specs, content | metrics, "label", "data-free")
 
 
@@ -238,12 +238,20 @@ def test_the_table_has_a_line_for_each_with_seconds_until_then(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     run = written(tmp_path, inside)
     read = lambda: list(csv.DictReader(io.StringIO(tables.curves_csv([run]))))  # noqa: E731
+    threads = {"transfer_set.h5": 2, "student.safetensors": 2}  # evaluate had other ones
+    monkeypatch.setattr(tables.audit, "provenance", lambda path: {"threads": threads[path.name]})
+    monkeypatch.setattr(tables, "_key", lambda run, step: "the key of another student")
     assert tuple(read()[0]) == tables.CURVES_HEAD
     assert [(line["images"], line["metric"], line["value"]) for line in read()] == [
         ("100", "top1", "60.0"),
         ("400", "top1", "80.0"),
     ]
     assert [line["seconds"] for line in read()] == seconds and {line["threads"] for line in read()} == {"2"}
+    threads["student.safetensors"] = 4
+    assert {line["threads"] for line in read()} == {""}
+    log = tmp_path / "logs/results/d/t/x/b/s/student.safetensors.log"
+    log.write_text(log.read_text().replace("8.0 s\n", "8.0 s, key 0123456789abcdef0123\n"))
+    assert [line["seconds"] for line in read()] == ([seconds[0], ""] if inside else ["", ""])  # it tells of another student
     (tmp_path / "logs/results/d/t/x/transfer_set.h5.log").unlink()
     assert [line["seconds"] for line in read()] == ["", ""]
     assert tables.curves_csv([written(tmp_path, inside, curve=[])]).count("\n") == 1
