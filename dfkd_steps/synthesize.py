@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from .methods import registry as method_registry
-from .pipeline import shards
+from .pipeline import shards, together
 from .pipeline.job import Job, run_step
 from .pipeline.spec import of_path
 from .runtime import event_files, progress
@@ -86,6 +86,9 @@ def train(method, rounds: range, key: str, path) -> dict[str, list]:
 
 def make(job: Job, device):
     """The method of a job, with its frozen teacher and its sources."""
+    specs = of_path(job.out)
+    if faults := together.of_sources(specs["dataset"], specs["transfer"]):
+        raise UserError("\n".join(faults))
     teacher = network_file.load_frozen(job.inputs[0], device)
     sources = [dataset_file.open_dataset(path) for path in job.inputs[1:]]
     for source in sources:
@@ -163,22 +166,25 @@ def metadata(job: Job, method, history: dict) -> dict:
     """What the report says of the set: its origin, as ``origin_of`` says it, a label for people, and learning curves."""
     dataset = of_path(job.out)["dataset"]
     names = [path.parent.name for path in job.inputs[1:]]
-    metadata = {"method": job.config.method, "origin": origin_of(method, dataset, names), **method.about()}
-    if method.all_from_sources:
-        metadata["label"] = "real data" if dataset in names else f"other data ({', '.join(names)})"
-    elif dataset in names:
+    real = [name for name in names if together.same_files(dataset, name)]
+    metadata = {"method": job.config.method, "origin": origin_of(method, real, names), **method.about()}
+    if method.all_from_sources and real:
+        metadata["label"] = "real data" if dataset in real else f"real data ({', '.join(real)})"
+    elif method.all_from_sources:
+        metadata["label"] = f"other data ({', '.join(names)})"
+    elif real:
         metadata["label"] += ", with real data"
     elif method.drawn and metadata["label"] == job.config.method:
         metadata["label"] += f" from {', '.join(method.drawn)}"
     return {**metadata, "history": history} if history.get("round") else metadata
 
 
-def origin_of(method, dataset: str, sources: list[str]) -> str:
-    """What a set is made from: ``real`` = the teacher's own data set; ``other`` = another one, or a mixture with any;
-    ``prior-based`` = images drawn by formula, or that start from such, or from label embeddings of another network, so not from
-    the teacher alone; ``data-free`` = the teacher alone, or noise."""
+def origin_of(method, real: list[str], sources: list[str]) -> str:
+    """What a set is made from: ``real`` = the files of the teacher's own data set, ``real`` among its ``sources``; ``other`` =
+    another data set, or a mixture with any; ``prior-based`` = images drawn by formula, or that start from such, or from label
+    embeddings of another network, so not from the teacher alone; ``data-free`` = the teacher alone, or noise."""
     if sources:
-        return "real" if method.all_from_sources and dataset in sources else "other"
+        return "real" if method.all_from_sources and real else "other"
     return "prior-based" if method.drawn else "data-free"
 
 

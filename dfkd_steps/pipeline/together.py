@@ -1,12 +1,52 @@
 """What can be known of a whole path before anything runs: parts that are right alone and do not go together."""
 
-from . import params, spec
+from dataclasses import asdict
+from pathlib import Path
+
+from . import graph, params, spec
+
+# Fields of a data set that say which of the images in its files are for what.
+SPLIT = ("train", "test", "val", "seed", "canaries", "shadow", "test_share", "sha256")
 
 
 def faults(specs: dict[str, str]) -> list[str]:
-    """A line for each pair of specs that cannot go together; specs by group, as many as a path has."""
-    if not {"transfer", "balance", "student"} <= specs.keys():
-        return []
+    """A line for each pair of specs that cannot go together; specs by group, as many as a path, or a sweep for a pair, has."""
+    lines = of_sources(specs["dataset"], specs["transfer"]) if {"dataset", "transfer"} <= specs.keys() else []
+    return lines + (_of_student(specs) if {"transfer", "balance", "student"} <= specs.keys() else [])
+
+
+def of_sources(dataset: str, transfer: str) -> list[str]:
+    """A line for each source of a transfer set that has images among its training images which the data set holds out."""
+    lines, held = [], _held_out(params.load("dataset", dataset))
+    for source in filter(lambda source: same_files(dataset, source), graph.sources(transfer)):
+        there = _held_out(params.load("dataset", source))
+        if differ := [name for name, value in held.items() if there.get(name) != value]:
+            lines.append(
+                f"transfer {transfer!r} on dataset {dataset!r}: the training images of {source} include those that {dataset} is "
+                f"tested on ({' and '.join(differ)} differ); write source=own"
+            )
+    return lines
+
+
+def same_files(dataset: str, other: str) -> bool:
+    """Do two data sets take the same images from the same files, however they split them?"""
+    first, second = (params.load("dataset", text) for text in (dataset, other))
+    return type(first) is type(second) and _unsplit(first) == _unsplit(second)
+
+
+def _unsplit(config) -> dict:
+    return {name: value for name, value in asdict(config).items() if name not in SPLIT}
+
+
+def _held_out(config) -> dict:
+    """The fields that decide which images in the files are no training images, if any do."""
+    fields = ["val", "seed"] if config.val else []
+    if hasattr(config, "test_share") and not Path(config.path, "test").is_dir():
+        fields += ["test_share", "seed"]
+    return {name: getattr(config, name) for name in fields}
+
+
+def _of_student(specs: dict[str, str]) -> list[str]:
     transfer, balance, student = (params.load(group, specs[group]) for group in ("transfer", "balance", "student"))
     lines, where = [], f"student {specs['student']!r} on transfer {specs['transfer']!r}"
     inside = getattr(transfer, "student", None)

@@ -185,11 +185,11 @@ def _seconds_on_the_way(run: Run) -> dict[int, float]:
 
 
 def _threads(run: Run):
-    found = set()
+    numbers = set()
     for step in TIMED:
         with contextlib.suppress(UserError):  # there is none, or it is damaged
-            found.add(audit.provenance(graph.path_of(step, run.specs, spec.root_of(run.path))).get("threads", ""))
-    return found.pop() if len(found) == 1 else ""
+            numbers.add(audit.provenance(graph.path_of(step, run.specs, spec.root_of(run.path))).get("threads", ""))
+    return numbers.pop() if len(numbers) == 1 else ""
 
 
 def _commit() -> str:

@@ -51,6 +51,13 @@ def test_the_origin_of_a_set(teacher, text):
     assert (about["origin"], about["label"]) == ORIGINS[text]
 
 
+def test_data_of_ones_own_that_are_split_otherwise_are_real(teacher):
+    about = metadata(teacher, "dataset+source=mnist", own="mnist+seed=2+train=500")
+    assert (about["origin"], about["label"]) == ("real", "real data (mnist)")
+    about = metadata(teacher, "mixture+source=mnist", own="mnist+train=500")
+    assert about["origin"] == "other" and about["label"].endswith(", with real data")
+
+
 @pytest.mark.parametrize("kind", [*NOISE, *PROCEDURAL])
 def test_a_start_is_data_free_if_it_is_noise(teacher, kind):
     text = "zskd" if kind == "uniform" else f"zskd+start={kind}"

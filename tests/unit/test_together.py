@@ -1,0 +1,97 @@
+"""Parts of a path that are right alone and do not go together, found before anything runs."""
+
+import json
+import re
+import zlib
+from pathlib import Path
+
+import pytest
+
+from dfkd_steps.pipeline import sweep, together
+from dfkd_steps.runtime.errors import UserError
+
+FILES = {
+    "dataset": {
+        "digits-of-together": {"source": "npz", "path": "digits.npz"},
+        "again-of-together": {"source": "npz", "path": "digits.npz", "train": 100},
+        "other-of-together": {"source": "npz", "path": "other.npz"},
+        "pictures-of-together": {"source": "images", "path": "pictures"},
+    },
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for group, files in FILES.items():
+        for name, content in files.items():
+            path = Path("params", group, f"{name}.yaml")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(content))
+
+
+def reading(source, method="dataset") -> str:
+    """A spec of a transfer set that reads a data set; under a name of its own, as what was read of files is kept."""
+    name = f"{method}-{zlib.crc32(source.encode()):x}"
+    Path("params/transfer").mkdir(exist_ok=True)
+    Path(f"params/transfer/{name}.yaml").write_text(json.dumps({"method": method, "source": source}))
+    return name
+
+
+@pytest.mark.parametrize("method", ["dataset", "mixture"])
+@pytest.mark.parametrize(
+    ("dataset", "source", "differ"),
+    [
+        ("digits-of-together+val=0.1", "digits-of-together", "val and seed differ"),
+        ("digits-of-together+val=0.1", "again-of-together", "val and seed differ"),  # another name of the same file
+        ("digits-of-together+val=0.1", "digits-of-together+seed=1+val=0.1", "seed differ"),
+        ("pictures-of-together", "pictures-of-together+seed=1", "seed differ"),  # no folder test/: images are drawn for it
+        ("pictures-of-together", "pictures-of-together+test_share=0.1", "test_share differ"),
+    ],
+)
+def test_a_set_of_the_images_that_are_tested_on_is_refused(dataset, source, differ, method):
+    transfer = reading(source, method)
+    assert together.faults({"dataset": dataset, "transfer": transfer}) == [
+        f"transfer '{transfer}' on dataset '{dataset}': the training images of {source} include those that {dataset} is tested "
+        f"on ({differ}); write source=own"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "source"),
+    [
+        ("digits-of-together+val=0.1", "own"),
+        ("digits-of-together+val=0.1", "other-of-together"),
+        ("digits-of-together+train=50+val=0.1", "digits-of-together+val=0.1"),
+        ("digits-of-together+test=10+train=50", "digits-of-together"),
+        ("digits-of-together+seed=1", "digits-of-together"),
+        ("pictures-of-together", "pictures-of-together+train=50"),
+    ],
+)
+def test_other_sources_are_not(dataset, source):
+    assert together.faults({"dataset": dataset, "transfer": reading(source)}) == []
+
+
+def test_a_folder_with_test_images_of_its_own_holds_out_the_same_whatever_the_seed():
+    Path("pictures/test").mkdir(parents=True)
+    assert together.faults({"dataset": "pictures-of-together", "transfer": reading("pictures-of-together+seed=1")}) == []
+
+
+def test_sweeps_and_paths_are_checked():
+    source = "digits-of-together"
+    transfer = reading(source)
+    for group, name, content in (
+        ("teacher", "t", {"kind": "train", "arch": "lenet5"}),
+        ("balance", "none", {"mode": "none"}),
+        ("student", "s", {"arch": "lenet5-half"}),
+    ):
+        Path("params", group).mkdir(exist_ok=True)
+        Path("params", group, f"{name}.yaml").write_text(json.dumps(content))
+    held = f"{source}+val=0.1"
+    experiment = {
+        "dataset": [held], "teacher": ["t"], "transfer": [transfer], "balance": ["none"], "student": ["s"], "source": [source],
+    }  # fmt: skip
+    with pytest.raises(UserError, match=re.escape(f"include those that {held} is tested on")):
+        sweep.check(experiment, "sweep")
+    with pytest.raises(UserError, match=re.escape(f"include those that {held} is tested on")):
+        sweep.check_paths([f"results/{held}/t/{transfer}/none/s/metrics.json"])
