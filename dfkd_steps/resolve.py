@@ -56,12 +56,14 @@ def write():
     """Write all files of the sweep, and keep what is current."""
     experiment = literal()
     contents = dict(files(experiment))
+    targets = [*finals(experiment), *exports(experiment)]
+    audit.refuse_gone(audit.to_make(targets, audit.stale(audit.lineage(targets))))
     shutil.rmtree(RESOLVED, ignore_errors=True)
     for name, content in contents.items():
         path = Path(RESOLVED, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
-    keep(audit.lineage([*finals(experiment), *exports(experiment)]))
+    keep(audit.lineage(targets))
 
 
 def links_of(out) -> dict[Path, Path]:

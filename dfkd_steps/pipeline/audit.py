@@ -8,7 +8,6 @@ another checkout, files copied by hand. Prints one line per stale, damaged or fo
 """
 
 import argparse
-import functools
 import hashlib
 import json
 import os
@@ -18,9 +17,9 @@ import time
 from pathlib import Path
 
 from ..runtime.commands import expanded
-from ..runtime.errors import UserError, reading, require_file
-from ..storage import atomic, exported, hdf5, network_metadata
-from . import external, graph, keys, shards, spec
+from ..runtime.errors import UserError, require_file
+from ..storage import atomic, exported, network_metadata
+from . import external, graph, keys, recorded, shards, spec
 
 HISTORY = "history.csv"
 REPORT_KEY = re.compile('<meta name="dfkd-key" content="([0-9a-f]+)"')
@@ -47,7 +46,7 @@ def fault(path) -> str | None:
     except UserError as error:
         return str(error).splitlines()[0].removeprefix(f"{path}: ")
     if content.get("key") != expected:
-        files = keys.recipe(graph.step_of(path), spec.of_path(path))["files"]
+        files = keys.recipe(graph.step_of(path), spec.of_path(path), path)["files"]
         gone = [f"; {name} is missing" for name, digest in files.items() if digest == external.MISSING]
         return f"was made with a different config, code or input{''.join(gone)}; make it again"
     if step == "export":
@@ -63,28 +62,17 @@ def fault(path) -> str | None:
 def differences(path) -> list[str]:
     """Each value, module, file and input in which the making of an artefact differs from how it would be made now."""
     try:
-        recorded = provenance(path)
-        now = keys.recipe(graph.step_of(path), spec.of_path(path))
+        old_recipe = recorded.provenance(path)
+        now = keys.recipe(graph.step_of(path), spec.of_path(path), path)
         now |= {"inputs": {graph.name_of(source): keys.expected_key(str(source)) for source in graph.inputs_of(path)}}
     except UserError:
         return []  # its fault says so
     lines = []
     for part, say in SAY.items():
-        old, new = recorded.get(part, {}), now[part]
+        old, new = old_recipe.get(part, {}), now[part]
         names = sorted(name for name in {**old, **new} if old.get(name) != new.get(name))
         lines += [say(name, old.get(name), new.get(name)) for name in names]
     return lines
-
-
-def provenance(path) -> dict:
-    """What made an artefact, as it says itself."""
-    path = Path(path)
-    with reading(path):
-        if path.suffix == ".h5":
-            return dict(json.loads(hdf5.structure(path, functools.partial(hdf5.text, name="provenance"))))
-        if path.suffix == ".safetensors":
-            return dict(network_metadata.read_metadata(path)["provenance"])
-        return dict(atomic.read_json(path)["provenance"][0])
 
 
 def _of_code(name, old, new) -> str:
@@ -117,6 +105,17 @@ def to_make(targets, stale) -> set[str]:
             needed.add(path)
             todo += map(str, graph.inputs_of(path))
     return needed
+
+
+def refuse_gone(paths):
+    """Raise UserError where a file is gone that one of these artefacts is to be made from: a driver deletes what it makes again
+    before the step can say so."""
+    gone = [(name, path) for path in sorted(paths) for name in keys.gone(path)]
+    if gone:
+        raise UserError("\n".join(
+            f"{name}: does not exist, but {path} is to be made from it; put it back, or correct its path in params/"
+            for name, path in gone
+        ))  # fmt: skip
 
 
 def lineage(paths) -> list[str]:

@@ -97,7 +97,7 @@ def parse_job(step: str, argv=None) -> Job:
     input_keys = {graph.name_of(path): key_of(path) for path in needed}
     progress.begin(f"{step} {'/'.join(specs.values())}")
     event_files.begin(out)
-    recipe = keys.recipe(step, specs)
+    recipe = keys.recipe(step, specs, out)
     for module in keys.chosen_code(typed)[0] if typed else []:  # now, and not when it is first needed: it may be edited meanwhile
         importlib.import_module(f"dfkd_steps.{module}")
     fingerprint.refuse_changed(recipe["code"])

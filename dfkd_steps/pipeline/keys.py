@@ -1,23 +1,55 @@
 """The key of an artefact: a hash of its recipe (code, config, files that the config names) and the keys of its inputs."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
 import json
+from pathlib import Path
 
 from ..methods import registry as method_registry
-from . import external, fingerprint, params, spec
+from ..runtime.errors import UserError
+from . import external, fingerprint, params, recorded, spec
 from .graph import STEPS, inputs_of, step_of
 
 
-def recipe(step: str, specs: dict[str, str]) -> dict:
+def recipe(step: str, specs: dict[str, str], path=None) -> dict:
     """All that the bytes of a step's output are made by, beside its inputs and the machine; can be written as JSON.
 
     ``code``: module -> hash; ``chosen``: field -> what registries hold for its value; ``config``: the resolved config, empty
     for evaluate; ``files``: name -> sha256 of what the config names outside, or 'missing'.
+
+    A file that is gone counts as the one that the artefact at ``path`` says it was made from, without ``path`` as the one that
+    all artefacts of this spec below results/ name: nothing says that it was another, and whoever gets an artefact from a
+    colleague or keeps it after a clean-up need not have the file.
     """
     group = STEPS[step].group
-    return _recipe(step, specs[group] if group else "")
+    text = specs[group] if group else ""
+    now = _recipe(step, text)
+    if external.MISSING not in now["files"].values():
+        return now
+    above = ["*"] * (STEPS[step].depth - 1)
+    paths = [path] if path else sorted(Path("results").glob("/".join([*above, text, STEPS[step].output])))
+    return {**now, "files": _as_recorded(now, paths)}
+
+
+def _as_recorded(now: dict, paths) -> dict[str, str]:
+    """The files of a recipe, those that are gone as artefacts of the same config name them; unchanged where these differ."""
+    named = []
+    for path in paths:
+        with contextlib.suppress(UserError):  # it is gone or damaged
+            then = recorded.provenance(path)
+            if then.get("config") == json.loads(json.dumps(now["config"])) and then.get("files") not in named:
+                named.append(then.get("files"))
+    there = {name: digest for name, digest in now["files"].items() if digest != external.MISSING}
+    return {**named[0], **there} if len(named) == 1 else now["files"]
+
+
+def gone(path) -> list[str]:
+    """The files that a config names and that are not there, of the artefact at ``path``."""
+    group = STEPS[step_of(path)].group
+    named = _outside(params.load(group, spec.of_path(path)[group])) if group else ()
+    return [name for name, place, _ in named if external.digest(place) == external.MISSING]
 
 
 @functools.cache
@@ -53,13 +85,18 @@ def files(config) -> dict[str, str]:
     teacher is there.
     """
     digests = {}
+    for name, path, kind in _outside(config):
+        digests[name] = external.digest(path)
+        if digests[name] == external.MISSING and kind == "file":
+            digests[name] = getattr(config, "sha256", "").lower() or external.MISSING
+    return digests
+
+
+def _outside(config):
+    """Name, place and kind of each file or folder outside this package that a config names."""
     for item, values in _declared(config, "external"):
         kind = item.metadata["external"]
-        for name, path in (named for value in values for named in external.paths_of(kind, value).items()):
-            digests[name] = external.digest(path)
-            if digests[name] == external.MISSING and kind == "file":
-                digests[name] = getattr(config, "sha256", "").lower() or external.MISSING
-    return digests
+        yield from ((name, path, kind) for value in values for name, path in external.paths_of(kind, value).items())
 
 
 def _declared(config, name: str):
@@ -76,15 +113,11 @@ def key_from(recipe: dict, input_keys) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:20]
 
 
-def make_key(step: str, specs: dict[str, str], input_keys) -> str:
-    """The key of an artefact that a step makes for these specs from inputs of these keys."""
-    return key_from(recipe(step, specs), input_keys)
-
-
 @functools.cache
 def expected_key(path: str) -> str:
-    """The key that the artefact at ``path`` has to carry, from params/ and the code alone."""
-    return make_key(step_of(path), spec.of_path(path), [expected_key(str(source)) for source in inputs_of(path)])
+    """The key that the artefact at ``path`` has to carry, from params/, the code and the files that the config names."""
+    step, inputs = step_of(path), [expected_key(str(source)) for source in inputs_of(path)]
+    return key_from(recipe(step, spec.of_path(path), path), inputs)
 
 
 def report_recipe() -> dict:

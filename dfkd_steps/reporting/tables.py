@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 
-from ..pipeline import audit, graph, keys, shards, spec
+from ..pipeline import audit, graph, keys, recorded, shards, spec
 from ..runtime.errors import UserError
 from . import runs
 from .quality import WITHOUT_LABELS
@@ -188,7 +188,7 @@ def _threads(run: Run):
     numbers = set()
     for step in TIMED:
         with contextlib.suppress(UserError):  # there is none, or it is damaged
-            numbers.add(audit.provenance(graph.path_of(step, run.specs, spec.root_of(run.path))).get("threads", ""))
+            numbers.add(recorded.provenance(graph.path_of(step, run.specs, spec.root_of(run.path))).get("threads", ""))
     return numbers.pop() if len(numbers) == 1 else ""
 
 

@@ -1,8 +1,9 @@
 """What runs again after an edit, under both drivers: exactly what depends on it. Dry runs over finished results."""
 
+import numpy as np
 import pytest
 
-from .conftest import ALL, at_once
+from .conftest import ALL, Copy, at_once
 
 FOLLOWING = ("synthesize", "balance", "distill", "evaluate", "report")
 
@@ -55,3 +56,32 @@ def test_without_records_of_snakemake(by_dvc, tmp_path):
     copy.edit("params/student/lenet5-half.yaml", "arch:", "clip: 0.5\narch:")
     copy.edit("dfkd_steps/report.py", "\ndef main", "\nADDED = 1\n\n\ndef main")
     assert copy.jobs() == later("distill")
+
+
+OF_A_FILE = """
+dataset: [of-file]
+teacher: [lenet5+epochs=1]
+transfer: [noise+batch=50+n=100]
+balance: [none]
+student: [lenet5-half+epochs=1]
+source: []
+export: []
+"""
+
+
+def test_a_file_that_is_gone(repository, tmp_path):
+    """What was made from it stays current; what would be made from it again is not deleted first, by either driver."""
+    copy, path = Copy.of_repository(repository, tmp_path / "copy", OF_A_FILE), "results/of-file/dataset.h5"
+    images, labels = np.random.default_rng(0).integers(0, 256, (40, 28, 28), np.uint8), np.arange(40) % 10
+    np.savez(copy.folder / "digits.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    settings = copy.folder / "params/dataset/of-file.yaml"
+    settings.write_text("source: npz\npath: digits.npz\n")
+    copy.snakemake("--cores", "1", path)
+    made = copy.made()
+    (copy.folder / "digits.npz").rename(copy.folder / "digits.away")
+    assert copy.jobs(path) == {}
+    settings.write_text("source: npz\npath: digits.npz\ntrain: 30\n")
+    told = at_once(lambda: copy.snakemake("--cores", "1", path, fails=True), lambda: copy.dvc("repro", fails=True))
+    for said in told:
+        assert f"digits.npz: does not exist, but {path} is to be made from it; put it back" in said
+    assert path in copy.made() and copy.made() == made

@@ -12,15 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save as save_bytes
 
 from dfkd_steps.models import names as network_names
 from dfkd_steps.models.classifier import build_architecture
-from dfkd_steps.pipeline import audit, external, fingerprint, graph, keys, params, remembered, spec
+from dfkd_steps.pipeline import audit, external, fingerprint, graph, keys, params, recorded, remembered, spec
 from dfkd_steps.pipeline.job import parse_job
 from dfkd_steps.runtime.errors import Changed, UserError
 from dfkd_steps.schemas import fields as schema_fields
 from dfkd_steps.schemas import student_losses
-from dfkd_steps.storage import atomic
+from dfkd_steps.storage import atomic, network_metadata
 
 ROOT = fingerprint.HERE.parent
 TEACHER = "results/mine/mine/teacher.safetensors"
@@ -53,7 +54,7 @@ def config(group, content):
 
 def key(step) -> str:
     forget()
-    return keys.make_key(step, SPECS[step], [])
+    return keys.key_from(keys.recipe(step, SPECS[step]), [])
 
 
 # ------------------------------------------------------------------------------------------------ kinds of files
@@ -333,8 +334,49 @@ def test_the_audit_says_what_differs(imported, capsys):
     assert lines[1:] == ["  config: mean: [] -> [0.5]", "  config: std: [] -> [0.25]"]
     assert audited(capsys) == []
     Path("data/mine.pth").unlink()
+    config("teacher", Path("params/teacher/mine.yaml").read_text() + "mean: [0.5]\nstd: [0.25]\n")
     lines = audited(capsys, "-v")
-    assert lines == [f"{TEACHER}: {stale}; data/mine.pth is missing; make it again", "  file: data/mine.pth is missing"]
+    assert (
+        lines[0] == f"{TEACHER}: {stale}; data/mine.pth is missing; make it again"
+        and lines[-1] == "  file: data/mine.pth is missing"
+    )
+
+
+def test_files_that_are_gone_are_those_that_artefacts_name(imported, capsys):
+    """A colleague gets the artefacts and not the checkpoint; data are cleared away when they have been read."""
+    names = ("data/mine.pth", "data/mine.npz", "mynets.py")
+    before = {step: keys.recipe(step, SPECS[step]) for step in ("dataset", "teacher")}
+    for name in names:
+        Path(name).rename(f"{name}.away")
+    assert audited(capsys, "-v") == []
+    assert {step: keys.recipe(step, SPECS[step]) for step in before} == before  # by which DVC goes
+    Path("data/mine.pth").write_bytes(b"other weights")
+    assert audited(capsys)[0].startswith(f"{TEACHER}: was made with a different config")
+    Path("data/mine.pth").unlink()
+    for path in (TEACHER, DATASET):  # without them nobody knows
+        Path(path).rename(f"{path}.away")
+    forget()
+    assert external.MISSING in keys.recipe("teacher", SPECS["teacher"])["files"].values()
+
+
+def test_what_artefacts_say_counts_if_they_agree(imported):
+    Path("data/mine.pth").unlink()
+    other = Path(TEACHER.replace("/mine/mine/", "/other/mine/"))
+    other.parent.mkdir(parents=True)
+    content = network_metadata.read_metadata(TEACHER)
+    content["provenance"]["files"]["data/mine.pth"] = "0" * 64
+    other.write_bytes(save_bytes({}, {network_metadata.METADATA: json.dumps(content)}))
+    forget()
+    assert keys.recipe("teacher", SPECS["teacher"])["files"]["data/mine.pth"] == external.MISSING
+    assert keys.recipe("teacher", SPECS["teacher"], TEACHER)["files"]["data/mine.pth"] not in ("0" * 64, external.MISSING)
+
+
+def test_what_would_be_made_from_a_file_that_is_gone_is_refused(imported):
+    audit.refuse_gone([DATASET, TEACHER])
+    Path("data/mine.pth").unlink()
+    audit.refuse_gone([DATASET])
+    with pytest.raises(UserError, match=rf"^data/mine\.pth: does not exist, but {TEACHER} is to be made from it; put it back"):
+        audit.refuse_gone([TEACHER, DATASET])
 
 
 def test_the_audit_names_the_module(imported, capsys, monkeypatch):
@@ -357,6 +399,7 @@ def test_the_audit_needs_no_torch(imported):
 
 def test_a_step_whose_file_is_missing_says_so(imported):
     Path("data/mine.pth").unlink()
+    Path(TEACHER).unlink()
     code, said = run("teacher", TEACHER, DATASET)
     assert code == 2 and "data/mine.pth: no such checkpoint" in said and len(said.splitlines()) == 1
 
@@ -413,7 +456,7 @@ def test_threads_are_in_the_provenance_and_not_in_the_key(imported):
     def made(threads):
         Path(DATASET).unlink()
         assert run("dataset", DATASET, environment={"DFKD_THREADS": threads})[0] == 0
-        return audit._provenance(DATASET), atomic.key_of(DATASET), Path(DATASET).read_bytes()
+        return recorded.provenance(DATASET), atomic.key_of(DATASET), Path(DATASET).read_bytes()
 
     (one, key_one, bytes_one), (two, key_two, bytes_two) = made("1"), made("2")
     assert (one["threads"], two["threads"]) == (1, 2) and {**one, "threads": 2} == two

@@ -239,7 +239,7 @@ def test_the_table_has_a_line_for_each_with_seconds_until_then(tmp_path, monkeyp
     run = written(tmp_path, inside)
     read = lambda: list(csv.DictReader(io.StringIO(tables.curves_csv([run]))))  # noqa: E731
     threads = {"transfer_set.h5": 2, "student.safetensors": 2}  # evaluate had other ones
-    monkeypatch.setattr(tables.audit, "provenance", lambda path: {"threads": threads[path.name]})
+    monkeypatch.setattr(tables.recorded, "provenance", lambda path: {"threads": threads[path.name]})
     monkeypatch.setattr(tables, "_key", lambda run, step: "the key of another student")
     assert tuple(read()[0]) == tables.CURVES_HEAD
     assert [(line["images"], line["metric"], line["value"]) for line in read()] == [

@@ -53,9 +53,10 @@ def check_targets():
 
 
 def check_room():
-    """Refuse what has a job that takes more than the machine has; says what all jobs of the targets take."""
+    """Refuse what has a job that takes more than the machine has, or a file that is gone; says what all jobs of the targets take."""
     targets = [*map(sweep.artefact_of, artefacts_given()), *(FINALS if targets_given()[1] else [])]
     todo = sorted(audit.to_make(targets, STALE))
+    audit.refuse_gone(todo)
     estimate.refuse(todo)
     if todo:
         print(estimate.summary(todo), file=sys.stderr)
