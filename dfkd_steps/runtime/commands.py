@@ -12,7 +12,14 @@ from pathlib import Path
 from .errors import UserError, errno_of, is_out_of_memory, one_line, print_errors, require_file
 
 FAULTS = "logs/faults"
-WRONG_PATH = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EEXIST, errno.EINVAL}
+FREE = "free disk space or correct the permissions, then run again"
+REMEDIES = {
+    "correct the path": {
+        errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.EEXIST, errno.EINVAL,
+    },
+    "use a file system that has locks (flock), or mount it with them": {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS},
+    "check the disk or its server, then run again": {errno.EIO, errno.ESTALE},
+}  # fmt: skip
 
 
 def guarded(name: str, work) -> int:
@@ -48,10 +55,10 @@ def explain(name: str, error: Exception) -> str:
     if isinstance(error, FloatingPointError):
         return f"{place}: {one_line(error)}; train with a smaller learning rate or smaller loss weights"
     if number := errno_of(error):
-        remedy = "correct the path" if number in WRONG_PATH else "free disk space or correct the permissions, then run again"
+        remedy = next((remedy for remedy, numbers in REMEDIES.items() if number in numbers), FREE)
         return f"{place}: {os.strerror(number)}; {remedy}"
     if "inline_container" in str(error):  # PyTorch's writer gives no number
-        return f"{place}: cannot be written; free disk space or correct the permissions, then run again"
+        return f"{place}: cannot be written; {FREE}"
     return f"{name}: {type(error).__name__}: {one_line(error)} (a bug in dfkd; log: {_log(name, error)})"
 
 

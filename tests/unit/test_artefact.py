@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 
 from dfkd_steps.pipeline import audit, graph, keys, params, spec
 from dfkd_steps.pipeline.job import parse_job
+from dfkd_steps.runtime import locks
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.storage import atomic, checkpoint, dataset_file, hdf5, network_file, verify
 from dfkd_steps.storage.transfer_set import TransferSet
@@ -374,12 +375,36 @@ class Worker:
         return found
 
 
+def test_a_lock_that_is_left_where_the_file_system_has_none_names_its_holder(tmp_path, monkeypatch, capsys):
+    """Lustre without -o flock: the file of a killed process stays, and another host cannot know that it is gone."""
+
+    class Left:
+        def __init__(self, path):
+            self.path = path
+
+        def acquire(self, blocking=True):
+            if not blocking:
+                raise locks.Timeout(str(self.path))
+
+        def release(self):
+            pass
+
+    monkeypatch.setattr(locks, "FileLock", Left)
+    for content, holder in (("4711\nnode017\n", " of process 4711 on node017; delete it if that process is gone"), ("", "")):
+        (tmp_path / "lock").write_text(content)
+        with locks.locked(tmp_path / "lock", "waiting"):
+            pass
+        assert capsys.readouterr().err == f"waiting (lock {tmp_path / 'lock'}{holder})\n"
+
+
 def test_a_second_process_waits_and_then_finds_it_made(tmp_path):
     out = tmp_path / "out" / "metrics.json"
     first = Worker(out, wait=True)
     assert first.says() == "works\n"
     second = Worker(out)
-    assert second.says() == f"waiting for another process that is working on {out.parent}\n"
+    assert second.says() == (
+        f"waiting for another process that is working on {out.parent} (lock {out.with_name(f'.{out.name}.partial.lock')})\n"
+    )
     os.write(first.tell, b"!")
     assert (first.end(), second.end()) == ("", "None\n")
     assert os.listdir(out.parent) == ["metrics.json"]

@@ -50,6 +50,11 @@ def allocate():
         ),
         (OSError(errno.ENOENT, "x", "f"), "f: No such file or directory; correct the path"),
         (
+            OSError(errno.ENOLCK, "x", "f"),
+            "f: No locks available; use a file system that has locks (flock), or mount it with them",
+        ),
+        (OSError(errno.EIO, "x", "f"), "f: Input/output error; check the disk or its server, then run again"),
+        (
             RuntimeError("write failed: errno = 28, y"),
             "results/x/dataset.h5: No space left on device; free disk space or correct",
         ),

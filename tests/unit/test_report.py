@@ -640,6 +640,9 @@ def test_table_shows_the_current_runs_of_a_sweep(tmp_path, monkeypatch, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line.startswith("| data")] == ["| data-free | 60.00 | 60.00 | 93.25 | – + – |"]
     assert lines[-1] == "2 of 3 runs are missing, 1 of them made with a different config or code: snakemake --config sweep=x.yaml"
+    (tmp_path / "my sweep.yaml").write_text((tmp_path / "x.yaml").read_text())
+    assert cli.main(["table", "my sweep.yaml"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith("snakemake --config 'sweep=my sweep.yaml'")
     (tmp_path / "y.yaml").write_text((tmp_path / "x.yaml").read_text().replace("zskd", "procedural"))
     assert cli.main(["table", "--csv", "x.yaml", "y.yaml"]) == 0
     out, err = capsys.readouterr()
