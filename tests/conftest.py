@@ -20,7 +20,10 @@ def pytest_collection_finish():
 
 
 # Files that take minutes, the longest first: begun last, one of them would keep one process busy and leave the others idle.
-LONG = ("test_slurm", "test_crash", "test_drivers", "test_shards", "test_sharing", "test_faults", "test_reruns", "test_resume")
+LONG = (
+    "test_slurm", "test_crash", "test_drivers", "test_shards", "test_sharing", "test_faults", "test_reruns", "test_pretend_gpu",
+    "test_resume",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):
