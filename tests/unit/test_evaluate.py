@@ -240,8 +240,9 @@ def test_a_network_that_does_not_fit_is_one_line_and_no_file(tree, which, change
 
 
 SPLIT = re.compile(r"test|[xy]_(test)?")  # what a name of the test images is, or begins with
-# The maker; the reader; the log of an imported teacher; those of a finished student; and one that tells how many there are.
-READERS = {"dataset.py", "evaluate.py", "teacher.py"} | {
+# The maker; the reader; the log of an imported teacher; those of a finished student; one that tells how many there are;
+# and one that compares how two data sets are split, and opens no image.
+READERS = {"dataset.py", "evaluate.py", "teacher.py", "pipeline/together.py"} | {
     f"reporting/{name}.py" for name in ("inspect", "other_images", "other_maps")
 }
 
