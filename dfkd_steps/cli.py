@@ -5,7 +5,6 @@ Heavy imports stand in the commands that need them, so that ``dfkd --help`` answ
 
 import argparse
 import os
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -170,10 +169,7 @@ def leak(given):
     table(rows, head)
     print(f"\n{leak.MEANING}")
     if missing := sum(not Path(path).exists() for path in finals):
-        print(
-            f"{missing} of {len(finals)} runs are missing: snakemake --config {shlex.quote(f'sweep={given.sweep}')}",
-            file=sys.stderr,
-        )
+        print(f"{missing} of {len(finals)} runs are missing: {sweep.command(given.sweep)}", file=sys.stderr)
 
 
 def audit(given) -> int:

@@ -57,13 +57,15 @@ def write():
     experiment = literal()
     contents = dict(files(experiment))
     targets = [*finals(experiment), *exports(experiment)]
-    audit.refuse_gone(audit.to_make(targets, audit.stale(audit.lineage(targets))))
+    paths = audit.lineage(targets)
+    stale = audit.stale(paths)
+    audit.refuse_gone(audit.to_make(targets, stale))
     shutil.rmtree(RESOLVED, ignore_errors=True)
     for name, content in contents.items():
         path = Path(RESOLVED, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
-    keep(audit.lineage(targets))
+    keep(paths, stale)
 
 
 def links_of(out) -> dict[Path, Path]:
@@ -71,10 +73,10 @@ def links_of(out) -> dict[Path, Path]:
     return {path: Path(out).with_name(f".{Path(out).name}.kept.{path.name}") for path in audit.outputs(out)}
 
 
-def keep(paths):
-    """Give each current artefact of ``paths`` a second, hidden name."""
+def keep(paths, stale):
+    """Give each artefact of ``paths`` that is not ``stale`` a second, hidden name."""
     for out in filter(os.path.exists, paths):
-        current, links = not audit.fault(out), links_of(out)
+        current, links = out not in stale, links_of(out)
         try:
             for path, link in links.items():
                 if not current or not link.exists() or not link.samefile(path):

@@ -12,8 +12,6 @@ from .array_files import fits
 SPLITS = {"train", "test", "val", "valid", "validation"}
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # Pillow knows dozens, and starts programs for some of them
 
-LITTER = ("Thumbs.db", "desktop.ini")  # that a file manager of Windows leaves in folders
-
 
 def in_order(folders) -> list[str]:
     """The names of class folders in the order of the labels: sorted, and where all of them are numbers, by value."""

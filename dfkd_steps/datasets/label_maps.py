@@ -8,7 +8,7 @@ import torch
 
 from ..models.tasks import MOST_CLASSES, VOID
 from ..procedural import shapes
-from ..runtime import progress
+from ..runtime import disk, progress
 from ..runtime.errors import UserError, reading, require_file
 from ..runtime.seeds import seed_of
 from . import array_files, image_files, on_disk
@@ -89,7 +89,7 @@ def _pairs(folder: Path) -> list[tuple[Path, Path]]:
             raise UserError(f"{folder}: no folder {kind}/; give images/ and masks/ with matching file names")
         paths[kind] = {}
         for path in sorted((folder / kind).iterdir()):
-            if path.name[0] == "." or path.name in image_files.LITTER or not path.is_file():
+            if path.name[0] == "." or path.name in disk.LITTER or not path.is_file():
                 continue
             if other := paths[kind].get(path.stem):
                 raise UserError(

@@ -20,7 +20,6 @@ from . import fingerprint, remembered
 MISSING = "missing"
 REMEMBERED = "hashes"
 RACY_NS = 2_000_000_000  # a file changed so short a time ago may change again within one tick of its clock
-NOISE = {".DS_Store", "Thumbs.db", "desktop.ini"}  # file managers leave these behind; no reader of images takes them
 
 
 def paths_of(kind: str, value: str) -> dict[str, Path]:
@@ -110,7 +109,7 @@ def digest(path: Path) -> str:
 def _files_in(folder):
     """The files in a folder and below it, by their path in it; links are followed, as readers do."""
     for here, _, names in os.walk(folder, followlinks=True):
-        yield from (os.path.relpath(os.path.join(here, name), folder) for name in names if name not in NOISE)
+        yield from (os.path.relpath(os.path.join(here, name), folder) for name in names if name not in disk.LITTER)
 
 
 def _state(status: os.stat_result) -> tuple:

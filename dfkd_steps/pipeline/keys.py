@@ -35,11 +35,11 @@ def recipe(step: str, specs: dict[str, str], path=None) -> dict:
 
 def _as_recorded(now: dict, paths) -> dict[str, str]:
     """The files of a recipe, those that are gone as artefacts of the same config name them; unchanged where these differ."""
-    named = []
+    named, config = [], json.loads(json.dumps(now["config"]))
     for path in paths:
         with contextlib.suppress(UserError):  # it is gone or damaged
             then = recorded.provenance(path)
-            if then.get("config") == json.loads(json.dumps(now["config"])) and then.get("files") not in named:
+            if then.get("config") == config and then.get("files") not in named:
                 named.append(then.get("files"))
     there = {name: digest for name, digest in now["files"].items() if digest != external.MISSING}
     return {**named[0], **there} if len(named) == 1 else now["files"]

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import os
+import shlex
 from pathlib import Path
 
 import yaml
@@ -33,6 +34,11 @@ def read(path=EXPERIMENT, given=None) -> dict[str, list[str]]:
     content = read_mapping(path, MAX_FILE_BYTES) | (given or {})
     check(content, str(path))
     return expanded(content)
+
+
+def command(path) -> str:
+    """The command that makes what is missing of a sweep."""
+    return f"snakemake --config {shlex.quote(f'sweep={path}')}"
 
 
 def check(experiment: dict, where: str):

@@ -5,10 +5,10 @@ import csv
 import io
 import os
 import re
-import shlex
 import subprocess
 
 from ..pipeline import audit, graph, keys, recorded, shards, spec
+from ..pipeline.sweep import command
 from ..runtime.errors import UserError
 from . import runs
 from .quality import WITHOUT_LABELS
@@ -36,11 +36,7 @@ def missing(sweep: str, finals: list[str], finished: list[Run]) -> str:
     lacking = len(finals) - len(finished)
     old = sum(map(os.path.exists, finals)) - len(finished)
     stale = f", {old} of them made with a different config or code" if old else ""
-    return (
-        f"{lacking} of {len(finals)} runs are missing{stale}: snakemake --config {shlex.quote(f'sweep={sweep}')}"
-        if lacking
-        else ""
-    )
+    return f"{lacking} of {len(finals)} runs are missing{stale}: {command(sweep)}" if lacking else ""
 
 
 def seconds(run: Run, step: str) -> float | None:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 
+LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}  # file managers leave these behind; no reader of images takes them
 PIECE = 1 << 22  # bytes that are read or written at once
 
 

@@ -27,7 +27,7 @@ def locked(path, waiting: str):
 def _holder(path) -> str:
     """Who holds a lock on a file system that has none of its own: there the file stays after a process that was killed, and is
     known to be left over on the host of that process alone."""
-    with contextlib.suppress(OSError, ValueError, UnicodeDecodeError):
+    with contextlib.suppress(OSError, ValueError):
         process, host = Path(path).read_text("utf-8").split()[:2]
         return f" of process {int(process)} on {host}; delete it if that process is gone"
     return ""
