@@ -335,7 +335,9 @@ def test_held_keeps_the_best_weights(teacher, transfer):
             student.net.bn1.bias.fill_(mark)
         told.append(held.ended(0)["agreement"])
     assert told[1] == told[3] == pytest.approx(agreement) and told[0] == told[2] < agreement
-    held.select()
+    resumed = distill.Held(student_of(holdout=0.25), images, student)
+    resumed.restore(held.state())
+    resumed.select()
     assert student.seen == 200 and list(student.snapshots) == [50, 150]  # of what came later these weights know nothing
     assert student.net.bn1.bias.eq(2.0).all()  # the first of the best, and all of its weights
     assert student.net.linear.bias.argmax() == most
@@ -378,7 +380,7 @@ def test_resumes_to_the_bit(tmp_path, teacher, transfer, monkeypatch, how):
     rest = Guide(teacher)
     resumed, again = learn(made, rest, transfer, tmp_path)
     assert 0 < len(rest.asked) < len(guide.asked)
-    assert again == history and same(whole, resumed)
+    assert again == history and same(whole, resumed) and whole.seen == resumed.seen
 
 
 # -------------------------------------------------------------------------------------------- error lines
