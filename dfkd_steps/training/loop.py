@@ -55,8 +55,10 @@ def fit(net, config, steps_per_epoch: int, loss_of, partial, key: str, device, n
     optimise, parts = optimizer(compiled(net), config), parts or {}
     history = _restore(checkpoint.load(partial, key), net, optimise, parts)
     total, pace = config.epochs * steps_per_epoch, checkpoint.Pace()
-    with progress.bar(total=config.epochs, initial=len(history), desc=name, unit="epoch") as bar:
+    with progress.bar(total=total, initial=len(history) * steps_per_epoch, desc=name, unit="step") as bar:
         for epoch in range(len(history), config.epochs):
+            loss_before = f", loss {history[-1]['loss']:.4f}" if history else ""
+            bar.set_postfix_str(f"epoch {epoch + 1} of {config.epochs}{loss_before}", refresh=False)
             net.train()
             rng = make_rng(device, name, config.seed, epoch)
             torch.manual_seed(seed_of(name, config.seed, epoch, "dropout"))
@@ -64,6 +66,7 @@ def fit(net, config, steps_per_epoch: int, loss_of, partial, key: str, device, n
             for step, loss in enumerate(loss_of(rng, epoch), epoch * steps_per_epoch):
                 advance(net, optimise, loss, rate(config, step, total), config.clip)
                 losses += loss.detach()
+                bar.update()
             mean = losses.item() / steps_per_epoch
             if not math.isfinite(mean):
                 raise UserError(f"{name}: the loss is {mean} in epoch {epoch + 1}; lower lr (now {config.lr}) or set clip")
@@ -72,8 +75,6 @@ def fit(net, config, steps_per_epoch: int, loss_of, partial, key: str, device, n
             row = {"epoch": epoch + 1, "loss": round(mean, 6), "lr": round(optimise.param_groups[0]["lr"], 8)}
             history.append({**row, **extra})
             event_files.add(epoch + 1, {name: value for name, value in history[-1].items() if name != "epoch"})
-            bar.set_postfix_str(f"loss {mean:.4f}", refresh=False)
-            bar.update()
             if epoch + 1 < config.epochs and pace.due():
                 state = checkpoint.state_of(net, optimise)
                 states = {part_name: part.state() for part_name, part in parts.items()}

@@ -1,11 +1,13 @@
 """The training loop: schedules, resumption to the bit, orders, and what stops it."""
 
 import dataclasses
+import re
 
 import pytest
 import torch
 from torch import nn
 
+from dfkd_steps.runtime import progress
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import choices, groups
 from dfkd_steps.storage import checkpoint
@@ -62,6 +64,19 @@ def test_other_key_or_broken_checkpoint_starts_over(tmp_path, monkeypatch, capsy
     (tmp_path / ".partial").write_bytes(b"PK\3\4 torn")
     assert len(fit(tmp_path, network())) == 6
     assert "not usable" in capsys.readouterr().err
+
+
+def test_the_bar_counts_steps_so_that_a_long_epoch_is_seen(tmp_path, monkeypatch, capsys):
+    """Resumed, it begins where the checkpoint is."""
+    monkeypatch.setattr(checkpoint, "EVERY", -1.0)
+    monkeypatch.setattr(progress, "LOG_INTERVAL", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path, network(), stop_after=3)
+    capsys.readouterr()
+    fit(tmp_path, network())
+    said = capsys.readouterr().err
+    places = re.findall(r" (\d+)/24 \[.*, epoch (\d) of 6, loss \d\.\d{4}\]", said)
+    assert list(dict.fromkeys(places)) == [(str(step), str((step - 1) // 4 + 1)) for step in range(13, 25)], said
 
 
 def test_a_loss_that_is_not_finite_stops(tmp_path):
