@@ -172,7 +172,7 @@ def waits(gpu, last, **configs) -> int:
     ],
 )
 def test_no_step_of_a_round_waits_for_the_device(folder, gpu, name, field):
-    few, many = (settings(name, **{field: number}) for number in (2, 4))
+    few, many = (settings(name, **{field: number}) for number in (1, 2))
     assert 0 < waits(gpu, "synthesize", transfer=few) == waits(gpu, "synthesize", transfer=many)
 
 
@@ -180,7 +180,7 @@ def test_no_step_of_a_round_waits_for_the_device(folder, gpu, name, field):
 def test_no_step_of_a_student_waits_for_the_device(folder, gpu, how):
     common = {"transfer": settings("generative", members=2), "balance": {"mode": "none"}}
     make("balance", **common)
-    few, many = ({**STUDENT, "epochs": 1, "steps_per_epoch": number, **how} for number in (2, 4))
+    few, many = ({**STUDENT, "epochs": 1, "steps_per_epoch": number, **how} for number in (1, 2))
     assert 0 < waits(gpu, "distill", student=few, **common) == waits(gpu, "distill", student=many, **common)
 
 
