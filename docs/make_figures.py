@@ -156,11 +156,13 @@ def curves(path: Path) -> str:
     low, high = 10 * math.floor(min(values) / 10), 10 * math.ceil(max(values) / 10)
 
     def hours(row):
-        return float(row["seconds"]) * float(row["threads"]) / 3600 if row["seconds"] else None
+        return float(row["seconds"]) * float(row["threads"]) / 3600 if row["seconds"] and row["threads"] else None
 
     parts = [text(left, 20, "top-1 on the test images, %", 14, anchor="start")]
-    for place, (label, across) in enumerate((("images that the student was trained on", lambda row: float(row["images"])),
-                                             ("core-hours, image synthesis included", hours))):  # fmt: skip
+    panels = [("images that the student was trained on", lambda row: float(row["images"]))]
+    if any(hours(row) for row in rows):
+        panels.append(("core-hours, image synthesis included", hours))
+    for place, (label, across) in enumerate(panels):
         x0, all_x = left + place * (side + gap), [math.log10(x) for row in rows if (x := across(row))]
         first, last = min(all_x), max(all_x)
         parts.append(f'<rect x="{x0}" y="{top}" width="{side}" height="{side}" fill="none" stroke="{LINE}"/>')
@@ -174,6 +176,8 @@ def curves(path: Path) -> str:
                     parts.append(text(round(x0 + side * share, 1), top + side + 18, f"{factor * 10.0**power:g}", 12, MUTED))
         for (name, _), points in lines.items():
             known = [(math.log10(x), float(row["value"])) for row in points if (x := across(row))]
+            if not known:
+                continue
             places = [
                 (x0 + side * (x - first) / (last - first), top + side * (1 - (value - low) / (high - low))) for x, value in known
             ]
@@ -182,9 +186,11 @@ def curves(path: Path) -> str:
             parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colours[name]}"/>' for x, y in places[-1:]]
         parts.append(text(x0 + side / 2, top + side + 42, label, 14))
     for place, (name, colour) in enumerate(colours.items()):
-        x, y = left + 2 * side + gap + 20, top + 14 + 22 * place
+        x, y = left + len(panels) * (side + gap) - gap + 20, top + 14 + 22 * place
         parts += [f'<path d="M{x},{y - 4} h22" stroke="{colour}" stroke-width="3"/>', text(x + 30, y, name, 13, anchor="start")]
-    return svg(left + 2 * side + gap + 230, top + side + 60, "Accuracy against images seen and core-hours", parts)
+    return svg(
+        left + len(panels) * (side + gap) - gap + 230, top + side + 60, "Accuracy against images seen and core-hours", parts
+    )
 
 
 def leak() -> str:

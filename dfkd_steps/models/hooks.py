@@ -173,7 +173,7 @@ def patch_features(net: nn.Module):
 
     Of a transformer: what each attention layer gives for each patch, the mean over its heads (of PyTorch's own layers, after
     their projection), without class tokens. Of another network: its last feature maps of each size, a patch a place, pooled to
-    8 x 8 places at most.
+    8 x 8 places at most. Layers that give class tokens alone are left out.
     """
     layers = attention_layers(net)
     if not layers:
@@ -181,14 +181,24 @@ def patch_features(net: nn.Module):
             yield lambda: [_places(maps[size]) for size in sorted(maps)]
         return
     seen, native = [], isinstance(layers[0], nn.MultiheadAttention)
-    tokens = getattr(net, "num_prefix_tokens", int(native))
+    tokens, patches = (
+        getattr(net, "num_prefix_tokens", int(native)),
+        getattr(getattr(net, "patch_embed", None), "num_patches", None),
+    )
 
     def keep_projected(module, inputs, output):
         seen.append((output[0] if module.batch_first else output[0].transpose(0, 1))[:, tokens:])
 
     def keep_heads(heads):
-        # (N,P,D), or windows in further dimensions before these.
-        return lambda module, inputs: seen.append(inputs[0].flatten(0, -3).unflatten(2, (heads, -1)).mean(2)[:, tokens:])
+        def keep(module, inputs):
+            # (N,P,D), or windows in further dimensions before these.
+            features = inputs[0].flatten(0, -3).unflatten(2, (heads, -1)).mean(2)
+            # CaiT and XCiT bring in the class token late, in layers that give this token alone.
+            features = features if features.shape[1] == patches else features[:, tokens:]
+            if features.shape[1] > 1:
+                seen.append(features)
+
+        return keep
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(hooked([net], lambda *_: seen.clear(), before=True))

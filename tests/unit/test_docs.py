@@ -14,6 +14,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docs"))
+import make_figures  # noqa: E402
 import make_method_pages  # noqa: E402
 import make_results  # noqa: E402
 
@@ -209,3 +210,28 @@ def test_the_example_of_a_loop_of_ones_own_stops_at_the_agreement(files, capsys)
     assert capsys.readouterr().out.count("round ") == 1
     student = kept_networks.from_bytes(Path("out.safetensors").read_bytes(), "out.safetensors")
     assert student.description.spelled == "lenet5-half"
+
+
+HEAD = "dataset,teacher,transfer,balance,student,label,origin,key,metric,images,seconds,threads,value\n"
+
+
+def curve(transfer: str, seconds: list, threads="1") -> str:
+    rows = (f"d,t,{transfer},none,s,x,data-free,{transfer},top1,{10**(place + 2)},{given},{threads},{40 + 10 * place}\n"
+            for place, given in enumerate(seconds))  # fmt: skip
+    return "".join(rows)
+
+
+@pytest.mark.parametrize(
+    ("rows", "panels", "lines"),
+    [
+        (curve("fast", [10, 100, 1000]) + curve("dfq", [20, 200, 2000]), 2, 4),
+        (curve("fast", [10, 100, 1000]) + curve("dfq", [20, 200, 2000], threads=""), 2, 3),
+        (curve("fast", ["", "", ""]), 1, 1),
+    ],
+    ids=["all is known", "threads of a run are not", "no seconds at all"],
+)
+def test_a_figure_of_curves_leaves_out_what_is_not_known(rows, panels, lines, tmp_path):
+    (tmp_path / "curves-x.csv").write_text(HEAD + rows)
+    drawn = make_figures.curves(tmp_path / "curves-x.csv")
+    assert drawn.count('height="330" fill="none"') == panels and drawn.count('stroke-width="1.8"') == lines
+    assert ("core-hours, image" in drawn) == (panels == 2)

@@ -218,6 +218,14 @@ def test_a_network_that_learnt_its_canaries_leaks_and_one_that_never_saw_them_do
     assert {row.shadows for row in (teacher, copy, blind)} == {SHADOWS} and blind.canaries == CANARIES
 
 
+def test_an_image_is_at_no_distance_from_itself():
+    images = torch.randint(0, 256, (40, 1, 28, 28), dtype=torch.uint8)
+    assert leak.nearest(images, images.flip(0)).tolist() == [0.0] * 40
+    black, white = torch.zeros(1, 1, 4, 4, dtype=torch.uint8), torch.full((2, 1, 4, 4), 255, dtype=torch.uint8)
+    white[1, 0, 0] = 0
+    assert leak.nearest(black, white).item() == pytest.approx(12**0.5)
+
+
 def test_a_run_whose_networks_or_images_are_not_current_is_left_out(finished, monkeypatch):
     """Its metrics may be whole: the student was trained again since, and not evaluated."""
     stale = str(Path(finished[0]).parents[2] / "transfer_set.h5")

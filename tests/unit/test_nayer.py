@@ -145,3 +145,9 @@ def test_the_content_of_a_file_counts_and_the_set_is_not_of_the_teacher_alone(tm
     assert found[0] != found[1] and external.MISSING not in found
     about = metadata(teacher, text)
     assert (about["origin"], about["label"]) == ("prior-based", "nayer from label embeddings")
+
+
+def test_no_preset_cuts_a_life_short():
+    """A warm-up that is no multiple of ``life`` restarts the generator twice in each span of ``life`` rounds."""
+    configs = {path.stem: params.load("transfer", path.stem) for path in (PARAMS / "transfer/nayer").glob("*.yaml")}
+    assert len(configs) > 5 and not {name: config.warmup for name, config in configs.items() if config.warmup % config.life}

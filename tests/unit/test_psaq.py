@@ -70,6 +70,15 @@ def test_patches_are_what_attention_gives_without_the_class_token(transformer):
     assert not any(module._forward_pre_hooks for module in net.modules())
 
 
+def test_layers_of_class_tokens_alone_have_no_patches():
+    """CaiT's class token comes in behind the layers over patches, which lose none of their patches to it."""
+    cait = pytest.importorskip("timm.models.cait")
+    net = cait.Cait(img_size=16, patch_size=4, embed_dim=32, depth=2, depth_token_only=2, num_heads=2, num_classes=3).eval()
+    with torch.no_grad(), hooks.patch_features(net) as patches:
+        net(torch.rand(2, 3, 16, 16))
+        assert [tuple(one.shape) for one in patches()] == [(2, 16, 16)] * 2
+
+
 def test_patches_of_pytorchs_own_attention_and_of_a_network_without_any():
     class Own(nn.Module):
         def __init__(self):
