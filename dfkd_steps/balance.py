@@ -62,7 +62,8 @@ def equal(config, teacher, transfer, start, device) -> tuple[Writer, dict]:
 
 def equal_images(config, teacher, transfer, start, device) -> tuple[Writer, dict]:
     """For segmentation: as many images for each class that stands out in them (``segmentation.dominant``); of a class
-    with too few, images are drawn again and mirrored, and the teacher is asked about those. No image is pushed to a class.
+    with too few, images are drawn again and mirrored, and the teacher is asked about those: kept are those in which it sees the
+    class. No image is pushed to a class.
 
     Tells per_class, resampled, classes that stand out nowhere.
     """
@@ -73,7 +74,7 @@ def equal_images(config, teacher, transfer, start, device) -> tuple[Writer, dict
     chosen = choose(labels, per_class, config, transfer, teacher, device)
     missing = np.maximum(per_class - counts, 0) * (counts > 0) * (config.deficit == "resample")
     writer = copy(transfer, start(len(chosen) + int(missing.sum())), chosen)
-    at_once = drawn_at_once(transfer)
+    at_once, resampled = drawn_at_once(transfer), 0
     for label in np.flatnonzero(missing):
         rng = np.random.default_rng(seed_of("balance", config.seed, "deficit", int(label)))
         drawn = rng.choice(np.flatnonzero(labels == label), missing[label])
@@ -81,9 +82,12 @@ def equal_images(config, teacher, transfer, start, device) -> tuple[Writer, dict
             rows = drawn[begin : begin + at_once]
             part = {name: transfer.read(name, rows) for name, _, _ in transfer.layout.fields()}
             part["images"] = np.ascontiguousarray(part["images"][..., ::-1])
-            writer.append(**part | {"labels": maps.predict(teacher, to_unit(part["images"]), device, answered_at_once(transfer))})
+            part["labels"] = maps.predict(teacher, to_unit(part["images"]), device, answered_at_once(transfer))
+            seen = (part["labels"] == label).any((1, 2))
+            writer.append(**{name: values[seen] for name, values in part.items()})
+            resampled += int(seen.sum())
     uncovered = [name for name, number in zip(teacher.description.classes, counts) if not number]
-    return writer, {"per_class": per_class, "resampled": int(missing.sum()), "stands_out_nowhere": uncovered}
+    return writer, {"per_class": per_class, "resampled": resampled, "stands_out_nowhere": uncovered}
 
 
 def none(config, teacher, transfer, start, device) -> tuple[Writer, dict]:

@@ -98,14 +98,9 @@ def make(job: Job, device):
 
 def made_for(config, teacher, sources, device):
     """The method of a config; raises UserError where it is not for the teacher's task."""
-    method_class = method_registry.load(config.method)
-    if (task := teacher.description.task) not in method_class.tasks:
-        fitting = [name for name in sorted(method_registry.REGISTRY) if task in method_registry.load(name).tasks]
-        raise UserError(
-            f"transfer: {config.method}: is for {' and '.join(method_class.tasks)}, but the teacher is for {task}; use one of "
-            f"{', '.join(fitting)}"
-        )
-    return method_class(config, teacher, sources, device)
+    if fault := method_registry.unfit_for(config.method, teacher.description.task):
+        raise UserError(f"transfer: {config.method}: {fault}")
+    return method_registry.load(config.method)(config, teacher, sources, device)
 
 
 def layout_of(method) -> Layout:

@@ -189,7 +189,7 @@ def choice(prefix: str) -> str:
             f"[{part(method)[0]['title']}]({prefix}{method}.md)",
             ", ".join(requires) or "–",
             "yes" if trains else "–",
-            "yes" if tasks.SEGMENTATION in method_class.tasks else "–",
+            "yes" if tasks.SEGMENTATION in method_class.Config.tasks else "–",
             quoted(sorted(name for name, (of, _) in known.items() if of == method and name.endswith("-cpu"))) or "–",
         ])  # fmt: skip
     return results.markdown(("method", "requires", "online student", "segmentation", "presets for a CPU"), rows)

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from ..runtime import memory, progress
 from ..runtime.seeds import make_rng, seed_of
 from ..storage.image_format import to_stored, to_unit
 from ..training import views
@@ -69,32 +70,40 @@ class Resampler:
         chosen = np.sort(likeliest(self.transfer, labels, number), axis=1)
         rows, targets, number = chosen.ravel(), np.repeat(labels, chosen.shape[1]), chosen.shape[1]
         images, logits, waiting = np.empty((0, *self.transfer.layout.image_shape), self.image_type), None, iter(labels)
-        for start in range(0, len(rows), self.at_once):
-            part = slice(start, start + self.at_once)
-            stored, answers = self.push(rows[part], targets[part])
-            images = np.concatenate([images, stored])
-            logits = answers if logits is None else np.concatenate([logits, answers])
-            while len(images) >= number and (label := next(waiting, None)) is not None:
-                right = logits[:number].argmax(1) == label
-                yield images[:number][right], logits[:number][right]
-                images, logits = images[number:], logits[number:]
+        with progress.bar(total=len(rows), desc="pushed", unit="sample") as bar:
+            for start in range(0, len(rows), self.at_once):
+                part = slice(start, start + self.at_once)
+                stored, answers = self.push(rows[part], targets[part])
+                bar.update(len(stored))
+                images = np.concatenate([images, stored])
+                logits = answers if logits is None else np.concatenate([logits, answers])
+                while len(images) >= number and (label := next(waiting, None)) is not None:
+                    right = logits[:number].argmax(1) == label
+                    yield images[:number][right], logits[:number][right]
+                    images, logits = images[number:], logits[number:]
 
     def push(self, rows, targets):
         """Samples moved by signed gradient steps until the teacher sees ``targets`` (N) in them: stored images, and logits."""
         images = to_float(torch.from_numpy(to_unit(self.transfer.read("images", rows))).to(self.device))
         targets, going = torch.from_numpy(targets).to(self.device), torch.arange(len(rows), device=self.device)
+        # Statistics of a batch are those of all that is moved together (selection.answered_at_once).
+        together = self.rows or memory.moved(self.transfer.layout.image_shape)
         for _ in range(self.config.push_steps):
-            moved = images[going].requires_grad_()
-            loss = torch.nn.functional.cross_entropy(self.teacher(moved), targets[going], reduction="none")
-            step = torch.autograd.grad(loss.sum(), moved)[0].sign() * self.config.push_lr
-            # A probability of 0.9 and not just the argmax, which rounding to uint8 could undo.
-            far = loss.detach() > -np.log(0.9)
-            going = going[far]
+            going = torch.cat([self._moved(images, targets, part) for part in going.split(together)])
             if not len(going):
                 break
-            images[going] = (moved.detach() - step)[far].clamp(0, 1)
         stored = to_stored(images.cpu().numpy(), self.image_type)
         return stored, predict(self.teacher, stored, self.device, self.rows)
+
+    def _moved(self, images, targets, places):
+        """Move the images at some places by one step, in place; those that were not there yet."""
+        moved = images[places].requires_grad_()
+        loss = torch.nn.functional.cross_entropy(self.teacher(moved), targets[places], reduction="none")
+        step = torch.autograd.grad(loss.sum(), moved)[0].sign() * self.config.push_lr
+        # A probability of 0.9 and not just the argmax, which rounding to uint8 could undo.
+        far = loss.detach() > -np.log(0.9)
+        images[places[far]] = (moved.detach() - step)[far].clamp(0, 1)
+        return places[far]
 
 
 class Members:

@@ -3,6 +3,7 @@
 Sizes are read from headers and checked before anything is allocated, and nothing is unpickled.
 """
 
+import functools
 import gzip
 import hashlib
 import itertools
@@ -145,6 +146,19 @@ def read_archive(config, maps=False) -> tuple[Path, dict[str, np.ndarray]]:
     return path, arrays
 
 
+@functools.cache
+def images_in(path: Path) -> tuple[int, ...]:
+    """Number and shape (N,C,H,W) of the training images in an .npz file, by the head of the array alone; () where it cannot be
+    read, which is for whoever reads the images to say."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            shape = _head(archive, path, "x_train")[0]
+    except (UserError, OSError, KeyError, ValueError, zipfile.BadZipFile):
+        return ()
+    number, height, width, channels = (*shape, 1)[:4] if len(shape) in (3, 4) else (0, 0, 0, 0)
+    return (number, channels, height, width) if channels in (1, 3) and number * height * width else ()
+
+
 def _read_npz(archive, path, name, maps=False) -> np.ndarray:
     """An array of a data set in an archive; a missing or unfit one is refused."""
     if f"{name}.npy" not in archive.namelist():
@@ -182,6 +196,18 @@ def read_member(archive, path, name, check=lambda shape, dtype: None) -> np.ndar
 
     check: called with shape and dtype before anything is allocated; raises UserError.
     """
+    shape, dtype, content = _head(archive, path, name)
+    check(shape, dtype)
+    if math.prod(shape) * dtype.itemsize != content:
+        raise UserError(f"{path}: {name} claims shape {shape} but holds {content} bytes; write the file again with numpy.savez")
+    entry = archive.getinfo(f"{name}.npy")
+    fits(f"{path}: {name}", (*shape, dtype.itemsize), entry.compress_size)
+    with archive.open(entry) as member:
+        return np.lib.format.read_array(member, allow_pickle=False, max_header_size=MAX_HEADER)
+
+
+def _head(archive, path, name) -> tuple[tuple[int, ...], np.dtype, int]:
+    """Shape and dtype that an array of an archive claims, and the bytes that it holds."""
     entry = archive.getinfo(f"{name}.npy")
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # bzip2 and LZMA unpack a piece whole, of any size
         raise UserError(f"{path}: {name} is compressed in a way that numpy never uses; write it again with numpy.savez")
@@ -197,12 +223,7 @@ def read_member(archive, path, name, check=lambda shape, dtype: None) -> np.ndar
         content = entry.file_size - member.tell()
     if dtype.hasobject:
         raise UserError(f"{path}: {name} holds Python objects, which are not read (they can run code); give plain numbers")
-    check(shape, dtype)
-    if math.prod(shape) * dtype.itemsize != content:
-        raise UserError(f"{path}: {name} claims shape {shape} but holds {content} bytes; write the file again with numpy.savez")
-    fits(f"{path}: {name}", (*shape, dtype.itemsize), entry.compress_size)
-    with archive.open(entry) as member:
-        return np.lib.format.read_array(member, allow_pickle=False, max_header_size=MAX_HEADER)
+    return shape, dtype, content
 
 
 # ---------------------------------------------------------------------------------------------- idx

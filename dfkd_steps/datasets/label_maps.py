@@ -33,26 +33,40 @@ def npz(config) -> Source:
     return source(path, arrays, tuple(config.names), config.void)
 
 
-def source(where, arrays, names, void: int, test_share: float = 0.0, classes: int = 0) -> Source:
-    """Images and maps as a ``Source``: void is 255, and all other labels are those of a class. ``names`` and ``classes`` may be
-    empty and 0: then there are as many classes as the training maps have."""
-    converted = dict(arrays)
-    for name in (name for name in arrays if name[0] == "y"):
+def source(where, arrays, names, void: int, test_share: float = 0.0, classes: int = 0, some: bool = False) -> Source:
+    """Images and maps as a ``Source``: void is 255, and the other labels are the classes from 0 on. Where the files have a class
+    behind ``void``, theirs are moved together. ``names`` and ``classes`` may be empty and 0: then there are as many classes as
+    the training maps have. ``some``: these are not all maps of the data set."""
+    converted, known = dict(arrays), bool(names or classes)
+    for place, name in enumerate(name for name in arrays if name[0] == "y"):
         values = np.unique(arrays[name])
         labels = values[(values != void) & (values != VOID)]
-        classes = len(names) or classes or (int(labels.max()) + 1 if len(labels) else 0)
+        largest = int(labels.max()) if len(labels) else -1
+        classes = len(names) or classes or largest + (largest < void)
         if classes > MOST_CLASSES or classes < 2:
             raise UserError(f"{where}: {name} has {classes} classes; segmentation takes 2 to {MOST_CLASSES}")
-        if len(labels) and (labels.min() < 0 or labels.max() >= classes):
-            wrong = labels[(labels < 0) | (labels >= classes)][0]
+        last = classes - 1 + (void < classes)
+        if len(labels) and (labels.min() < 0 or largest > last):
+            wrong = labels[(labels < 0) | (labels > last)][0]
             raise UserError(
-                f"{where}: {name} has the label {wrong}, but the classes are 0 to {classes - 1} and void is {void}; "
+                f"{where}: {name} has the label {wrong}, but the classes are {spelled(classes, void)} and void is {void}; "
                 "name all classes (names), or say which label is void"
             )
-        maps = arrays[name].astype(np.uint8)
-        maps[arrays[name] == void] = VOID
-        converted[name] = maps
+        if known and void < classes and largest != last and not place and not some:
+            raise UserError(
+                f"{where}: {name} has no label {last}, but void is {void}, and so the {classes} classes are "
+                f"{spelled(classes, void)}; leave void out of names, or store it as 255"
+            )
+        maps = np.where(arrays[name] > void, arrays[name] - 1, arrays[name]) if void < classes else arrays[name]
+        converted[name] = np.where((arrays[name] == void) | (arrays[name] == VOID), VOID, maps).astype(np.uint8)
     return Source(names or tuple(map(str, range(classes))), converted, test_share, str(where))
+
+
+def spelled(classes: int, void: int) -> str:
+    """The labels of so many classes in files in which ``void`` is none, like "0 to 4 without 2"."""
+    if void >= classes:
+        return f"0 to {classes - 1}"
+    return f"0 to {classes} without {void}" if void else f"1 to {classes}"
 
 
 # ---------------------------------------------------------------------------------------------- masks
@@ -74,7 +88,8 @@ def masks(config, room=None, most=0) -> Source:
     for name, part in pairs.items():
         rows = image_files.few(part[0][0].parent, np.zeros(len(part), int), most)
         arrays |= _decoded(config, [part[row] for row in rows], name, room)
-    return source(folder, arrays, tuple(config.names), config.void, 0.0 if "test" in pairs else config.test_share, config.classes)
+    test_share = 0.0 if "test" in pairs else config.test_share
+    return source(folder, arrays, tuple(config.names), config.void, test_share, config.classes, some=bool(most))
 
 
 def _has_pairs(folder: Path) -> bool:
@@ -108,33 +123,40 @@ def _pairs(folder: Path) -> list[tuple[Path, Path]]:
 
 
 def _decoded(config, pairs, split, room) -> dict[str, np.ndarray]:
-    """Images and masks of a split, both resized so that they cover the size, and cut to it about the centre."""
+    """Images and masks of a split, both resized so that they cover the size and cut to it about the centre, or squashed."""
     size = (config.width or config.height, config.height)
     shape = (len(pairs), config.channels, size[1], size[0])
     maps = np.empty((len(pairs), size[1], size[0]), np.uint8)
 
     def fill(images):
         for row, (image, mask) in enumerate(progress.bar(pairs, desc=f"images {split}", unit="img")):
-            images[row], stored = _image(image, size, config.channels)
-            maps[row] = _mask(mask, stored, size)
+            images[row], stored = _image(image, size, config.channels, config.fit)
+            maps[row] = _mask(mask, stored, size, config.fit)
 
     return {f"x_{split}": on_disk.filled(pairs[0][0].parent, shape, room, fill), f"y_{split}": maps}
 
 
-def _image(path, size, channels: int) -> tuple[np.ndarray, tuple[int, int]]:
+def _resized(image, size, how: str, resample) -> np.ndarray:
+    """The pixels of an image of Pillow's at ``size`` (width, height)."""
+    from PIL import ImageOps
+
+    return np.asarray(ImageOps.fit(image, size, resample) if how == "crop" else image.resize(size, resample))
+
+
+def _image(path, size, channels: int, how: str) -> tuple[np.ndarray, tuple[int, int]]:
     """One image (C,H,W) uint8, and the width and height that it has in the file."""
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     with image_files.opened(path) as image:
         stored = image.size
         # Not turned by its EXIF tag: a mask has none, and would lie another way.
-        pixels = np.asarray(ImageOps.fit(image.convert("L" if channels == 1 else "RGB"), size, Image.Resampling.BILINEAR))
+        pixels = _resized(image.convert("L" if channels == 1 else "RGB"), size, how, Image.Resampling.BILINEAR)
     return (pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)), stored
 
 
-def _mask(path, image_size, size) -> np.ndarray:
+def _mask(path, image_size, size, how: str) -> np.ndarray:
     """One label map (H,W) uint8, as stored; ``image_size``: width and height of its image in the file."""
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     require_file(path)
     with (
@@ -151,7 +173,7 @@ def _mask(path, image_size, size) -> np.ndarray:
                 "size for both"
             )
         plain = Image.fromarray(np.asarray(mask))  # a palette's colours are no classes
-    return np.asarray(ImageOps.fit(plain, size, Image.Resampling.NEAREST))
+    return _resized(plain, size, how, Image.Resampling.NEAREST)
 
 
 # ---------------------------------------------------------------------------------------------- drawn shapes

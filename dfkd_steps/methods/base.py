@@ -18,7 +18,7 @@ student) also has
 
 and, where some batches need some of the rounds only, ``partitions`` and ``rounds_for``.
 
-``tasks`` says what teachers it takes; for segmentation these give logits (N,K,H,W).
+``Config.tasks`` says what teachers it takes; for segmentation these give logits (N,K,H,W).
 
 ``teacher`` is a frozen ``Classifier`` on images in [0,1]. ``sources`` are data sets, opened read-only, for the
 arbitrary transfer sets only. The step does everything else: device, progress, writing, locking, resuming.
@@ -29,7 +29,6 @@ from dataclasses import dataclass
 
 import torch
 
-from ..models import tasks
 from ..runtime.seeds import seed_of
 from ..schemas.transfer.base import TransferConfig
 
@@ -52,7 +51,6 @@ class Method(abc.ABC):
     Config: type[TransferConfig]
     rounds = 0
     has_targets = False
-    tasks: tuple[str, ...] = (tasks.CLASSIFICATION,)  # that the teacher may be for
     all_from_sources = False  # True: holds nothing but images of its sources
     # What the set holds or starts from beside the teacher, knowledge of the domain: kinds of drawn images, label embeddings.
     drawn: tuple[str, ...] = ()

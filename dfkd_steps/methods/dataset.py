@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 
-from ..models.tasks import TASKS
 from ..runtime.errors import UserError
 from ..runtime.seeds import seed_of
 from ..schemas.transfer.dataset import RealDataConfig
@@ -15,7 +14,6 @@ class RealData(Method):
     """Batch i depends on (seed, i) alone."""
 
     Config = RealDataConfig
-    tasks = TASKS
     all_from_sources = True
 
     def __init__(self, config, teacher, sources, device):

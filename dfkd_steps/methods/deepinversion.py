@@ -2,7 +2,6 @@
 
 import torch
 
-from ..models.tasks import TASKS
 from ..schemas.transfer.deepinversion import DeepInversionConfig
 from .base import Batch, Method
 from .engines import objective, pixel_inversion
@@ -12,7 +11,6 @@ class DeepInversion(Method):
     """Batch i depends on (seed, i) alone; the samples of a batch share its statistics."""
 
     Config = DeepInversionConfig
-    tasks = TASKS
     betas = (0.9, 0.999)
 
     def __init__(self, config, teacher, sources, device):

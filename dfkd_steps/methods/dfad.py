@@ -1,6 +1,5 @@
 """DFAD: data-free adversarial distillation (Fang et al., 2019, arXiv 1912.11006)."""
 
-from ..models.tasks import TASKS
 from ..schemas.transfer.dfad import DFADConfig
 from .engines import alternating
 
@@ -9,4 +8,3 @@ class DFAD(alternating.AlternatingTraining):
     """One generator step, five student steps on new images."""
 
     Config = DFADConfig
-    tasks = TASKS

@@ -1,6 +1,5 @@
 """Fast: up to 100x faster data-free knowledge distillation (Fang et al., AAAI 2022, arXiv 2112.06253)."""
 
-from ..models.tasks import TASKS
 from ..schemas.transfer.fast import FastConfig
 from .engines import channel_exchange
 from .engines.generator_inversion import MetaInverter, new_generator
@@ -11,7 +10,6 @@ class Fast(ModelInversion):
     """A meta-learnt inverter, a pool whose oldest images are replaced, and a student that draws from it uniformly."""
 
     Config = FastConfig
-    tasks = TASKS
     floor = FAST_FLOOR
 
     def __init__(self, config, teacher, sources, device):

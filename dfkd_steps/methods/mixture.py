@@ -2,7 +2,6 @@
 
 import torch
 
-from ..models.tasks import TASKS
 from ..procedural import drawing, registry
 from ..schemas.transfer.mixture import MixtureConfig
 from .base import Batch, Method
@@ -13,7 +12,6 @@ class Mixture(Method):
     """Batch i depends on (seed, i) alone: sample j is of part j modulo the number of parts."""
 
     Config = MixtureConfig
-    tasks = TASKS
 
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)

@@ -4,7 +4,6 @@ import torch
 
 from ..models import answering_network
 from ..models.statistics import CURRENT
-from ..models.tasks import TASKS
 from ..procedural import drawing
 from ..runtime import memory
 from ..runtime.errors import UserError
@@ -16,7 +15,6 @@ class Noise(Method):
     """Batch i depends on (seed, i) alone."""
 
     Config = NoiseConfig
-    tasks = TASKS
 
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)

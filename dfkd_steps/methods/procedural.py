@@ -2,7 +2,6 @@
 
 import torch
 
-from ..models.tasks import TASKS
 from ..procedural import drawing
 from ..schemas.transfer.procedural import ProceduralConfig
 from .base import Batch, Method
@@ -12,7 +11,6 @@ class Procedural(Method):
     """Batch i depends on (seed, i) alone; drawn on the CPU, so that images do not depend on the device."""
 
     Config = ProceduralConfig
-    tasks = TASKS
 
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)

@@ -39,6 +39,14 @@ def config_class(name: str) -> type:
     return getattr(importlib.import_module(f"dfkd_steps.schemas.transfer.{module}"), f"{method_class}Config")
 
 
+def unfit_for(name: str, task: str) -> str:
+    """Why a method is not for teachers of a task; '' where it is. Does not import torch."""
+    if task in config_class(name).tasks:
+        return ""
+    fitting = [other for other in sorted(REGISTRY) if task in config_class(other).tasks]
+    return f"is for {' and '.join(config_class(name).tasks)}, but the teacher is for {task}; use one of {', '.join(fitting)}"
+
+
 def load(name: str):
     """The class of a registered method; its config is the attribute ``Config``."""
     return getattr(importlib.import_module(f"dfkd_steps.{module_of(name)}"), REGISTRY[name][1])

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 
 from ..models import frozen
-from ..models.tasks import TASKS
 from ..schemas.transfer.ssd_kd import SSDKDConfig
 from ..training import views
 from .engines import channel_exchange, objective
@@ -24,7 +23,6 @@ class SSDKD(ModelInversion):
     """A meta-learnt inverter with losses weighted by phi, a buffer renewed in part, and a student that draws by priority."""
 
     Config = SSDKDConfig
-    tasks = TASKS
     floor = FAST_FLOOR
 
     def __init__(self, config, teacher, sources, device):

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ..datasets import on_disk
+from ..datasets import array_files, on_disk
+from ..methods import registry
 from ..models import tasks
 from ..runtime import memory
 from ..runtime.errors import UserError
@@ -63,12 +64,14 @@ def of_network(description) -> Task:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Samples that are written, bytes on disk, bytes that are held in memory at least, steps."""
+    """Samples that are written, bytes on disk, bytes that are held in memory at least, steps; ``pool``: those of ``memory`` that
+    are images which a method holds all the time."""
 
     samples: int
     disk: int
     memory: int
     steps: int
+    pool: int = 0
 
     def __str__(self):
         hours = self.steps * STEP_SECONDS / 3600
@@ -107,12 +110,13 @@ def of_config(group: str, config, task: Task = CIFAR, before: int = 0) -> Estima
     kept = getattr(config, "views_kept", 0) * task.logits * HALF  # the teacher's logits for views of a pooled image
     pool = config.images_held() * (task.pixels + kept)  # as uint8
     together = held * ((task.pixels + task.logits) * FLOAT + task.label)
-    return Estimate(samples, samples * row, together + weights * FLOAT + pool, config.training_steps())
+    return Estimate(samples, samples * row, together + weights * FLOAT + pool, config.training_steps(), pool)
 
 
 def training_images(config) -> int:
-    """How many training images a data set has by its config; 0 = it does not say."""
-    return config.train or getattr(config, "drawn", 0)
+    """How many training images a data set has by its config or the head of its file; 0 = they do not say."""
+    there = array_files.images_in(Path(config.path))[:1] if config.source == "npz" and not config.train else ()
+    return config.train or getattr(config, "drawn", 0) or sum(there)
 
 
 def of_path(path) -> Estimate:
@@ -141,23 +145,35 @@ def _images(root, dataset, teacher="") -> Task:
         task = str(description.get("task", tasks.CLASSIFICATION))
         return Task(tuple(map(int, description["image_shape"])), len(description["classes"]), task)
     except (UserError, KeyError, TypeError, ValueError):
-        return _declared(params.load("dataset", dataset))
+        return declared(params.load("dataset", dataset))
 
 
-def _declared(config) -> Task:
-    """Image shape, number of classes and task by a data set's config, where it says them."""
+def declared(config) -> Task:
+    """Image shape, number of classes and task by a data set's config or the head of its file, where they say them."""
     height = getattr(config, "height", 0) or getattr(config, "size", 0)
     shape = (getattr(config, "channels", 3), height, config.width or height) if height else CIFAR.image_shape
+    if config.source == "npz":
+        shape = array_files.images_in(Path(config.path))[1:] or shape
     classes = getattr(config, "classes", 0) or len(getattr(config, "keep", ()) or getattr(config, "names", ()))
     dense = config.source in DENSE or getattr(config, "task", "") == tasks.SEGMENTATION
     return Task(shape, classes or CIFAR.classes, tasks.SEGMENTATION if dense else tasks.CLASSIFICATION)
 
 
 def refuse(paths):
-    """Raise UserError, a line for each of ``paths`` whose job takes more than there is."""
-    faults = [f"{path}: {fault}" for path in paths if (fault := excess(of_path(path), path))]
+    """Raise UserError, a line for each of ``paths`` whose job takes more than there is, or whose method is not for the task."""
+    faults = [f"{path}: {fault}" for path in paths if (fault := _unfit(path) or excess(of_path(path), path))]
     if faults:
         raise UserError("\n".join(faults))
+
+
+def _unfit(path) -> str:
+    """Why the method of a transfer set is not for the maps of its data set; '' where it is."""
+    step, specs = graph.step_of(path), spec.of_path(path)
+    if graph.STEPS[step].group != "transfer":
+        return ""
+    task = _images(spec.root_of(path), *list(specs.values())[:2]).task
+    method = params.load("transfer", specs["transfer"]).method
+    return registry.unfit_for(method, task) if task == tasks.SEGMENTATION else ""
 
 
 def excess(takes: Estimate, path="results") -> str:
@@ -169,7 +185,9 @@ def excess(takes: Estimate, path="results") -> str:
         return f"needs {size(takes.disk)} of disk space, with only {size(room)} left; use fewer samples"
     if takes.memory > memory.most():
         there = f"{'DFKD_MEMORY' if memory.given() else 'the machine'} has {size(memory.most())}"
-        return f"needs {size(takes.memory)} of memory, but {there}; use smaller batches or networks"
+        held = f"a smaller n: the method holds its images, {size(takes.pool)}"
+        remedy = f"use {held if 2 * takes.pool > takes.memory else 'smaller batches or networks'}"
+        return f"needs {size(takes.memory)} of memory, but {there}; {remedy}"
     if takes.steps * STEP_SECONDS > LONGEST:
         return f"needs {takes.steps:,} steps, more than ten years; use fewer"
     return ""

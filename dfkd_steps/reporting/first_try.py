@@ -79,8 +79,8 @@ def fitting(teacher, student: str) -> list[tuple[str, str, str]]:
         if method in ASIDE or not (name := preset(method, task)):
             continue
         config, loaded = params.load("transfer", name), method_registry.load(method)
-        if task not in loaded.tasks:
-            trials.append((method, name, f"is for {' and '.join(loaded.tasks)}, but the teacher is for {task}"))
+        if why := method_registry.unfit_for(method, task).split("; use")[0]:
+            trials.append((method, name, why))
             continue
         if why := estimate.excess(estimate.of_config("transfer", config, estimate.of_network(teacher.description))):
             trials.append((method, name, why))

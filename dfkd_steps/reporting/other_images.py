@@ -80,7 +80,7 @@ def read(source: Path, network, dense: bool = False, void: int = VOID, fit: str 
     if not source.exists():
         raise UserError(f"{source}: no such file or folder; give a folder of images, an .npz or a dataset.h5")
     if source.is_dir():
-        images, labels = other_maps.read_folder(source, network, void) if dense else _folder(source, network, fit)
+        images, labels = other_maps.read_folder(source, network, void, fit) if dense else _folder(source, network, fit)
     else:
         images, labels = _file(source)
     if images.ndim == 3:

@@ -58,14 +58,14 @@ def listed(source: Path) -> list[Path]:
     return images
 
 
-def read_folder(source: Path, network, void: int) -> tuple[np.ndarray, np.ndarray | None]:
+def read_folder(source: Path, network, void: int, fit: str) -> tuple[np.ndarray, np.ndarray | None]:
     """Images (N,C,H,W) uint8 of the size of a network, and maps (N,H,W) uint8 or None; as data sets of the source ``masks``."""
     channels, height, width = network.image_shape
     paths, (folder, masks) = listed(source), folder_of(source)
     if not masks:
-        return np.stack([readers.image(path, network.image_shape) for path in paths]), None
-    config = Masks(path=str(folder), names=list(network.classes), height=height, width=width, channels=channels, void=void)
-    arrays = label_maps.masks(config).arrays
+        return np.stack([readers.image(path, network.image_shape, fit) for path in paths]), None
+    size = {"height": height, "width": width, "channels": channels, "fit": fit}
+    arrays = label_maps.masks(Masks(path=str(folder), names=list(network.classes), void=void, **size)).arrays
     return arrays["x_train"], arrays["y_train"]
 
 

@@ -47,9 +47,10 @@ def show_config(group: str, text: str):
             allowed = f"one of {len(choices)}"
         kind, value = config_reference.type_name(item.type), config_reference.yaml_text(getattr(config, item.name))
         rows.append((item.name, kind, value, origins[item.name], allowed, item.metadata["doc"]))
-    takes = estimate.of_config(group, config)
+    task = estimate.declared(config) if group == "dataset" else estimate.CIFAR
+    takes = estimate.of_config(group, config, task)
     if fault := estimate.excess(takes):
         raise UserError(f"{group} {text!r}: {fault}")
     print(f"{group}: {text}")
-    print(f"takes {takes}, for images of 3x32x32 and 10 classes")
+    print(f"takes {takes}, for images of {'x'.join(map(str, task.image_shape))} and {task.classes} classes")
     table(rows, ("KEY", "TYPE", "VALUE", "FROM", "ALLOWED", "MEANING"))

@@ -3,6 +3,7 @@
 import errno
 import gc
 import os
+import re
 import sys
 import tempfile
 import traceback
@@ -50,8 +51,11 @@ def explain(name: str, error: Exception) -> str:
         return str(error)
     place = getattr(error, "filename", None) or (sys.argv[1] if len(sys.argv) > 1 else name)
     if is_out_of_memory(error):
-        remedy = "use a smaller batch or fewer samples, set DFKD_MEMORY (docs/image-size.md), or use a machine with more"
-        return f"{place}: memory ran out ({one_line(error)}); {remedy}"
+        limit = os.environ.get("DFKD_MEMORY")
+        more = f"raise DFKD_MEMORY (now {limit} GiB)" if limit else "set DFKD_MEMORY (docs/image-size.md)"
+        request = re.search(r"you tried to allocate (\d+) bytes", str(error))
+        what = f"{int(request[1]) / (1 << 20):,.0f} MiB more were needed" if request else one_line(error)
+        return f"{place}: memory ran out ({what}); use a smaller batch or fewer samples, {more}, or use a machine with more"
     if isinstance(error, FloatingPointError):
         return f"{place}: {one_line(error)}; train with a smaller learning rate or smaller loss weights"
     if number := errno_of(error):

@@ -72,6 +72,12 @@ def passed(image_shape) -> int:
     return max(1, int(VALUES * (given() or DEFAULT) / DEFAULT) // math.prod(image_shape))
 
 
+def moved(image_shape) -> int:
+    """Images (C,H,W) that are moved down a gradient of their own together: a pass that keeps what each layer gave takes several
+    times the memory of one that does not."""
+    return max(1, passed(image_shape) // 8)
+
+
 def bound(gpu: bool = True):
     """Where DFKD_MEMORY is set, no more than that for this process: beyond it an allocation fails, on a GPU too if ``gpu``.
 

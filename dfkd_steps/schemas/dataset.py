@@ -65,7 +65,8 @@ class Auto(Dataset):
 
 KEEP = "the teacher's class number, from 0, for each label, in the order of the labels: its head is cut to these (empty = all)"
 LABEL_MAPS = "datasets.label_maps"
-VOID = "segmentation: the label of void pixels, which have no class; 255 is always void"
+VOID = "segmentation: the label of void pixels in the files, which names does not count; 255 is always void"
+FIT = "images of another aspect ratio: cropped to their centre, or squashed"
 
 
 def twice_in(keep: list[int]) -> str | None:
@@ -111,7 +112,7 @@ class Images(Dataset):
     )
     size: int = opt(32, "height of the resized images, pixels", lo=1, hi=4096)
     width: int = opt(0, "width of the resized images, pixels (0 = size)", lo=0, hi=4096)
-    fit: str = opt("crop", "images of another aspect ratio: cropped to their centre, or squashed", choices=FITS)
+    fit: str = opt("crop", FIT, choices=FITS)
     channels: int = opt(3, "1 = grey, 3 = colour", choices=(1, 3))
     keep: list[int] = opt([], KEEP, lo=0)
     test_share: float = opt(0.2, "share of each class that becomes the test set if there is no folder test/", above=0, hi=0.9)
@@ -134,6 +135,7 @@ class Masks(Dataset):
     classes: int = opt(0, "number of classes (0 = as many as names has)", lo=0, hi=tasks.MOST_CLASSES)
     height: int = required("height of the resized images and masks, pixels", lo=1, hi=4096)
     width: int = opt(0, "width of the resized images and masks, pixels (0 = height)", lo=0, hi=4096)
+    fit: str = opt("crop", FIT, choices=FITS)
     channels: int = opt(3, "1 = grey, 3 = colour", choices=(1, 3))
     void: int = opt(tasks.VOID, VOID, lo=0, hi=tasks.VOID)
     test_share: float = opt(0.2, "share of the images that becomes the test set if there is no folder test/", above=0, hi=0.9)

@@ -15,7 +15,7 @@ from dfkd_steps.storage import checkpoint, dataset_file, kept_networks, network_
 
 SHAPE, CLASSES = (3, 40, 56), ("ground", "disc", "stripes")
 CPU = torch.device("cpu")
-DENSE = [name for name in method_registry.REGISTRY if SEGMENTATION in method_registry.load(name).tasks]
+DENSE = [name for name in method_registry.REGISTRY if SEGMENTATION in method_registry.config_class(name).tasks]
 # In place of what is for a class an image.
 CHANGED = {"student": "unet-tiny", "onehot": 0.0, "entropy": 0.1, "presence": 1.0, "balance": 0.5, "distance": "l1-log"}
 

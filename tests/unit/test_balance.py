@@ -161,6 +161,24 @@ def test_classes_that_are_never_predicted_are_pushed_together(transfer, teacher,
     assert list(resampler.pushed(np.array([], int), 6)) == []
 
 
+def test_samples_are_pushed_in_passes_that_memory_allows(transfer, teacher, monkeypatch):
+    """With the result of one pass: nothing is drawn, and no image counts for another."""
+    resampler, rows, targets = resampling.Resampler(groups.EqualBalance(mode="equal"), teacher, transfer, CPU), np.arange(10), 3
+    whole = resampler.push(rows, np.full(10, targets))
+    sizes, plain = [], teacher.forward
+    monkeypatch.setattr(resampling.memory, "moved", lambda shape: 4)
+    monkeypatch.setattr(teacher, "forward", lambda images: sizes.append(len(images)) or plain(images))
+    parts = resampler.push(rows, np.full(10, targets))
+    assert sizes[:3] == [4, 4, 2] and all(np.allclose(one, other, atol=1e-4) for one, other in zip(whole, parts))
+
+
+def test_a_pass_with_gradients_has_a_part_of_the_images_of_one_without(monkeypatch):
+    from dfkd_steps.runtime import memory
+
+    monkeypatch.setenv("DFKD_MEMORY", "4")
+    assert 0 < 4 * memory.moved((3, 64, 64)) < memory.passed((3, 64, 64)) and memory.moved((3, 4000, 4000)) == 1
+
+
 def counting_pool(transfer):
     """A pool that holds the first sample of a set five times, and a list of how many were drawn of it each time."""
     asked = []

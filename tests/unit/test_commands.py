@@ -78,11 +78,14 @@ def test_what_a_user_or_the_system_did(capsys, error, line):
     assert not Path("logs").exists()
 
 
-def test_memory_that_torch_cannot_have(capsys):
+def test_memory_that_torch_cannot_have(capsys, monkeypatch):
     with pytest.raises(RuntimeError) as caught:
         allocate()
     (line,) = ended(capsys, caught.value)
-    assert ": memory ran out (" in line and line.endswith("or use a machine with more")
+    assert ": memory ran out (4,294,967,296 MiB more were needed); use a smaller batch or fewer samples, set DFKD_MEMORY" in line
+    monkeypatch.setenv("DFKD_MEMORY", "2")
+    (line,) = ended(capsys, caught.value)
+    assert "raise DFKD_MEMORY (now 2 GiB), or use a machine with more" in line
 
 
 def test_a_fault_of_this_program(capsys):

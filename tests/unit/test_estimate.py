@@ -154,11 +154,54 @@ def test_a_folder_of_images_that_memory_should_not_hold(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("name", "dense"), [("drawn-shapes", True), ("camvid-npz", True), ("cifar10", False)])
-def test_the_task_of_a_data_set_that_is_not_there_is_what_it_declares(tmp_path, name, dense):
+def test_the_task_of_a_data_set_that_is_not_there_is_what_it_declares(tmp_path, monkeypatch, name, dense):
+    monkeypatch.setattr(estimate.array_files, "images_in", lambda path: ())
     taken = estimate.of_path(tmp_path / f"results/{name}/x/noise+n=200/transfer_set.h5")
     shape, classes = {"drawn-shapes": ((3, 40, 56), 10), "camvid-npz": ((3, 32, 32), 11)}.get(name, ((3, 32, 32), 10))
     pixels = shape[1] * shape[2]
     assert taken.disk == 200 * (3 * pixels + (pixels + 4 if dense else 8 * classes + 12))
+
+
+def test_an_npz_says_how_large_its_images_are_before_they_are_read(tmp_path, repository, monkeypatch):
+    """By the head of the array alone; a file that is none, or that is no data set, is for the step to refuse."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params").symlink_to(repository / "params")
+    (tmp_path / "data").mkdir()
+    images = np.zeros((30, 18, 24, 3), np.uint8)
+    np.savez(tmp_path / "data/camvid.npz", x_train=images, y_train=images[..., 0], x_test=images, y_test=images[..., 0])
+    config = params.load("dataset", "camvid-npz")
+    assert estimate.declared(config) == estimate.Task((3, 18, 24), 11, tasks.SEGMENTATION)
+    assert estimate.training_images(config) == 30 and estimate.training_images(dataclasses.replace(config, train=20)) == 20
+    assert estimate.of_path("results/camvid-npz/fpn-lite0/noise+n=200/transfer_set.h5").disk == 200 * (4 * 18 * 24 + 4)
+    assert estimate.of_path("results/camvid-npz/dataset.h5").disk == 30 * 4 * 18 * 24
+    (tmp_path / "no.npz").write_bytes(b"PK no")
+    np.savez(tmp_path / "flat.npz", x_train=np.zeros(5))
+    np.savez(tmp_path / "other.npz", x=np.zeros(5))
+    for name in ("no.npz", "flat.npz", "other.npz", "gone.npz"):
+        assert estimate.array_files.images_in(Path(name)) == (), name
+    grey = tmp_path / "grey.npz"
+    np.savez(grey, x_train=images[..., 0])
+    assert estimate.array_files.images_in(grey) == (30, 1, 18, 24)
+
+
+def test_a_method_that_is_not_for_maps_is_refused_before_a_teacher_is_trained(tmp_path):
+    for name in ("zskd", "dafl"):
+        with pytest.raises(
+            UserError, match=f"{name}/transfer_set.h5: is for classification, but the teacher is for segm.*use one of"
+        ):
+            estimate.refuse([tmp_path / f"results/drawn-shapes/unet-shapes/{name}/transfer_set.h5"])
+    estimate.refuse([tmp_path / f"results/{path}" for path in (
+        "drawn-shapes/unet-shapes/fast-segmentation-cpu/transfer_set.h5", "drawn-shapes/unet-shapes/teacher.safetensors",
+        "mnist/lenet5/zskd/transfer_set.h5", "drawn-shapes/unet-shapes/noise/equal/transfer_set.h5",
+    )])  # fmt: skip
+
+
+def test_the_remedy_for_memory_is_what_takes_it(monkeypatch):
+    monkeypatch.setenv("DFKD_MEMORY", "1")
+    large = estimate.Task((3, 224, 224), 10)
+    said = estimate.excess(of("transfer", "fast-5", task=large))
+    assert "has 1 GiB; use a smaller n: the method holds its images, 7.9 GiB" in said
+    assert "use smaller batches" in estimate.excess(of("transfer", "noise+batch=5000+n=5000", task=large))
 
 
 ABSURD = {

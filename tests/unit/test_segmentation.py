@@ -205,6 +205,44 @@ def test_an_npz_with_maps(tmp_path):
     assert [len(held[name]) for name in ("x_train", "y_train", "x_test", "y_test")] == [4, 4, 2, 2]
 
 
+@pytest.mark.parametrize(("void", "expected"), [(0, [VOID, 0, 1, 2]), (1, [0, VOID, 1, 2]), (3, [0, 1, 2, VOID])])
+@pytest.mark.parametrize("names", [["a", "b", "c"], []])
+def test_void_may_be_any_label_and_has_no_name(tmp_path, void, expected, names):
+    """The classes are what is left, in order; their number too, where no names say it."""
+    config = dataclasses.replace(npz(tmp_path), void=void, names=names)
+    stored = np.load(tmp_path / "set.npz")
+    found = readers.read(config)
+    assert found.classes == tuple(names or "012")
+    for split in ("train", "test"):
+        assert np.array_equal(found.arrays[f"y_{split}"], np.array(expected)[stored[f"y_{split}"]])
+
+
+def test_void_below_the_classes_that_names_counts_is_refused(tmp_path):
+    """The names would move by one, and the last class never occur."""
+    without_last = np.random.default_rng(0).integers(0, 3, (6, 20, 28)).astype(np.uint8)
+    config = dataclasses.replace(npz(tmp_path, y_train=without_last), void=0)
+    refused("y_train has no label 3, but void is 0, and so the 3 classes are 1 to 3; leave void out", readers.read, config)
+    config = dataclasses.replace(npz(tmp_path), void=1, names=["a", "b"])
+    refused("y_train has the label 3, but the classes are 0 to 2 without 1 and void is 1", readers.read, config)
+
+
+def test_masks_are_squashed_with_their_images(tmp_path):
+    from PIL import Image
+
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    columns = np.repeat(np.arange(4, dtype=np.uint8), 10)[None].repeat(20, 0)  # four stripes, 40 wide and 20 high
+    for number in range(4):
+        Image.fromarray(columns * 60).convert("RGB").save(tmp_path / f"images/{number}.png")
+        Image.fromarray(columns).save(tmp_path / f"masks/{number}.png")
+    config = groups.Masks("masks", path=str(tmp_path), names=list("abcd"), height=20, test_share=0.25)
+    cut, squashed = (readers.read(dataclasses.replace(config, fit=fit)).arrays for fit in ("crop", "squash"))
+    assert np.unique(cut["y_train"]).tolist() == [1, 2] and np.unique(squashed["y_train"]).tolist() == [0, 1, 2, 3]
+    for given in (cut, squashed):
+        there = given["x_train"][0, 0, 10, ::4] / 60
+        assert np.abs(there - given["y_train"][0, 10, ::4]).max() <= 0.5
+
+
 def test_maps_that_do_not_fit_say_so(tmp_path):
     refused("y_train has the label 3, but the classes are 0 to 2", readers.read, dataclasses.replace(npz(tmp_path), void=255))
     refused("give label maps N,H,W", readers.read, npz(tmp_path, y_train=np.zeros(6, np.uint8)))
@@ -329,6 +367,8 @@ def test_the_class_that_stands_out_and_weights_by_hand():
     shares = segmentation.shares(labels, 3)
     assert shares.tolist() == [[1, 0, 0], [0.875, 0.125, 0], [0.75, 0.25, 0]]
     assert segmentation.dominant(shares).tolist() == [0, 0, 1]  # 0.875 / 0.875 ties with 0.125 / 0.125
+    few = np.array([[0.999, 0.001, 0.0], [0.99, 0.0, 0.01], [1.0, 0.0, 0.0]])  # a pixel or two stand for nothing
+    assert segmentation.dominant(few).tolist() == [0, 2, 0]
     weights = segmentation.weights(shares)
     np.testing.assert_allclose(weights, [0.5 / 0.875, 1.0, (0.75 / 0.875 + 2) / 2])
     assert weights.mean() == pytest.approx(1)
@@ -344,6 +384,17 @@ def balanced(tmp_path, teacher, config, labels):
         writer, stats = balance.MODES[config.mode](config, teacher, transfer, begin, CPU)
         writer.finish({}, {})
     return TransferSet(tmp_path / "balanced.h5"), stats
+
+
+def test_copies_in_which_the_class_is_gone_do_not_stand_for_it(tmp_path, teacher, monkeypatch):
+    labels = np.zeros((8, 20, 28), np.uint8)
+    labels[7, :4] = 1
+    answers = np.zeros((3, 20, 28), np.uint8)
+    answers[1, 5, 5] = 1
+    monkeypatch.setattr(balance.maps, "predict", lambda *_: answers.copy())
+    found, stats = balanced(tmp_path, teacher, groups.EqualBalance("equal"), labels)
+    with found as made:
+        assert len(made) == 6 and stats["resampled"] == 1 and np.array_equal(made.read("labels")[5], answers[1])
 
 
 def test_balance_by_images_and_by_pixels(tmp_path, teacher):

@@ -8,6 +8,7 @@ count as code of the methods, since a method also computes with what its config'
 import typing
 from dataclasses import dataclass
 
+from ...models.tasks import CLASSIFICATION
 from ..choices import IMAGE_TYPES
 from ..fields import opt, required
 
@@ -29,6 +30,8 @@ class TransferConfig:
     if typing.TYPE_CHECKING:
         n: int
         batch: int
+
+    tasks: typing.ClassVar[tuple[str, ...]] = (CLASSIFICATION,)  # that the teacher may be for
 
     method: str = required("synthesis method")
     image_type: str = opt("uint8", "how images are stored", choices=IMAGE_TYPES)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ...models.tasks import TASKS
 from ..choices import VIEWS, precision_field
 from ..fields import opt
 from .base import TransferConfig, batch_size, samples
@@ -11,6 +12,8 @@ from .options import objective, pixel_inversion
 @dataclass
 class DeepInversionConfig(pixel_inversion.PixelOptions, TransferConfig):
     """Pixels optimised towards a given class of the teacher, the statistics of its BatchNorm layers, and smoothness."""
+
+    tasks = TASKS
 
     entropy: float = objective.weight("entropy", 0.0)
     presence: float = objective.weight("presence", 0.0)

@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 
+from ...models.tasks import TASKS
 from .options import alternating, generator, objective, online_student
 
 
 @dataclass
 class DFADConfig(alternating.AlternatingOptions, online_student.SGDOptions):
     """A generator that seeks images on which the logits of student and teacher differ most in L1."""
+
+    tasks = TASKS
 
     adversarial: float = objective.weight("adversarial", 1.0)
     entropy: float = objective.weight("entropy", 0.0)

@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 
+from ...models.tasks import TASKS
 from .options import generator_inversion, model_inversion, objective
 
 
 @dataclass
 class FastConfig(generator_inversion.MetaInverterOptions, model_inversion.InversionOptions):
     """Batches from a generator that is meta-learned to need only a few steps for each."""
+
+    tasks = TASKS
 
     n: int = model_inversion.pool_samples(56320)
     bn: float = objective.weight("bn", 10.0)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ...models.tasks import TASKS
 from ...procedural import registry
 from ..fields import opt
 from .base import TransferConfig, batch_size, samples
@@ -10,6 +11,8 @@ from .base import TransferConfig, batch_size, samples
 @dataclass
 class MixtureConfig(TransferConfig):
     """Noise, procedural images and, if ``source`` names one, a data set, alternating sample by sample."""
+
+    tasks = TASKS
 
     n: int = samples(24000)
     batch: int = batch_size(500)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ...models.statistics import CURRENT, RUNNING
+from ...models.tasks import TASKS
 from ...procedural import registry
 from ..fields import opt
 from .base import TransferConfig, batch_size, samples
@@ -13,6 +14,8 @@ LEAST = 32  # images that statistics are computed over
 @dataclass
 class NoiseConfig(TransferConfig):
     """Noise images, without optimisation: uniform, Gaussian (the teacher's mean and std), or smooth (low-pass)."""
+
+    tasks = TASKS
 
     n: int = samples(24000)
     batch: int = batch_size(500)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ...models.tasks import TASKS
 from ...procedural import registry
 from ..fields import opt
 from .base import TransferConfig, batch_size, samples
@@ -11,6 +12,8 @@ from .base import TransferConfig, batch_size, samples
 class ProceduralConfig(TransferConfig):
     """Dead leaves (overlapping discs), strokes (curves), glyphs (as written with a pen), objects (one per image), scenes (objects
     on a background, in the colours of photographs) or fractals (iterated function systems)."""
+
+    tasks = TASKS
 
     n: int = samples(24000)
     batch: int = batch_size(500)

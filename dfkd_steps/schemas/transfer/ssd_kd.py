@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from ...models.tasks import TASKS
 from ..fields import opt
 from .options import generator_inversion, model_inversion, objective
 
@@ -9,6 +10,8 @@ from .options import generator_inversion, model_inversion, objective
 @dataclass
 class SSDKDConfig(generator_inversion.MetaInverterOptions, model_inversion.InversionOptions):
     """Fast's inversion into a small buffer that is partly renewed, with emphasis on rare and hard images."""
+
+    tasks = TASKS
 
     n: int = model_inversion.pool_samples(5000)
     bn: float = objective.weight("bn", 10.0)
