@@ -98,7 +98,7 @@ def make(job: Job, device):
 
 def made_for(config, teacher, sources, device):
     """The method of a config; raises UserError where it is not for the teacher's task."""
-    if fault := method_registry.unfit_for(config.method, teacher.description.task):
+    if fault := method_registry.refusal(config.method, teacher.description.task):
         raise UserError(f"transfer: {config.method}: {fault}")
     return method_registry.load(config.method)(config, teacher, sources, device)
 

@@ -41,10 +41,14 @@ def config_class(name: str) -> type:
 
 def unfit_for(name: str, task: str) -> str:
     """Why a method is not for teachers of a task; '' where it is. Does not import torch."""
-    if task in config_class(name).tasks:
-        return ""
+    fitting = config_class(name).tasks
+    return "" if task in fitting else f"is for {' and '.join(fitting)}, but the teacher is for {task}"
+
+
+def refusal(name: str, task: str) -> str:
+    """``unfit_for`` with the remedy."""
     fitting = [other for other in sorted(REGISTRY) if task in config_class(other).tasks]
-    return f"is for {' and '.join(config_class(name).tasks)}, but the teacher is for {task}; use one of {', '.join(fitting)}"
+    return (fault := unfit_for(name, task)) and f"{fault}; use one of {', '.join(fitting)}"
 
 
 def load(name: str):

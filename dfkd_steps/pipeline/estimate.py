@@ -173,7 +173,7 @@ def _unfit(path) -> str:
         return ""
     task = _images(spec.root_of(path), *list(specs.values())[:2]).task
     method = params.load("transfer", specs["transfer"]).method
-    return registry.unfit_for(method, task) if task == tasks.SEGMENTATION else ""
+    return registry.refusal(method, task) if task == tasks.SEGMENTATION else ""
 
 
 def excess(takes: Estimate, path="results") -> str:

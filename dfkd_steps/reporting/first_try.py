@@ -79,7 +79,7 @@ def fitting(teacher, student: str) -> list[tuple[str, str, str]]:
         if method in ASIDE or not (name := preset(method, task)):
             continue
         config, loaded = params.load("transfer", name), method_registry.load(method)
-        if why := method_registry.unfit_for(method, task).split("; use")[0]:
+        if why := method_registry.unfit_for(method, task):
             trials.append((method, name, why))
             continue
         if why := estimate.excess(estimate.of_config("transfer", config, estimate.of_network(teacher.description))):
