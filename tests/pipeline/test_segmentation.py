@@ -1,6 +1,7 @@
-"""A small segmentation task from the drawing to the report: by Snakemake, in shards."""
+"""A small segmentation task from the drawing to the report: up to its balanced set by Snakemake, in shards; the rest by DVC."""
 
 import csv
+import re
 
 import pytest
 
@@ -22,7 +23,7 @@ STUDENT = f"{TRANSFER}/equal/unet-tiny+epochs=1"
 @pytest.fixture(scope="module")
 def copy(repository, tmp_path_factory):
     made = Copy.of_repository(repository, tmp_path_factory.mktemp("segmentation") / "copy", SWEEP)
-    made.said = made.snakemake("--cores", "1", "all", "--config", "shards=2")
+    made.said = made.snakemake("--cores", "1", f"{TRANSFER}/equal/transfer_set.h5", "--config", "shards=2") + made.dvc("repro")
     return made
 
 
@@ -33,7 +34,9 @@ def test_it_ends_in_a_miou_and_pictures(copy):
     page = (copy.folder / "report/index.html").read_text()
     assert "image, truth, teacher, student" in page and "mIoU %" in page
     assert (copy.folder / STUDENT / "examples.png").is_file() and "shard 1 of 2" in copy.said
+    taken_over = set(re.findall("(results/.*): is current; DVC takes it over", copy.said))
+    assert len(taken_over) == 4 and f"{TRANSFER}/equal/transfer_set.h5" in taken_over
 
 
 def test_nothing_is_stale(copy):
-    assert copy.audit() == set() and copy.jobs() == {}
+    assert copy.audit() == set() and copy.jobs() == {} and copy.status() == set()
