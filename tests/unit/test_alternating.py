@@ -33,6 +33,7 @@ SHARES = {
     "constant": [1, 1, 1, 1],
     "cosine": [1, 0.853553, 0.5, 0.146447],
     "drops-20-40": [1, 0.1, 0.01, 0.01],
+    "drops-33-67": [1, 1, 0.1, 0.01],
     "drops-40-80": [1, 1, 0.1, 0.1],
 }
 
@@ -152,6 +153,19 @@ def test_each_round_draws_other_latent_vectors(teacher, monkeypatch):
     first = len(drawn)
     method.round(1)
     assert not torch.equal(drawn[0][0], drawn[first][0])
+
+
+def test_the_figure_of_the_generator_is_the_mean_over_the_turns(teacher, monkeypatch):
+    method, losses = build("dafl", teacher, **TINY), []
+    steps = method.generator.steps
+
+    def spied(*arguments):
+        losses.append(steps(*arguments))
+        return losses[-1]
+
+    monkeypatch.setattr(method.generator, "steps", spied)
+    figures = method.round(0)
+    assert len(losses) == 2 and figures["generator"] == pytest.approx(sum(loss.item() for loss, *_ in losses) / 2, rel=1e-5)
 
 
 def test_the_seed_decides_the_generator(teacher):

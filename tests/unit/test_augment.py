@@ -213,3 +213,17 @@ def test_affine_turns_and_does_not_shear():
     line = torch.arange(20) - 9.5
     rows, columns = ((turned * one).sum((1, 2, 3)) / turned.sum((1, 2, 3)) for one in (line.view(-1, 1), line))
     assert (torch.hypot(rows, columns) - 4).abs().max() < 0.3 and rows.std() > 1 and columns.std() > 1
+
+
+def test_noises_differ_between_images_and_pepper_is_of_all_channels():
+    grey = torch.full((40, 3, 12, 10), 0.5)
+    peppered = augment.salt_and_pepper(grey, rng(), density=0.2)
+    assert torch.equal(peppered, peppered[:, :1].expand_as(peppered))
+    noisy = augment.noise(grey, rng(), std=0.1, share=1.0)
+    assert len(noisy.flatten(1).unique(dim=0)) == len(noisy) and not torch.equal(noisy[:, 0], noisy[:, 1])
+
+
+@pytest.mark.parametrize("size", [(6, 12), (12, 6)])
+def test_cutout_reaches_all_of_an_image(size):
+    blank = augment.cutout(torch.ones(2000, 1, *size), 1, rng()) == 0
+    assert blank.any(0).all() and (blank.flatten(1).sum(1) == 1).all()

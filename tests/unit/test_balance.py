@@ -135,7 +135,9 @@ def test_what_was_not_pushed_far_enough_is_no_sample_of_the_class(tmp_path, tran
     assert told["uncovered"] == ["d"] and told["pushed"] == 0 and counts[3] == 0
 
 
-def test_the_likeliest_samples_of_a_class(transfer):
+@pytest.mark.parametrize("chunk", [1024, 30])
+def test_the_likeliest_samples_of_a_class(transfer, monkeypatch, chunk):
+    monkeypatch.setattr(selection, "CHUNK", chunk)
     probability = selection.softmax(transfer.read("logits"))
     found = selection.likeliest(transfer, np.array([2, 0]), 15)
     for label, rows in zip((2, 0), found):

@@ -66,6 +66,18 @@ def test_the_bank_may_be_smaller_than_the_pool(teacher, monkeypatch):
     close(method.discriminator.bank[6:, 1], features(teacher, images[6:10]), atol=0.01)
 
 
+def test_a_restored_bank_goes_on_where_the_other_was(teacher):
+    """Of ten places, after sixteen images: the next one goes to the seventh."""
+    discriminator, other = (build("cmi", teacher, n=10).discriminator for _ in range(2))
+    rows = torch.arange(24.0).view(3, 8, 1).expand(3, 8, discriminator.width)
+    for part in rows[:2]:
+        discriminator.remember(part, -part)
+    other.restore(discriminator.state())
+    for bank in (discriminator, other):
+        bank.remember(rows[2], -rows[2])
+    assert torch.equal(discriminator.bank, other.bank) and discriminator.written == other.written == 24
+
+
 def test_features_are_those_of_the_last_pass(teacher):
     discriminator, images = build("cmi", teacher).discriminator, torch.rand(3, 1, 8, 8)
     with discriminator.watch() as watched:

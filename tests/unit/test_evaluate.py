@@ -323,6 +323,15 @@ def test_probe_figures_by_counting():
         for a, b in zip(softmax(t), softmax(s))
     )
     assert made["probe_kl"] == pytest.approx(kl / 50, abs=1e-5)
+    of_kinds = [
+        sum(
+            a * math.log(a / b)
+            for s, t in zip(student[kind].tolist(), teacher[kind].tolist())
+            for a, b in zip(softmax(t), softmax(s))
+        )
+        for kind in ("a", "b")
+    ]
+    assert [kind["kl"] * kind["n"] for kind in made["probe_kinds"]] == pytest.approx(of_kinds, abs=1e-3)
 
 
 def test_probes_leave_out_what_the_student_learnt_from():

@@ -58,6 +58,15 @@ def test_the_student_sees_images_of_the_current_generator_mixed_in_a_share_of_it
     assert len(seen) == method.config.steps_s and all((one == 0.25).all() for one in seen)
 
 
+def test_channels_are_exchanged_at_each_level_of_the_generator(teacher, monkeypatch):
+    method, levels = build("fast", teacher, exchange=1.0), []
+    generator, maps = method.inverter.generator, method.inverter.generator.maps
+    monkeypatch.setattr(generator, "maps", lambda latents, level: levels.append(level) or maps(latents, level))
+    for seed in range(30):
+        method.exchanged.images(torch.arange(4), rng(seed))
+    assert set(levels) == set(range(len(generator.stages) + 1)) == {0, 1}
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_the_latent_vectors_are_those_of_the_images_in_the_pool(name, teacher, monkeypatch):
     """Images made without a step are those of the copied generator: their latent vectors give them again."""

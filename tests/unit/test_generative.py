@@ -84,6 +84,19 @@ def test_samples_are_of_the_members_in_equal_number(teacher, members):
     assert len(levels) == 20 and counts.max() - counts.min() <= 1 and levels.diff().min() > -0.05  # in order
 
 
+def test_the_rate_goes_down_over_all_rounds_of_a_member_and_its_figure_is_a_mean(teacher, monkeypatch):
+    trained, steps, advance = method(teacher, lr=0.01), [], generative.loop.advance
+
+    def spied(net, optimise, loss, lr):
+        steps.append((lr, loss.item()))
+        advance(net, optimise, loss, lr)
+
+    monkeypatch.setattr(generative.loop, "advance", spied)
+    figures = [trained.round(index)["generator"] for index in (2, 3)]  # those of the second member
+    assert [lr for lr, _ in steps] == pytest.approx([0.01 * share for share in (1, 0.853553, 0.5, 0.146447)], rel=1e-4)
+    assert figures == pytest.approx([(steps[0][1] + steps[1][1]) / 2, (steps[2][1] + steps[3][1]) / 2], rel=1e-5)
+
+
 def test_training_brings_the_loss_down(teacher):
     made = method(teacher, members=1, rounds_each=15, steps=4, width=8, train_batch=16, lr=0.01)
     told = [made.round(index)["generator"] for index in range(15)]

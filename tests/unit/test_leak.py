@@ -21,6 +21,7 @@ from dfkd_steps.reporting import leak, runs
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import groups
 from dfkd_steps.storage import dataset_file
+from dfkd_steps.storage.transfer_set import Layout, Writer
 
 SHADOWS, CANARIES, CLASSES = 6, 24, 4
 
@@ -242,6 +243,23 @@ def test_the_table_and_the_csv_have_every_figure(finished):
     assert float(rows[2]["auc"]) == pytest.approx(found[2].attack.area[0], abs=1e-4) and rows[2]["shadows"] == str(SHADOWS)
     head, *cells = leak.cells(found)
     assert all(len(row) == len(head) for row in cells) and cells[1][1] == "copy" and "100.0 [" in cells[1][6]
+
+
+def test_distances_are_medians_to_the_nearest_image_by_hand(tmp_path, monkeypatch):
+    """Images of one level each: eight times the difference of two levels, as they have 64 pixels."""
+    levels, held = [0, 40, 90, 250], {"a": [True, True, True, False], "b": [False, False, False, True]}
+    images = {place: np.full((1, 8, 8), level, np.uint8) for place, level in enumerate(levels)}
+    for name, near in (("a", [1, 42, 96, 130]), ("b", [70, 200, 201, 255])):
+        layout = Layout((1, 8, 8), 2, targets=False)
+        writer = Writer(tmp_path / name, "key", layout, 4, resume=False)
+        stored = np.array(near, np.uint8)[:, None, None, None] * np.ones((1, 1, 8, 8), np.uint8)
+        writer.append(images=stored, logits=np.zeros((4, 2)), labels=np.zeros(4, int), round=np.zeros(4))
+        writer.finish({}, {})
+    monkeypatch.setattr(leak, "_path", lambda run, step: tmp_path / run)
+    canaries = [leak.Canaries(np.zeros(4, int), np.array(member), images) for member in held.values()]
+    inside, outside, area = leak._distances(list(held), canaries)
+    # Members: 1, 2, 6 of a and 5 of b; the others: 120 of a and 70, 30, 20 of b.
+    assert (inside, outside) == pytest.approx((8 * 3.5 / 255, 8 * 50 / 255), rel=1e-4) and area == 1.0
 
 
 def test_too_few_shadows_are_one_line(finished):

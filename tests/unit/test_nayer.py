@@ -79,6 +79,16 @@ def test_the_generator_starts_anew_at_the_end_of_a_life_and_with_the_student(tea
     assert seen == anew
 
 
+def test_the_batchnorm_of_the_embeddings_starts_anew_with_the_generator(teacher):
+    inverter = build("nayer", teacher, warmup=3).inverter
+    for parameter in inverter.norm.parameters():
+        torch.nn.init.constant_(parameter, 2.0)
+    inverter.begin_round(2)
+    assert (weights(inverter.norm) == 2).all()
+    inverter.begin_round(3)
+    assert (inverter.norm.weight == 1).all() and not inverter.norm.bias.any()
+
+
 def test_rounds_without_a_student_make_more_batches_and_the_pool_holds_them_all(teacher):
     method = build("nayer", teacher, n=88, rounds=4, warmup=2, batches=2, batches_warmup=3)
     method.config.n = 80

@@ -256,6 +256,19 @@ def test_what_dropout_drops_in_a_student_that_is_looked_through_is_its_own_affai
         assert torch.equal(*answers) and not torch.allclose(student(images), answers[0])
 
 
+def test_a_step_drops_other_units_than_the_look_before_it():
+    shape = (1, 16, 16)
+    student = OnlineStudent(
+        SimpleNamespace(**{**vars(config()), "student": "alexnet-half"}), classifier(shape=shape, seed=1), CPU
+    )
+    images, answers = torch.rand(4, *shape), []
+    student.net.register_forward_hook(lambda module, inputs, output: answers.append(output.detach()))
+    with student.frozen("train") as net:
+        net(images)
+    student.step(images, 0.0, None)
+    assert len(answers) == 2 and not torch.allclose(*answers)
+
+
 def test_a_student_that_does_not_take_the_images(teacher):
     with pytest.raises(UserError, match=r"lenet5: image shape \(1, 8, 8\) does not fit"):
         OnlineStudent(SimpleNamespace(**{**vars(config()), "student": "lenet5-half"}), teacher, CPU)

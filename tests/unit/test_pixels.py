@@ -1,11 +1,13 @@
 """Inversion of pixels: where it starts, its rates, its view; and batches that are made one by one differ."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
-from small_method import build
+from small_method import build, rng
 from small_net import classifier, close, convolutions, wrap
 
-from dfkd_steps.methods.engines import pixel_inversion
+from dfkd_steps.methods.engines import pixel_inversion, soft_targets
 from dfkd_steps.methods.engines.objective import Objective
 
 
@@ -25,6 +27,18 @@ def test_it_starts_from_normal_noise_in_the_scale_of_the_teacher_and_in_range(te
     # N(0.3, 0.4) clipped to [0,1]: 22.7 % are below, 4.0 % above.
     assert (start == 0).float().mean().item() == pytest.approx(0.2266, abs=0.015)
     assert (start == 1).float().mean().item() == pytest.approx(0.0401, abs=0.01)
+
+
+def test_each_channel_starts_in_a_scale_of_its_own():
+    mean, std, seen = (0.4, 0.5, 0.6), (0.02, 0.05, 0.1), []
+    teacher = wrap(torch.nn.Identity(), (3, 8, 8), mean=mean, std=std)
+    config = SimpleNamespace(view="none", steps=1, lr=0.1, schedule="constant")
+    pixel_inversion.invert(
+        config, teacher, 200, lambda images: seen.append(images.detach().clone()) or images.sum(), (0.9, 0.999), rng()
+    )
+    (start,) = seen
+    close(start.mean((0, 2, 3)), torch.tensor(mean), rtol=0.02)
+    close(start.std((0, 2, 3)), torch.tensor(std), rtol=0.05)
 
 
 @pytest.mark.parametrize(("schedule", "way"), [("constant", 4.0), ("cosine", 1 + 0.853553 + 0.5 + 0.146447)])
@@ -76,3 +90,18 @@ def test_two_batches_are_never_the_same_images(name):
     method = build(name, teacher, **sizes)
     images = torch.cat([method.batch(index).images for index in (0, 1)])
     assert len(images.flatten(1).unique(dim=0)) == 20
+
+
+@pytest.mark.parametrize("name", ["zskd", "soft-targeted"])
+def test_each_batch_is_seen_in_views_of_its_own(name, monkeypatch):
+    seen = []
+
+    def view(name, images, rng):
+        seen.append(torch.rand(5, generator=rng))
+        return images
+
+    monkeypatch.setattr(soft_targets.views, "view", view)
+    method = build(name, classifier(), n=20, batch=10, steps=1)
+    for index in (0, 1, 0):
+        method.batch(index)
+    assert torch.equal(seen[0], seen[2]) and not torch.equal(seen[0], seen[1])

@@ -13,10 +13,11 @@ from PIL import Image
 from small_net import CPU, classifier, close
 
 from dfkd_steps import balance, dataset, distill, evaluate
+from dfkd_steps import teacher as teacher_step
 from dfkd_steps.balancing import segmentation
 from dfkd_steps.datasets import readers
 from dfkd_steps.methods.engines import image_losses, objective, stored_answers
-from dfkd_steps.models import dense, library, onnx_file, start
+from dfkd_steps.models import dense, library, look, onnx_file, start
 from dfkd_steps.models.classifier import Classifier, Description, new_classifier
 from dfkd_steps.models.generator import build_generator
 from dfkd_steps.models.tasks import SEGMENTATION, VOID
@@ -71,6 +72,20 @@ def test_presence_is_of_the_best_region_by_hand():
     close(image_losses.presence(logits[:, :, 0, 0], torch.tensor([1])), torch.tensor([math.log(3)]))
 
 
+def test_presence_is_of_regions_that_overlap():
+    logits = torch.zeros(1, 3, 8, 8)
+    logits[0, 1, 3:5, 5:7] = math.log(6.0)
+    close(image_losses.presence(logits, torch.tensor([1])), torch.tensor([-math.log(0.75)]))
+
+
+def test_smoothed_cross_entropy_by_hand():
+    """A fifth of the target over all classes, of the pixels that count."""
+    logits, labels = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)), torch.ones(2, 4, 5, dtype=torch.uint8)
+    labels[0, :2] = VOID
+    log_p = logits.log_softmax(1).permute(0, 2, 3, 1)[labels != VOID]
+    close(supervised_maps.cross_entropy(logits, labels, 0.2), -(0.8 * log_p[:, 1] + 0.2 * log_p.mean(1)).mean())
+
+
 def test_cross_entropy_passes_over_void():
     logits = torch.zeros(1, 2, 1, 3)
     logits[0, 1, 0, 0] = math.log(3)
@@ -119,6 +134,30 @@ def test_metrics_are_those_of_all_batches_together():
     assert segmentation_metrics.compared({"noise": same, "more": same})["probe_miou"] == 100.0
 
 
+def test_figures_beside_the_truth_and_beside_the_teacher_by_counting():
+    draw = torch.Generator().manual_seed(1)
+    student, teacher = torch.randn(2, 6, 3, 5, 4, generator=draw)
+    teacher[:, 2] = -9.0  # a class that the teacher never answers
+    truth = torch.randint(0, 3, (6, 5, 4), generator=draw).to(torch.uint8)
+    truth[0, 0] = VOID
+    counts = segmentation_metrics.Counts(3)
+    counts.add(student, teacher, truth)
+    said, guide, counted = student.argmax(1), teacher.argmax(1), truth != VOID
+    figures = segmentation_metrics.measured(counts)
+    for name, answers in (("pixel_accuracy", said), ("teacher_pixel_accuracy", guide)):
+        assert figures[name] == pytest.approx(100 * (answers == truth)[counted].float().mean().item(), abs=1e-3)
+    assert figures["agreement_pixels"] == pytest.approx(100 * (said == guide).float().mean().item(), abs=1e-3)
+    each = [100 * (said[truth == label] == label).float().mean().item() for label in range(3)]
+    assert figures["mean_class_accuracy"] == pytest.approx(sum(each) / 3, abs=1e-3)
+    more = segmentation_metrics.Counts(3)
+    more.add(student[:2], teacher[:2])
+    probed, both = segmentation_metrics.compared({"a": counts, "b": more}), torch.tensor([*range(6), 0, 1])
+    assert probed["probe_classes"] == 2 and probed["n_probe"] == 8
+    assert probed["probe_pixels"] == pytest.approx(100 * (said == guide)[both].float().mean().item(), abs=1e-3)
+    assert probed["probe_kl"] == pytest.approx(losses.kd(student[both], teacher[both], 1.0).item(), abs=1e-5)
+    assert probed["probe_kinds"][1]["kl"] == pytest.approx(losses.kd(student[:2], teacher[:2], 1.0).item(), abs=1e-5)
+
+
 # ---------------------------------------------------------------------------------------------- augmentation
 @pytest.mark.parametrize(
     "how", [{"crop": 4}, {"flip": True}, {"cutout": 8}, {"zoom": 1.0}, {"crop": 3, "flip": True, "zoom": 0.5}]
@@ -149,6 +188,12 @@ def test_a_network_gives_logits_of_the_images_size():
     images = torch.rand(1, 3, 21, 30)
     assert dense.logits(Half(), images, 4).shape == (1, 3, 21, 30)
     assert dense.logits(torch.nn.Identity(), images) is not None
+
+
+def test_maps_are_enlarged_by_the_middles_of_their_pixels():
+    """Those at the edges are not stretched over the corners, as torchvision does it too."""
+    maps_ = torch.tensor([[0.0, 1.0], [0.0, 1.0]]).expand(1, 3, 2, 2)
+    close(dense.logits(lambda images: maps_, torch.rand(1, 3, 4, 4))[0, 0, 1], torch.tensor([0.0, 0.25, 0.75, 1.0]))
 
 
 @pytest.mark.parametrize("name", ["unet-tiny", "torchvision.lraspp_mobilenet_v3_large", "torchvision.fcn_resnet50"])
@@ -443,6 +488,21 @@ def test_a_network_of_another_task_is_not_evaluated(tmp_path, teacher):
     dataset_file.write(tmp_path / "dataset.h5", "key", {}, ("a", "b"), arrays)
     opened = dataset_file.open_dataset(tmp_path / "dataset.h5")
     refused("teacher.h5: is for segmentation, .* for classification", evaluate.check, teacher.description, "teacher.h5", opened)
+
+
+def test_all_test_maps_are_looked_at_and_void_pixels_are_not_wrong(tmp_path, teacher, monkeypatch, capsys):
+    """Six images, four at a time; the truth is what the teacher says, but for a row of void."""
+    images = np.random.default_rng(0).integers(0, 256, (6, *SHAPE), np.uint8)
+    truth = maps.predict(teacher, images, CPU)
+    truth[:, 0] = VOID
+    arrays = {f"{kind}_{split}": value for kind, value in (("x", images), ("y", truth)) for split in ("train", "test")}
+    dataset_file.write(tmp_path / "dataset.h5", "key", {}, ("a", "b", "c"), arrays)
+    opened = dataset_file.open_dataset(tmp_path / "dataset.h5")
+    monkeypatch.setattr(evaluate.memory, "passed", lambda shape: 4)
+    monkeypatch.setattr(look, "look", lambda teacher: [])  # what it makes of drawn images
+    assert [len(labels) for _, labels in evaluate.labelled(opened)] == [4, 2]
+    teacher_step.inspect(teacher, opened, CPU)
+    assert f"predicts 100.00 % of {6 * 19 * 28} pixels of test images correctly" in capsys.readouterr().err
 
 
 def test_the_sheet_of_test_images_shows_void_as_the_image():

@@ -67,6 +67,18 @@ def test_phi_of_images_that_the_teacher_is_all_sure_of(full, gap):
     close(found, expected / expected.mean(), rtol=1e-3)
 
 
+def test_phi_of_pixels_by_hand(full):
+    full.config.diversity, full.config.gamma = 2.0, 3.0
+    logits, held = torch.randn(4, 3, 2, 5, generator=draw()), torch.tensor([[0.5, 0.25, 0.25], [0.9, 0.1, 0.0]])
+    by_hand = []
+    for image in logits.flatten(2):
+        classes, sure = image.argmax(0), F.softmax(image, 0).amax(0)
+        rare = sum((1 - held[:, label].mean()) ** 2 for label in classes) / 10
+        by_hand.append(rare * (1 - sure.mean()) ** 3)
+    by_hand = torch.stack(by_hand)
+    close(full.phi_of_pixels(logits, held), by_hand / by_hand.mean())
+
+
 def test_phi_weights_the_losses_of_samples(full, monkeypatch):
     found, weights = [], []
     terms = full.objective.terms
@@ -74,6 +86,7 @@ def test_phi_weights_the_losses_of_samples(full, monkeypatch):
     def keep(outputs, phi):
         each = F.cross_entropy(outputs.teacher_logits, outputs.targets, reduction="none")
         close(phi, full.phi(outputs.teacher_logits, outputs.targets))
+        assert not phi.requires_grad  # images are not moved so that they count for less
         found.append(terms(outputs, phi))
         weights.append(0.4 * (each * phi).mean())
         return found[-1]

@@ -122,3 +122,30 @@ def test_order():
 def test_weight_decay_spares_biases_and_norms():
     groups_ = loop.optimizer(network(), dataclasses.replace(CONFIG, weight_decay=0.1)).param_groups
     assert [(g["weight_decay"], {p.ndim for p in g["params"]}) for g in groups_] == [(0.1, {2}), (0.0, {1})]
+
+
+def test_sgd_has_the_momentum_of_nesterov():
+    """Two steps down a slope of 1: the second velocity is 1.9, and the step looks ahead by another 0.9 of it."""
+    net = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(net.weight)
+    optimise = loop.optimizer(net, dataclasses.replace(CONFIG, optimizer="sgd", weight_decay=0.0))
+    for _ in range(2):
+        loop.advance(net, optimise, net.weight.sum(), 0.1)
+    assert net.weight.item() == pytest.approx(-0.1 * ((1 + 0.9) + (1 + 0.9 * 1.9)))
+
+
+def test_one_schedule_for_all_epochs_and_numbers_of_its_own_for_each(tmp_path, monkeypatch):
+    rates, drawn, advance, config = [], [], loop.advance, dataclasses.replace(CONFIG, epochs=2, schedule="cosine", lr=0.02)
+    monkeypatch.setattr(
+        loop, "advance", lambda net, optimise, loss, lr, clip: rates.append(lr) or advance(net, optimise, loss, lr)
+    )
+    net = network()
+
+    def losses(rng, epoch):
+        drawn.append(torch.rand(3, generator=rng))
+        for _ in range(2):
+            yield net(data()[0]).square().mean()
+
+    loop.fit(net, config, 2, losses, tmp_path / "p", "k", "cpu", "test")
+    assert rates == pytest.approx([0.02 * share for share in (1, 0.853553, 0.5, 0.146447)], rel=1e-4)
+    assert not torch.equal(*drawn)
