@@ -51,8 +51,12 @@ def cutout(images, side: int, rng):
         return images
     number, _, height, width = images.shape
     centre = torch.rand(2, number, 1, generator=rng, device=images.device)
-    rows = (torch.arange(height, device=images.device) - (centre[0] * height).floor()).abs() * 2 < side
-    columns = (torch.arange(width, device=images.device) - (centre[1] * width).floor()).abs() * 2 < side
+
+    def inside(size, place):
+        offset = torch.arange(size, device=images.device) - (place * size).floor() + side // 2
+        return (offset >= 0) & (offset < side)
+
+    rows, columns = inside(height, centre[0]), inside(width, centre[1])
     return images.masked_fill((rows[:, :, None] & columns[:, None, :])[:, None], 0)
 
 

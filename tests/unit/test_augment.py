@@ -223,6 +223,14 @@ def test_noises_differ_between_images_and_pepper_is_of_all_channels():
     assert len(noisy.flatten(1).unique(dim=0)) == len(noisy) and not torch.equal(noisy[:, 0], noisy[:, 1])
 
 
+@pytest.mark.parametrize("side", [1, 2, 3, 4, 7])
+def test_cutout_blanks_a_square_of_its_side(side):
+    """Less of it where the centre is near an edge."""
+    blank = augment.cutout(torch.ones(500, 1, 12, 16), side, rng()) == 0
+    assert blank.sum((1, 2, 3)).max() == side * side
+    assert blank.any(3).sum(2).max() == side and blank.any(2).sum(2).max() == side
+
+
 @pytest.mark.parametrize("size", [(6, 12), (12, 6)])
 def test_cutout_reaches_all_of_an_image(size):
     blank = augment.cutout(torch.ones(2000, 1, *size), 1, rng()) == 0
