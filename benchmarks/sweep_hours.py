@@ -4,7 +4,7 @@
 
 One seed of each row: training the teacher, synthesis, and distillation where the student learns from a stored set. Networks have
 random weights and images are 32 x 32, 50,000 of them in an epoch of the teacher; hours of a round are reckoned as in
-`methods_speed.py`. Of the busy machine that one has, so more than of an idle one.
+`methods_speed.py`: CPU time of one thread, which other work on the machine stretches less than the time by the clock.
 """
 
 import argparse
