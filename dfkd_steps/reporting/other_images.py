@@ -93,6 +93,8 @@ def read(source: Path, network, dense: bool = False, void: int = VOID, fit: str 
             f"{source}: images are {images.dtype} of shape {images.shape}; give one or more uint8 images, N x {shape}"
         )
     if dense:
+        # Maps of a folder or a data set have 255 for void by now, and the classes behind it are moved together.
+        void = VOID if source.is_dir() or source.suffix == ".h5" else void
         return images, other_maps.checked(source, images, labels, network.classes, void)
     labels = None if labels is None else labels.astype(np.int64).ravel()
     if labels is not None and (labels.shape != (len(images),) or labels.min() < 0 or labels.max() >= len(network.classes)):

@@ -101,6 +101,25 @@ def test_every_form_of_images(tree, tmp_path, form):
             assert found[name] == pytest.approx(labelled[name], abs=1e-5), name
 
 
+@pytest.mark.parametrize("lacking", [None, 2])
+@pytest.mark.parametrize("form", ["some.npz", "folder", "dataset.h5"])
+def test_void_may_be_0_and_the_last_class_may_be_missing(tree, tmp_path, form, lacking):
+    """As in 20 images of ADE20K, whose void is 0 and whose 150 classes are 1 to 150; a data set has 255 for void."""
+    source, truth = tmp_path / form, np.where(tree.truth == lacking, VOID, tree.truth)
+    stored = np.where(truth == VOID, 0, truth + 1).astype(np.uint8)
+    if form == "folder":
+        write(source, tree.images, stored)
+    elif form == "some.npz":
+        np.savez(source, images=tree.images, labels=stored)
+    else:
+        names = ("x_train", "x_test", "y_train", "y_test")
+        dataset_file.write(
+            source, "key", {}, ("a", "b", "c"), dict(zip(names, (tree.images,) * 2 + (truth.astype(np.uint8),) * 2))
+        )
+    figures = dict(other_images.measure(tree.student, source, None, 0))["student.safetensors"]
+    assert figures["per_class_iou"] == pytest.approx(iou_by_hand(truth, tree.answers[0]), abs=1e-3)
+
+
 def test_it_prints_a_line_for_each_network_and_each_class(tree, tmp_path, capsys):
     """Without a teacher there is no agreement; a folder of images alone has no IoU."""
     shutil.copy(tree.student, tmp_path / "student.safetensors")
