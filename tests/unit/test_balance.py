@@ -10,6 +10,7 @@ from torch import nn
 from dfkd_steps import balance
 from dfkd_steps.balancing import resampling, selection
 from dfkd_steps.models.classifier import Classifier, Description
+from dfkd_steps.pipeline.job import Job
 from dfkd_steps.schemas import groups
 from dfkd_steps.storage.transfer_set import Layout, TransferSet, Writer
 from dfkd_steps.storage.verify import verify_transfer_set
@@ -108,6 +109,51 @@ def test_seed_decides_the_random_choice(tmp_path, transfer, teacher):
     assert np.array_equal(made[0], made[1]) and not np.array_equal(made[0], made[2])
 
 
+def test_the_seed_decides_what_is_left_out(tmp_path, transfer, teacher):
+    configs = [groups.EqualBalance(mode="equal", deficit="short", push_steps=0, seed=seed) for seed in (0, 1)]
+    first, second = (run(tmp_path, transfer, teacher, config)[0] for config in configs)
+    assert first["labels"].shape == second["labels"].shape == (30,) and not np.array_equal(first["images"], second["images"])
+
+
+def test_the_target_of_a_copy_is_what_the_teacher_says_of_it(tmp_path, transfer, teacher):
+    fields, *_ = run(tmp_path, transfer, teacher, groups.EqualBalance(mode="equal"))
+    assert np.allclose(fields["targets"], selection.softmax(fields["logits"]), atol=1e-5)
+
+
+def test_a_sample_is_pushed_until_the_teacher_is_sure(transfer, teacher):
+    """To a probability of 0.9, and no further than a step beyond."""
+    rows = np.flatnonzero(transfer.read("labels") == 2)[:5]
+    resampler = resampling.Resampler(groups.EqualBalance(mode="equal", push_lr=0.005, push_steps=100), teacher, transfer, CPU)
+    _, logits = resampler.push(rows, np.full(5, 3))
+    sure = selection.softmax(logits)[:, 3]
+    assert sure.min() > 0.88 and sure.max() < 0.95
+
+
+@pytest.mark.parametrize(
+    ("config", "after", "more"),
+    [
+        (groups.NoBalance(), [300, 90, 10, 0], {"uncovered": ["d"]}),
+        (groups.EqualBalance(deficit="short", push_steps=0), [10, 10, 10, 0], {"uncovered": ["d"], "per_class": 10}),
+        (groups.ConfidenceBalance(threshold=0.9), [300, 90, 0, 0], {"uncovered": ["c", "d"]}),
+    ],
+)
+def test_a_set_tells_its_classes_before_and_after(tmp_path, transfer, teacher, monkeypatch, config, after, more):
+    monkeypatch.setattr(balance.network_file, "load_frozen", lambda path, device: teacher)
+    monkeypatch.setattr(balance, "confidence", lambda *_: np.where(transfer.read("labels") == 2, 0.8, 0.9))
+    (tmp_path / "balanced").mkdir()
+    out = tmp_path / "balanced/transfer_set.h5"
+    balance.run(Job("balance", out, ["teacher", tmp_path / "set.h5"], config, "b", {}))
+    expected = {
+        "histogram_before": list(COUNTS),
+        "histogram_after": after,
+        "classes": list("abcd"),
+        "balance": config.mode,
+        **more,
+    }
+    with TransferSet(out) as balanced:
+        assert {name: balanced.metadata[name] for name in expected} == expected
+
+
 def test_confidence(tmp_path, transfer, teacher):
     threshold = float(np.median(selection.confidence(transfer)))
     fields, *_ = run(tmp_path, transfer, teacher, groups.ConfidenceBalance(mode="confidence", threshold=threshold))
@@ -119,7 +165,9 @@ def test_none_is_a_copy(tmp_path, transfer, teacher):
     assert all(np.array_equal(fields[name], transfer.read(name)) for name in fields)
 
 
-def test_weight_gives_each_class_the_same_mass(tmp_path, transfer, teacher):
+@pytest.mark.parametrize("chunk", [1024, 30])
+def test_weight_gives_each_class_the_same_mass(tmp_path, transfer, teacher, monkeypatch, chunk):
+    monkeypatch.setattr(selection, "CHUNK", chunk)
     fields, *_ = run(tmp_path, transfer, teacher, groups.WeightBalance(mode="weight"), weights=True)
     mass = [fields["weights"][fields["labels"] == label].sum() for label in range(3)]
     assert np.allclose(mass, 400 / 3) and fields["weights"].mean() == pytest.approx(1)

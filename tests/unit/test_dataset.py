@@ -21,7 +21,7 @@ from PIL import Image
 
 from dfkd_steps import dataset
 from dfkd_steps.datasets import array_files, cropping, readers
-from dfkd_steps.pipeline import params
+from dfkd_steps.pipeline import params, recorded
 from dfkd_steps.pipeline.job import Job, parse_job
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import groups
@@ -125,6 +125,13 @@ def test_same_config_gives_same_bytes_and_a_made_file_stays(tmp_path):
     dataset.run(one)
     assert one.out.stat().st_mtime_ns == before
     assert [path.name for path in one.out.parent.iterdir()] == ["dataset.h5"]
+
+
+def test_the_provenance_names_the_images_that_were_read(tmp_path):
+    typed = npz(tmp_path)
+    typed.train = 8  # of which some are kept
+    dataset.run(job(tmp_path, typed, "one"))
+    assert recorded.provenance(job(tmp_path, typed, "one").out)["source_sha256"] == readers.read(typed).sha256()
 
 
 def test_mean_and_std_are_those_of_the_training_images(tmp_path):

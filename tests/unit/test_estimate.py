@@ -289,6 +289,12 @@ def test_what_is_made_from_something_that_is_there_is_not_made(tmp_path, monkeyp
     assert audit.to_make([metrics], {metrics, student}) == set(audit.lineage([metrics]))
 
 
+def test_an_estimate_in_a_line():
+    takes = estimate.Estimate(1200, 3 << 29, 5 << 10, 108_000_000)  # at a ten-thousandth of a second
+    said = "1,200 samples, 1.5 GiB on disk, 108,000,000 steps, at least 3 hours, at least 5 KiB of memory"
+    assert str(takes) == said
+
+
 def test_a_sweep_in_a_line():
     lists = {"dataset": ["mnist-5k+test=100+train=500"], "teacher": ["lenet5+epochs=1"], "transfer": ["noise+n=200"],
              "balance": ["none"], "student": ["lenet5-half+batch=100+epochs=2"]}  # fmt: skip

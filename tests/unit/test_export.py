@@ -78,6 +78,31 @@ def test_the_step_writes_all_its_files_and_no_more(root):
     assert content["measured"]["transfer set, held out"]["images"] == 45  # half of so small a set calibrates
 
 
+def test_no_image_that_calibrates_is_held_out(tmp_path):
+    """And both are spread over the set, which may be in order of classes or rounds."""
+    values = np.arange(1600, dtype=np.float32) / 1600
+    writer = Writer(tmp_path / "set", "key", Layout((1, 1, 1), 2, "float32", targets=False), 1600)
+    rest = {"logits": np.zeros((1600, 2)), "labels": np.zeros(1600, int), "round": np.zeros(1600)}
+    writer.append(images=values[:, None, None, None], **rest)
+    writer.finish({}, {})
+    with TransferSet(tmp_path / "set") as transfer:
+        calibrating, held_out = (images.ravel() for images in export.divide(transfer))
+    assert (len(calibrating), len(held_out)) == (500, 1000) and not set(calibrating) & set(held_out)
+    assert all(abs(images.mean() - 0.5) < 0.05 and images.max() > 0.95 for images in (calibrating, held_out))
+
+
+def test_agreements_by_hand(monkeypatch):
+    monkeypatch.setattr(export.onnx_file, "at_once", lambda shape: 3)  # in two passes
+    answers = {"torch": [0, 0, 1, 1, 0], "teacher": [0, 1, 1, 1, 0], "int8": [1, 1, 1, 1, 1], "onnx": [0, 0, 1, 1, 0]}
+    tables = {name: 3 * torch.eye(2)[given] for name, given in answers.items()}
+    tables["onnx"][1, 1] += 0.01
+    networks = {name: lambda images, table=table: table[images.flatten().long()] for name, table in tables.items()}
+    assert export.compare(networks, np.arange(5.0).reshape(5, 1, 1, 1)) == {
+        "images": 5, "student_teacher": 80.0, "int8_teacher": 60.0, "int8_student": 40.0, "onnx_student": 100.0,
+        "largest_logit": 3.0, "largest_difference": 0.01,
+    }  # fmt: skip
+
+
 def test_onnx_computes_what_the_student_does_for_any_number_of_images(root):
     out = job(root).out
     student = network_file.load(job(root).inputs[0])

@@ -208,6 +208,12 @@ def test_a_checkpoint_that_is_gone_counts_as_the_one_that_the_config_pins(here):
     assert keys.recipe("teacher", SPECS["teacher"])["files"]["data/mine.pth"] == external.MISSING
 
 
+def test_a_checkpoint_that_is_there_counts_whatever_the_config_pins(here):
+    checkpoint(1)
+    config("teacher", f"kind: import\narch: lenet5\ncheckpoint: data/mine.pth\nsha256: {'ab' * 32}\n")
+    assert keys.recipe("teacher", SPECS["teacher"])["files"] == {"data/mine.pth": external.digest(Path("data/mine.pth"))}
+
+
 def test_a_pipe_is_not_waited_for(here):
     os.mkfifo("pipe")
     assert external.digest(Path("pipe")) == external.MISSING
@@ -479,8 +485,20 @@ def test_the_key_is_that_of_the_recipe():
     recipe = {"code": {"a": "1"}, "chosen": {}, "config": {"n": 1}, "files": {"f": "2"}}
     before = keys.key_from(recipe, ["k"])
     assert len(before) == 20 and keys.key_from(json.loads(json.dumps(recipe)), ["k"]) == before
+    assert keys.key_from(recipe, ["k", "l"]) != keys.key_from(recipe, ["l", "k"])  # a student is no teacher
     others = [{**recipe, part: {"other": 1}} for part in recipe]
     assert len({before, keys.key_from(recipe, ["l"]), *(keys.key_from(one, ["k"]) for one in others)}) == 6
+
+
+def test_the_key_of_a_report_is_that_of_its_runs_and_of_its_template(monkeypatch):
+    metrics = {"results/a/metrics.json": "k1", "results/b/metrics.json": "k2"}
+    before = keys.report_key(metrics)
+    assert keys.report_key(dict(reversed(metrics.items()))) == before
+    renamed = {path.replace("b", "c"): key for path, key in metrics.items()}
+    swapped = dict(zip(metrics, ("k2", "k1")))
+    assert list(keys.report_recipe()["files"]) == ["page.html.j2"]
+    monkeypatch.setattr(keys.external, "digest", lambda path: "of another template")
+    assert len({before, *map(keys.report_key, (renamed, swapped, metrics))}) == 4
 
 
 # ------------------------------------------------------------------------------------------------ another checkout

@@ -85,6 +85,15 @@ def test_each_canary_is_in_one_shadow_of_each_pair(shadows, file):
         assert not any((images[:, 0] == plain["x_train"][row]).all((1, 2)).any() for row in missing)
 
 
+def test_the_seed_decides_what_are_canaries_and_which_are_left_out(file):
+    def planted(seed):
+        config = groups.Npz("npz", path=str(file), canaries=CANARIES, shadow=1, seed=seed)
+        return dataset.plant(config, dict(np.load(file)), CLASSES)[1]
+
+    first, again, other = map(planted, (0, 0, 1))
+    assert first == again and all(first[name] != other[name] for name in ("rows", "labels", "out"))
+
+
 @pytest.mark.parametrize(
     ("changes", "why"), [({"canaries": 49}, "more than half of the 96"), ({"shadow": 1}, "canaries is 0; set canaries")]
 )
@@ -239,6 +248,7 @@ def test_the_table_and_the_csv_have_every_figure(finished):
     found = leak.rows(finished)
     rows = list(csv.DictReader(io.StringIO(leak.to_csv(found))))
     assert [row["model"] for row in rows] == ["teacher", "student", "student"] and rows[0]["distance_in"] == ""
+    assert float(rows[1]["told_in"]) > 95 and float(rows[1]["told_out"]) < 20 and rows[1]["top1"] == "70"
     assert float(rows[1]["tpr_0.001"]) > 0.9 and float(rows[1]["tpr_low_0.01"]) <= float(rows[1]["tpr_0.01"])
     assert float(rows[2]["auc"]) == pytest.approx(found[2].attack.area[0], abs=1e-4) and rows[2]["shadows"] == str(SHADOWS)
     head, *cells = leak.cells(found)

@@ -6,12 +6,13 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from dfkd_steps.models.classifier import Description
 from dfkd_steps.procedural import drawing, registry
-from dfkd_steps.runtime import device, memory
+from dfkd_steps.runtime import device, latency, memory
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.training import predict
 
@@ -23,6 +24,22 @@ def test_chunks(monkeypatch):
     monkeypatch.setenv("DFKD_MEMORY", "4")
     assert memory.passed((3, 224, 224)) == 40 and memory.drawn((3, 224, 224)) == 20
     assert device.settings("cpu")["memory"] == 4.0  # rounding depends on it
+
+
+def test_what_bytes_depend_on_is_in_the_provenance(monkeypatch):
+    variables = {"DFKD_DETERMINISTIC": "0", "DFKD_COMPILE": "1", "DFKD_MEMORY": "3", "DFKD_THREADS": "2"}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(device, "has_bf16", lambda kind: False)
+    expected = {"device": "cpu", "threads": 2, "compile": True, "bf16": False, "deterministic": False, "memory": 3.0}
+    assert device.settings("cpu") == expected and memory.most() == 3 << 30
+
+
+def test_a_latency_is_the_median_after_the_first_passes(monkeypatch):
+    seconds = [1.0] * 5 + [0.004, 0.002] * 14 + [0.004, 9.0]
+    moments = iter(np.cumsum([moment for took in seconds for moment in (0.0, took)]))
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: next(moments))
+    assert latency.milliseconds(lambda image: image, (1, 2, 2)) == pytest.approx(4.0)
 
 
 @pytest.mark.parametrize("text", ["lots", "0", "-1", "nan", "inf", "0.1", "4GB"])

@@ -165,6 +165,90 @@ def test_another_seed_of_the_data_set_is_no_repeat(tree):
     assert [(g.specs["dataset"], len(g.runs)) for g in runs.grouped(read)] == [("toy", 2), ("toy+seed=1", 1)]
 
 
+def group_of(*metrics):
+    """Repeats with these metrics."""
+    path = Path("results/d/t/x/b/s/metrics.json")
+    return runs.Group({}, [runs.Run(path, {}, content, "", "data-free") for content in metrics])
+
+
+def test_figures_of_repeats_by_hand():
+    first = {
+        "top1": 90.0,
+        "teacher_top1": 95.0,
+        "top1_interval": [88.0, 92.0],
+        "parameters": 15738,
+        "macs": 9,
+        "compression": 2.0,
+    }
+    second = {**first, "top1": 93.0, "top1_interval": [91.0, 94.0], "parameters": 15740}
+    first["ece"] = 0.1
+    both, alone = group_of(first, second), group_of(first)
+    assert (both.text("top1", 2), both.text("gap", 2)) == ("91.50 ± 2.12", "-3.50 ± 2.12")
+    assert (both.interval("top1", 1), alone.interval("top1", 1)) == ("", "88.0 to 92.0")
+    assert (both.text("ece", 2), alone.text("ece", 2)) == ("–", "0.10")  # and not the mean of those that have it
+    assert both.text("parameters", 0) == "15,739"  # a size has no deviation
+    maps = {"miou": 40.0, "teacher_miou": 55.5, "agreement_miou": 70.0, "pixel_accuracy": 80.0}
+    assert group_of(maps).text("gap", 2) == "-15.50"
+    assert runs.equal_sizes([both, alone]) == ["macs", "compression"] and runs.equal_sizes([alone]) == []
+
+
+def test_the_dots_of_a_panel_by_hand(tree):
+    metrics = [tree.run(f"zskd{seed}", top1=top1) for seed, top1 in (("", 90.0), ("+seed=1", 93.0))]
+    metrics += [tree.run("zskd", teacher="net+seed=1", teacher_top1=98.5, top1=91.5), tree.run("fast", top1=60.0)]
+    metrics.append(tree.run("noise", top1=30.0, top1_interval=[25.0, 35.5]))
+    (panel,) = page._panels(runs.grouped(runs.read(metrics)))
+    spans = {row["group"].specs["transfer"]: page._interval(row["group"], "top1") for row in panel["rows"]}
+    assert list(spans.items()) == [("zskd", (90.0, 93.0)), ("fast", (60.0, 60.0)), ("noise", (25.0, 35.5))]  # best first
+    assert panel["teacher_accuracy"] == 97.0  # of two teachers, however many students each has
+    assert page._confusion([[30, 10], [0, 5]]) == [[(30, 75), (10, 25)], [(0, 0), (5, 100)]]
+
+
+def test_a_set_is_summed_up_by_hand(tmp_path):
+    probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.7, 0.3], [0.2, 0.8]])
+    writer = Writer(tmp_path / "transfer_set.h5", "key", Layout((1, 2, 2), 2), 4)
+    rest = {"images": np.zeros((4, 1, 2, 2)), "targets": np.full((4, 2), 0.5), "round": np.zeros(4)}
+    writer.append(logits=np.log(probabilities), labels=np.array([0, 0, 0, 1]), **rest)
+    writer.finish({}, {"classes": ["ant", "bee"]})
+    lines = inspect.summary(tmp_path / "transfer_set.h5")
+    assert any("mean confidence 0.750, mean entropy 0.527 of 0.693 nats" in line for line in lines)
+    assert [line.split()[1:] for line in lines if line.startswith("targets")] == [["mean", "entropy", "0.693", "nats"]]
+    ant, bee = (next(line for line in lines if line.startswith(f"  {name}")).split() for name in ("ant", "bee"))
+    assert ant == ["ant", "3", "75.0%", "0.733", "#" * 40] and bee == ["bee", "1", "25.0%", "0.800", "#" * 13]
+
+
+def test_another_seed_of_the_balance_is_a_repeat(tree):
+    metrics = [tree.run("zskd", balance="equal"), tree.run("zskd", balance="equal+seed=1", top1=92.0)]
+    (group,) = runs.grouped(runs.read(metrics))
+    assert group.specs["balance"] == "equal" and group.mean("top1") == 91.0
+
+
+def test_the_summary_is_the_mean_over_runs(tree):
+    metrics = [
+        tree.run("zskd", top1=90.0),
+        tree.run("zskd", student="half+seed=1", top1=93.0),
+        tree.run("noise", top1=30.0, ece=0.5),
+    ]
+    summary = json.loads(runs.to_summary(runs.read(metrics)))
+    assert (summary["runs"], summary["top1"], summary["ece"]) == (3, 71.0, round((0.0123 * 2 + 0.5) / 3, 6))
+
+
+def test_an_agreement_is_no_match_for_an_accuracy(tree):
+    """However high it is, and beside an accuracy it is in no short table."""
+    groups = runs.grouped(runs.read([without_labels(tree, "noise", 99.0), tree.run("zskd", top1=90.0, probe_balanced=95.0)]))
+    assert [group.specs["transfer"] for group in runs.best_first(groups)] == ["zskd", "noise"]
+    short = [[name for name, *_ in runs.shown_columns(given, ("top1", "probe_balanced"))] for given in (groups, groups[1:])]
+    assert short == [["top1", "probe_balanced"], ["top1"]]
+
+
+def test_the_origin_is_that_of_the_set_before_balancing(tree):
+    path = tree.run("zskd", about={"label": "first", "origin": "prior-based"})
+    (path.parents[1] / "transfer_set.h5").unlink()
+    tree.set(path.parents[1] / "transfer_set.h5", {"label": "second", "origin": "real"}, np.zeros(4, int))
+    assert [(run.label, run.origin) for run in runs.read([path])] == [("first", "prior-based")]
+    (path.parents[2] / "transfer_set.h5").unlink()
+    assert [(run.label, run.origin) for run in runs.read([path])] == [("second", "real")]
+
+
 def test_badges_tell_data_free_prior_based_real_other_and_unknown(tree):
     metrics = [
         tree.run("zskd"),
@@ -267,6 +351,8 @@ def test_csv_has_a_line_per_run_and_plain_decimals(tree):
         ("[1]", "has no checksum"),
         ({"top1": "90"}, "top1 is '90', not a number"),
         ({"top1": True}, "top1 is True, not a number"),
+        ({"top1": 100.5}, "top1 is 100.5, not a number in its range"),
+        ({"ece": -0.1}, "ece is -0.1, not a number in its range"),
         ({"ece": float("nan")}, "ece is nan, not a finite number"),
         ({"specs": ["toy", "net", "noise", "none", "half"]}, "not about the run that its path names"),
         ({"confusion_matrix": [[1]]}, "confusion_matrix is not a table of 4 x 4"),

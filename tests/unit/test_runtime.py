@@ -14,6 +14,7 @@ import torch
 from dfkd_steps.runtime import device, event_files, gpu, progress, threads
 from dfkd_steps.runtime.device import keep_memory, select_device
 from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.runtime.seeds import seed_of
 
 # MB that the process holds after eleven tensors of 8 MB were made and let go; a part of the first may find room in the heap that
 # imports left.
@@ -269,3 +270,9 @@ def test_a_number_of_threads_that_is_none(monkeypatch, given):
     monkeypatch.setenv("DFKD_THREADS", given)
     with pytest.raises(UserError, match=f"^DFKD_THREADS: '{given}' is no"):
         threads.thread_count()
+
+
+def test_a_seed_is_that_of_all_parts_in_their_order():
+    parts = [("zskd", 1, 11), ("zskd", 11, 1), ("zskd", 111), ("zskd1", 11), ("zskd", 1), ("zskd", 1, "11", "")]
+    assert len({seed_of(*given) for given in parts}) == len(parts) and seed_of("zskd", 1) == seed_of("zskd", "1")
+    assert all(0 <= seed_of(*given) < 1 << 63 for given in parts)

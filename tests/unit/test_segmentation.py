@@ -377,6 +377,15 @@ def test_drawn_shapes_have_exact_maps():
     assert max(spread[1:]) < 0.06
 
 
+def test_drawn_test_images_are_none_of_the_training_images():
+    first, again, other = (
+        readers.read(groups.DrawnShapes(drawn=16, height=20, width=28, seed=seed)).arrays for seed in (0, 0, 1)
+    )
+    assert all(np.array_equal(first[name], again[name]) and not np.array_equal(first[name], other[name]) for name in first)
+    training = {image.tobytes() for image in first["x_train"]}
+    assert len(training) == 16 and not training & {image.tobytes() for image in first["x_test"]}
+
+
 # ---------------------------------------------------------------------------------------------- transfer sets, balance
 def write(path, labels, classes=3, weights=None):
     images = np.random.default_rng(0).integers(0, 256, (len(labels), 3, *labels.shape[1:]), np.uint8)

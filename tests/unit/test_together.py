@@ -72,6 +72,21 @@ def test_other_sources_are_not(dataset, source):
     assert together.faults({"dataset": dataset, "transfer": reading(source)}) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "change", "same"),
+    [
+        *(("digits", change, True) for change in ("train=50", "test=9", "val=0.1", "seed=1", "canaries=9", "sha256=00")),
+        ("digits", "canaries=9+shadow=1", True),
+        ("pictures", "test_share=0.3", True),
+        ("pictures", "size=16", False),
+        ("pictures", "fit=squash", False),
+    ],
+)
+def test_files_are_the_same_however_their_images_are_split(name, change, same):
+    """A set of all images is one of real data, whatever became of some in the data set of the teacher."""
+    assert together.same_files(f"{name}-of-together", f"{name}-of-together+{change}") == same
+
+
 def test_a_folder_with_test_images_of_its_own_holds_out_the_same_whatever_the_seed():
     Path("pictures/test").mkdir(parents=True)
     assert together.faults({"dataset": "pictures-of-together", "transfer": reading("pictures-of-together+seed=1")}) == []
