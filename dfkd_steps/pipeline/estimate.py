@@ -83,7 +83,8 @@ class Estimate:
 def size(count: int) -> str:
     """A number of bytes for people, like 1.5 GiB."""
     unit = max(0, min(5, (count.bit_length() - 1) // 10))
-    return f"{count / (1 << 10 * unit):,.3g} {('bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB')[unit]}"
+    value = count / (1 << 10 * unit)
+    return f"{format(value, ',.0f' if value >= 100 else '.3g')} {('bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB')[unit]}"
 
 
 def of_config(group: str, config, task: Task = CIFAR, before: int = 0) -> Estimate:

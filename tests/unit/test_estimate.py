@@ -204,6 +204,14 @@ def test_the_remedy_for_memory_is_what_takes_it(monkeypatch):
     assert "use smaller batches" in estimate.excess(of("transfer", "noise+batch=5000+n=5000", task=large))
 
 
+@pytest.mark.parametrize(
+    ("count", "spelled"),
+    [(0, "0 bytes"), (1023, "1,023 bytes"), (1500, "1.46 KiB"), (1023 << 20, "1,023 MiB"), (1 << 30, "1 GiB")],
+)
+def test_bytes_for_people(count, spelled):
+    assert estimate.size(count) == spelled
+
+
 ABSURD = {
     "noise+n=1000000000000": ("transfer", "of disk space, with only .* left; use fewer samples"),
     "zskd+steps=9000000000000000000": ("transfer", "steps, more than ten years; use fewer"),
