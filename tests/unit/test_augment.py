@@ -235,3 +235,54 @@ def test_cutout_blanks_a_square_of_its_side(side):
 def test_cutout_reaches_all_of_an_image(size):
     blank = augment.cutout(torch.ones(2000, 1, *size), 1, rng()) == 0
     assert blank.any(0).all() and (blank.flatten(1).sum(1) == 1).all()
+
+
+def test_affine_moves_by_a_share_of_each_side():
+    """A bar across the middle tells how far down, and one upright how far to the right: a tenth of 20 and of 60 at most."""
+    images = torch.zeros(400, 2, 20, 60)
+    images[:, 0, 9:11] = 1
+    images[:, 1, :, 29:31] = 1
+    moved = augment.affine(images, rng(), degrees=0, scale=(1, 1), move=0.1)
+    down, right = moved[:, 0].mean(2), moved[:, 1].mean(1)
+    rows, columns = (
+        (part * torch.arange(side)).sum(1) / part.sum(1) - (side - 1) / 2 for part, side in ((down, 20), (right, 60))
+    )
+    for offsets, most in ((rows, 2), (columns, 6)):
+        assert 0.95 * most < offsets.max() < most + 0.01 and -most - 0.01 < offsets.min() < -0.95 * most
+        assert abs(offsets.mean()) < 0.1 * most and offsets.std().item() == pytest.approx(most / 3**0.5, rel=0.1)
+
+
+def test_a_window_has_sides_of_a_quarter_of_the_image_at_least():
+    """Cut off at the edges of the image: e - e^2/4 of a side e of 1/4 to 1, 0.516 in the mean, and never less than an eighth."""
+    masked = augment.random_window_mask(torch.ones(2000, 1, 40, 24), rng(), least=0.25, share=1.0)[:, 0]
+    for axis in (1, 2):
+        share = masked.any(axis).float().mean(1)
+        assert share.mean().item() == pytest.approx(0.516, abs=0.02) and share.min() > 0.08
+
+
+def test_the_form_of_a_part_is_as_often_high_as_wide():
+    width, height, *_ = augment.draw_part(40_000, rng(), area=(0.1, 0.3)).T
+    oblong = (width / height).log()
+    most = torch.tensor(4 / 3).log().item()
+    assert abs(oblong.mean()) < 0.005 and oblong.std().item() == pytest.approx(most / 3**0.5, rel=0.02)
+    assert oblong.abs().max().item() == pytest.approx(most, rel=0.01)
+    assert (width * height).mean().item() == pytest.approx(0.2, rel=0.01)
+
+
+def test_blobs_are_of_any_steepness_at_thresholds_about_the_mean():
+    """Of an even slope from dark to light, whose values are 1.73 deviations about their mean at most."""
+    slope = torch.linspace(0, 1, 64).expand(400, 1, 64, 64)
+    line = augment.random_threshold(slope, rng(), share=1.0)[:, 0, 32, 2:-2]
+    scaled = ((torch.linspace(0, 1, 64) - 0.5) * 12**0.5)[2:-2]
+    rise = line.diff(dim=1) / scaled.diff()
+    threshold = scaled[rise.argmax(1)]
+    assert -0.7 < threshold.min() < -0.3 and 1.3 < threshold.max() < 1.73
+    assert threshold.mean().item() == pytest.approx(0.5, abs=0.15)
+    assert 0.2 < rise.amax(1).min() < 0.6 and 3.5 < rise.amax(1).max() < 6  # of exp(1) and of exp(20) it is 1/4 and 5
+
+
+def test_blobs_of_all_channels_have_one_threshold():
+    """Of an image that is dark in its first channel and light in its second, the second stays the lighter one."""
+    colours = torch.tensor([0.2, 0.8]).view(1, 2, 1, 1).expand(100, 2, 16, 16)
+    blobs = augment.random_threshold(colours, rng(), share=1.0)[:, :, 8, 8]
+    assert (blobs[:, 1] - blobs[:, 0]).min() > 0.4

@@ -232,3 +232,25 @@ def test_the_head_compares_a_part_of_each_image_with_the_whole(teacher, monkeypa
         part.shape == whole.shape and not torch.allclose(part, whole, atol=0.01) for part, whole in seen
     )
     assert all(part.requires_grad for part, _ in seen)
+
+
+def test_the_first_step_of_the_head_is_of_the_rate_that_it_says(teacher):
+    discriminator = build("cmi", teacher, lr_g=0.02).discriminator
+    discriminator.loss(*torch.rand(2, 4, discriminator.width), rng()).backward()
+    before = [weights.detach().clone() for weights in discriminator.net.parameters()]
+    discriminator.step(0)
+    moved = torch.cat([(after - start).abs().flatten() for after, start in zip(discriminator.net.parameters(), before)])
+    assert moved.max().item() == pytest.approx(0.02, rel=1e-3)
+
+
+def test_the_losses_see_a_view_that_is_new_in_each_step(teacher, monkeypatch):
+    method, seen = build("cmi", teacher, warmup=3, steps=2, lr_g=1e-9, lr_z=1e-9, view="flip-crop"), []
+    forward = method.objective.forward
+    monkeypatch.setattr(method.objective, "forward", lambda images, *rest: seen.append(images.detach()) or forward(images, *rest))
+    method.round(0)
+    assert len(seen) == 2 and not torch.allclose(*seen, atol=0.01)
+
+
+def test_the_seed_decides_the_head(teacher):
+    weights = [build("cmi", teacher, seed=seed).discriminator.net[0].weight for seed in (0, 0, 1)]
+    assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])

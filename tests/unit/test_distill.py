@@ -472,3 +472,22 @@ def test_the_student_sees_the_view_and_the_mixture_that_it_is_told(tmp_path, tea
     monkeypatch.setattr(distill.views, "mix", lambda name, *rest: named.append(name) or mix(name, *rest))
     learn(student_of(augment="shift", mix="cutmix", epochs=1), teacher, transfer, tmp_path)
     assert named == ["shift", "cutmix"] * 5
+
+
+def test_given_weights_are_those_of_the_rows_also_beside_held_out_ones(tmp_path, teacher, transfer, monkeypatch):
+    config, given, order = student_of(sampling="given", select="agreement", holdout=0.3, epochs=1), [], distill.loop.order
+    monkeypatch.setattr(distill.loop, "order", lambda *arguments: given.append(arguments[4]) or order(*arguments))
+    learn(config, teacher, transfer, tmp_path)
+    others = distill.Held(config, distill.Images(transfer, CPU), distill.begin(config, teacher, transfer, CPU)).others
+    assert len(given) == 1 and torch.equal(given[0], torch.from_numpy(transfer.read("weights"))[others])
+
+
+def test_each_step_takes_its_turn_of_the_members_and_is_a_mean_over_its_images(tmp_path, teacher, transfer, monkeypatch):
+    """Also where a batch is larger than the set."""
+    steps, call = [], distill.Fresh.__call__
+    monkeypatch.setattr(
+        distill.Fresh, "__call__", lambda self, number, step, rng: steps.append((number, step)) or call(self, number, step, rng)
+    )
+    monkeypatch.setattr(distill.student_losses, "load", lambda *_: lambda student_logits, _: 1 + 0 * student_logits.sum(1))
+    _, history = learn(student_of(fresh=True, epochs=2, batch=64, steps_per_epoch=3), teacher, transfer, tmp_path)
+    assert steps == [(64, 0), (64, 1), (64, 2)] * 2 and [row["loss"] for row in history] == [1.0, 1.0]

@@ -368,3 +368,36 @@ def test_without_test_images_there_is_no_accuracy(tree, capsys):
     assert [one["kind"] for one in made["probe_kinds"]] == list(drawn)
     said = capsys.readouterr().err
     assert "no test images, so no accuracy; agreement with the teacher" in said
+
+
+def test_each_kind_of_probes_has_random_numbers_of_its_own(monkeypatch):
+    seeds, plain = [], probes._drawn
+    monkeypatch.setattr(probes, "_drawn", lambda *given: seeds.append(given[3].initial_seed()) or plain(*given))
+    like = Description("arch", "lenet5", ("a", "b"), (1, 16, 16), (0.1,), (0.3,))
+    probes.draw(like, number=2)
+    assert len(seeds) == len(set(seeds)) == len(probes.DRAW)
+
+
+def test_an_answer_is_among_the_first_five():
+    """Of six classes, the label of image i being the answer number i."""
+    logits = torch.arange(6.0, 0, -1).expand(6, 6)
+    metrics = formulas.measure(logits, logits, torch.arange(6))
+    assert metrics["top1"] == pytest.approx(100 / 6, abs=1e-3) and metrics["top5"] == pytest.approx(500 / 6, abs=1e-3)
+
+
+def test_each_bin_of_the_calibration_error_begins_at_a_fifteenth():
+    """At confidences of 0.645 and 0.67, on both sides of ten fifteenths, all right and all wrong."""
+    probabilities = torch.tensor([[0.645, 0.355], [0.67, 0.33]], dtype=torch.float64)
+    assert formulas.calibration_error(probabilities, torch.tensor([0, 1])) == pytest.approx((0.355 + 0.67) / 2)
+
+
+def test_the_calibration_of_probes_is_the_students_as_to_the_teachers_answer():
+    """Four times a probability of 3/4, and the teacher, all sure, agrees twice."""
+    student = {"a": torch.tensor([[3.0, 1.0]]).log().expand(4, 2)}
+    teacher = {"a": 50 * torch.eye(2)[[0, 0, 1, 1]]}
+    assert formulas.compare(student, teacher)["probe_ece"] == 0.25
+
+
+def test_there_are_two_hundred_probes_of_each_kind():
+    like = Description("arch", "lenet5", ("a", "b"), (1, 8, 8), (0.1,), (0.3,))
+    assert {len(images) for images in probes.draw(like).values()} == {200}

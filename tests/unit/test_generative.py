@@ -121,3 +121,23 @@ def test_a_loss_that_is_no_number_names_the_member(teacher):
         made.members[1].net.dense.weight.fill_(float("nan"))
     with pytest.raises(UserError, match=r"^generative: member 1, round 2: the loss is nan; lower lr$"):
         made.round(3)
+
+
+def test_each_round_of_a_member_draws_other_numbers_in_train_mode(teacher, monkeypatch):
+    trained, latents, modes = method(teacher), [], []
+    net, draw = trained.members[1].net, trained.members[1].net.draw
+
+    def spied(number, rng):
+        drawn = draw(number, rng)
+        latents.append(drawn[0])
+        modes.append(net.training)
+        return drawn
+
+    monkeypatch.setattr(net, "draw", spied)
+    for index in (2, 3):
+        trained.round(index)
+    assert len(torch.cat(latents).unique(dim=0)) == 2 * 2 * 8 and modes == [True] * 4
+
+
+def test_adam_has_the_decay_of_generators(teacher):
+    assert method(teacher).members[2].optimizer.param_groups[0]["betas"] == (0.5, 0.999)

@@ -165,3 +165,14 @@ def test_dcgan_weights():
     scales = torch.cat([made.norm.weight, *(stage[1].weight for stage in made.stages)])
     assert scales.mean().item() == pytest.approx(1, abs=0.01) and scales.std().item() == pytest.approx(0.02, rel=0.3)
     assert made.norm.bias.abs().max() == 0
+
+
+def test_glorots_weights_of_ls_gdfd():
+    """Uniform up to the root of 6 over what enters and what leaves a layer; the last bias is 0."""
+    net = build_generator(like((3, 32, 32)), latent=16, width=8, arch="gdfd", classes=range(5), seed=0)
+    for layer in (net.dense, net.stages[0][0], net.last):
+        outside, inside = layer.weight.shape[:2]
+        most = (6 / ((inside + outside) * layer.weight[0, 0].numel())) ** 0.5
+        assert layer.weight.abs().max().item() == pytest.approx(most, rel=0.05) and layer.weight.abs().max() <= most
+        assert layer.weight.std().item() == pytest.approx(most / 3**0.5, rel=0.1)
+    assert not net.last.bias.any() and not net.head_norm.bias.requires_grad and net.first_activation.negative_slope == 0.2

@@ -183,3 +183,9 @@ def test_hooks_see_the_passes_of_their_own_thread_only():
         assert len(first) == sum(isinstance(one, nn.BatchNorm2d) for one in net.modules())
         net(images + 1)
         assert len(seen) == len(first) and not torch.equal(seen[0][1], first[0])  # those of the last pass
+
+
+def test_the_last_of_two_batchnorms_is_that_of_the_features():
+    net = sequence(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.BatchNorm1d(6), nn.Linear(6, 3))
+    nn.init.constant_(net[4].bias, -1.0)
+    assert hooks.feeding(net, (1, 2, 2)) == (net[1], net[4], False)

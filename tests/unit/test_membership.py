@@ -1,6 +1,7 @@
 """LiRA: confidences, ratios, rates and areas by second formulas, and on scores whose answer is known."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -97,3 +98,12 @@ def test_intervals_narrow_with_more_samples():
         _, low, high = membership.attack(rng.normal(size=(6, samples)) + member, member, np.random.default_rng(0)).area
         width.append(high - low)
     assert 0.15 < width[1] / width[0] < 0.4  # about a quarter
+
+
+def test_an_interval_leaves_out_a_fortieth_of_the_draws_at_each_end(monkeypatch):
+    """Of 1,000 draws with the areas 0 to 999; the area of all samples is asked for afterwards."""
+    areas = iter(range(1001))
+    monkeypatch.setattr(membership, "area", lambda scores, member: float(next(areas)))
+    member = np.array([[True, False, True, False]])
+    area = membership.attack(np.zeros((1, 4)), member, SimpleNamespace(choice=lambda columns, number: columns)).area
+    assert area == pytest.approx((1000, 24.975, 974.025))

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from dfkd_steps.models import hooks
+from dfkd_steps.models import hooks, wrn
 from dfkd_steps.models import registry as model_registry
 from dfkd_steps.models.alexnet import LocalResponseNorm
 from dfkd_steps.models.classifier import build_architecture
@@ -259,3 +259,39 @@ def test_large_images_get_a_stem_and_small_ones_do_not(arch):
     with torch.no_grad():
         assert net(torch.zeros(1, 3, 96, 128)).shape == (1, 3)
     assert net.conv1.weight.shape[2:] == (7, 7) and build_architecture(arch, 3, (3, 95, 128)).conv1.weight.shape[2:] == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("arch", "layer", "deviation"),
+    [
+        ("wrn16-1", "stages.2.conv1", (2 / (9 * 32)) ** 0.5),  # by what leaves it: 32 channels of 3x3
+        ("vgg11", "features.4", (2 / (9 * 128)) ** 0.5),
+        ("resnet8", "layer2.0.conv1", (2 / (9 * 16)) ** 0.5),  # by what enters it
+        ("resnet8", "linear", (2 / 64) ** 0.5),
+        ("unet-tiny", "up.0.0", None),
+    ],
+)
+def test_weights_start_as_he_et_al_have_them(arch, layer, deviation):
+    torch.manual_seed(0)
+    weight = build_architecture(arch, 10, (3, 32, 32)).get_submodule(layer).weight.detach()
+    deviation = deviation or (2 / weight[0].numel()) ** 0.5
+    assert weight.std().item() == pytest.approx(deviation, rel=0.06) and abs(weight.mean()) < 0.1 * deviation
+
+
+def test_alexnet_drops_half_of_each_layer_before_the_last():
+    assert [layer.p for layer in build_architecture("alexnet", 10, (3, 32, 32)) if isinstance(layer, torch.nn.Dropout)] == [
+        0.5
+    ] * 2
+
+
+@pytest.mark.parametrize("widths", [(3, 5), (4, 4)])
+def test_the_shortcut_of_a_wide_block_starts_behind_the_activation_where_the_width_changes(widths):
+    torch.manual_seed(0)
+    block, images = wrn.Block(*widths, 1).eval(), torch.randn(2, widths[0], 6, 6)
+    for norm in (block.bn1, block.bn2):
+        nn.init.normal_(norm.running_mean)
+        nn.init.normal_(norm.bias)
+    active = block.bn1(images).relu()
+    path = block.conv2(block.bn2(block.conv1(active)).relu())
+    beside = images if widths[0] == widths[1] else F.conv2d(active, block.shortcut.weight)
+    assert torch.allclose(block(images), path + beside, atol=1e-5)

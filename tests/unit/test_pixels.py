@@ -82,10 +82,12 @@ def test_the_losses_see_a_view_that_is_new_in_each_step(name, teacher, monkeypat
     assert named == ["flip-crop"] * 3 and not torch.equal(seen[0], seen[1]) and not torch.equal(seen[1], seen[2])
 
 
-@pytest.mark.parametrize("name", ["deepinversion", "noise", "procedural", "mixture", "zskd", "soft-targeted", "generative"])
+@pytest.mark.parametrize(
+    "name", ["deepinversion", "psaq", "noise", "procedural", "mixture", "zskd", "soft-targeted", "generative"]
+)
 def test_two_batches_are_never_the_same_images(name):
     teacher = classifier()
-    steps = {"steps": 1} if name in ("deepinversion", "zskd", "soft-targeted") else {}
+    steps = {"steps": 1} if name in ("deepinversion", "psaq", "zskd", "soft-targeted") else {}
     sizes = {"n": 20, "batch": 10, **steps}  # ten: the same labels in both
     method = build(name, teacher, **sizes)
     images = torch.cat([method.batch(index).images for index in (0, 1)])
@@ -105,3 +107,14 @@ def test_each_batch_is_seen_in_views_of_its_own(name, monkeypatch):
     for index in (0, 1, 0):
         method.batch(index)
     assert torch.equal(seen[0], seen[2]) and not torch.equal(seen[0], seen[1])
+
+
+@pytest.mark.parametrize("name", ["zskd", "soft-targeted"])
+def test_each_batch_has_pixels_and_targets_of_its_own(name, monkeypatch):
+    starts = []
+    monkeypatch.setattr(soft_targets, "optimize_per_sample", lambda images, *_, **__: starts.append(images.clone()) or images)
+    same = {"betas": [1.0]} if name == "zskd" else {}  # ten classes: a batch has the distributions of the one before
+    method = build(name, classifier(), n=20, batch=10, **same)
+    targets = [method.batch(index).targets for index in (0, 1, 0)]
+    for values in (starts, targets):
+        assert torch.equal(values[0], values[2]) and len(torch.cat(values[:2]).flatten(1).unique(dim=0)) == 20

@@ -23,12 +23,17 @@ def transformer():
     return wrap(build_architecture("vit-mini", 10, (1, 16, 16)), (1, 16, 16), name="vit-mini")
 
 
-def entropy(features):
-    """Differential entropies (N) in numpy, sample by sample."""
+def similarities(features):
+    """Cosines (N,P*P) between the patches of each sample, in numpy."""
     features = features.double().numpy()
     unit = features / np.linalg.norm(features, axis=2, keepdims=True)
-    similar = np.stack([(one @ one.T).ravel() for one in unit])
-    places = np.linspace(similar.min(), similar.max(), 10)
+    return np.stack([(one @ one.T).ravel() for one in unit])
+
+
+def entropy(features, places=None):
+    """Differential entropies (N) in numpy, sample by sample; over places, or from the least similarity to the largest."""
+    similar = similarities(features)
+    places = np.linspace(similar.min(), similar.max(), 10) if places is None else places
     kernels = np.exp(-((places[None, :, None] - similar[:, None, :]) ** 2) / (2 * 0.01**2)) / math.sqrt(2 * math.pi * 0.01**2)
     density = kernels.mean(2) + 1e-4
     return np.trapezoid(-density * np.log(density), places, axis=1)
@@ -42,6 +47,17 @@ def test_the_entropy_of_patches_by_a_second_formula():
     assert features.grad.abs().max() > 0
     same = image_losses.patch_entropy(torch.ones(2, 4, 3))  # all patches alike: nothing to integrate over
     assert same.tolist() == [0.0, 0.0]
+
+
+def test_the_places_of_the_integral_take_no_gradient():
+    """A change of the features by a little, over the places that there were before, is what the gradient says."""
+    features, way = (torch.rand(2, 4, 3, generator=torch.Generator().manual_seed(seed)).double() for seed in (0, 1))
+    similar = similarities(features)
+    places = np.linspace(similar.min(), similar.max(), 10)
+    rise = sum(entropy(features + 1e-5 * way, places) - entropy(features - 1e-5 * way, places)) / 2e-5
+    features.requires_grad_()
+    image_losses.patch_entropy(features).sum().backward()
+    assert (features.grad * way).sum().item() == pytest.approx(rise, rel=0.01)
 
 
 def test_the_roughness_of_images():

@@ -165,3 +165,18 @@ def test_long_learning_curves_are_evenly_thinned_and_keep_the_last_round():
     for number in range(1, 1202):
         synthesize.record(others, number, 1201, {"loss": 1.0})
     assert others["round"] == [*range(3, 1201, 3), 1201]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_student_is_looked_through_in_eval_mode(name, teacher, monkeypatch):
+    weights = {"jsd": 1.0} if name == "adi" else {"adversarial": 1.0}
+    method, modes = build(name, teacher, warmup=0, steps=2, **weights), []
+    forward = method.objective.forward
+
+    def spied(images, targets=None, student=None):
+        modes.append(student.training)
+        return forward(images, targets, student)
+
+    monkeypatch.setattr(method.objective, "forward", spied)
+    method.round(0)
+    assert modes and not any(modes)

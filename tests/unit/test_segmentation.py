@@ -134,6 +134,12 @@ def test_metrics_are_those_of_all_batches_together():
     assert segmentation_metrics.compared({"noise": same, "more": same})["probe_miou"] == 100.0
 
 
+def shares_of_unions(answers, truth):
+    """Pixels of each of three classes in both maps, as percent of those in either."""
+    pairs = [(answers == label, truth == label) for label in range(3)]
+    return [100 * ((here & there).sum() / (here | there).sum()).item() for here, there in pairs]
+
+
 def test_figures_beside_the_truth_and_beside_the_teacher_by_counting():
     draw = torch.Generator().manual_seed(1)
     student, teacher = torch.randn(2, 6, 3, 5, 4, generator=draw)
@@ -149,10 +155,13 @@ def test_figures_beside_the_truth_and_beside_the_teacher_by_counting():
     assert figures["agreement_pixels"] == pytest.approx(100 * (said == guide).float().mean().item(), abs=1e-3)
     each = [100 * (said[truth == label] == label).float().mean().item() for label in range(3)]
     assert figures["mean_class_accuracy"] == pytest.approx(sum(each) / 3, abs=1e-3)
+    assert figures["teacher_per_class_iou"] == pytest.approx(shares_of_unions(guide[counted], truth[counted]), abs=1e-3)
     more = segmentation_metrics.Counts(3)
     more.add(student[:2], teacher[:2])
     probed, both = segmentation_metrics.compared({"a": counts, "b": more}), torch.tensor([*range(6), 0, 1])
     assert probed["probe_classes"] == 2 and probed["n_probe"] == 8
+    assert probed["probe_per_class_iou"] == pytest.approx(shares_of_unions(said[both], guide[both]), abs=1e-3)
+    assert probed["probe_miou"] == pytest.approx(sum(probed["probe_per_class_iou"]) / 3, abs=1e-3)  # of all kinds together
     assert probed["probe_pixels"] == pytest.approx(100 * (said == guide)[both].float().mean().item(), abs=1e-3)
     assert probed["probe_kl"] == pytest.approx(losses.kd(student[both], teacher[both], 1.0).item(), abs=1e-5)
     assert probed["probe_kinds"][1]["kl"] == pytest.approx(losses.kd(student[:2], teacher[:2], 1.0).item(), abs=1e-5)
@@ -588,3 +597,54 @@ def test_adversarial_losses_over_pixels_by_hand(teacher):
     for distance, by_hand in wanted.items():
         config = types.SimpleNamespace(method="dfad", adversarial=1.0, distance=distance, precision="fp32")
         close(objective.Objective(config, teacher)(images, None, other), by_hand)
+
+
+def test_windows_lie_in_the_image_and_are_uniform_in_the_logarithm_of_their_size():
+    line = torch.linspace(0, 1, 32)
+    images = torch.stack([line.expand(32, 32), line.view(-1, 1).expand(32, 32)]).expand(2000, 2, 32, 32)
+    moved, _ = supervised_maps.zoom(images, torch.zeros(2000, 32, 32, dtype=torch.uint8), 3.0, torch.Generator().manual_seed(0))
+    across, down = moved[:, 0, 16], moved[:, 1, :, 16]
+    factors = (1 / 31) / across.diff(dim=1)[:, 8:24].mean(1)
+    assert factors.min() > 0.99 and factors.max() < 4.05
+    assert factors.log().mean().item() == pytest.approx(math.log(4) / 2, abs=0.03)
+    for part in (across, down):  # nothing from beyond the edges but half of the outermost pixels
+        assert part.diff(dim=1)[:, 2:-2].min() > 0
+
+
+def test_confidence_is_the_mean_over_the_pixels():
+    """Of two classes at odds of 3, of 1 and of 1/3: probabilities of 0.75, 0.5 and 0.75."""
+    odds = torch.tensor([[3.0, 1.0, 1 / 3, 1.0], [3.0, 3.0, 3.0, 3.0]]).log()[:, None, None]
+    logits = torch.cat([odds, torch.zeros_like(odds)], 1)
+    images = np.zeros((2, 3, 1, 4), np.uint8)
+    parts = iter((logits[:1], logits[1:]))
+    assert maps.confidence(lambda _: next(parts), images, "cpu", 1).tolist() == pytest.approx([0.625, 0.75])
+
+
+def test_the_part_with_the_most_values_starts_from_a_file(tmp_path):
+    """Not that with the most tensors."""
+
+    def part(many, few):
+        return torch.nn.ParameterDict({"weight": torch.zeros(many), "a": torch.zeros(few), "b": torch.zeros(few)})
+
+    net = torch.nn.ModuleDict({"large": part(50, 3), "small": part(40, 2)})
+    torch.save({"weight": torch.ones(50), "a": torch.ones(2), "b": torch.ones(2)}, tmp_path / "x.pth")
+    start.encoder(types.SimpleNamespace(net=net, description=types.SimpleNamespace(name="some")), str(tmp_path / "x.pth"))
+    assert net["large"]["weight"].all() and not any(net["small"][name].any() for name in ("weight", "a", "b"))
+
+
+def test_a_seed_draws_the_shapes_that_it_has_always_drawn():
+    images, drawn = shapes.scenes_with_maps(6, 48, 64, torch.Generator().manual_seed(0))
+    expected = torch.tensor([0.611, 0.464, 0.512, 0.484, 0.484, 0.679])
+    torch.testing.assert_close(images.mean((1, 2, 3)), expected, atol=1e-3, rtol=0)
+    pixels = torch.stack([(drawn == label).sum((1, 2)) for label in (1, 2, 3)])
+    expected = torch.tensor([[0, 517, 803, 0, 238, 0], [0, 0, 360, 0, 0, 0], [489, 0, 0, 565, 266, 460]])
+    assert (pixels - expected).abs().max() < 4  # an edge may fall on another pixel
+
+
+def test_images_are_padded_by_their_edge():
+    """Below and on the right, up to the next multiple of four."""
+    given, images = [], torch.rand(1, 2, 3, 6)
+    logits = dense.logits(lambda padded: given.append(padded) or padded, images, 4)
+    (padded,) = given
+    assert padded.shape == (1, 2, 4, 8) and torch.equal(padded[..., :3, :6], images) and torch.equal(logits, images)
+    assert torch.equal(padded[:, :, 3], padded[:, :, 2]) and torch.equal(padded[..., 6:], padded[..., 5:6].expand(1, 2, 4, 2))

@@ -121,3 +121,12 @@ def test_of_a_network_with_batchnorm_its_shift_is_the_mean_and_its_scale_the_dev
     scale = block.bn2.weight.detach().double()
     expected = scale[:, None] * soft_targeted.correlation(block.conv2.weight.detach()) * scale
     assert torch.allclose(made.root @ made.root.T, expected)
+
+
+def test_features_without_batchnorm_have_no_mean():
+    """Seen through a classifier that counts the first of them twice."""
+    teacher = network()
+    with torch.no_grad():
+        teacher.net[2].weight[0, 0] = 2.0
+    drawn = 2.0 * method(teacher).draw_targets(range(40_000), 7).log()
+    assert (drawn - drawn.mean(1, keepdim=True)).mean(0).abs().max() < 0.05

@@ -238,3 +238,15 @@ def test_the_student_draws_from_the_filled_places_only(teacher):
     made.sampler.priorities.visited(torch.arange(5), 1.0, torch.ones(5))
     rows, _ = made.sampler.draw(100, draw())
     assert set(rows.tolist()) == set(range(5))
+
+
+def test_the_effective_number_of_a_round_is_the_mean_over_the_steps_of_its_batch(teacher, monkeypatch):
+    trained, numbers = method(teacher, steps=3), iter((7.0, 1.0, 1.0, 2.0, 4.0, 6.0))
+    monkeypatch.setattr(ssd_kd, "effective_number", lambda phi: torch.tensor(next(numbers)))
+    trained.round(0)
+    assert trained.round(1)["effective"] == 4
+
+
+def test_the_rate_of_the_student_ends_at_a_thousandth_of_its_peak(teacher):
+    student = method(teacher, lr_s=0.2).student
+    assert [student.lr(progress) for progress in (0.0, 0.5, 1.0)] == pytest.approx([0.2, 0.1001, 0.0002])

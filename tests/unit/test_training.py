@@ -149,3 +149,40 @@ def test_one_schedule_for_all_epochs_and_numbers_of_its_own_for_each(tmp_path, m
     loop.fit(net, config, 2, losses, tmp_path / "p", "k", "cpu", "test")
     assert rates == pytest.approx([0.02 * share for share in (1, 0.853553, 0.5, 0.146447)], rel=1e-4)
     assert not torch.equal(*drawn)
+
+
+@pytest.mark.parametrize(("kind", "weight"), [("adam", 1 - 0.1), ("adamw", 1 - 0.1 * 0.5)])
+def test_decay_is_apart_from_the_gradient_in_adamw_alone(kind, weight):
+    """A step without a gradient: to Adam the decay is all of it, and its first step is of the size of its rate."""
+    net = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(net.weight)
+    optimise = loop.optimizer(net, dataclasses.replace(CONFIG, optimizer=kind, weight_decay=0.5))
+    loop.advance(net, optimise, 0 * net.weight.sum(), 0.1)
+    assert net.weight.item() == pytest.approx(weight)
+
+
+def test_each_epoch_clips_drops_anew_and_tells_its_mean_loss(tmp_path, monkeypatch):
+    clips, dropped, modes, advance, net = [], [], [], loop.advance, network()
+    monkeypatch.setattr(loop, "advance", lambda *given: clips.append(given[4]) or advance(*given))
+
+    def losses(rng, epoch):
+        dropped.append(torch.rand(3))  # as dropout draws, of the generator that all have in common
+        for loss in (1.0, 2.0, 6.0):
+            modes.append(net.training)
+            yield loss + epoch + 0 * net(data()[0]).sum()
+
+    def ended(epoch):
+        modes.append(net.training)
+        return {}
+
+    config = dataclasses.replace(CONFIG, epochs=2, clip=0.3, schedule="cosine", lr=0.05)
+    history = loop.fit(net, config, 3, losses, tmp_path / "p", "k", "cpu", "test", ended=ended)
+    assert clips == [0.3] * 6 and [row["loss"] for row in history] == [3.0, 4.0]
+    assert not torch.equal(*dropped) and modes == [True, True, True, False] * 2
+    assert [row["lr"] for row in history] == pytest.approx([0.05 * 0.75, 0.05 * 0.0669873], rel=1e-4)  # of the last step
+
+
+def test_one_cycle_goes_up_for_a_fifth_and_down_to_nearly_nothing():
+    config = dataclasses.replace(CONFIG, schedule="onecycle", lr=0.8)
+    rates = [loop.rate(config, step, 10) for step in range(10)]
+    assert rates == pytest.approx([0.4, 0.8, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1])

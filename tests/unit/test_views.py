@@ -123,3 +123,32 @@ def test_sre2l_shows_one_part_of_all_images_and_rolls_it():
         rolled |= {("down", seam(down.diff())), ("right", seam(right.diff()))}
     assert mirrored == {False, True} and 0.05 < min(areas) < 0.2 and max(areas) > 0.85
     assert rolled == {(way, pixels) for way in ("down", "right") for pixels in range(5)}
+
+
+PARTS = {
+    "mild": [("affine", {"degrees": 15, "scale": (0.9, 1.1), "move": 0.08}), ("noise", {"std": 0.05})],
+    "zskd": [
+        ("affine", {"degrees": 90, "scale": (0.6, 0.9), "move": 0.2, "share": 0.5}), ("flip", {}), ("flip", {}),
+        ("salt_and_pepper", {"density": 0.05}), ("noise", {"std": 0.1}),
+    ],
+    "shapes": [
+        ("mixup", {"share": 0.5}), ("affine", {"degrees": 30, "scale": (0.6, 1.1), "move": 0.15}),
+        ("salt_and_pepper", {"density": 0.05}), ("noise", {"std": 0.1}), ("random_threshold", {}),
+        ("random_window_mask", {"least": 0.25}),
+    ],
+}  # fmt: skip
+PARTS["strong"] = [*PARTS["zskd"], ("random_window_mask", {"least": 0.25})]
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_what_a_view_is_composed_of(name, monkeypatch):
+    calls = []
+
+    def watch(part):
+        plain = getattr(views, part)
+        monkeypatch.setattr(views, part, lambda *given, **how: calls.append((part, how)) or plain(*given, **how))
+
+    for part in {part for parts in PARTS.values() for part, _ in parts}:
+        watch(part)
+    seen(name, torch.rand(4, 1, SIDE, SIDE))
+    assert calls == PARTS[name]

@@ -193,3 +193,24 @@ def test_samples_that_go_on_keep_their_own_moments():
     assert torch.equal(kept, pixels[going]) and rows.tolist() == [11, 13, 14] and fresh.state[kept]["step"] == 1
     for name in ("exp_avg", "exp_avg_sq"):
         assert torch.equal(fresh.state[kept][name], adam.state[pixels][name][going])
+
+
+def test_a_distribution_whose_draws_are_all_zero_gives_the_class_alone():
+    """Gamma numbers of shape 1e-7 are below the smallest of floating point."""
+    drawn = zskd.draw_targets(np.full((3, 3), 1e-4), range(2, 8), [1e-3], 0)
+    assert drawn.tolist() == np.eye(3)[[2, 0, 1, 2, 0, 1]].tolist()
+
+
+def test_the_steps_of_each_sample_are_adams():
+    slopes, start = torch.linspace(-1, 2, 12).view(3, 1, 2, 2), torch.full((3, 1, 2, 2), 0.4)
+    by_hand = start.clone().requires_grad_()
+    adam = torch.optim.Adam([by_hand], lr=0.05, betas=(0.9, 0.999))
+    for _ in range(8):
+        adam.zero_grad()
+        (by_hand.square() * slopes).sum().backward()
+        adam.step()
+        by_hand.data.clamp_(0, 1)
+    moved = pixel_optimization.optimize_per_sample(
+        start, lambda images, rows: (images.square() * slopes[rows]).sum((1, 2, 3)), steps=8, lr=0.05, check=5, tolerance=0.0
+    )
+    assert torch.allclose(moved, by_hand, atol=1e-5)
