@@ -181,10 +181,8 @@ def patch_features(net: nn.Module):
             yield lambda: [_places(maps[size]) for size in sorted(maps)]
         return
     seen, native = [], isinstance(layers[0], nn.MultiheadAttention)
-    tokens, patches = (
-        getattr(net, "num_prefix_tokens", int(native)),
-        getattr(getattr(net, "patch_embed", None), "num_patches", None),
-    )
+    tokens = getattr(net, "num_prefix_tokens", int(native))
+    patches = getattr(getattr(net, "patch_embed", None), "num_patches", None)
 
     def keep_projected(module, inputs, output):
         seen.append((output[0] if module.batch_first else output[0].transpose(0, 1))[:, tokens:])

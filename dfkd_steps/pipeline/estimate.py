@@ -116,8 +116,12 @@ def of_config(group: str, config, task: Task = CIFAR, before: int = 0) -> Estima
 
 def training_images(config) -> int:
     """How many training images a data set has by its config or the head of its file; 0 = they do not say."""
-    there = array_files.images_in(Path(config.path))[:1] if config.source == "npz" and not config.train else ()
-    return config.train or getattr(config, "drawn", 0) or sum(there)
+    return config.train or getattr(config, "drawn", 0) or next(iter(_stored(config)), 0)
+
+
+def _stored(config) -> tuple[int, ...]:
+    """Number and shape of the training images in the file of a data set, where its head says them."""
+    return array_files.images_in(Path(config.path).absolute()) if config.source == "npz" else ()
 
 
 def of_path(path) -> Estimate:
@@ -153,8 +157,7 @@ def declared(config) -> Task:
     """Image shape, number of classes and task by a data set's config or the head of its file, where they say them."""
     height = getattr(config, "height", 0) or getattr(config, "size", 0)
     shape = (getattr(config, "channels", 3), height, config.width or height) if height else CIFAR.image_shape
-    if config.source == "npz":
-        shape = array_files.images_in(Path(config.path))[1:] or shape
+    shape = _stored(config)[1:] or shape
     classes = getattr(config, "classes", 0) or len(getattr(config, "keep", ()) or getattr(config, "names", ()))
     dense = config.source in DENSE or getattr(config, "task", "") == tasks.SEGMENTATION
     return Task(shape, classes or CIFAR.classes, tasks.SEGMENTATION if dense else tasks.CLASSIFICATION)
