@@ -20,7 +20,7 @@ import small_set
 import torch
 from safetensors.torch import save_file
 
-from dfkd_steps.pipeline import audit, graph, keys, params, spec
+from dfkd_steps.pipeline import audit, graph, keys, params, shards, spec
 from dfkd_steps.pipeline.job import parse_job
 from dfkd_steps.runtime import locks
 from dfkd_steps.runtime.errors import UserError
@@ -201,6 +201,80 @@ def test_a_date_in_the_future_is_refused_and_nothing_is_dated(here):
     os.utime(DATASET, (later, later))
     assert "dataset.h5: is dated " in fault(audit.to_remake, "results", ["report/index.html"], [])
     assert Path(TEACHER).stat().st_mtime == before
+
+
+SET = "results/mnist-5k/lenet5/noise/transfer_set.h5"
+
+
+@pytest.fixture
+def dated(here, monkeypatch):
+    """A function that dates a data set, a teacher, its history and a transfer set, in seconds before now; all are current, but
+    for those of the list that it returns."""
+    faults = {}
+    monkeypatch.setattr(audit, "stale", lambda paths: dict(faults))
+    for name in (DATASET, TEACHER, SET):
+        write(name)
+    Path(TEACHER).with_name("history.csv").write_text("epoch")
+
+    def date(dataset, teacher, history, transfer):
+        for name, age in zip(
+            (DATASET, TEACHER, Path(TEACHER).with_name("history.csv"), SET), (dataset, teacher, history, transfer)
+        ):
+            os.utime(name, (time.time() - age,) * 2)
+        return faults
+
+    return date
+
+
+def remake():
+    return audit.to_remake("results", ["report/index.html"], [])
+
+
+def test_inputs_that_are_newer_than_what_was_made_from_them(dated):
+    dated(40, 30, 20, 10)
+    assert remake() == ({}, set())
+    dated(25, 30, 20, 10)
+    assert remake() == ({}, {DATASET})
+    dated(25, 20, 30, 10)  # its history is older
+    assert remake() == ({}, {DATASET})
+    dated(40, 5, 20, 10)
+    assert remake() == ({}, {TEACHER})
+
+
+def test_a_link_is_as_new_as_itself_and_as_what_it_leads_to(dated):
+    dated(40, 30, 20, 10)
+    os.rename(DATASET, "elsewhere.h5")
+    Path(DATASET).symlink_to(Path("elsewhere.h5").absolute())
+    os.utime("elsewhere.h5", (time.time() - 40,) * 2)
+    assert remake() == ({}, {DATASET})  # the link is of now
+    os.utime(DATASET, (time.time() - 40,) * 2, follow_symlinks=False)
+    os.utime("elsewhere.h5", (time.time() - 15,) * 2)
+    assert remake() == ({}, {DATASET})
+
+
+def test_what_is_made_from_a_stale_file_is_made_again(dated):
+    dated(40, 30, 20, 10)[DATASET] = "was changed"
+    assert remake() == ({DATASET: "was changed", TEACHER: f"is made from {DATASET}", SET: f"is made from {TEACHER}"}, set())
+
+
+def test_metrics_that_are_newer_than_their_report(here, monkeypatch):
+    metrics = str(write("results/mnist-5k/lenet5/noise/none/lenet5-half/metrics.json"))
+    report = write("report/index.html")
+    monkeypatch.setattr(audit, "stale", lambda paths: {})
+    monkeypatch.setattr(audit, "report_fault", lambda path, metrics: None)
+    os.utime(report, (time.time() - 20,) * 2)
+    assert audit.to_remake("results", [str(report)], [metrics]) == ({}, {metrics})
+    os.utime(metrics, (time.time() - 30,) * 2)
+    assert audit.to_remake("results", [str(report)], [metrics]) == ({}, set())
+
+
+def test_shards_of_other_settings_or_in_another_s_place_are_made_again(dated):
+    dated(40, 30, 20, 10)
+    expected = keys.expected_key(SET)
+    for number, key in enumerate((f"{expected}-0-of-3", f"{expected}-0-of-3", f"{'x' * 20}-2-of-3")):
+        write(shards.path_of(SET, number, 3), key)
+    wrong = {str(shards.path_of(SET, number, 3)) for number in (1, 2)}
+    assert remake() == (dict.fromkeys(wrong, "is a shard made with a different config, code or input"), set())
 
 
 def test_a_report_over_other_metrics_is_made_again(here):

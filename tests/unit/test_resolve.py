@@ -82,6 +82,30 @@ def test_faults_of_seeds(transfer, seeds, fault, repository, monkeypatch):
     assert fault in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_exported_is_what_the_list_names_for_every_other_part(repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    lists = {**SOUND, "balance": ["none", "equal"], "student": ["lenet5-half", "resnet8"], "export": ["resnet8"]}
+    sweep.check(lists, "sweep.yaml")
+    assert sweep.exports(lists) == [
+        f"results/mnist-5k/lenet5/noise/{balance}/resnet8/export.json" for balance in ("none", "equal")
+    ]
+    assert len(sweep.finals(lists)) == 4 and sweep.exports(SOUND) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"source": ["mnist-5k"]}, "sweep.yaml: source: 'mnist-5k' is also in the list dataset; remove it from source"),
+        ({"export": ["resnet8"]}, "sweep.yaml: export: 'resnet8' is not in the list student; add it there"),
+    ],
+)
+def test_lists_that_do_not_go_together(change, fault, repository, monkeypatch):
+    monkeypatch.chdir(repository)
+    with pytest.raises(UserError) as caught:
+        sweep.check({**SOUND, **change}, "sweep.yaml")
+    assert str(caught.value) == fault
+
+
 def test_each_sweep_has_a_folder_for_its_report(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert sweep.report_folder("params/experiment.yaml") == sweep.report_folder("./params/experiment.yaml") == "report"
