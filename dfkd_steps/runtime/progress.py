@@ -59,8 +59,7 @@ class Bar(tqdm):
         self.said_at, self.said_n = spent, self.n
         left = spent * (self.total - self.n) / max(1, self.n - self.initial)
         postfix = f", {self.postfix}" if self.postfix else ""
-        unit = f"{self.unit}es" if self.unit.endswith("s") else f"{self.unit}s"
-        line = f"  {terminal['job']}: {self.n:,} of {self.total:,} {unit}{postfix}, {duration(left)} left\n"
+        line = f"  {terminal['job']}: {self.n:,} of {self.total:,} {plural(self.unit)}{postfix}, {duration(left)} left\n"
         with contextlib.suppress(OSError):  # the terminal may be gone, and the work is to go on
             os.write(fd, line.encode())
 
@@ -77,6 +76,11 @@ class Lines:
 
     def flush(self):
         sys.stderr.flush()
+
+
+def plural(unit: str) -> str:
+    """Several of a unit: steps, batches, classes."""
+    return f"{unit}es" if unit.endswith(("s", "ch")) else f"{unit}s"
 
 
 def duration(seconds: float) -> str:

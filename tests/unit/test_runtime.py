@@ -177,6 +177,10 @@ def test_how_far_a_step_is_stands_on_the_terminal_of_a_workflow_and_not_in_its_l
     assert "of 40 epochs" not in log and log.count("done") == 2
 
 
+def test_units_in_the_plural():
+    assert [progress.plural(unit) for unit in ("step", "class", "batch")] == ["steps", "classes", "batches"]
+
+
 IN_A_LOG = """
 from dfkd_steps.runtime import progress
 progress.LOG_INTERVAL = {interval}
