@@ -80,7 +80,7 @@ class Lines:
 
 def plural(unit: str) -> str:
     """Several of a unit: steps, batches, classes."""
-    return f"{unit}es" if unit.endswith(("s", "ch")) else f"{unit}s"
+    return f"{unit}es" if unit.endswith(("s", "tch")) else f"{unit}s"
 
 
 def duration(seconds: float) -> str:

@@ -178,7 +178,7 @@ def test_how_far_a_step_is_stands_on_the_terminal_of_a_workflow_and_not_in_its_l
 
 
 def test_units_in_the_plural():
-    assert [progress.plural(unit) for unit in ("step", "class", "batch")] == ["steps", "classes", "batches"]
+    assert [progress.plural(unit) for unit in ("step", "epoch", "class", "batch")] == ["steps", "epochs", "classes", "batches"]
 
 
 IN_A_LOG = """
