@@ -162,6 +162,7 @@ def curves(path: Path) -> str:
     panels = [("images that the student was trained on", lambda row: float(row["images"]))]
     if any(hours(row) for row in rows):
         panels.append(("core-hours, image synthesis included", hours))
+    right = left + len(panels) * (side + gap) - gap
     for place, (label, across) in enumerate(panels):
         x0, all_x = left + place * (side + gap), [math.log10(x) for row in rows if (x := across(row))]
         first, last = min(all_x), max(all_x)
@@ -186,11 +187,9 @@ def curves(path: Path) -> str:
             parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colours[name]}"/>' for x, y in places[-1:]]
         parts.append(text(x0 + side / 2, top + side + 42, label, 14))
     for place, (name, colour) in enumerate(colours.items()):
-        x, y = left + len(panels) * (side + gap) - gap + 20, top + 14 + 22 * place
+        x, y = right + 20, top + 14 + 22 * place
         parts += [f'<path d="M{x},{y - 4} h22" stroke="{colour}" stroke-width="3"/>', text(x + 30, y, name, 13, anchor="start")]
-    return svg(
-        left + len(panels) * (side + gap) - gap + 230, top + side + 60, "Accuracy against images seen and core-hours", parts
-    )
+    return svg(right + 230, top + side + 60, "Accuracy against images seen and core-hours", parts)
 
 
 def leak() -> str:

@@ -70,17 +70,15 @@ class Resampler:
         chosen = np.sort(likeliest(self.transfer, labels, number), axis=1)
         rows, targets, number = chosen.ravel(), np.repeat(labels, chosen.shape[1]), chosen.shape[1]
         images, logits, waiting = np.empty((0, *self.transfer.layout.image_shape), self.image_type), None, iter(labels)
-        with progress.bar(total=len(rows), desc="pushed", unit="sample") as bar:
-            for start in range(0, len(rows), self.at_once):
-                part = slice(start, start + self.at_once)
-                stored, answers = self.push(rows[part], targets[part])
-                bar.update(len(stored))
-                images = np.concatenate([images, stored])
-                logits = answers if logits is None else np.concatenate([logits, answers])
-                while len(images) >= number and (label := next(waiting, None)) is not None:
-                    right = logits[:number].argmax(1) == label
-                    yield images[:number][right], logits[:number][right]
-                    images, logits = images[number:], logits[number:]
+        for start in progress.bar(range(0, len(rows), self.at_once), desc="push", unit="batch"):
+            part = slice(start, start + self.at_once)
+            stored, answers = self.push(rows[part], targets[part])
+            images = np.concatenate([images, stored])
+            logits = answers if logits is None else np.concatenate([logits, answers])
+            while len(images) >= number and (label := next(waiting, None)) is not None:
+                right = logits[:number].argmax(1) == label
+                yield images[:number][right], logits[:number][right]
+                images, logits = images[number:], logits[number:]
 
     def push(self, rows, targets):
         """Samples moved by signed gradient steps until the teacher sees ``targets`` (N) in them: stored images, and logits."""

@@ -37,8 +37,8 @@ def source(where, arrays, names, void: int, test_share: float = 0.0, classes: in
     """Images and maps as a ``Source``: void is 255, and the other labels are the classes from 0 on. Where the files have a class
     behind ``void``, theirs are moved together. ``names`` and ``classes`` may be empty and 0: then there are as many classes as
     the training maps have. ``some``: these are not all maps of the data set."""
-    converted, known = dict(arrays), bool(names or classes)
-    for place, name in enumerate(name for name in arrays if name[0] == "y"):
+    converted = dict(arrays)
+    for name in (name for name in arrays if name[0] == "y"):
         values = np.unique(arrays[name])
         labels = values[(values != void) & (values != VOID)]
         largest = int(labels.max()) if len(labels) else -1
@@ -52,7 +52,7 @@ def source(where, arrays, names, void: int, test_share: float = 0.0, classes: in
                 f"{where}: {name} has the label {wrong}, but the classes are {spelled(classes, void)} and void is {void}; "
                 "name all classes (names), or say which label is void"
             )
-        if known and void < classes and largest != last and not place and not some:
+        if name == "y_train" and void < classes and largest != last and not some:
             raise UserError(
                 f"{where}: {name} has no label {last}, but void is {void}, and so the {classes} classes are "
                 f"{spelled(classes, void)}; leave void out of names, or store it as 255"
@@ -70,10 +70,10 @@ def spelled(classes: int, void: int) -> str:
 
 
 # ---------------------------------------------------------------------------------------------- masks
-def masks(config, room=None, most=0) -> Source:
+def masks(config, room=None, most=0, some=False) -> Source:
     """A folder with images/ and masks/, or with train/ and test/ of such.
 
-    ``room``, ``most``: as of ``readers.read``; memory holds maps.
+    ``room``, ``most``: as of ``readers.read``; memory holds maps. ``some``: as of ``source``; ``most`` implies it.
     """
     folder = Path(config.path)
     if not folder.is_dir():
@@ -89,7 +89,7 @@ def masks(config, room=None, most=0) -> Source:
         rows = image_files.few(part[0][0].parent, np.zeros(len(part), int), most)
         arrays |= _decoded(config, [part[row] for row in rows], name, room)
     test_share = 0.0 if "test" in pairs else config.test_share
-    return source(folder, arrays, tuple(config.names), config.void, test_share, config.classes, some=bool(most))
+    return source(folder, arrays, tuple(config.names), config.void, test_share, config.classes, some or bool(most))
 
 
 def _has_pairs(folder: Path) -> bool:

@@ -78,10 +78,10 @@ def fitting(teacher, student: str) -> list[tuple[str, str, str]]:
     for method in sorted(method_registry.REGISTRY):
         if method in ASIDE or not (name := preset(method, task)):
             continue
-        config, loaded = params.load("transfer", name), method_registry.load(method)
         if why := method_registry.unfit_for(method, task):
             trials.append((method, name, why))
             continue
+        config = params.load("transfer", name)
         if why := estimate.excess(estimate.of_config("transfer", config, estimate.of_network(teacher.description))):
             trials.append((method, name, why))
             continue
@@ -91,7 +91,7 @@ def fitting(teacher, student: str) -> list[tuple[str, str, str]]:
         config = dataclasses.replace(config, n=config.batch)
         try:
             with _at_most(METHOD_GIB):
-                loaded(config, teacher, [], torch.device("cpu"))
+                method_registry.load(method)(config, teacher, [], torch.device("cpu"))
             trials.append((method, name, ""))
         except UserError as error:
             trials.append((method, name, str(error).splitlines()[0]))

@@ -3,7 +3,6 @@
 import glob
 import itertools
 import os
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +66,7 @@ def read_folder(source: Path, network, void: int, fit: str) -> tuple[np.ndarray,
         return np.stack([readers.image(path, network.image_shape, fit) for path in paths]), None
     size = {"height": height, "width": width, "channels": channels, "fit": fit}
     config = Masks(path=str(folder), names=list(network.classes), void=void, **size)
-    arrays = label_maps.masks(config, most=sys.maxsize).arrays  # all, but some of a data set: they need not have every class
+    arrays = label_maps.masks(config, some=True).arrays  # they need not have every class
     return arrays["x_train"], arrays["y_train"]
 
 
@@ -77,7 +76,7 @@ def checked(source: Path, images, maps, classes, void: int):
         return None
     if maps.shape != (len(images), *images.shape[2:]):
         raise UserError(f"{source}: labels have shape {maps.shape}, but images {images.shape}; give each image a map of its size")
-    return label_maps.source(source, {"y_test": maps}, tuple(classes), void, some=True).arrays["y_test"]
+    return label_maps.source(source, {"y_test": maps}, tuple(classes), void).arrays["y_test"]
 
 
 def figures(networks: dict, images: np.ndarray, maps, source: Path) -> dict[str, dict]:
