@@ -103,8 +103,8 @@ class _Moments(torch.autograd.Function):
         number = values.numel() / values.shape[1]
         # (values - mean) 2 to_var / number + to_mean / number, computed in the type of the mean. Not by torch.nn.functional: that
         # of torch 2.11 refuses an eps of 0.
-        scale, shift, one = 2 * to_var / number, to_mean / number, torch.ones_like(mean)
-        return torch.batch_norm(values, scale, shift, mean, one, False, 0.0, 0.0, torch.backends.cudnn.enabled)
+        scale, shift, unit = 2 * to_var / number, to_mean / number, torch.ones_like(mean)
+        return torch.batch_norm(values, scale, shift, mean, unit, False, 0.0, 0.0, torch.backends.cudnn.enabled)
 
 
 def moments(values):
