@@ -7,11 +7,14 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from . import programs
 
 # Nine runs of steps for one method and the baseline; ``source`` is a data set that nothing but the baseline reads.
 SWEEP = """
@@ -37,6 +40,7 @@ class Copy:
 
     def __init__(self, folder: Path):
         self.folder = folder
+        self.forks = True  # programs are forks of one that has imported what they import (programs.py)
 
     @classmethod
     def of_repository(cls, repository: Path, folder: Path, sweep: str = SWEEP):
@@ -75,6 +79,8 @@ class Copy:
 
     def ended(self, *command: str) -> tuple[int, str]:
         """The exit code of a command, and what it prints."""
+        if self.forks and forking is not None and programs.kind(command):
+            return forking.run(command, self.folder, self.environment())
         done = subprocess.run(
             command, cwd=self.folder, env=self.environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
@@ -122,6 +128,20 @@ class Copy:
         return {name: digest for name, digest in named.items() if "_resolved" not in name and ".kept." not in name}
 
 
+forking: programs.Programs | None = None  # while tests run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forking():
+    global forking
+    if hasattr(socket, "SOCK_SEQPACKET") and sys.platform == "linux":
+        forking = programs.Programs()
+    yield
+    if forking is not None:
+        forking.stop()
+        forking = None
+
+
 def at_once(*calls):
     """What the functions return; run side by side, as most of the time goes into the start of programs."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
@@ -145,6 +165,7 @@ def drivers(repository, tmp_path_factory):
         said = folder / "said.json"
         if not said.exists():
             by_snakemake, by_dvc = (Copy.of_repository(repository, copy.folder) for copy in copies)
+            by_snakemake.forks = by_dvc.forks = False  # as users start them
             told = at_once(lambda: by_snakemake.snakemake("--cores", "1", "all", "version"), lambda: by_dvc.dvc("repro"))
             said.write_text(json.dumps(told))
     for copy, told in zip(copies, json.loads(said.read_text())):
