@@ -53,16 +53,19 @@ def gpu(monkeypatch):
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory):
-    """A folder with a data set of random images and a teacher that the device has trained."""
+    """A folder with a data set of random images, a teacher that the device has trained, and two transfer sets."""
     folder = tmp_path_factory.mktemp("begun")
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (60, 16, 16, 3), np.uint8), np.arange(60) % 3
     np.savez(folder / "images.npz", x_train=images, y_train=labels, x_test=images[:30], y_test=labels[:30])
     with pytest.MonkeyPatch.context() as patched, pretend_gpu.Device() as entered:
         patched.chdir(folder)
-        patched.setattr(importlib.import_module("dfkd_steps.teacher"), "select_device", lambda: WHERE)
-        make("teacher")
-        assert entered.calls
+        for step in ("teacher", "synthesize"):
+            patched.setattr(importlib.import_module(f"dfkd_steps.{step}"), "select_device", lambda: WHERE)
+        for last, configs in (("teacher", {}), ("synthesize", {"transfer": SCENES}), ("synthesize", {"transfer": MEMBERS})):
+            before = entered.calls
+            make(last, **configs)
+            assert entered.calls > before
     return folder
 
 
@@ -94,6 +97,11 @@ def settings(name, **changes):
     known = {one.name for one in dataclasses.fields(registry.load(name).Config)}
     cheap = {field: value for field, value in CHEAP.items() if field in known}
     return {"method": name, **cheap, **OPTIONS.get(name, {}), **changes}
+
+
+# What students are trained on: made once.
+SCENES = settings("procedural", kind="scenes", n=40)
+MEMBERS = settings("generative", members=2)
 
 
 @pytest.mark.parametrize("name", registry.REGISTRY)
@@ -132,13 +140,12 @@ def test_distillation(folder, gpu, name, monkeypatch):
     if name == "views kept":
         monkeypatch.setitem(distill.HOLD, WHERE.type, 0)  # a set that is read row by row
     before = gpu.calls
-    make("distill", transfer=settings("procedural", kind="scenes", n=64), balance=balance, student={**STUDENT, **student})
+    make("distill", transfer=SCENES, balance=balance, student={**STUDENT, **student})
     assert gpu.calls > before
 
 
 def test_fresh_images_and_the_networks_of_a_set(folder, gpu):
-    made = settings("generative", members=2)
-    make("distill", transfer=made, balance={"mode": "none"}, student={**STUDENT, "fresh": True})
+    make("distill", transfer=MEMBERS, balance={"mode": "none"}, student={**STUDENT, "fresh": True})
     made = settings("fast")
     metrics = make("evaluate", transfer=made, balance={"mode": "none"}, student={**STUDENT, "epochs": 0, "init": "transfer"})
     assert json.loads(metrics.read_text())["n_test"] == 30
@@ -178,7 +185,7 @@ def test_no_step_of_a_round_waits_for_the_device(folder, gpu, name, field):
 
 @pytest.mark.parametrize("how", [{"augment": "strong", "mix": "cutmix"}, {"fresh": True}])
 def test_no_step_of_a_student_waits_for_the_device(folder, gpu, how):
-    common = {"transfer": settings("generative", members=2), "balance": {"mode": "none"}}
+    common = {"transfer": MEMBERS, "balance": {"mode": "none"}}
     make("balance", **common)
     few, many = ({**STUDENT, "epochs": 1, "steps_per_epoch": number, **how} for number in (1, 2))
     assert 0 < waits(gpu, "distill", student=few, **common) == waits(gpu, "distill", student=many, **common)

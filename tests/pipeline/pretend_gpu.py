@@ -9,13 +9,32 @@ import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
 
 NAME = "pretend"
 COPIES = ("aten::copy_", "aten::_to_copy")  # what takes tensors of two devices
 INDEXED = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_", "aten::_unsafe_index")  # rows: any
 
 VALUES = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::_unique2", "aten::unique_dim")  # of values
+
+
+def flat(given) -> list:
+    """What is in nested lists, tuples and dicts; torch's own function for it, which knows more kinds, takes half of the time."""
+    found = []
+    for one in given.values() if isinstance(given, dict) else given:
+        if isinstance(one, (list, tuple, dict)):
+            found += flat(one)
+        else:
+            found.append(one)
+    return found
+
+
+def mapped(function, given):
+    """The same lists, tuples and dicts with what a function makes of what is in them."""
+    if isinstance(given, (list, tuple)):
+        return type(given)([mapped(function, one) for one in given])
+    if isinstance(given, dict):
+        return {key: mapped(function, one) for key, one in given.items()}
+    return function(given)
 
 
 class OnDevice(torch.Tensor):
@@ -69,7 +88,7 @@ class SameGenerator(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         if isinstance(rng := kwargs.get("generator"), torch.Generator):
-            tensors = [one.device for one in tree_flatten((args, kwargs))[0] if isinstance(one, torch.Tensor)]
+            tensors = [one.device for one in flat((args, kwargs)) if isinstance(one, torch.Tensor)]
             given = kwargs.get("device") or next(iter(tensors), "cpu")
             if torch.device(given).type != rng.device.type:
                 raise RuntimeError(f"{func.__name__}: a generator of {rng.device.type} for numbers of {given}")
@@ -100,29 +119,29 @@ class Device(TorchDispatchMode):
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        flat = tree_flatten((args, kwargs))[0]
+        among = flat((args, kwargs))
         given = kwargs.get("device")
-        kind = torch.device(given).type if given is not None else NAME if any(map(is_held, flat)) else "cpu"
-        self.refuse(func, args, flat)
+        kind = torch.device(given).type if given is not None else NAME if any(map(is_held, among)) else "cpu"
+        self.refuse(func, args, among)
         self.waits += waits(func._schema.name, args, kind)
-        result = func(*tree_map(inner, args), **tree_map(inner, kwargs))
+        result = func(*mapped(inner, args), **mapped(inner, kwargs))
         if kind != NAME:
             return result
         self.calls += 1
-        known = {id(one.held): one for one in flat if is_held(one)}  # what is changed in place stays the same tensor
+        known = {id(one.held): one for one in among if is_held(one)}  # what is changed in place stays the same tensor
 
         def outer(one):
             return known[id(one)] if id(one) in known else OnDevice(one) if isinstance(one, torch.Tensor) else one
 
-        return tree_map(outer, result)
+        return mapped(outer, result)
 
-    def refuse(self, func, args, flat):
+    def refuse(self, func, args, every):
         name = func._schema.name
         if name in COPIES:
             return
-        among = tree_flatten((args[0], args[2:]))[0] if name in INDEXED else flat
+        among = flat((args[0], args[2:])) if name in INDEXED else every
         places = {is_held(one) for one in among if isinstance(one, torch.Tensor) and one.dim()}
-        if len(places) > 1 or (name in INDEXED and not is_held(args[0]) and any(map(is_held, flat))):
+        if len(places) > 1 or (name in INDEXED and not is_held(args[0]) and any(map(is_held, every))):
             raise RuntimeError(f"{func}: tensors of two devices")
 
 
