@@ -5,6 +5,7 @@ the order in which it adds.
 """
 
 import dataclasses
+import functools
 import inspect
 import itertools
 import typing
@@ -17,6 +18,7 @@ from dfkd_steps import synthesize
 from dfkd_steps.methods import base
 from dfkd_steps.methods import registry as method_registry
 from dfkd_steps.methods.engines import objective
+from dfkd_steps.models import frozen
 from dfkd_steps.models.classifier import Classifier, Description, build_architecture
 from dfkd_steps.pipeline import params
 from dfkd_steps.runtime import device as runtime_device
@@ -362,6 +364,8 @@ class TestContract:
         np.save(tmp_path / "labels.npy", np.random.default_rng(0).normal(size=(10, 3)))
         monkeypatch.setitem(OTHER, "embedding_file", str(tmp_path / "labels.npy"))
         monkeypatch.setattr(runtime_device, "has_bf16", lambda kind: True)  # slow where it is emulated, and not the same
+        # The teacher's fast copy, a quarter of the time, is the same for all methods here; they make one each in other tests.
+        monkeypatch.setattr(frozen, "fast_copy", functools.cache(frozen.fast_copy))
         declared = dataclasses.fields(method_registry.load(name).Config)
         known, seed_of = {one.name for one in declared}, base.Method.seed_of
         named = {choice for one in declared for choice in fields.choices(one) or ()}
