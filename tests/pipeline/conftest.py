@@ -7,14 +7,11 @@ import json
 import os
 import re
 import shutil
-import socket
-import subprocess
 import sys
 from pathlib import Path
 
+import programs
 import pytest
-
-from . import programs
 
 # Nine runs of steps for one method and the baseline; ``source`` is a data set that nothing but the baseline reads.
 SWEEP = """
@@ -79,12 +76,7 @@ class Copy:
 
     def ended(self, *command: str) -> tuple[int, str]:
         """The exit code of a command, and what it prints."""
-        if self.forks and forking is not None and programs.kind(command):
-            return forking.run(command, self.folder, self.environment())
-        done = subprocess.run(
-            command, cwd=self.folder, env=self.environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        return done.returncode, done.stdout
+        return (programs.run if self.forks else programs.started)(command, self.folder, self.environment())
 
     def snakemake(self, *arguments: str, fails=False) -> str:
         return self.run("snakemake", *arguments, fails=fails)
@@ -126,20 +118,6 @@ class Copy:
         files = [path for top in ("results", "report") for path in (self.folder / top).rglob("*") if path.is_file()]
         named = {str(path.relative_to(self.folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
         return {name: digest for name, digest in named.items() if "_resolved" not in name and ".kept." not in name}
-
-
-forking: programs.Programs | None = None  # while tests run
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _forking():
-    global forking
-    if hasattr(socket, "SOCK_SEQPACKET") and sys.platform == "linux":
-        forking = programs.Programs()
-    yield
-    if forking is not None:
-        forking.stop()
-        forking = None
 
 
 def at_once(*calls):

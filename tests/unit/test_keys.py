@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import programs
 import pytest
 import torch
 from safetensors.torch import save as save_bytes
@@ -277,8 +278,7 @@ def run(step, *arguments, environment=None, cwd=None):
     """Run a step as a process; returns its exit code and what it says."""
     command = [sys.executable, "-m", f"dfkd_steps.{step}", *map(str, arguments)]
     found = {**os.environ, "PYTHONPATH": str(ROOT), "DFKD_DEVICE": "cpu", **(environment or {})}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=found, cwd=cwd)
-    return done.returncode, done.stdout + done.stderr
+    return programs.run(command, cwd or Path.cwd(), found)
 
 
 @pytest.fixture(scope="module")

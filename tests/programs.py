@@ -1,14 +1,16 @@
 """Programs that tests run: each a fork of a process that has imported what they import, which takes most of a short run.
 
-A program is a process of its own all the same, with arguments, folder, environment and exit of its own; only its imports of other
-people's modules are made once for all. Nothing of dfkd_steps is imported before the fork: what a copy of the repository has there,
-its program reads itself. Programs that a test kills or sends signals to, and those that make the results that others are compared
-with, are started as ever.
+A program is a process all the same, with arguments, folder, environment and exit of its own; only its imports of other people's
+modules are made once for all. Nothing of dfkd_steps is imported before the fork: what a copy of the repository has there, its
+program reads itself. Programs that a test kills or sends signals to, and those that make what others are compared with, are
+started as ever.
 
-    python tests/pipeline/programs.py FD       serve the socket FD until its other end is closed
+    python tests/programs.py FD       serve the socket FD until its other end is closed
 """
 
+import atexit
 import contextlib
+import functools
 import gc
 import importlib
 import json
@@ -19,6 +21,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 
 LARGEST = 1 << 17  # bytes of a request: arguments and the environment
 # What is imported before a program is forked: what it imports itself, and Snakemake when it reads the Snakefile.
@@ -41,43 +44,55 @@ def kind(command) -> str | None:
     return None
 
 
-class Programs:
-    """The process that imports and forks; started when the first program is asked for."""
+def started(command, folder, environment) -> tuple[int, str]:
+    """The exit code of a command, and what it prints."""
+    done = subprocess.run(
+        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    return done.returncode, done.stdout
 
-    def __init__(self):
-        self.control = self.process = None
 
-    def run(self, command, folder, environment) -> tuple[int, str]:
-        """The exit code of a program, and what it prints."""
-        if self.process is None:
-            self.start(environment)
-        mine, other = socket.socketpair()
-        with mine, tempfile.TemporaryFile("w+") as said:
-            request = {"command": command, "folder": str(folder), "environment": environment}
-            with other:
-                socket.send_fds(self.control, [json.dumps(request).encode()], [other.fileno(), said.fileno()])
-            code = int(mine.recv(100) or b"-1")
-            said.seek(0)
-            return code, said.read()
-
-    def start(self, environment):
-        self.control, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        for end in (self.control, other):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * LARGEST)
+def run(command, folder, environment) -> tuple[int, str]:
+    """The same, by a fork where it is one of these programs."""
+    if kind(command) is None or not sys.platform.startswith("linux"):
+        return started(command, folder, environment)
+    mine, other = socket.socketpair()
+    with mine, tempfile.TemporaryFile("w+") as said:
+        request = {"command": command, "folder": str(folder), "environment": environment}
         with other:
-            command = [sys.executable, __file__, str(other.fileno())]
-            self.process = subprocess.Popen(command, env=environment, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL)
-
-    def stop(self):
-        if self.process is not None:
-            self.control.close()
-            self.process.wait()
+            socket.send_fds(control(), [json.dumps(request).encode()], [other.fileno(), said.fileno()])
+        code = mine.recv(100)
+        assert code, f"{' '.join(command)}: was not started"
+        said.seek(0)
+        return int(code), said.read()
 
 
-def serve(control):
+STARTING = threading.Lock()
+
+
+def control() -> socket.socket:
+    """The socket of the process that forks: started where this one first asks for it, and ended with this one."""
+    with STARTING:
+        return _started()
+
+
+@functools.cache
+def _started() -> socket.socket:
+    mine, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    mine.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * LARGEST)
+    with other:
+        command = [sys.executable, __file__, str(other.fileno())]
+        environment = {**os.environ, "PYTHONPATH": ""}
+        server = subprocess.Popen(command, env=environment, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL)
+    atexit.register(server.wait)
+    atexit.register(mine.close)  # called before the one above
+    return mine
+
+
+def serve(requests):
     """Fork a program for each request. Returns in a program's own process, with the request; in this one it never does."""
     while True:
-        message, fds, _, _ = socket.recv_fds(control, LARGEST, 2)
+        message, fds, _, _ = socket.recv_fds(requests, LARGEST, 2)
         if not message:
             with contextlib.suppress(ChildProcessError):
                 while os.wait():
@@ -102,7 +117,7 @@ def serve(control):
             os.write(answer, str(code).encode())
             os._exit(0)
         os.close(answer)
-        control.close()
+        requests.close()
         os.dup2(said, 1)
         os.dup2(said, 2)
         os.close(said)
@@ -115,19 +130,16 @@ def become(request):
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
-    sys.orig_argv = [sys.executable, *command[1:]]
-    if kind(command) == command[0]:
-        script = shutil.which(command[0])
-        sys.argv = [script, *command[1:]]
-        sys.orig_argv = [sys.executable, *sys.argv]
-        sys.path[0] = os.path.dirname(script)
+    script = shutil.which(command[0]) if kind(command) == command[0] else None
+    sys.argv = [script, *command[1:]] if script else command[2:]
+    sys.orig_argv = [sys.executable, *(sys.argv if script else command[1:])]
+    above = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    sys.path[:1] = [os.path.dirname(script) if script else request["folder"], *above]
+    if script:
         runpy.run_path(script, run_name="__main__")
     else:
-        sys.argv = command[2:]
-        sys.path[0] = request["folder"]
         runpy.run_module(command[2], run_name="__main__", alter_sys=True)
 
 
 if __name__ == "__main__":
-    sys.path[0] = ""
     become(serve(socket.socket(fileno=int(sys.argv[1]))))
