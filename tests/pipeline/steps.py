@@ -38,8 +38,9 @@ def make(step: str) -> tuple[int, list[str]]:
     return command(step, PATHS[step], *graph.inputs_of(PATHS[step]))
 
 
-def make_chain(folder: Path, repository: Path, other: dict | None = None):
-    """All artefacts of the chain, from random images; the working folder has to be ``folder``. ``other``: specs by group."""
+def make_chain(folder: Path, repository: Path, other: dict | None = None, without=()):
+    """All artefacts of the chain but those of the steps ``without``, from random images; the working folder has to be ``folder``.
+    ``other``: specs by group."""
     PATHS.update({step: str(graph.path_of(step, SPECS | (other or {}))) for step in graph.STEPS})
     (folder / "params").mkdir()
     for group in spec.GROUPS:
@@ -52,7 +53,7 @@ def make_chain(folder: Path, repository: Path, other: dict | None = None):
     images, labels = rng.integers(0, 256, (300, 28, 28), np.uint8), np.arange(300) % 10
     np.savez(folder / "images.npz", x_train=images, y_train=labels, x_test=images[:50], y_test=labels[:50])
     for step in graph.STEPS:
-        assert make(step) == (0, [])
+        assert step in without or make(step) == (0, [])
 
 
 def visible() -> dict[str, str]:
