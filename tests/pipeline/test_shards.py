@@ -34,7 +34,8 @@ def copies(by_snakemake, tmp_path_factory):
     for copy in (one, many):
         (copy.folder / "params/transfer/ensemble.yaml").write_text(ENSEMBLE)
         (copy.folder / "params/transfer/alternating.yaml").write_text(ALTERNATING)
-    one.snakemake("--cores", "1", PLAIN, MEMBERS)
+    for out in (PLAIN, MEMBERS):
+        one.run("python", "-m", "dfkd_steps.synthesize", out, f"{TEACHER}/teacher.safetensors")
     many.said = many.snakemake("--cores", "2", PLAIN, MEMBERS, "--config", "shards=3")
     return one, many
 
