@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from dfkd_steps.storage import dataset_file
+from dfkd_steps.storage import atomic, dataset_file, exported
 
 from .conftest import ALL, BASELINE, DATASET, STUDENT, TEACHER, ZSKD
 
@@ -37,7 +37,8 @@ def test_another_run_leaves_the_list_of_metrics_alone(by_snakemake, tmp_path):
     copy = by_snakemake.again(tmp_path / "copy")
     lists = {path: path.read_text() for path in copy.folder.glob("logs/report/metrics*")}
     assert [f"{ZSKD}/{STUDENT}/metrics.json" in text for text in lists.values()] == [True]
-    copy.snakemake("--config", "transfer=[noise+n=30]", "--", "results/mnist-5k+train=60/dataset.h5")
+    said = copy.snakemake("--config", "transfer=[noise+n=30]", "--", "results/mnist-5k+train=60/dataset.h5")
+    assert "top-1 %" not in said, "the table of a report that this run did not make"
     after = {path: path.read_text() for path in copy.folder.glob("logs/report/metrics*")}
     assert len(after) == 2 and after.items() > lists.items()
 
@@ -100,8 +101,9 @@ def test_dates_of_current_files_do_not_count(by_dvc, tmp_path):
     """Files come in any order from a download; what follows an edit runs, and what is current does not."""
     copy = by_dvc.again(tmp_path / "copy")
     shutil.rmtree(copy.folder / ".snakemake", ignore_errors=True)
-    for name in (f"{TEACHER}/teacher.safetensors", f"{DATASET}/dataset.h5"):
-        os.utime(copy.folder / name)
+    late = ("teacher.safetensors", "../dataset.h5", "../../mnist-5k/dataset.h5", f"{ZSKD.split('/')[-1]}/{STUDENT}/metrics.json")
+    for name in late:  # which a step reads, another transfer set, and the report
+        os.utime(copy.folder / TEACHER / name)
     assert copy.jobs() == {}
     copy.edit("params/student/lenet5-half.yaml", "arch:", "clip: 0.5\narch:")
     assert copy.jobs() == {"distill": 2, "evaluate": 2, "report": 1}
@@ -138,7 +140,8 @@ def test_nobody_asks_the_queue_before_a_local_run(by_snakemake, tmp_path):
     tool.write_text(f"#!/bin/sh\necho \"$@\" >> {tmp_path}/asked\necho '17|dfkd_x|/nonexistent/folder'\nexec sleep 300\n")
     tool.chmod(0o755)
     searched = f"PATH={tool.parent}:{by_snakemake.environment()['PATH']}"
-    said = by_snakemake.run("timeout", "250", "env", searched, "snakemake", "-n")
+    # Nor does anybody have to say how many threads there are, which the profile reserves.
+    said = by_snakemake.run("timeout", "250", "env", "-u", "DFKD_THREADS", searched, "snakemake", "-n")
     assert "Nothing to be done" in said and not (tmp_path / "asked").exists()
 
 
@@ -168,6 +171,20 @@ def test_every_file_of_the_report_is_made(name, by_snakemake, tmp_path):
     copy = by_snakemake.again(tmp_path / "copy")
     (copy.folder / "report" / name).unlink()
     assert copy.jobs() == {"report": 1}
+
+
+def test_what_no_other_job_follows_is_made_again(by_snakemake, tmp_path):
+    """A page by other code, and an export of an earlier config: all that they are made from is older than they are."""
+    copy = by_snakemake.again(tmp_path / "copy")
+    copy.edit("dfkd_steps/report.py", "\ndef main", "\nADDED = 1\n\n\ndef main")
+    copy.edit("params/experiment.yaml", "export: []", "export: [lenet5-half+epochs=1]")
+    for sets in (ZSKD, BASELINE):
+        out = copy.folder / sets / STUDENT / "export.json"
+        for path in exported.paths(out):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("of an earlier config")
+        atomic.write_json(out, {"key": "of an earlier config"})
+    assert copy.jobs() == {"export": 2, "report": 1}
 
 
 def test_audit_finds_damage(by_snakemake, tmp_path):

@@ -1,7 +1,11 @@
 """Bad input: both drivers show a line for each fault that says what to mend, Snakemake ends with code 2, and no file appears."""
 
+import re
+
 import pytest
 import yaml
+
+from dfkd_steps.pipeline import sweep
 
 from .conftest import ALL, TEACHER, at_once
 
@@ -89,7 +93,9 @@ def test_sweep_of_a_stranger(fresh, tmp_path):
     runs."""
     copy = fresh.again(tmp_path / "copy")
     (copy.folder / "params/experiment.yaml").rename(copy.folder / "own.yaml")
-    assert sum(copy.jobs("--directory", ".", "--config", "sweep=own.yaml").values()) == sum(ALL.values())
+    said = copy.snakemake("-n", "--directory", ".", "--config", "sweep=own.yaml")
+    assert int(re.search(r"^total +(\d+)$", said, re.MULTILINE)[1]) == sum(ALL.values()) + 1  # and the rule all
+    assert f"report: {sweep.report_folder('own.yaml')}/index.html" in said, "no sweep replaces the report of another"
     (copy.folder / "evil.yaml").write_text("__use_yte__: true\ntransfer: [?open('RAN', 'w') and 'noise']\n")
     code, said = copy.ended("snakemake", "-n", "--config", "sweep=evil.yaml")
     assert code == 2 and "error: evil.yaml: " in said

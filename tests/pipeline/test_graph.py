@@ -37,7 +37,8 @@ def exporting(fresh, tmp_path_factory):
 @pytest.fixture(scope="module")
 def snakemake_graph(exporting):
     """Nodes "NUMBER rule ..." and edges between them."""
-    drawn = exporting.snakemake("--dag", "-F")
+    beside = [f"{ZSKD}/{STUDENT}/export/README.md", f"{ZSKD}/{STUDENT}/history.csv", f"{TEACHER}/history.csv"]
+    drawn = exporting.snakemake("--dag", "-F", "all", "version", *beside)  # each is a target
     labels = dict(re.findall(r'(\d+)\[label = "(.*?)"', drawn))
     names = {number: f"{number} {label}" for number, label in labels.items()}
     return list(names.values()), [(names[a], names[b]) for a, b in re.findall(r"(\d+) -> (\d+)", drawn)]
@@ -65,6 +66,13 @@ def test_snakemake_reads_no_data_but_through_the_teacher(snakemake_graph):
     assert seen == sum(JOBS[step] for step in DATA_FREE)
 
 
+@pytest.mark.parametrize("target", ["all", "version"])
+def test_a_sweep_is_its_metrics_its_exports_and_its_report(snakemake_graph, target):
+    _, edges = snakemake_graph
+    direct = [re.split(r"\W", before.split()[1])[0] for before, after in edges if after.split()[1:] == [target]]
+    assert {rule: direct.count(rule) for rule in set(direct)} == {"evaluate": 2, "export": 2, "report": 1}
+
+
 def test_dvc_reads_no_data_but_through_the_teacher(dvc_graph):
     stages, edges = dvc_graph
     teachers = [stage for stage in stages if stage.startswith("teacher@")]
@@ -88,7 +96,13 @@ def test_same_commands(by_dvc, monkeypatch):
     stages = yaml.safe_load((by_dvc.folder / "dvc.lock").read_text())["stages"]
     monkeypatch.chdir(by_dvc.folder)
     dvc = sorted(spelled_out(stage["cmd"], by_dvc.folder, name) for name, stage in stages.items() if name != "resolve")
-    shown = re.findall(r"^Shell command: (python -m dfkd_steps\.\w+ .*)", by_dvc.snakemake("-n", "-F", "-p"), re.M)
+    planned = by_dvc.snakemake("-n", "-F", "-p", "--config", "export=[lenet5-half+epochs=1]")
+    shown = re.findall(r"^Shell command: (python -m dfkd_steps\.\w+ .*)", planned, re.M)
+    # Of the exports, which take long, none was made; what its stage in dvc.yaml runs is known.
+    exports = [spelled_out(command, by_dvc.folder) for command in shown if "dfkd_steps.export " in command]
+    stages = ["-".join([*path.split("/")[1:], *STUDENT.split("/")]) for path in (ZSKD, BASELINE)]
+    assert sorted(exports) == sorted(" ".join(resolve.job_of(f"export@{stage}", sweep.read())) for stage in stages)
+    shown = [command for command in shown if "dfkd_steps.export " not in command]
     # The list of metrics that Snakemake writes when it starts to run: test_same_bytes compares what was made from it.
     shown = [re.sub("@logs/report/metrics-[0-9a-f]+", "@results/_resolved/metrics", command) for command in shown]
     assert sorted(spelled_out(command, by_dvc.folder) for command in shown) == dvc

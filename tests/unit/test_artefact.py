@@ -89,6 +89,7 @@ def test_foreign_files_carry_no_key(tmp_path, name, content):
         (TEACHER, True),
         ("results/mnist-5k/lenet5/noise/.shards/0-of-2.h5", True),
         ("results/mnist-5k/lenet5/noise/none/lenet5-half/metrics.json", True),
+        ("results/mnist-5k/lenet5/noise/none/lenet5-half/export.json", True),
         ("results/mnist-5k/lenet5/noise/none/lenet5-half/export/state_dict.safetensors", False),
         ("data/dataset.h5", False),
         ("teacher.safetensors", False),
@@ -507,6 +508,42 @@ def test_publish_replaces_at_once_and_write_json_refuses_nan(tmp_path):
     check = zlib.crc32(b'{"a": 2, "b": 1, "key": "new"}')
     assert out.read_text() == f'{{\n "a": 2,\n "b": 1,\n "crc32": "{check:08x}",\n "key": "new"\n}}\n'
     assert os.listdir(tmp_path) == ["metrics.json"]
+
+
+def test_content_is_on_the_disk_before_its_name_is(tmp_path, monkeypatch):
+    """Else a crash of the machine leaves a whole name over half a content; and whoever reads meanwhile finds the old one."""
+    out, calls = tmp_path / "x.json", []
+    out.write_bytes(b"old")
+    fsync, replace = os.fsync, os.replace
+
+    def synced(number):
+        calls.append(("fsync", os.fstat(number).st_ino))
+        fsync(number)
+
+    def replaced(source, target):
+        calls.append(("replace", os.stat(source).st_ino))
+        assert (Path(source).read_bytes(), Path(target).read_bytes()) == (b"new", b"old")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    atomic.write(out, b"new")
+    content, folder = out.stat().st_ino, tmp_path.stat().st_ino
+    assert calls == [("fsync", content), ("replace", content), ("fsync", folder)]
+
+
+def test_a_seal_tells_two_files_of_one_key_apart(tmp_path):
+    """By it a step knows that an input was replaced while it worked."""
+    seals = []
+    for seed in (1, 2):
+        net = small_net.classifier(seed=seed)
+        network_file.save(tmp_path / "x.safetensors", net.net, net.description, "key", {})
+        seals.append(atomic.seal_of(tmp_path / "x.safetensors"))
+    assert None not in seals and len(set(seals)) == 2
+    path = write(tmp_path / "x.h5")
+    assert atomic.seal_of(path) == path.read_bytes()[-8:].hex()
+    path.write_bytes(path.read_bytes()[:-1])
+    assert atomic.seal_of(path) is None and atomic.seal_of(tmp_path / "none.h5") is None
 
 
 # ------------------------------------------------------------------------------------------------------- job

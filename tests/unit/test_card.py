@@ -84,15 +84,23 @@ def test_classes_of_a_card(tmp_path):
         card(tmp_path, names=["x"])
 
 
+NO_EFFECT = ("train", "test", "val", "sha256", "canaries", "shadow")
+
+
 @pytest.mark.parametrize(("content", "said"), [
     ({}, "defines no classes"),
-    ({"classes": 3, "train": 5}, "a card has no images, so train"),
+    *(({"classes": 3, name: 1}, "a card has no images, so ") for name in NO_EFFECT),
     ({"classes": 3, "mean": [0.5] * 3}, "mean has 3 values and std 0; give 3 each"),
     ({"classes": 3, "keep": [1, 1]}, "keep lists a class twice"),
     ({"names": ["a", "b"], "names_file": "x"}, "give either names or names_file"),
 ])  # fmt: skip
 def test_wrong_cards(content, said):
     assert said in groups.Card(source="card", height=8, **content).check()
+
+
+@pytest.mark.parametrize("content", [{"classes": 3}, {"names": ["a", "b"]}, {"names_file": "x"}, {"keep": [7, 5]}])
+def test_each_way_to_define_the_classes_of_a_card_is_enough(content):
+    assert groups.Card(source="card", height=8, **content).check() is None
 
 
 # ---------------------------------------------------------------------------------------------- networks by name

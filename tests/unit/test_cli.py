@@ -18,7 +18,8 @@ from dfkd_steps.methods import registry as method_registry
 from dfkd_steps.models import registry as model_registry
 from dfkd_steps.models.classifier import Description, build_architecture
 from dfkd_steps.pipeline import params, sweep
-from dfkd_steps.reporting import config_reference, inspect
+from dfkd_steps.reporting import config_reference, inspect, leak
+from dfkd_steps.runtime import device
 from dfkd_steps.storage import atomic, dataset_file, hdf5, network_file
 from dfkd_steps.storage.transfer_set import Layout, Writer
 
@@ -262,6 +263,13 @@ def test_verify_of_a_run_without_test_images(tmp_path, capsys, name):
     assert run(capsys, "verify", path) == (1, [f"{path}: n_probe: is missing"], [])
 
 
+def test_numbers_inside_the_lists_of_metrics_are_looked_at(tmp_path, capsys):
+    path = tmp_path / "metrics.json"
+    content = {"key": "k", "probe_balanced": 50.0, "n_probe": 100, "curve": [[10, 40.0], [20, float("inf")]]}
+    path.write_text(json.dumps(content | {"crc32": atomic._checksum(content)}))
+    assert run(capsys, "verify", path) == (1, [f"{path}: curve.1.1: inf is not a finite number"], [])
+
+
 def test_a_data_set_that_declares_more_than_it_has(files, capsys):
     with h5py.File(files / "dataset.h5", "r+") as file:
         del file["y_train"]
@@ -270,6 +278,45 @@ def test_a_data_set_that_declares_more_than_it_has(files, capsys):
     for command, code in (("verify", 1), ("inspect", 2)):
         found = run(capsys, command, files / "dataset.h5")
         assert found[0] == code and "field y_train declares (10000000000000,), more than the" in "".join(found[1] + found[2])
+
+
+def test_a_checkout_comes_before_what_python_finds_anyway(monkeypatch):
+    calls = []
+
+    def run(command, env, check):
+        calls.append((command, env["PYTHONPATH"]))
+        return subprocess.CompletedProcess(command, 3)
+
+    monkeypatch.setattr(cli, "other_checkout", lambda: Path("/checkout"))
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setenv("PYTHONPATH", "/other")
+    assert cli.main(["verify", "x"]) == 3
+    assert calls == [([sys.executable, "-m", "dfkd_steps.cli", "verify", "x"], f"/checkout{os.pathsep}/other")]
+
+
+def test_a_folder_is_a_checkout_where_it_has_the_package_and_params(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dfkd_steps").mkdir()
+    (tmp_path / "dfkd_steps/cli.py").touch()
+    assert cli.other_checkout() is None
+    (tmp_path / "params").mkdir()
+    assert cli.other_checkout() == tmp_path
+    monkeypatch.chdir(ROOT)
+    assert cli.other_checkout() is None  # this one is running
+
+
+def test_leak_prints_a_table_or_all_figures_and_what_is_missing(tmp_path, monkeypatch, capsys):
+    (tmp_path / "there").touch()
+    monkeypatch.setattr(sweep, "read", lambda path: {"sweep": path})
+    monkeypatch.setattr(sweep, "finals", lambda lists: [str(tmp_path / "there"), "gone/1", "gone/2"])
+    monkeypatch.setattr(device, "setup_process", lambda: None)
+    monkeypatch.setattr(leak, "rows", lambda finals: [f"{len(finals)} runs"])
+    monkeypatch.setattr(leak, "cells", lambda attacks: [["head"], attacks])
+    monkeypatch.setattr(leak, "to_csv", lambda attacks: f"csv of {attacks[0]}\n")
+    code, out, err = run(capsys, "leak", "x.yaml")
+    assert (code, out) == (0, ["head", "3 runs", "", *leak.MEANING.splitlines()])
+    assert err == ["2 of 3 runs are missing: snakemake --config sweep=x.yaml"]
+    assert run(capsys, "leak", "--csv", "x.yaml") == (0, ["csv of 3 runs"], [])
 
 
 def test_bare_command_and_version(capsys):

@@ -206,6 +206,11 @@ def test_a_rule_between_fields(write):
     given = {"kind": "import", "checkpoint": "x"}
     assert "exactly one of arch and factory" in faults(*write(given))[0]
     assert "mean has 1 values and std 0" in faults(*write({**given, "arch": "lenet5", "mean": [0.5]}))[0]
+    onnx = {**given, "checkpoint": "x.onnx"}
+    for more in ({"arch": "lenet5"}, {"factory": "mine:net"}):
+        assert "an ONNX file defines the network itself; remove arch and factory" in faults(*write({**onnx, **more}))[0]
+    assert "mean has 0 values and std 1" in faults(*write({**onnx, "std": [0.5]}))[0]
+    assert config.load(*write(onnx)).check() is None
 
 
 def test_the_data_set_a_transfer_set_is_taken_from_is_checked(write):

@@ -774,3 +774,37 @@ def test_a_download_happens_where_the_files_are_missing(tmp_path, monkeypatch):
         _, made = prepare(torchvision_config(tmp_path, "MNIST", download=True))
         server.shutdown()
     assert np.array_equal(made["x_train"][:, 0], content["x_train"])
+
+
+SHADOW = {"npz": {"path": "x"}, "idx": {"path": "x"}, "images": {"path": "x"}, "masks": {"path": "x", "height": 8, "classes": 2},
+          "auto": {"name": "mnist", "sha256": "0"}, "torchvision": {"name": "MNIST"}}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", sorted(groups.KINDS["dataset"].keys() - {"card"}))
+def test_a_shadow_without_canaries_is_refused_whatever_else_a_source_checks(kind):
+    config = groups.KINDS["dataset"][kind](**SHADOW.get(kind, {}), shadow=1)
+    assert config.check() == "shadow leaves out canaries, but canaries is 0; set canaries, or remove shadow"
+    config.canaries = 10
+    assert config.check() is None
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        (groups.Npz(path="x", task="segmentation", keep=[1, 0]), "keep applies to classifiers only, but the labels are maps"),
+        (
+            groups.Masks(path="x", height=8, classes=1),
+            "defines no classes; give their names, or their number (classes), at least",
+        ),
+        (groups.Masks(path="x", height=8, names=["a", "b"], classes=3), "has 2 names, but classes is 3; remove classes"),
+        (groups.Npz(path="x", keep=[1, 0, 1]), "keep lists a class twice"),
+        (groups.Images(path="x", keep=[1, 1]), "keep lists a class twice"),
+    ],
+)
+def test_fields_that_do_not_go_together(config, why):
+    assert config.check().startswith(why)
+
+
+@pytest.mark.parametrize("classes", [{"classes": 2}, {"names": ["a", "b"]}, {"names": ["a", "b"], "classes": 2}])
+def test_masks_have_names_or_a_number_of_classes(classes):
+    assert groups.Masks(path="x", height=8, **classes).check() is None

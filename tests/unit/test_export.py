@@ -72,6 +72,8 @@ def test_the_step_writes_all_its_files_and_no_more(root):
     assert set(content["files"]) == set(exported.NAMES)
     assert content["key"] == "a-key" and content["classes"] == list(CLASSES)
     assert audit.outputs(out) == [out, *exported.paths(out)]
+    last = max(path.stat().st_mtime_ns for path in exported.paths(out))
+    assert out.stat().st_mtime_ns >= last, "where it is, what it vouches for is there"
     for found in content["measured"].values():
         assert found["largest_difference"] < 1e-4 and found["onnx_student"] == 100.0
         assert 0 < found["int8_student"] <= 100

@@ -154,12 +154,12 @@ def test_attributes_of_other_kinds_are_not_read(tmp_path):
         file.attrs["text"], file.attrs["numbers"], file.attrs["bytes"] = "a", [1, 2], np.bytes_("b")
         file.attrs.create("texts", ["a" * 1000] * 100, dtype=h5py.string_dtype())
         h5py.h5a.create(file.id, b"lists", h5py.h5t.vlen_create(h5py.h5t.STD_I64LE), h5py.h5s.create_simple((2,)))
-        file.attrs["empty"] = h5py.Empty("f8")
+        file.attrs["empty"], file.attrs["many"] = h5py.Empty("f8"), np.zeros(hdf5.MAX_NUMBERS + 1, "u1")
     with h5py.File(tmp_path / "x.h5", "r") as file:
-        names = ("text", "numbers", "bytes", "texts", "lists", "empty", "missing")
-        assert [hdf5.text(file, name) for name in names] == ["a", None, None, None, None, None, None]
+        names = ("text", "numbers", "bytes", "texts", "lists", "empty", "many", "missing")
+        assert [hdf5.text(file, name) for name in names] == ["a", *[None] * 7]
         assert [None if (found := hdf5.numbers(file, name)) is None else found.tolist() for name in names] == [
-            None, [1, 2], None, None, None, None, None]  # fmt: skip
+            None, [1, 2], None, None, None, None, None, None]  # fmt: skip
 
 
 HEAP, OBJECT = b"GCOL", 24  # of texts of any length; where the size of its first object stands
@@ -272,4 +272,15 @@ def test_an_error_while_hdf5_writes_the_structure_is_raised(tmp_path, monkeypatc
 
     monkeypatch.setattr(disk, "write_at", full_once)
     with pytest.raises(OSError, match="No space left on device"):
+        made.finish({"key": "k"}, {})
+
+
+def test_an_error_while_hdf5_sets_the_size_is_raised(tmp_path, monkeypatch):
+    made = hdf5.Rows(tmp_path / "x.h5", {"x": ((3, 2), "u1")})
+
+    def too_large(size):
+        raise OSError(errno.EFBIG, "File too large")
+
+    monkeypatch.setattr(made.file, "truncate", too_large)
+    with pytest.raises(OSError, match="File too large"):
         made.finish({"key": "k"}, {})

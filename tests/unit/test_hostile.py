@@ -87,6 +87,16 @@ def attribute(name, value):
     return lambda file: file.attrs.__setitem__(name, value)
 
 
+def maps(shape, kind, value=0):
+    """Labels that are maps, in both splits."""
+
+    def change(file):
+        for split, number in (("train", 40), ("test", 9)):
+            replace(f"y_{split}", data=np.full((number, *shape), value, kind))(file)
+
+    return change
+
+
 def loop(file):
     """A group that holds itself, under the name of a field."""
     del file["x_test"]
@@ -114,7 +124,16 @@ HOSTILE = {
     "x_train declares (40, 1, 6, 6), more than the": replace("x_train", shape=(40, 1, 6, 6), dtype="u1"),
     "x_test is uint8 of shape (9, 1, 5, 6)": replace("x_test", data=np.zeros((9, 1, 5, 6), "u1")),
     "field y_test is empty": replace("y_test", data=h5py.Empty("i8")),
+    "x_train is uint8 of shape (40, 1, 0, 6)": replace("x_train", data=np.zeros((40, 1, 0, 6), "u1")),
+    "y_train is uint8 of shape (40, 5, 6), expected uint8 maps": maps((5, 6), "u1"),
+    "y_train is int64 of shape (40, 6, 6), expected uint8 maps": maps((6, 6), "i8"),
+    "y_test has labels outside 0 to 2": maps((6, 6), "u1", 3),
     "attribute mean has shape (7,)": attribute("mean", np.zeros(7)),
+    "attribute mean has shape (0,)": attribute("mean", np.zeros(0)),
+    "std [0.] are not a normalisation": attribute("std", [0.0]),
+    "mean [nan] and std": attribute("mean", [np.nan]),
+    "attribute keep does not give a class": attribute("keep", "[4, 7]"),
+    "attribute keep does not give a  class": attribute("keep", "[4, 7, -1]"),
     "is damaged": attribute("classes", "[" * 50_000),
     "is damaged (": attribute("classes", "3"),
     "is  damaged (": attribute("classes", ['["a", "b", "c"]'] * 3),
@@ -123,7 +142,7 @@ HOSTILE = {
     "is not a data set of dfkd": attribute("kind", np.zeros(9)),
     "is not a data set of dfkd (": attribute("kind", "transfer_set\n" * 50),
     "attribute mean has shape ()": attribute("mean", h5py.Empty("f8")),
-    " is damaged": lambda file: file.attrs.__delitem__("key"),
+    "attribute key is missing": lambda file: file.attrs.__delitem__("key"),
 }  # fmt: skip
 
 
@@ -274,6 +293,7 @@ DESCRIPTIONS = {
     "description  is not": {**DESCRIPTION, "classes": 3},
     "description  is  not": {**DESCRIPTION, "mean": [0.1, 0.2]},
     "description  is  not ": {**DESCRIPTION, "mean": ["x"]},
+    "mean and std are not a normalisation": {**DESCRIPTION, "std": [0.0]},
     " description is not ": {**DESCRIPTION, "arguments": []},
     "no such architecture": {**DESCRIPTION, "name": "../x"},
     "no such  architecture": {**DESCRIPTION, "name": "os:system"},

@@ -21,7 +21,7 @@ from dfkd_steps.pipeline import audit, external, fingerprint, graph, keys, param
 from dfkd_steps.pipeline.job import parse_job
 from dfkd_steps.runtime.errors import Changed, UserError
 from dfkd_steps.schemas import fields as schema_fields
-from dfkd_steps.schemas import student_losses
+from dfkd_steps.schemas import groups, student_losses
 from dfkd_steps.storage import atomic, network_metadata
 
 ROOT = fingerprint.HERE.parent
@@ -539,3 +539,42 @@ def test_every_field_that_may_name_a_factory_has_its_code_in_the_key():
     named = [one for one in fields if isinstance(schema_fields.choices(one), (network_names.Networks, student_losses.Losses))]
     assert len({one.name for one in named}) > 1
     assert [one.name for one in named if one.metadata["external"] != "network"] == []
+
+
+def test_every_field_that_names_a_file_or_a_folder_has_its_content_in_the_key():
+    kinds = [(group, kind) for group in spec.GROUPS for kind in params.kinds(group)]
+    named = {
+        f"{group} {kind} {item.name}": item.metadata["external"]
+        for group, kind in kinds
+        for item in dataclasses.fields(params.schema(group, kind))
+        if item.metadata["external"] not in (None, "network")
+    }
+    assert named == {
+        "dataset npz path": "file",
+        "dataset idx path": "idx",
+        "dataset images path": "folder",
+        "dataset masks path": "folder",
+        "dataset card names_file": "file",
+        "teacher train start": "file",
+        "teacher import checkpoint": "file",
+        "teacher import factory": "factory",
+        "transfer nayer embedding_file": "file",
+    }
+
+
+@pytest.mark.parametrize(
+    ("config", "modules"),
+    [
+        (groups.Npz("npz", path="x"), ["datasets.array_files"]),
+        (groups.Npz("npz", path="x", task="segmentation"), ["datasets.label_maps"]),
+        (groups.Masks(path="x", height=8, classes=2), ["datasets.label_maps"]),
+        (groups.DrawnShapes(), ["datasets.label_maps"]),
+        (groups.TrainTeacher(arch="lenet5", start="x.pth"), ["models.lenet", "models.start"]),
+        (groups.ImportTeacher(checkpoint="x.pth", arch="lenet5"), ["models.lenet", "models.pretrained"]),
+        (groups.LibraryTeacher(name="resnet18"), ["models.pretrained"]),
+        (groups.Student(arch="lenet5", loss="l1"), ["models.lenet", "training.losses"]),
+        (groups.Student(arch="lenet5", loss="factory.mine.squares"), ["models.lenet", "training.student_losses"]),
+    ],
+)
+def test_the_code_that_only_a_value_makes_a_step_run_is_in_the_key(config, modules):
+    assert sorted(set(keys.chosen_code(config)[0])) == modules

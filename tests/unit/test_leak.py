@@ -3,6 +3,7 @@ and networks that never saw one."""
 
 import csv
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -293,7 +294,13 @@ def test_a_canary_that_no_finished_shadow_held_is_one_line(finished):
 
 
 def test_damaged_canaries_are_one_line(shadows, tmp_path):
-    for told in ('{"positions": [1], "labels": [9], "out": [false]}', '{"positions": [999], "labels": [1], "out": [false]}'):
+    for positions, labels, out in (
+        ([1], [CLASSES], [False]), ([1], [-1], [False]), ([96], [1], [False]), ([97], [1], [True]), ([-1], [1], [False]),
+        ([1, 2], [1], [False]), ([1], [1], [0]),
+    ):  # fmt: skip
         with pytest.raises(ValueError, match="attribute canaries"):
-            dataset_file._canaries(told, 96, CLASSES)
+            dataset_file._canaries(json.dumps({"positions": positions, "labels": labels, "out": out}), 96, CLASSES)
+    for position, left_out in ((95, False), (96, True)):  # the last, and a place behind it
+        sound = {"positions": [position], "labels": [CLASSES - 1], "out": [left_out]}
+        assert dataset_file._canaries(json.dumps(sound), 96, CLASSES) == sound
     assert dataset_file._canaries(None, 96, CLASSES) is None

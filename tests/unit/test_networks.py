@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 import small_net
 import torch
+from safetensors.torch import load_file, save_file
 from small_net import CPU, classifier, close
+from torch import nn
 
-from dfkd_steps import balance
+from dfkd_steps import balance, cli
 from dfkd_steps.models.generator import build_generator
 from dfkd_steps.pipeline.job import Job
 from dfkd_steps.reporting import inspect
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import groups
-from dfkd_steps.storage import kept_networks, network_file, verify
+from dfkd_steps.storage import kept_networks, network_file, set_layout, verify
 from dfkd_steps.storage.transfer_set import TransferSet
 
 
@@ -135,7 +137,15 @@ def test_a_description_calls_no_code_of_its_own_choice(tmp_path, monkeypatch):
     assert not (tmp_path / "ran").exists()
 
 
-def test_looking_at_a_network_runs_no_factory(tmp_path, monkeypatch):
+@pytest.mark.parametrize("builder", ["torchvision", "smp"])
+def test_networks_of_libraries_may_be_kept_with_a_set(builder):
+    """Their code is not of a stranger's choice. Whether the library is there, and has this network, is another matter."""
+    with pytest.raises(UserError) as caught:
+        kept_networks.from_bytes(altered(classifier(), builder=builder, name="no-such.network"), "here")
+    assert "neither a generator" not in str(caught.value)
+
+
+def test_looking_at_a_network_runs_no_factory(tmp_path, monkeypatch, capsys):
     """A step that computes with it does, and says so in docs/faults.md."""
     (tmp_path / "chosen.py").write_text("import pathlib\npathlib.Path('ran').touch()\n\ndef run(num_classes):\n    pass\n")
     monkeypatch.chdir(tmp_path)
@@ -144,11 +154,95 @@ def test_looking_at_a_network_runs_no_factory(tmp_path, monkeypatch):
     network_file.save(tmp_path / "x.safetensors", made.net, described, "k", {})
     assert verify.verify(tmp_path / "x.safetensors") == []
     told = "its network was not built: 'chosen:run' refers to code, which is not run here"
+    assert cli.main(["verify", str(tmp_path / "x.safetensors")]) == 0
+    assert capsys.readouterr().out == f"ok: {tmp_path / 'x.safetensors'}; {told}\n"
     assert verify.unseen(tmp_path / "x.safetensors") == told and told in "\n".join(inspect.summary(tmp_path / "x.safetensors"))
     assert not (tmp_path / "ran").exists() and "chosen" not in sys.modules
     with pytest.raises(UserError, match="factory: 'chosen:run' returned a NoneType"):
         network_file.load(tmp_path / "x.safetensors")
     assert (tmp_path / "ran").exists()
+
+
+# ------------------------------------------------------------------------------------- a file
+def test_every_part_of_a_network_is_in_its_checksum():
+    content, weights = {"key": "k"}, {"a": torch.zeros(2, 3), "b": torch.ones(4)}
+    others = [
+        ({"key": "l"}, weights),
+        (content, {**weights, "a": torch.zeros(3, 2)}),
+        (content, {**weights, "a": torch.zeros(2, 3, dtype=torch.int32)}),
+        (content, {**weights, "b": torch.tensor([1.0, 1, 1, 2])}),
+        (content, {"a": weights["a"], "c": weights["b"]}),
+    ]
+    same = [(content, weights), ({**content, "crc32": "0"}, weights), (content, dict(reversed(weights.items())))]
+    assert len({network_file.checksum(*parts) for parts in same}) == 1
+    assert len({network_file.checksum(*parts) for parts in [*same, *others]}) == 1 + len(others)
+
+
+def test_a_network_without_a_checksum_is_damaged(tmp_path):
+    made, path = classifier(), tmp_path / "x.safetensors"
+    network_file.save(path, made.net, made.description, "k", {})
+    content, weights = network_file.read_metadata(path), load_file(path)
+    assert content.pop("crc32") == network_file.checksum(content, weights)
+    save_file(weights, path, {network_file.METADATA: json.dumps(content)})
+    with pytest.raises(UserError, match=r"x\.safetensors: is damaged \(its checksum does not match\)"):
+        network_file.read(path)
+
+
+def test_weights_that_are_not_finite_are_told(tmp_path):
+    made = classifier()
+    with torch.no_grad():
+        made.net.linear.bias[3] = float("inf")
+    network_file.save(tmp_path / "x.safetensors", made.net, made.description, "k", {})
+    assert verify.verify(tmp_path / "x.safetensors") == ["linear.bias: holds values that are not finite"]
+
+
+@pytest.mark.parametrize("change", [{"kind": "generator"}, {"description": [1]}, {"description": None}])
+def test_metadata_that_are_of_no_network(tmp_path, change):
+    content = {"kind": "network", "key": "k", "description": {}, **change}
+    save_file({"w": torch.zeros(2)}, tmp_path / "x.safetensors", {network_file.METADATA: json.dumps(content)})
+    with pytest.raises(UserError, match=r"x\.safetensors: is not a network of dfkd; give a "):
+        network_file.read_metadata(tmp_path / "x.safetensors")
+
+
+def test_a_teacher_is_loaded_to_be_asked_alone(tmp_path):
+    made = classifier()
+    network_file.save(tmp_path / "x.safetensors", made.net, made.description, "k", {})
+    loaded = network_file.load_frozen(tmp_path / "x.safetensors")
+    assert not loaded.training and not any(weight.requires_grad for weight in loaded.parameters())
+    assert all(weight.requires_grad for weight in network_file.load(tmp_path / "x.safetensors").parameters())
+
+
+def test_weights_that_are_missing_other_or_too_many_are_told():
+    weights = nn.Linear(2, 3).state_dict()
+    for change, told in (
+        ({}, ""),
+        ({"more": torch.zeros(2)}, "more is (2,), not there"),
+        ({"bias": torch.zeros(2)}, "bias is (2,), not (3,)"),
+    ):
+        assert network_file.misfit_of(lambda: nn.Linear(2, 3), {**weights, **change}) == told
+    assert network_file.misfit_of(lambda: nn.Linear(2, 3), {"bias": weights["bias"]}) == "weight is missing, not (3, 2)"
+
+
+def test_a_network_that_cannot_be_built_without_its_weights_is_not_compared(monkeypatch):
+    def build(description):
+        raise NotImplementedError
+
+    monkeypatch.setattr(network_file, "build_network", build)
+    made = classifier()
+    told = network_file.compare("x", made.description, made.net.state_dict())
+    assert told == "its network was not built: resnet8 cannot be built without its weights"
+
+
+def test_a_history_is_there_before_the_network_that_vouches_for_it(tmp_path, monkeypatch):
+    """A kill in between leaves a network that is not there, and not one whose history is another's."""
+
+    def killed(*arguments, **named):
+        raise InterruptedError
+
+    monkeypatch.setattr(network_file, "save", killed)
+    with pytest.raises(InterruptedError):
+        network_file.publish(tmp_path / "teacher.safetensors", "k", {}, classifier(), [])
+    assert (tmp_path / "history.csv").read_text() == "epoch,loss,lr\n"
 
 
 # ------------------------------------------------------------------------------------- beside a transfer set
@@ -178,6 +272,13 @@ def test_the_bytes_of_a_set_with_networks_repeat(tmp_path, teacher, kept):
     )
 
 
+def many(file):
+    """A network under more names than there may be networks."""
+    file["networks/0"] = np.zeros(5, np.uint8)
+    for number in range(1, set_layout.MAX_NETWORKS + 1):
+        file[f"networks/{number}"] = file["networks/0"]
+
+
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -185,6 +286,8 @@ def test_the_bytes_of_a_set_with_networks_repeat(tmp_path, teacher, kept):
         lambda file: file.create_group("networks").create_group("student"),
         lambda file: file.create_group("networks").__setitem__("student", h5py.ExternalLink("/etc/hosts", "/x")),
         lambda file: file.create_group("networks").create_dataset("student", data=h5py.Empty("u1")),
+        lambda file: file.create_group("networks").create_dataset("student", data=np.zeros((2, 3), "u1")),
+        many,
         lambda file: file.create_group("networks").create_dataset("student", data=np.array(["a"], "S1")),
     ],
 )

@@ -17,13 +17,13 @@ def teacher():
     return classifier()
 
 
-def metadata(teacher, text, own="mnist"):
+def metadata(teacher, text, own="mnist", history=None):
     config = params.load("transfer", text, Path(__file__).parents[2] / "params")
     sources = params.reads(config)
     inputs = [Path("teacher"), *(Path(f"results/{one}/dataset.h5") for one in sources)]
     job = SimpleNamespace(config=config, inputs=inputs, out=f"results/{own}/t/x/transfer_set.h5")
     method = method_registry.load(config.method)(config, teacher, [SimpleNamespace(sizes={"train": 10})] * len(sources), CPU)
-    return synthesize.metadata(job, method, {})
+    return synthesize.metadata(job, method, history or {})
 
 
 ORIGINS = {
@@ -67,3 +67,10 @@ def test_a_start_is_data_free_if_it_is_noise(teacher, kind):
 def test_a_mixture_of_noise_is_data_free(teacher):
     config = method_registry.load("mixture").Config(method="mixture", kinds=["uniform", "smooth"])
     assert method_registry.load("mixture")(config, teacher, [], CPU).drawn == ()
+
+
+def test_a_set_has_learning_curves_where_there_are_any(teacher):
+    curves = {"round": [1, 2], "loss": [0.5, 0.25]}
+    assert metadata(teacher, "zskd", history=curves)["history"] == curves
+    for none in ({}, {"round": []}):
+        assert "history" not in metadata(teacher, "zskd", history=none)

@@ -409,6 +409,20 @@ def test_set_with_other_classes_than_the_metrics_is_refused(tree):
         page.render(runs.read([path]))
 
 
+def test_the_page_comes_after_what_is_beside_it(monkeypatch, tmp_path):
+    """A report is current by the key in its page: where that is, the rest is of the same runs."""
+    written = []
+    for name in ("to_csv", "to_summary", "grouped", "to_text"):
+        monkeypatch.setattr(runs, name, lambda some: "")
+    monkeypatch.setattr(runs, "read", lambda metrics: [])
+    monkeypatch.setattr(page, "render", lambda some, key: "")
+    monkeypatch.setattr(atomic, "write", lambda path, content: written.append(path.name))
+    report.report(tmp_path / "index.html", [])
+    assert written == ["results.csv", "summary.json", "index.html"]
+    with pytest.raises(UserError, match=r"index\.htm: is not an \.html file"):
+        report.report(tmp_path / "index.htm", [])
+
+
 def test_command_prints_the_table_and_last_the_path(tree):
     metrics, out = [tree.run("zskd"), tree.baseline()], tree.root.parent / "report/index.html"
     listed = tree.root.parent / "metrics.txt"
@@ -736,5 +750,9 @@ def test_table_shows_the_current_runs_of_a_sweep(tmp_path, monkeypatch, capsys):
     assert cli.main(["table", "x.yaml", "y.yaml"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line for line in lines if line.startswith("## ")] == ["## x.yaml", "## y.yaml"]
+    for option, form in (("--csv", "to_csv"), ("--curves", "curves_csv"), ("--latex", "latex")):
+        monkeypatch.setattr(tables, form, lambda runs, form=form: f"{form} of {len(runs)}")
+        assert cli.main(["table", option, "x.yaml", "y.yaml"]) == 0
+        assert capsys.readouterr().out.strip() == f"{form} of 1"  # once, though it is of both
     assert cli.main(["table", "nix.yaml"]) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -1,13 +1,17 @@
 """What is asked for: a sweep, and files by their paths. A line for each fault, with place and remedy."""
 
+import os
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
 
-from dfkd_steps.pipeline import graph, spec, sweep
+from dfkd_steps import resolve
+from dfkd_steps.pipeline import audit, graph, spec, sweep
 from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.storage import verify
 
 SOUND = {"dataset": ["mnist-5k"], "teacher": ["lenet5"], "transfer": ["noise"], "balance": ["none"], "student": ["lenet5-half"]}
 LIST = "give a list of specs, each once, like [lenet5]"
@@ -234,3 +238,78 @@ def test_only_the_sweep_that_dvc_reads_is_versioned(here, asked, fault, reposito
     else:
         with pytest.raises(UserError, match=re.escape(fault)):
             sweep.check_versioned(asked)
+
+
+# ------------------------------------------------------------------------------------------- what DVC may delete
+@pytest.fixture
+def network(tmp_path, monkeypatch):
+    """A teacher and its history, as DVC finds them; in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    path = Path("results/mnist-5k/lenet5/teacher.safetensors")
+    path.parent.mkdir(parents=True)
+    path.write_text("weights")
+    path.with_name("history.csv").write_text("epoch")
+    return path
+
+
+def names(path):
+    return sorted(os.listdir(path.parent))
+
+
+LINKS = [".teacher.safetensors.kept.history.csv", ".teacher.safetensors.kept.teacher.safetensors"]
+
+
+def test_what_is_current_has_a_second_name_and_what_is_stale_has_none(network):
+    both = ["history.csv", "teacher.safetensors"]
+    resolve.keep([str(network), "results/gone/dataset.h5"], {})
+    assert names(network) == [*LINKS, *both]
+    assert all(link.samefile(path) for path, link in resolve.links_of(network).items())
+    network.unlink()
+    network.write_text("other weights")
+    resolve.keep([str(network)], {})
+    assert all(link.samefile(path) for path, link in resolve.links_of(network).items())
+    resolve.keep([str(network)], {str(network): "is stale"})
+    assert names(network) == both
+
+
+@pytest.mark.parametrize(("fault", "problems"), [(None, []), ("of another config", []), (None, ["is damaged"])])
+def test_what_was_deleted_comes_back_if_it_is_current_and_whole(network, fault, problems, monkeypatch, capsys):
+    resolve.keep([str(network)], {})
+    for path in resolve.links_of(network):
+        path.unlink()
+    monkeypatch.setattr(audit, "fault", lambda path: fault)
+    monkeypatch.setattr(verify, "verify", lambda path: problems)
+    link, order = os.link, []
+    monkeypatch.setattr(os, "link", lambda source, path: order.append(Path(path).name) or link(source, path))
+    resolve.restore(network)
+    assert order == ["history.csv", "teacher.safetensors"]  # where the network is, its history is there
+    sound = fault is None and not problems
+    assert names(network) == (["history.csv", "teacher.safetensors"] if sound else [])
+    assert capsys.readouterr().out == (f"{network}: is current; DVC takes it over\n" if sound else "")
+
+
+def test_what_was_not_deleted_stays_as_it_is(network):
+    resolve.keep([str(network)], {})
+    network.unlink()
+    network.write_text("newer")
+    resolve.restore(network)
+    assert network.read_text() == "newer" and names(network) == ["history.csv", "teacher.safetensors"]
+
+
+def test_exports_are_kept_and_files_that_are_gone_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    old, calls = Path("results/_resolved/teacher/old.json"), []
+    old.parent.mkdir(parents=True)
+    old.touch()
+    experiment = {**SOUND, "export": SOUND["student"]}
+    monkeypatch.setattr(resolve, "literal", lambda: experiment)
+    monkeypatch.setattr(resolve, "files", lambda lists: [("report.json", "{}\n")])
+    monkeypatch.setattr(audit, "lineage", lambda targets: calls.append(targets) or targets)
+    monkeypatch.setattr(audit, "stale", lambda paths: {})
+    monkeypatch.setattr(audit, "to_make", lambda targets, stale: targets)
+    monkeypatch.setattr(audit, "refuse_gone", lambda todo: calls.append((todo, old.exists())))
+    monkeypatch.setattr(resolve, "keep", lambda paths, stale: calls.append(paths))
+    resolve.write()
+    targets = [*sweep.finals(experiment), *sweep.exports(experiment)]
+    assert len(targets) == 2 and calls == [targets, (targets, True), targets]
+    assert [str(path) for path in Path("results").rglob("*.json")] == ["results/_resolved/report.json"]

@@ -1,14 +1,18 @@
 """The rounds of model inversion (ADI, CMI, Fast, SSD-KD): what enters the pool, what the student sees of it and when."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from small_method import build
-from small_net import classifier, convolutions, wrap
+from small_net import CPU, classifier, close, convolutions, wrap
 
 from dfkd_steps import synthesize
 from dfkd_steps.methods import cmi
+from dfkd_steps.methods.base import Batch
 from dfkd_steps.methods.engines.image_pool import ImagePool
 from dfkd_steps.storage import checkpoint
+from dfkd_steps.storage.transfer_set import TransferSet
 
 METHODS = ("adi", "cmi", "fast", "ssd-kd")
 
@@ -165,6 +169,52 @@ def test_long_learning_curves_are_evenly_thinned_and_keep_the_last_round():
     for number in range(1, 1202):
         synthesize.record(others, number, 1201, {"loss": 1.0})
     assert others["round"] == [*range(3, 1201, 3), 1201]
+
+
+def test_a_shard_counts_its_rounds_as_the_whole_set_does(tmp_path, monkeypatch):
+    """Its learning curves are put together with those of the others, and must not depend on how many shards there are."""
+    trained, events = [], []
+
+    def round_of(index):
+        trained.append(index)
+        return {"loss": 1.0}
+
+    method = SimpleNamespace(config=SimpleNamespace(method="x"), rounds=8, round=round_of, state=dict)
+    monkeypatch.setattr(synthesize, "MOST_ROUNDS", 2)
+    monkeypatch.setattr(synthesize.event_files, "add", lambda number, figures: events.append(number))
+    history = synthesize.train(method, range(4, 8), "key", tmp_path / "state")
+    assert (trained, events, history["round"]) == ([4, 5, 6, 7], [5, 6, 7, 8], [8])
+    assert checkpoint.load(tmp_path / "state", "key")["rounds"] == 4, "images are made after it, which may be interrupted too"
+
+
+def test_a_part_of_a_set_goes_on_where_it_was_and_keeps_what_its_batches_are(teacher, tmp_path):
+    images, targets = torch.rand(4, 5, *teacher.description.image_shape), torch.rand(4, 5, 10).softmax(2)
+    drawn, path = [], tmp_path / "set.h5"
+
+    def batch(index):
+        drawn.append(index)
+        if drawn == [2, 3]:
+            raise InterruptedError
+        return Batch(images[index], targets[index], index + 7)
+
+    method = SimpleNamespace(
+        config=SimpleNamespace(method="x", image_type="float16"), teacher=teacher, answering=teacher, device=CPU, batch=batch,
+        has_targets=True, rows=lambda index: range(5), rounds_for=lambda batches: range(0),
+    )  # fmt: skip
+    job = SimpleNamespace(config=method.config)
+    with pytest.raises(InterruptedError):
+        synthesize.fill(job, method, range(2, 4), path, "key")
+    writer, history = synthesize.fill(job, method, range(2, 4), path, "key")
+    assert (drawn, history) == ([2, 3, 3], {})
+    writer.finish({}, {})
+    with TransferSet(path) as found:
+        stored = torch.from_numpy(found.read("images"))
+        assert torch.equal(stored, images[2:].flatten(0, 1).half())
+        assert found.read("round").tolist() == [9] * 5 + [10] * 5
+        close(torch.from_numpy(found.read("targets")), targets[2:].flatten(0, 1))
+        with torch.no_grad():
+            close(torch.from_numpy(found.read("logits")), teacher(stored.float()), rtol=1e-4, atol=1e-4)
+        assert (found.read("logits").argmax(1) == found.read("labels")).all()
 
 
 @pytest.mark.parametrize("name", METHODS)

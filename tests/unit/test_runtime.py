@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
+from dfkd_steps.pipeline import graph
 from dfkd_steps.runtime import device, event_files, gpu, progress, threads
 from dfkd_steps.runtime.device import keep_memory, select_device
 from dfkd_steps.runtime.errors import UserError
@@ -140,6 +142,23 @@ guarded("distill", lambda: print(gc.isenabled(), gc.get_freeze_count() > 1000))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.split() == [as_imported, "True", "True"], done.stderr
+
+
+# ---------------------------------------------------------------------------------------------- what a workflow reserves
+@pytest.mark.parametrize("profile", ["default", "slurm"])
+def test_a_profile_reserves_for_each_step_what_it_takes(profile, repository):
+    """A step that it does not name would compute with one thread, and two steps on one GPU."""
+    content = yaml.safe_load((repository / f"workflow/profiles/{profile}/config.yaml").read_text())
+    steps = {*graph.STEPS, "shard"}
+    assert content["set-threads"] == dict.fromkeys(steps, "$DFKD_THREADS")
+    resources = content["set-resources"]
+    assert set(resources) == steps - {"dataset"}  # which runs where Snakemake is
+    assert resources["shard"] == resources["synthesize"]
+    for step, reserved in resources.items():
+        needs_none = "uses_gpu=False" in (repository / f"dfkd_steps/{step}.py").read_text()
+        assert reserved.get("gpu", 0) == (0 if needs_none else 1), step
+        assert ("runtime" in reserved) == (profile == "slurm") and reserved["mem_mb"] >= 4000, step
+    assert (content["rerun-triggers"], content["rerun-incomplete"], content["show-failed-logs"]) == ("mtime", True, True)
 
 
 # ---------------------------------------------------------------------------------------------- progress

@@ -6,6 +6,7 @@ import math
 import types
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -421,6 +422,27 @@ def test_a_set_of_maps_has_no_logits(tmp_path, teacher):
     wrong[0, 0, 0] = 3
     with pytest.raises(ValueError, match="broadcast"):  # not even written
         write(tmp_path / "wrong.h5", wrong)
+
+
+@pytest.mark.parametrize("classes", [0, 1000, 2.0, [3, 3]])
+def test_a_number_of_classes_that_a_set_of_maps_cannot_have(tmp_path, classes):
+    path = write(tmp_path / "transfer_set.h5", np.zeros((4, 20, 28), np.uint8))
+    with h5py.File(path, "r+") as file:
+        del file.attrs["num_classes"]
+        file.attrs["num_classes"] = classes
+    with pytest.raises(UserError, match="not a set for segmentation"):
+        TransferSet(path)
+
+
+@pytest.mark.parametrize(("field", "shape"), [("logits", (4, 3)), ("images", (4, 3, 0, 28))])
+def test_a_set_of_maps_with_logits_or_without_pixels_is_none(tmp_path, field, shape):
+    path = write(tmp_path / "transfer_set.h5", np.zeros((4, 20, 28), np.uint8))
+    with h5py.File(path, "r+") as file:
+        if field in file:
+            del file[field]
+        file.create_dataset(field, data=np.zeros(shape, "f4"))
+    with pytest.raises(UserError, match="not a set for segmentation"):
+        TransferSet(path)
 
 
 def test_the_class_that_stands_out_and_weights_by_hand():

@@ -3,6 +3,7 @@
 import json
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from peak import memory_at_most
 from small_set import BATCHES, LAYOUT, batch, fill
 
+from dfkd_steps.runtime import disk
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.storage import transfer_set, verify
 from dfkd_steps.storage.image_format import to_stored, to_unit
@@ -60,6 +62,9 @@ def test_what_is_read_is_a_copy(made):
         first[:] = 0
         next(opened.chunks("images"))[1]["images"][:] = 0
         assert opened.read("images").any()
+        image, logits = opened[3]
+        np.testing.assert_array_equal(image, opened.read("images")[3].astype(np.float32) / 255)
+        assert logits.flags.writeable and np.array_equal(logits, opened.read("logits")[3])
     assert made.read_bytes() == before
 
 
@@ -72,7 +77,8 @@ def test_to_stored_rounds_to_the_nearest_of_256(values):
 
 
 def test_to_stored_keeps_floats_in_range_and_refuses_nan():
-    assert to_stored(np.array([-1.0, 0.25, 2.0]), "float16").tolist() == [0.0, 0.25, 1.0]
+    kept = to_stored(np.array([-1.0, 0.25, 2.0]), "float16")
+    assert kept.tolist() == to_unit(kept).tolist() == [0.0, 0.25, 1.0] and to_unit(kept).dtype == np.float32
     for bad in (np.nan, np.inf):
         with pytest.raises(FloatingPointError, match="not a finite number"):
             to_stored(np.array([0.5, bad]), "uint8")
@@ -141,6 +147,7 @@ FAULTS = {
     "logits has values that are not finite": set_values("logits", 2, np.nan),
     "targets has values that are not finite": set_values("targets", 31, np.inf),
     "targets are not probabilities": set_values("targets", 0, 0.9),
+    "targets are not  probabilities": set_values("targets", 0, [-0.5, 0.5, 1.0]),
     "round is negative": set_values("round", 0, -1),
     "field images is not a data set of this file": link("images", h5py.ExternalLink("elsewhere.h5", "/images")),
     "field logits is not a data set of this file": link("logits", h5py.SoftLink("/targets")),
@@ -161,11 +168,15 @@ FAULTS = {
     "field labels is not stored in one piece": compact,
     "field images declares (32, 1, 4, 4), more than the": lambda file: replace(file, "images", shape=(32, 1, 4, 4), dtype="u1"),
     "images have values outside [0,1]": lambda file: replace(file, "images", data=np.full((32, 1, 4, 4), 1.5, "f4")),
+    "images have  values outside [0,1]": lambda file: replace(file, "images", data=np.full((32, 1, 4, 4), -0.5, "f4")),
+    "logits (32, 0); only N may be 0": lambda file: replace(file, "logits", data=np.zeros((32, 0), "f4")),
     "weights are negative": lambda file: file.create_dataset("weights", data=np.full(32, -1, "f4")),
     "weights have the mean 3": lambda file: file.create_dataset("weights", data=np.full(32, 3, "f4")),
+    "weights have the mean 0.5": lambda file: file.create_dataset("weights", data=np.full(32, 0.5, "f4")),
     "is not a transfer set (attribute kind is 'dataset'": attribute("kind", "dataset"),
     "is not a transfer set (attribute kind is None": attribute("kind", [1, 2]),
     "has schema version 1, but this program reads 2": attribute("schema_version", 1),
+    "has schema version 3, but this program reads 2": attribute("schema_version", 3),
     "has schema version [2 2]": attribute("schema_version", [2, 2]),
     "has schema version None": attribute("schema_version", "2"),
     "attribute key is missing": attribute("key", None),
@@ -181,6 +192,42 @@ def test_verify_finds(made, told):
     found = verify.verify_transfer_set(made)
     assert any(told.replace("  ", " ") in line for line in found), found
     assert all(len(line.splitlines()) == 1 and len(line) < 500 for line in found)
+
+
+def test_faults_are_told_by_rows_and_not_without_end(made, monkeypatch):
+    with h5py.File(made, "r+") as file:
+        file["round"][20] = -1
+    with TransferSet(made) as opened:
+        width = sum(map(opened.nbytes, batch(0))) // len(opened)
+    monkeypatch.setattr(disk, "PIECE", 8 * width)
+    assert verify.verify_transfer_set(made) == ["rows 16 to 23: round is negative"]
+    monkeypatch.setattr(disk, "PIECE", width)
+    with h5py.File(made, "r+") as file:
+        file["round"][:] = -1
+    *faults, last = verify.verify_transfer_set(made)
+    assert faults[20] == "rows 20 to 20: round is negative" and len(faults) == 21
+    assert last == "stopped here; there may be more faults"
+
+
+def test_a_set_is_for_the_shape_the_classes_and_the_task_of_its_teacher(made):
+    described = {"image_shape": (1, 4, 4), "num_classes": 3, "task": "classification"}
+    with TransferSet(made) as opened:
+        opened.require_fit(SimpleNamespace(**described))
+        for change in ({"image_shape": (3, 4, 4)}, {"image_shape": (1, 4, 5)}, {"num_classes": 4}):
+            with pytest.raises(UserError, match=r"but the teacher takes .*; make the set for this teacher"):
+                opened.require_fit(SimpleNamespace(**described | change))
+        with pytest.raises(UserError, match="is for classification, but the teacher is for segmentation"):
+            opened.require_fit(SimpleNamespace(**described | {"task": "segmentation"}))
+
+
+@pytest.mark.parametrize("name", ["logits", "weights"])
+def test_no_student_learns_from_what_is_not_finite(made, name):
+    """Its loss would be no number, hours later."""
+    with h5py.File(made, "r+") as file:
+        file.create_dataset("weights", data=np.ones(32, "f4"))
+        file[name][31] = np.inf
+    with TransferSet(made) as opened, pytest.raises(UserError, match=f"{name} has values that are not finite; delete it"):
+        opened.require_fit(SimpleNamespace(image_shape=(1, 4, 4), num_classes=3, task="classification"))
 
 
 def test_structural_faults_are_all_told_and_stop_every_reader(made):

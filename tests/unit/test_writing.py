@@ -1,5 +1,6 @@
 """The writing of a transfer set: whole, and with the same bytes, whatever interrupts it."""
 
+import dataclasses
 import hashlib
 import os
 import random
@@ -14,6 +15,7 @@ import pytest
 import small_set
 from small_set import BATCHES, LAYOUT, batch
 
+from dfkd_steps.runtime import progress
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.storage.transfer_set import Layout, TransferSet, Writer
 
@@ -35,7 +37,7 @@ def begin(path, batches, total=TOTAL):
     return writer
 
 
-@pytest.mark.parametrize("total", [TOTAL, TOTAL + 50])
+@pytest.mark.parametrize("total", [TOTAL, TOTAL + 1, TOTAL + 50])
 def test_resuming_gives_the_same_bytes(tmp_path, total):
     undisturbed = fill(tmp_path / "a", total=TOTAL)
     for stop in range(BATCHES + 1):
@@ -44,6 +46,15 @@ def test_resuming_gives_the_same_bytes(tmp_path, total):
         assert (again.batches, again.done, again.counts.sum()) == (stop, 8 * stop, 8 * stop)
         assert fill(tmp_path / "b", total=total) == undisturbed
         os.unlink(tmp_path / "b")
+
+
+@pytest.mark.parametrize(("key", "goes_on"), [("k", True), ("other", False)])
+def test_a_set_that_goes_on_has_taken_the_seconds_of_before_too(tmp_path, monkeypatch, key, goes_on):
+    monkeypatch.setitem(progress.clock, "before", 10_000_000.0)
+    begin(tmp_path / "p", 2)
+    monkeypatch.setitem(progress.clock, "before", 0.0)
+    Writer(tmp_path / "p", key, LAYOUT, TOTAL)
+    assert (progress.spent() > 10_000_000) == goes_on
 
 
 def test_killed_after_it_was_finished(tmp_path):
@@ -109,6 +120,27 @@ def test_wrong_batches_are_refused_and_leave_nothing(tmp_path):
     with pytest.raises(ValueError, match="16 samples, expected 15"):
         writer.append(**batch(1))
     assert Writer(tmp_path / "p", "k", LAYOUT, 15).batches == 1
+
+
+@pytest.mark.parametrize("name", ["images", "targets", "weights"])
+def test_what_is_not_finite_is_not_written(tmp_path, name):
+    layout = dataclasses.replace(LAYOUT, image_type="float32", weights=True)
+    fields = {**batch(0), "images": np.zeros((8, 1, 4, 4), np.float32), "weights": np.ones(8, np.float32)}
+    fields[name] = np.full_like(fields[name], np.nan)
+    with pytest.raises(FloatingPointError, match=f"{name}: not a finite number in batch 0"):
+        Writer(tmp_path / "p", "k", layout, 8).append(**fields)
+
+
+def test_the_counter_of_before_stays_until_the_next_one_is_whole(tmp_path, monkeypatch):
+    writer = begin(tmp_path / "p", 2)
+
+    def killed(*paths):
+        raise InterruptedError
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(InterruptedError):
+        writer.append(**batch(2))
+    assert Writer(tmp_path / "p", "k", LAYOUT, TOTAL).batches == 2
 
 
 def test_a_set_of_nothing_is_refused(tmp_path):
