@@ -30,7 +30,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 LIST = ROOT / "benchmarks" / "mutants.yaml"
-COPIED = ("dfkd_steps", "tests", "params", "pyproject.toml")  # all that the tests of the list read
+# All that the tests of the list read.
+COPIED = ("dfkd_steps", "tests", "params", "workflow", "dvc.yaml", ".dvcignore", ".gitignore", "pyproject.toml")
 KILLED, SURVIVED, TIMEOUT, BROKEN = "killed", "survived", "timeout", "broken"
 
 

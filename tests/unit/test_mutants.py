@@ -56,9 +56,9 @@ def test_it():
 
 def test_what_is_killed_survives_or_hangs_is_told_kept_and_not_run_again(mutants, repository, tmp_path, capsys):
     """On a tree of its own, by the script as it is called."""
-    for folder in ("benchmarks", "dfkd_steps", "tests", "params"):
+    for folder in ("benchmarks", "dfkd_steps", "tests", "params", "workflow"):
         (tmp_path / folder).mkdir()
-    for name in ("benchmarks/mutants.py", "pyproject.toml"):
+    for name in ("benchmarks/mutants.py", *(name for name in mutants.COPIED if (repository / name).is_file())):
         (tmp_path / name).write_text((repository / name).read_text())
     (tmp_path / "dfkd_steps" / "__init__.py").touch()
     (tmp_path / "dfkd_steps" / "code.py").write_text("def double(number):\n    return 2 * number\n")
