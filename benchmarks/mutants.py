@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Mutation testing: does a test notice when a line of a method, an engine, a loss or a sampler is wrong?
+"""Mutation testing: does a test notice when a line of a method, a loss, a file format or a rule is wrong?
 
     benchmarks/mutants                            all of benchmarks/mutants.yaml that has no result yet, and the rate
     benchmarks/mutants cmi pool                   those whose name has one of these words, again
