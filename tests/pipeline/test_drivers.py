@@ -140,8 +140,7 @@ def test_nobody_asks_the_queue_before_a_local_run(by_snakemake, tmp_path):
     tool.write_text(f"#!/bin/sh\necho \"$@\" >> {tmp_path}/asked\necho '17|dfkd_x|/nonexistent/folder'\nexec sleep 300\n")
     tool.chmod(0o755)
     searched = f"PATH={tool.parent}:{by_snakemake.environment()['PATH']}"
-    # Nor does anybody have to say how many threads there are, which the profile reserves.
-    said = by_snakemake.run("timeout", "250", "env", "-u", "DFKD_THREADS", searched, "snakemake", "-n")
+    said = by_snakemake.run("timeout", "250", "env", searched, "snakemake", "-n")
     assert "Nothing to be done" in said and not (tmp_path / "asked").exists()
 
 
