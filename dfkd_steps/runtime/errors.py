@@ -76,9 +76,11 @@ def print_errors(error) -> int:
 def errno_of(error) -> int | None:
     """The number of an error of the operating system (no room, no permission), None for any other error.
 
-    HDF5 and safetensors give it inside their text.
+    HDF5 and safetensors give it inside their text; others raise an error of their own from it, like the exporter to ONNX.
     """
     number = getattr(error, "errno", None) or next(iter(re.findall(r"(?:errno = |os error )(\d+)", str(error))), None)
+    if not number and error.__cause__:
+        return errno_of(error.__cause__)
     return int(number) if number else None
 
 

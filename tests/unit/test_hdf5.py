@@ -257,6 +257,9 @@ def test_only_this_module_opens_hdf5():
 )  # fmt: skip
 def test_what_the_system_said(error, told):
     assert errno_of(error) == told
+    with pytest.raises(RuntimeError) as caught:
+        raise RuntimeError("a pass failed") from error
+    assert errno_of(caught.value) == told
 
 
 def test_an_error_while_hdf5_writes_the_structure_is_raised(tmp_path, monkeypatch):
