@@ -47,13 +47,18 @@ class ViewsInTurn:
     def __init__(self, kept: KeptViews):
         self.kept = kept
         self.drawn = torch.zeros(len(kept.logits), dtype=torch.int64, device=kept.logits.device)  # how often each sample was
+        self.complete = False  # every sample has all its views: from then on no step waits for a GPU to say which are new
 
     def batch(self, places, images, rng):
         """Views of images (N,C,H,W) in these places (N), and the teacher's logits (N,K) for them, float32."""
         times = self.drawn[places]
-        slots, new = times % self.kept.number, times < self.kept.number
-        if new.any():
-            self.kept.renew(places[new], slots[new], images[new], rng)
+        slots = times % self.kept.number
+        if not self.complete:
+            new = times < self.kept.number
+            if new.any():
+                self.kept.renew(places[new], slots[new], images[new], rng)
+            else:
+                self.complete = bool((self.drawn >= self.kept.number).all())
         self.drawn[places] = times + 1  # of a sample that is twice in a batch once: it shows one view there
         return self.kept.read(places, slots, images)
 

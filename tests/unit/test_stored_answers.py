@@ -134,6 +134,14 @@ def test_a_sample_takes_new_views_until_it_has_all_and_then_these_in_turn():
     before = teacher.asked
     turns.batch(torch.tensor([1, 0]), images[[1, 0]], draw)
     assert teacher.asked == before + 1  # of the one that was not drawn yet
+    every = torch.arange(6)
+    for _ in range(2):
+        assert not turns.complete
+        turns.batch(every, images, draw)
+    before = teacher.asked
+    assert before == 6 * 2 + len(shown) * len(places)  # all views of all, and what was asked above
+    turns.batch(every, images, draw)
+    assert teacher.asked == before and turns.complete
 
 
 # ------------------------------------------------------------------------------------------- in the methods that have them
