@@ -66,8 +66,7 @@ def files_no_larger_than(size):
 def test_no_room(sound, step):
     size = Path(PATHS[step]).stat().st_size
     left = without(sound, step)
-    # An export takes seconds, and all of these stop it in its first file, which is larger than the one that tells of it.
-    for room in (0, size - 1) if step == "export" else (0, 100, size // 2, size - 1):
+    for room in (0, 100, size // 2, size - 1):
         with files_no_larger_than(room):
             code, lines = make(step)
         assert code == 2 and len(lines) == 1, (step, room, lines)
