@@ -68,6 +68,7 @@ class ViewsInTurn:
 
     def restore(self, state: dict):
         """Go on from ``state``."""
+        self.complete = False
         self.drawn.copy_(state["drawn"])
         self.kept.parameters.copy_(state["parameters"])
         self.kept.logits.copy_(state["logits"])

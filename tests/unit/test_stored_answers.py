@@ -125,6 +125,7 @@ def test_a_view_is_what_its_parameters_repeat(name):
 def test_a_sample_takes_new_views_until_it_has_all_and_then_these_in_turn():
     images, teacher, places = images_of(6, 1), Teacher(), torch.tensor([4, 1, 3])
     turns, draw = ViewsInTurn(KeptViews(6, 2, "resized-crop", teacher, 5, CPU)), rng()
+    start = {name: value.clone() for name, value in turns.state().items()}
     shown = [turns.batch(places, images[places], draw) for _ in range(4)]
     assert teacher.asked == 2 * 3
     for seen, logits in shown:
@@ -142,6 +143,9 @@ def test_a_sample_takes_new_views_until_it_has_all_and_then_these_in_turn():
     assert before == 6 * 2 + len(shown) * len(places)  # all views of all, and what was asked above
     turns.batch(every, images, draw)
     assert teacher.asked == before and turns.complete
+    turns.restore(start)
+    turns.batch(every, images, draw)
+    assert teacher.asked == before + 6
 
 
 # ------------------------------------------------------------------------------------------- in the methods that have them
