@@ -63,7 +63,8 @@ class Copy:
     @staticmethod
     def environment() -> dict[str, str]:
         """What commands find in their environment."""
-        found = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "DFKD_THREADS": "1"}
+        found = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        found.pop("DFKD_THREADS", None)  # Snakemake sets it for its profiles, and a step without it takes one
         # Each of many processes would compile the modules again.
         found |= {"PYTHONPATH": "", "PYTHONDONTWRITEBYTECODE": ""}
         return found | {"DFKD_DEVICE": "cpu", "DVC_NO_ANALYTICS": "1", "COLUMNS": "200"}

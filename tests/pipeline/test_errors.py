@@ -65,6 +65,8 @@ def test_bad_paths(fresh):
     code, absurd = fresh.ended("snakemake", "-n", "--config", "transfer=[noise+n=1000000000000]")
     assert code == 2
     assert "noise+n=1000000000000/transfer_set.h5: needs " in absurd and "of disk space, with only" in absurd
+    code, other = fresh.ended("snakemake", "-n", "version", "--config", "balance=[none]")
+    assert code == 2 and "error: version: DVC versions the sweep of params/experiment.yaml, but this is" in other
     # `all` is the value of an option here and no target: the path is what counts.
     every, path = ("snakemake", "-n", "--cores", "all", "--quiet", "all"), "results/mnist-5k/lenet5/noise+n=1000000000000"
     code, said = fresh.ended(*every, "--config", "transfer=[noise+n=1000000000000]", "--", right)

@@ -40,6 +40,19 @@ def test_the_operations_of_a_fused_teacher_are_counted(name, monkeypatch):
     assert counter.get_total_flops() == pytest.approx(2 * 4 * hooks.macs(teacher, (3, 32, 32)), rel=0.01)
 
 
+@pytest.mark.parametrize("name", ["soft-targeted", "zskd", "fast-lenet5-cpu"])
+def test_a_method_is_timed(name, monkeypatch):
+    """Images optimised by themselves, which are what the teacher is given, and those of a generator with a student."""
+    monkeypatch.chdir(ROOT)
+    module = script("methods_speed", monkeypatch)
+    config = module.changed(
+        params.load("transfer", name), student="lenet5-half", n=8, batch=4, batch_s=4, width=4, precision="fp32"
+    )
+    run = module.run_of(config, module.network("lenet5", torch.device("cpu")), 1)
+    assert run["operations"] > 0 and run["seconds"] > 0 and run["hours"] > 0
+    assert (run["student operations"] > 0) == (run["student seconds"] > 0) == hasattr(config, "steps_s")
+
+
 def test_the_sweep_of_scaling_is_one_for_dvc(tmp_path, monkeypatch):
     module = script("scaling", monkeypatch)
     monkeypatch.setattr(module, "run", lambda *how: None)
