@@ -103,12 +103,12 @@ def convolution_rate(precision: str, where: torch.device) -> float:
     return 2 * weight.numel() * number * 16**2 / least
 
 
-def network(arch: str, where: torch.device) -> Classifier:
-    """A teacher with random weights."""
+def network(arch: str, where: torch.device, shape=(), classes=CLASSES) -> Classifier:
+    """A teacher with random weights, by default for images (1,28,28) or (3,32,32)."""
     torch.manual_seed(0)
-    shape = (1, 28, 28) if arch.startswith("lenet5") else (3, 32, 32)
-    described = Description("arch", arch, CLASSES, shape, (0.5,) * shape[0], (0.25,) * shape[0])
-    classifier = Classifier(build_architecture(arch, 10, shape), described)
+    shape = shape or ((1, 28, 28) if arch.startswith("lenet5") else (3, 32, 32))
+    described = Description("arch", arch, classes, shape, (0.5,) * shape[0], (0.25,) * shape[0])
+    classifier = Classifier(build_architecture(arch, len(classes), shape), described)
     with torch.no_grad():
         classifier.train()(torch.rand(64, *shape))  # BatchNorm statistics of something
     return classifier.eval().requires_grad_(False).to(where, memory_format=torch.channels_last)

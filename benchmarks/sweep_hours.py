@@ -3,11 +3,13 @@
     python benchmarks/sweep_hours.py params/sweeps/resnet34-inside.yaml [--steps 2] [--precision bf16]
 
 One seed of each row: training the teacher, synthesis, and distillation where the student learns from a stored set. Networks have
-random weights and images are 32 x 32, 50,000 of them in an epoch of the teacher; hours of a round are reckoned as in
-`methods_speed.py`: CPU time of one thread, which other work on the machine stretches less than the time by the clock.
+random weights; images and classes are those of the sweep's first data set, as far as its config says, else those of CIFAR-10.
+Hours of a round are reckoned as in `methods_speed.py`: CPU time of one thread, which other work on the machine stretches less
+than the time by the clock.
 """
 
 import argparse
+import copy
 import math
 import sys
 from pathlib import Path
@@ -18,15 +20,16 @@ import torch.nn.functional as F
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import methods_speed
 
-from dfkd_steps.models import frozen
+from dfkd_steps.models import frozen, tasks
 from dfkd_steps.models.classifier import new_classifier
 from dfkd_steps.models.generator import build_generator
-from dfkd_steps.pipeline import graph, params, sweep
+from dfkd_steps.pipeline import estimate, graph, params, sweep
 from dfkd_steps.reporting.runs import without_seed
-from dfkd_steps.runtime import device
+from dfkd_steps.runtime import commands, device
+from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.training import loop, student_losses, views
 
-IMAGES = 50_000  # of CIFAR's training set
+IMAGES = 50_000  # of CIFAR's training set, for a data set that does not say how many it has
 
 
 def seconds_of(step, number: int) -> float:
@@ -40,24 +43,25 @@ def seconds_of(step, number: int) -> float:
     return least
 
 
-def of_teacher(config, where, steps: int) -> float:
-    """Hours of training a teacher; 0 for an import."""
+def of_teacher(config, net, images: int, steps: int) -> float:
+    """Hours of training a teacher like ``net`` on so many images; 0 for an import."""
     if config.kind != "train":
         return 0.0
-    net = methods_speed.network(config.arch, where).requires_grad_(True)
-    optimizer, images = loop.optimizer(net, config), torch.rand(config.batch, *net.description.image_shape, device=where)
+    net, where, epoch = copy.deepcopy(net).requires_grad_(True), net.mean.device, images // config.batch
+    optimizer, seen = loop.optimizer(net, config), torch.rand(config.batch, *net.description.image_shape, device=where)
     labels = torch.arange(config.batch, device=where) % net.description.num_classes
 
     def step():
         with device.autocast(where, config.precision):
-            logits = net.train()(images)
+            logits = net.train()(seen)
         loop.advance(net, optimizer, F.cross_entropy(logits.float(), labels), 0.0, config.clip)
 
-    return seconds_of(step, steps) * config.epochs * (IMAGES // config.batch) / 3600
+    return seconds_of(step, steps) * config.epochs * epoch / 3600
 
 
-def of_student(config, transfer, teacher, steps: int) -> float:
-    """Hours of distillation; the teacher is asked in each step, and a generator where images are fresh."""
+def of_student(config, transfer, teacher, taken: int, steps: int) -> float:
+    """Hours of distillation; the teacher is asked in each step, and a generator where images are fresh. taken: images of a set
+    that takes all images of a data set."""
     if not config.epochs:
         return 0.0
     where = teacher.mean.device
@@ -78,7 +82,7 @@ def of_student(config, transfer, teacher, steps: int) -> float:
             logits = student.train()(inputs)
         loop.advance(student, optimizer, compare(logits.float(), answers.float()).mean(), 0.0, config.clip)
 
-    return seconds_of(step, steps) * config.epochs * (config.steps_per_epoch or transfer.n // config.batch) / 3600
+    return seconds_of(step, steps) * config.epochs * (config.steps_per_epoch or (transfer.n or taken) // config.batch) / 3600
 
 
 def main():
@@ -94,20 +98,28 @@ def main():
 
     where = methods_speed.prepare()
     swept = sweep.read(arguments.sweep)
+    source = params.load("dataset", swept["dataset"][0])
+    task, images = estimate.declared(source), estimate.training_images(source) or IMAGES
+    if task.task != tasks.CLASSIFICATION:
+        raise UserError(f"{arguments.sweep}: dataset {swept['dataset'][0]!r} is for segmentation, which is not measured here")
+    classes = tuple(map(str, range(task.classes)))
+    shape = task.image_shape if task.image_shape != estimate.CIFAR.image_shape else ()  # () = as the teacher has them
+    print(f"{swept['dataset'][0]}: {images:,} images for training, {len(classes)} classes\n")
     specs = {group: list(dict.fromkeys(without_seed(group, text) for text in swept[group])) for group in ("transfer", "student")}
     print("| teacher | transfer set | student | hours: teacher | transfer set | student |\n|---|---|---|---|---|---|")
     for teacher_spec in swept["teacher"]:
         config = load("teacher", teacher_spec)
-        teacher, training = methods_speed.network(config.arch, where), of_teacher(config, where, arguments.steps)
+        teacher = methods_speed.network(config.arch, where, shape, classes)
+        training = of_teacher(config, teacher, images, arguments.steps)
         for text in specs["transfer"]:
             transfer = load("transfer", text)
-            taken = graph.sources(text, "own") or not hasattr(transfer, "precision")
+            taken = graph.sources(text, "own")  # images of a data set, which are only read
             hours = 0.0 if taken else methods_speed.run_of(transfer, teacher, arguments.steps, counted=False)["hours"]
             for student_spec in specs["student"]:
-                student = of_student(load("student", student_spec), transfer, teacher, arguments.steps)
-                cells = [teacher_spec, text, student_spec, *(f"{value:.2f}" for value in (training, hours, student))]
+                student = of_student(load("student", student_spec), transfer, teacher, images, arguments.steps)
+                cells = [teacher_spec, text, student_spec, *(f"{value:.3g}" for value in (training, hours, student))]
                 print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(commands.guarded("sweep_hours", main))

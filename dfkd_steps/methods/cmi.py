@@ -5,11 +5,12 @@ import contextlib
 import torch
 
 from ..models.generator import initialize_dcgan
+from ..runtime.device import compiled
 from ..schemas.transfer.cmi import CMIConfig
 from ..training import views
 from ..training.augment import resized_crop
 from .engines import objective
-from .engines.generator_inversion import new_generator, refine
+from .engines.generator_inversion import new_generator, refine, renewed
 from .engines.instance_discriminator import InstanceDiscriminator
 from .engines.model_inversion import ModelInversion
 
@@ -23,14 +24,20 @@ class CMI(ModelInversion):
         super().__init__(config, teacher, sources, device)
         self.discriminator = InstanceDiscriminator(config, self.objective.teacher, device) if config.contrastive else None
         self.add_parts(discriminator=self.discriminator)
+        self.inverting = compiled(self.new_generator(0))
+
+    def new_generator(self, index: int):
+        """The generator of a round, with its first weights."""
+        generator = new_generator(self.config, self.teacher, self.seed_of("generator", index), self.device)
+        initialize_dcgan(generator, self.rng("generator", index))
+        return generator
 
     def round(self, index: int):
         """A batch by ``steps`` steps from a new generator into the pool, then the student's steps."""
         config, discriminator = self.config, self.discriminator
         rng = self.rng("round", index)
         targets = self.random_targets(rng)
-        generator = new_generator(config, self.teacher, self.seed_of("generator", index), self.device)
-        initialize_dcgan(generator, self.rng("generator", index))
+        generator = renewed(self.inverting, self.new_generator(index))
         latent, _ = generator.draw(config.batch, rng)
 
         def loss_of(images):

@@ -3,7 +3,7 @@
 import torch
 
 from ..models.generator import build_generator
-from ..runtime.device import autocast
+from ..runtime.device import autocast, compiled, kept, next_step
 from ..runtime.errors import UserError
 from ..runtime.seeds import seed_of
 from ..schemas.transfer.generative import LSGDFDConfig
@@ -22,7 +22,7 @@ class Member:
         net = build_generator(
             teacher.description, latent=config.latent, width=config.width, arch="gdfd", classes=classes, seed=seed
         )
-        self.net = net.to(device, memory_format=torch.channels_last)
+        self.net = compiled(net.to(device, memory_format=torch.channels_last))
         self.optimizer = torch.optim.Adam(self.net.parameters(), lr=config.lr, betas=(0.5, 0.999), fused=True)
 
 
@@ -102,6 +102,8 @@ class LSGDFD(Method):
     def batch(self, index: int) -> Batch:
         """Samples of the member whose batch it is."""
         images, _ = self.members[self._place(index)[0]].net.sample(len(self.rows(index)), self.rng("batch", index))
+        images = kept(images)
+        next_step()
         return Batch(images)
 
     def networks(self) -> dict:
@@ -115,8 +117,8 @@ class LSGDFD(Method):
 
     def restore(self, state: dict):
         """Go on from ``state``."""
-        for number, kept in state["members"].items():
+        for number, trained in state["members"].items():
             member = self.members[number]
-            checkpoint.restore(member.net, member.optimizer, kept)
+            checkpoint.restore(member.net, member.optimizer, trained)
             member.net.eval()
             self.trained.add(number)

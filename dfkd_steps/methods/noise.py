@@ -24,7 +24,10 @@ class Noise(Method):
                     f"transfer: noise: batch: {config.batch} images of this size do not fit in memory at once, but statistics "
                     f"are computed over a whole batch; set batch: {most} or less, or a larger DFKD_MEMORY"
                 )
-            self.answering = answering_network.with_current_statistics(teacher)
+            try:
+                self.answering = answering_network.with_current_statistics(teacher)
+            except UserError as error:
+                raise UserError(f"transfer: noise: {error}; or set statistics: running") from None
 
     def batch(self, index: int) -> Batch:
         """Noise images, no targets."""

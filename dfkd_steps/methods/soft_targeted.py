@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from ..models import hooks
+from ..models import frozen, hooks
 from ..runtime.device import autocast
 from ..runtime.errors import UserError
 from ..schemas.transfer.soft_targeted import SoftTargetedConfig
@@ -31,6 +31,9 @@ class SoftTargeted(Method):
         self.drawn = soft_targets.drawn(config)
         shape = teacher.description.image_shape
         self.last = hooks.last_linear(teacher.net, shape)
+        self.cast = frozen.cast_copy(teacher, config.precision)
+        with autocast(device, config.precision):
+            self.last_of_cast = hooks.last_linear(self.cast.net, shape)
         before = hooks.feeding(teacher.net, shape)
         if before is None:
             raise UserError(
@@ -63,7 +66,7 @@ class SoftTargeted(Method):
 
     def losses_of(self, images, targets):
         """Cross-entropy at temperature tau and the activation loss, for each sample (N); images (N,C,H,W), targets (N,K)."""
-        with autocast(self.device, self.config.precision), hooks.entering(self.last) as features:
-            logits = self.teacher(images).float()
+        with autocast(self.device, self.config.precision), hooks.entering(self.last_of_cast) as features:
+            logits = self.cast(images).float()
         each = soft_targets.soft_cross_entropy(logits, targets, self.config.tau)
         return each + self.config.activation * image_losses.activation(features[0].float())

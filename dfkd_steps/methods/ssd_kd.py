@@ -114,7 +114,7 @@ class SSDKD(ModelInversion):
 
     def teacher_logits(self, images):
         """The teacher's logits (N,K) on images."""
-        return frozen.logits(self.teacher, images, self.config.precision)
+        return frozen.logits(self.student.teacher, images, self.config.precision)
 
     def networks(self) -> dict:
         """The student after the last round, and the generator as it is between two batches."""

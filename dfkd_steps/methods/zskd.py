@@ -4,7 +4,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..models import hooks
+from ..models import frozen, hooks
 from ..runtime.device import autocast
 from ..schemas.transfer.zskd import ZSKDConfig
 from .base import Batch, Method
@@ -46,6 +46,7 @@ class ZSKD(Method):
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)
         self.drawn = soft_targets.drawn(config)
+        self.cast = frozen.cast_copy(teacher, config.precision)
         last = hooks.last_linear(teacher.net, teacher.description.image_shape)
         self.alpha = concentration(similarity(last.weight.detach().cpu())).numpy()
 
@@ -57,5 +58,5 @@ class ZSKD(Method):
     def losses_of(self, images, targets):
         """Cross-entropy at temperature tau for each sample (N); images (N,C,H,W), targets (N,K)."""
         with autocast(self.device, self.config.precision):
-            logits = self.teacher(images)
+            logits = self.cast(images)
         return soft_targets.soft_cross_entropy(logits.float(), targets, self.config.tau)

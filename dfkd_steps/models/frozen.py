@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.fx.experimental.optimization import fuse
 
-from ..runtime.device import autocast, compiled, has_bf16
+from ..runtime.device import autocast, compiled, compiles, has_bf16, kept
 from . import fused_convolutions, plain_layers
 from .classifier import Classifier
 from .precision import is_float32, no_longer_float32
@@ -40,7 +40,7 @@ def _folded(network: Classifier) -> Classifier | None:
         if not classifier.description.dense:
             plain_layers.put_in(classifier)
         classifier.net = fuse(classifier.net, inplace=True)
-        if network.mean.device.type == "cpu":
+        if network.mean.device.type == "cpu" and not compiles():  # a compiler fuses by itself, and cannot look into these
             classifier.net = fused_convolutions.fuse(classifier.net)
         # Of a layer that is used twice only one use can be folded; whatever else tracing misses shows here too.
         return classifier if _alike(classifier, network) else None
@@ -76,4 +76,4 @@ def _cast(classifier: Classifier, device, precision: str) -> Classifier:
 def logits(network: Classifier, images, precision: str):
     """The logits (N,K), in float32, of images (N,C,H,W) in [0,1], without a gradient."""
     with torch.no_grad(), autocast(images.device, precision):
-        return network(images).float()
+        return kept(network(images).float())

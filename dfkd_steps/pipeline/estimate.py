@@ -163,9 +163,12 @@ def declared(config) -> Task:
     return Task(shape, classes or CIFAR.classes, tasks.SEGMENTATION if dense else tasks.CLASSIFICATION)
 
 
-def refuse(paths):
-    """Raise UserError, a line for each of ``paths`` whose job takes more than there is, or whose method is not for the task."""
-    faults = [f"{path}: {fault}" for path in paths if (fault := _unfit(path) or excess(of_path(path), path))]
+def refuse(paths, here: bool = False):
+    """Raise UserError, a line for each of ``paths`` whose job takes more than there is, or whose method is not for the task.
+
+    here: this process runs them, and is to keep to the limits of its own control group; not so where jobs are only planned.
+    """
+    faults = [f"{path}: {fault}" for path in paths if (fault := _unfit(path) or excess(of_path(path), path, here))]
     if faults:
         raise UserError("\n".join(faults))
 
@@ -180,15 +183,15 @@ def _unfit(path) -> str:
     return registry.refusal(method, task) if task == tasks.SEGMENTATION else ""
 
 
-def excess(takes: Estimate, path="results") -> str:
+def excess(takes: Estimate, path="results", here: bool = False) -> str:
     """What an estimate has too much of, with the remedy: for the disk of ``path``, for memory, for ten years; '' = nothing."""
     there = next(folder for folder in Path(path).absolute().parents if folder.is_dir())
     partial = atomic.partial_of(path)  # of a job that is resumed: its room is allocated already
     room = shutil.disk_usage(there).free + (partial.stat().st_size if partial.is_file() else 0)
     if takes.disk > room:
         return f"needs {size(takes.disk)} of disk space, with only {size(room)} left; use fewer samples"
-    if takes.memory > memory.most():
-        there = f"{'DFKD_MEMORY' if memory.given() else 'the machine'} has {size(memory.most())}"
+    if takes.memory > (most := memory.here() if here else memory.most()):
+        there = f"{'DFKD_MEMORY' if most == memory.most() and memory.given() else 'the machine'} has {size(most)}"
         held = f"a smaller n: the method holds its images, {size(takes.pool)}"
         remedy = f"use {held if 2 * takes.pool > takes.memory else 'smaller batches or networks'}"
         return f"needs {size(takes.memory)} of memory, but {there}; {remedy}"

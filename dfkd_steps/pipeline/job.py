@@ -102,7 +102,7 @@ def parse_job(step: str, argv=None) -> Job:
         importlib.import_module(f"dfkd_steps.{module}")
     fingerprint.refuse_changed(recipe["code"])
     if not out.exists():
-        estimate.refuse([out])
+        estimate.refuse([out], here=True)
     return Job(step, out, needed, typed, keys.key_from(recipe, input_keys.values()), input_keys, recipe, seen)
 
 

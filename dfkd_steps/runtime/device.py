@@ -78,26 +78,57 @@ def select_device() -> torch.device:
 
 
 def compiled(net):
-    """The network, its calls compiled by ``torch.compile`` where DFKD_COMPILE is 1: in place, so that weights and names stay.
+    """The network, its calls compiled by ``torch.compile`` where DFKD_COMPILE is 1 or graphs: in place, so that weights and names
+    stay.
 
-    For networks whose calls fill a loop, not for one with hooks on its layers. Costs a minute at the start and makes steps on
-    a GPU faster; no gain on a CPU (docs/scaling.md). Rounding, and so bytes, differ from those without.
+    For networks whose calls fill a loop, not for one with hooks that come and go. Costs a minute at the start and makes steps on
+    a GPU faster; no gain on a CPU (docs/scaling.md). Rounding, and so bytes, differ from those without. With graphs, a GPU
+    replays CUDA graphs, for inputs of fixed shapes: what such a network returns is overwritten after ``next_step``.
     """
-    if _compiles():
+    if captures_graphs():
+        net.compile(mode="reduce-overhead", dynamic=False)
+    elif compiles():
         net.compile()
     return net
 
 
-def _compiles() -> bool:
-    return _switch("DFKD_COMPILE", "0")
+def compiles() -> bool:
+    """Whether ``compiled`` compiles."""
+    return _compile_mode() != "0"
+
+
+def captures_graphs() -> bool:
+    """Whether loops are to be written for CUDA graphs; on a CPU the same networks are compiled, without such graphs."""
+    return _compile_mode() == "graphs"
+
+
+def next_step():
+    """Say that a step of a loop has ended: from here on what compiled networks returned in it may be overwritten."""
+    if captures_graphs():
+        torch.compiler.cudagraph_mark_step_begin()
+
+
+def kept(tensor):
+    """A tensor that a compiled network returned, for use after ``next_step``."""
+    return tensor.clone() if captures_graphs() else tensor
+
+
+def _compile_mode() -> str:
+    return _choice("DFKD_COMPILE", "0", ("0", "1", "graphs"))
 
 
 def _switch(name: str, default: str) -> bool:
     """An environment variable that is 0 or 1."""
+    return _choice(name, default, ("0", "1")) == "1"
+
+
+def _choice(name: str, default: str, choices: tuple[str, ...]) -> str:
+    """An environment variable with one of some values."""
     given = os.environ.get(name) or default
-    if given not in ("0", "1"):
-        raise UserError(f"{name}: {given!r} must be 0 or 1; unset it for its default, {default}")
-    return given == "1"
+    if given not in choices:
+        values = f"{', '.join(choices[:-1])} or {choices[-1]}"
+        raise UserError(f"{name}: {given!r} must be {values}; unset it for its default, {default}")
+    return given
 
 
 def device_name(where) -> str:
@@ -113,7 +144,7 @@ def settings(where) -> dict:
     return {
         "device": device_name(where),
         "threads": thread_count(),
-        "compile": _compiles(),
+        "compile": {"0": False, "1": True}.get(mode := _compile_mode(), mode),
         "bf16": has_bf16(where.type),
         "deterministic": _switch("DFKD_DETERMINISTIC", "1"),
         "memory": memory.given() or memory.DEFAULT,

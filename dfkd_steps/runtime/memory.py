@@ -79,16 +79,16 @@ def moved(image_shape) -> int:
 
 
 def bound(gpu: bool = True):
-    """Where DFKD_MEMORY is set, no more than that for this process: beyond it an allocation fails, on a GPU too if ``gpu``.
+    """No more than ``here`` for this process: beyond it an allocation fails, which else would end with the process killed. Where
+    DFKD_MEMORY is set, a GPU is bound too if ``gpu``.
 
     On Linux; what only maps files, like sets that are read, does not count.
     """
-    if (most := given()) is None:
-        return
-    if sys.platform == "linux":
-        least, hard = int(most * GIB), resource.getrlimit(resource.RLIMIT_DATA)[1]
-        resource.setrlimit(resource.RLIMIT_DATA, (least if hard == resource.RLIM_INFINITY else min(least, hard), hard))
     torch = sys.modules.get("torch")
-    if gpu and torch and torch.cuda.is_available():  # what computes on the CPU alone takes no memory of a GPU by asking for one
+    on_gpu = gpu and torch and torch.cuda.is_available()  # which a process for the CPU does not ask: that takes memory there
+    if sys.platform == "linux" and (given() or not on_gpu):  # a driver may reserve more of the host than it uses
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        resource.setrlimit(resource.RLIMIT_DATA, (here() if hard == resource.RLIM_INFINITY else min(here(), hard), hard))
+    if on_gpu and given():
         whole = torch.cuda.get_device_properties(0).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, most * GIB / whole))
+        torch.cuda.set_per_process_memory_fraction(min(1.0, given() * GIB / whole))

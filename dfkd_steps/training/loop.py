@@ -5,7 +5,7 @@ import math
 import torch
 
 from ..runtime import event_files, progress
-from ..runtime.device import compiled
+from ..runtime.device import compiled, next_step
 from ..runtime.errors import UserError
 from ..runtime.seeds import make_rng, seed_of
 from ..storage import checkpoint
@@ -92,6 +92,7 @@ def advance(net, optimise, loss, lr: float, clip: float = 0.0):
     if clip:
         torch.nn.utils.clip_grad_norm_(net.parameters(), clip)
     optimise.step()
+    next_step()
 
 
 def _restore(state, net, optimise, parts) -> list[dict]:

@@ -53,6 +53,23 @@ def test_a_method_is_timed(name, monkeypatch):
     assert (run["student operations"] > 0) == (run["student seconds"] > 0) == hasattr(config, "steps_s")
 
 
+def test_the_hours_of_a_sweep(monkeypatch, capsys, tmp_path):
+    """Real data have no hours of synthesis, but hours of distillation; drawn sets have both."""
+    monkeypatch.chdir(ROOT)
+    module = script("sweep_hours", monkeypatch)
+    lists = {
+        "dataset": ["mnist"], "teacher": ["lenet5"], "transfer": ["dataset+source=mnist", "procedural"], "balance": ["none"],
+        "student": ["lenet5-half"],
+    }  # fmt: skip
+    (tmp_path / "sweep.yaml").write_text(json.dumps(lists))
+    monkeypatch.setattr("sys.argv", ["sweep_hours.py", str(tmp_path / "sweep.yaml"), "--steps", "1"])
+    module.main()
+    rows = [line.strip("|").split("|") for line in capsys.readouterr().out.splitlines() if line.startswith("| lenet5 ")]
+    hours = {row[1].strip(): [float(cell) for cell in row[3:]] for row in rows}
+    assert list(hours) == lists["transfer"]
+    assert hours["dataset+source=mnist"][1] == 0 < min(*hours["procedural"], hours["dataset+source=mnist"][2])
+
+
 def test_the_sweep_of_scaling_is_one_for_dvc(tmp_path, monkeypatch):
     module = script("scaling", monkeypatch)
     monkeypatch.setattr(module, "run", lambda *how: None)

@@ -11,7 +11,7 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 from dfkd_steps.methods import registry as method_registry
-from dfkd_steps.runtime.device import compiled
+from dfkd_steps.runtime.device import compiled, kept
 from dfkd_steps.runtime.errors import UserError
 
 ALTERNATING = {"rounds": 1, "turns": 2, "steps_s": 2, "train_batch": 8, "latent": 6, "width": 4, "n": 8, "student": "resnet8"}
@@ -25,27 +25,76 @@ def tracing(monkeypatch):
     counters.clear()
 
 
-def trained():
-    cls = method_registry.load("dfad")
-    method = cls(cls.Config(method="dfad", **ALTERNATING), classifier(seed=1), [], CPU)
-    method.round(0)
-    return {f"{name}.{key}": value for name, net in method.networks().items() for key, value in net.state_dict().items()}
+# Methods whose loops are written for CUDA graphs: fields; the graphs that they consist of; the steps of their loops.
+INVERSION = {"rounds": 3, "warmup": 1, "steps": 2, "steps_s": 2, "batch": 8, "batch_s": 8, "n": 8, "student": "resnet8"}
+SMALL = {"latent": 6, "width": 4}
+# The generator, the teacher as it is looked into, the student as it is looked through and as it learns, the student's teacher.
+FIVE = 5
+GRAPHS = {
+    "dafl": (ALTERNATING, FIVE, 2 * (1 + 2)),  # whose generator does not see the student, and also runs without gradients
+    "dfad": (ALTERNATING, FIVE + 1, 2 * (1 + 2)),  # and the generator without gradients, for the images that are kept
+    "fast": ({**INVERSION, **SMALL}, FIVE, 3 * 2 + 2 * 2),
+    "nayer": ({**INVERSION, **SMALL, "life": 2, "batches": 1, "batches_warmup": 1}, FIVE, 3 * 2 + 2 * 2),
+    "cmi": ({**INVERSION, **SMALL}, FIVE - 1, 3 * 2 + 2 * 2),  # whose discriminator hooks the teacher
+    "adi": (INVERSION, FIVE - 1, 3 * 2 + 2 * 2),  # without a generator
+    "generative": ({"rounds_each": 2, "steps": 2, "train_batch": 8, "n": 8, "batch": 8, **SMALL}, 3, 2 * 2 + 1),
+}
+
+
+def trained(name, **changes):
+    """Networks and images of a method after some rounds."""
+    cls = method_registry.load(name)
+    method = cls(cls.Config(method=name, **GRAPHS[name][0], **changes), classifier(seed=1), [], CPU)
+    for index in range(method.rounds or 0):
+        method.round(index)
+    weights = {f"{part}.{key}": value for part, net in method.networks().items() for key, value in net.state_dict().items()}
+    return {**weights, "images": method.batch(0).images}
+
+
+def compilations(monkeypatch) -> list[dict]:
+    """How each network is compiled."""
+    seen, call = [], nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda net, **how: (seen.append(how), call(net, **how))[1])
+    return seen
 
 
 def test_alternating_training_ends_with_the_same_networks(tracing, monkeypatch):
-    usual = trained()
+    usual = trained("dfad")
     assert not counters["stats"]
     monkeypatch.setenv("DFKD_COMPILE", "1")
-    compiled = trained()
+    compiled = trained("dfad")
     assert counters["stats"]["unique_graphs"] >= 3  # the generator; the student as it learns, and as it is looked through
     assert list(compiled) == list(usual)
     for name, value in usual.items():
         close(compiled[name], value, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", sorted({*GRAPHS} - {"dfad"}))
+def test_loops_for_cuda_graphs_end_with_the_same_images(name, tracing, monkeypatch):
+    """Of each loop the same few graphs in all rounds, none interrupted by what cannot be captured; each step is marked."""
+    usual = trained(name)
+    marks, how = [], compilations(monkeypatch)
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: marks.append(1))
+    monkeypatch.setenv("DFKD_COMPILE", "graphs")
+    compiled = trained(name)
+    _, graphs, steps = GRAPHS[name]
+    assert counters["stats"]["unique_graphs"] == graphs and not counters["graph_break"], counters
+    assert len(marks) == steps and all(one == {"mode": "reduce-overhead", "dynamic": False} for one in how)
+    assert list(compiled) == list(usual)
+    for part, value in usual.items():
+        close(compiled[part], value, rtol=1e-3, atol=1e-4)
+
+
+def test_what_a_graph_gave_is_copied_where_it_is_kept(monkeypatch):
+    tensor = torch.ones(2)
+    assert kept(tensor) is tensor
+    monkeypatch.setenv("DFKD_COMPILE", "graphs")
+    assert kept(tensor).data_ptr() != tensor.data_ptr() and torch.equal(kept(tensor), tensor)
+
+
 def test_another_value_is_one_line(monkeypatch):
     monkeypatch.setenv("DFKD_COMPILE", "yes")
-    with pytest.raises(UserError, match="DFKD_COMPILE: 'yes' must be 0 or 1; unset it for its default, 0"):
+    with pytest.raises(UserError, match="DFKD_COMPILE: 'yes' must be 0, 1 or graphs; unset it for its default, 0"):
         compiled(nn.Linear(1, 1))
 
 

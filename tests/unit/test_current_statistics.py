@@ -42,7 +42,9 @@ def test_its_logits_are_those_of_train_mode_and_the_teacher_stays_as_it_is(teach
     close(frozen.logits(frozen.fast_copy(made, "fp32"), images, "fp32"), made(images), rtol=1e-3, atol=1e-4)
     assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
     with pytest.raises(UserError, match="has no BatchNorm statistics"):
-        answering_network.with_current_statistics(wrap(nn.Sequential(nn.Flatten(), nn.Linear(64, 10))))
+        answering_network.with_current_statistics(without := wrap(nn.Sequential(nn.Flatten(), nn.Linear(64, 10))))
+    with pytest.raises(UserError, match=r"^transfer: noise: .* has no BatchNorm statistics.*; or set statistics: running$"):
+        build("noise", without, statistics="current")
 
 
 def test_noise_is_answered_by_it_and_the_set_says_so(teacher):

@@ -246,6 +246,15 @@ def test_numbers_of_more_than_64_bits(group, text):
         params.load(group, text)
 
 
+def test_a_process_that_runs_a_job_keeps_to_its_control_group(tmp_path, monkeypatch):
+    """On a login node, which may allow little, jobs for other nodes are only planned."""
+    monkeypatch.setattr(memory, "group_limits", lambda: [1 << 20])
+    out = tmp_path / "results/mnist-5k/lenet5/noise+n=200/transfer_set.h5"
+    estimate.refuse([out])
+    with pytest.raises(UserError, match=r"transfer_set.h5: needs .* of memory, but the machine has 1 MiB; use smaller batches"):
+        estimate.refuse([out], here=True)
+
+
 def test_a_job_that_is_resumed_has_its_room(tmp_path, monkeypatch):
     """The rows of a working file are allocated already."""
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=100))

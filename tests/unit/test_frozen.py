@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from small_method import build
 from small_net import classifier, close, wrap
 from torch import nn
 
@@ -35,6 +36,26 @@ def test_the_logits_are_those_of_the_network(arch, left):
         close(frozen.logits(fast, images, "fp32"), network(images), rtol=1e-4, atol=1e-4)
     assert norms(fast) == (0 if fused_convolutions.pointwise() else left) < norms(network)
     assert all(not one.requires_grad for one in fast.parameters()) and not fast.training
+
+
+@pytest.mark.skipif(not device.has_bf16("cpu"), reason="no bf16 instructions here")
+@pytest.mark.parametrize("name", ["zskd", "soft-targeted"])
+def test_weights_of_the_teacher_are_not_cast_in_each_step_of_pixels(name, monkeypatch):
+    method = build(name, classifier("lenet5", (1, 28, 28), seed=1), precision="bf16", n=4, batch=4)
+    images, targets = torch.rand(4, 1, 28, 28), torch.full((4, 10), 0.1)
+    expected = method.losses_of(images, targets)
+    assert {one.weight.dtype for one in method.cast.net.modules() if isinstance(one, nn.Conv2d)} == {torch.bfloat16}
+    monkeypatch.setattr(method.teacher, "forward", None)
+    assert torch.equal(method.losses_of(images, targets), expected)
+
+
+@pytest.mark.skipif(not device.has_bf16("cpu"), reason="no bf16 instructions here")
+def test_weights_of_a_teacher_of_attention_maps_are_cast_once():
+    method = build("zskt", with_statistics(classifier("resnet8", (3, 32, 32), seed=1)), precision="bf16", attention_s=1.0)
+    teacher = method.student.teacher
+    assert norms(teacher) and {one.weight.dtype for one in teacher.net.modules() if isinstance(one, nn.Conv2d)} == {
+        torch.bfloat16
+    }
 
 
 def test_the_network_itself_stays_as_it_is():

@@ -1,5 +1,7 @@
 """The engines: what refine keeps, how alternating training collects its images, and the error lines of their configs."""
 
+import copy
+
 import pytest
 import torch
 from small_net import CPU, classifier, close, wrap
@@ -314,7 +316,8 @@ def test_the_local_view_of_cmi():
 
 def test_cmi_starts_each_batch_from_a_generator_drawn_as_dcgan_is(teacher, monkeypatch):
     started = []
-    monkeypatch.setattr(cmi, "refine", lambda generator, latent, *_, **__: (started.append(generator), generator(latent))[1])
+    drawn = lambda generator, latent: (started.append(copy.deepcopy(generator)), generator(latent))[1]  # noqa: E731
+    monkeypatch.setattr(cmi, "refine", lambda generator, latent, *_, **__: drawn(generator, latent))
     made = cmi_method(teacher, latent=50, width=32)
     for index in range(2):
         made.round(index)

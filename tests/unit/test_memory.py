@@ -94,14 +94,21 @@ def test_a_forward_pass_of_large_images(monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's bound")
-def test_beyond_the_bound_is_one_line(repository, tmp_path):
-    """An allocation that this machine could well make."""
+@pytest.mark.parametrize("bound", ["DFKD_MEMORY", "the machine"])
+def test_beyond_the_bound_is_one_line(bound, repository, tmp_path):
+    """An allocation that this machine could well make; one of less would have ended the process without a word."""
     program = (
-        "import torch\nfrom dfkd_steps.pipeline.job import run_guarded\n"
+        "import torch\nfrom dfkd_steps.pipeline.job import run_guarded\nfrom dfkd_steps.runtime import memory\n"
+        f"{'' if bound == 'DFKD_MEMORY' else 'memory.group_limits = lambda: [3 << 29]'}\n"
         "run_guarded('x', lambda: torch.ones(1 << 28, dtype=torch.uint8))\nprint('fits')\n"
         "run_guarded('x', lambda: torch.ones(1 << 31, dtype=torch.uint8))"
     )
-    environment = {**os.environ, "DFKD_MEMORY": "1.5", "DFKD_DEVICE": "cpu", "PYTHONPATH": str(repository)}
+    environment = {
+        **os.environ,
+        "DFKD_MEMORY": "1.5" * (bound == "DFKD_MEMORY"),
+        "DFKD_DEVICE": "cpu",
+        "PYTHONPATH": str(repository),
+    }
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert (done.returncode, done.stdout) == (2, "fits\n"), done.stderr
     assert done.stderr.startswith("error: ") and "memory ran out" in done.stderr and done.stderr.count("\n") == 1

@@ -114,6 +114,23 @@ def test_patches_of_pytorchs_own_attention_and_of_a_network_without_any():
         assert [tuple(one.shape) for one in patches()] == [(2, 64, 64), (2, 64, 32), (2, 64, 16)]
 
 
+def test_attention_in_windows_counts_by_image():
+    """A Swin's first block has four windows of 16 patches in each image, its second one window."""
+    swin = pytest.importorskip("timm.models.swin_transformer")
+    torch.manual_seed(0)
+    sizes = {"img_size": 32, "patch_size": 4, "window_size": 4, "embed_dim": 8, "depths": (1, 1), "num_heads": (2, 2)}
+    net = swin.SwinTransformer(**sizes, num_classes=3)
+    teacher = wrap(net.eval(), (3, 32, 32), name="swin")
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad(), hooks.patch_features(teacher.net) as patches:
+        teacher(images)
+        first, second = patches()
+    assert first.shape == (8, 16, 4) and second.shape == (2, 16, 8)
+    with torch.no_grad():
+        loss = build("psaq", teacher, onehot=0.0, roughness=0.0).objective(images)
+    assert loss.item() == pytest.approx(-(entropy(first).reshape(2, 4).mean(1) + entropy(second)).mean(), rel=1e-3)
+
+
 @pytest.mark.parametrize("term", ["onehot", "patches", "roughness"])
 def test_pixels_bring_each_loss_down_on_a_transformer(term, transformer, monkeypatch):
     def measure(images):
@@ -136,7 +153,7 @@ def test_pixels_bring_each_loss_down_on_a_transformer(term, transformer, monkeyp
 
 def test_a_teacher_without_patches_is_one_line():
     flat = wrap(nn.Sequential(nn.Flatten(), nn.Linear(64, 10)))
-    with pytest.raises(UserError, match=r"patches: the teacher has no feature maps and no attention .* set patches: 0"):
+    with pytest.raises(UserError, match=r"patches: the teacher has no feature maps, and no attention .* set patches: 0"):
         build("psaq", flat).batch(0)
 
 

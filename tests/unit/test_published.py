@@ -23,9 +23,8 @@ TABLE = {
 ALWAYS_FREE = {"snapshots", "method", "image_type", "seed", "mix_s"}
 # Presets without a publication of their own settings: baselines and sets without any setting, reconstructions, and our variants.
 OURS = {
-    "noise", "procedural", "mixture", "dataset", "zskd-small", "zskd-strokes", "zskd-objects", "zskd-scenes", "soft-targeted",
-    "soft-targeted-alexnet", "soft-targeted-glyphs", "soft-targeted-scenes", "generative", "generative-plain", "ssd-kd",
-    "ssd-kd-resnet34",
+    "noise", "procedural", "mixture", "dataset", "zskd-small", "zskd-strokes", "zskd-objects", "zskd-scenes",
+    "soft-targeted-glyphs", "soft-targeted-scenes", "generative", "generative-plain", "ssd-kd", "ssd-kd-resnet34",
 }  # fmt: skip
 
 
@@ -124,8 +123,16 @@ def of_generator(net) -> dict:
         "generator.rectify_first": isinstance(net.first_activation, nn.LeakyReLU),
         "generator.dense_bias": net.dense.bias is not None,
         "generator.conv_bias": net.stages[0][0].bias is not None,
+        "generator.init": init_of(net.stages[0][0].weight),
         **head,
     }
+
+
+def init_of(weight) -> str:
+    """The initialisation of a convolution's weights, by their standard deviation."""
+    entering, leaving = weight[0].numel(), weight[:, 0].numel()
+    known = {"PyTorch's": (3 * entering) ** -0.5, "Glorot": (2 / (entering + leaving)) ** 0.5, "N(0, 0.02)": 0.02}
+    return min(known, key=lambda name: abs(known[name] - weight.std().item()))
 
 
 def of_adam(adam, name) -> dict:

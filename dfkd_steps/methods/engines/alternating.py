@@ -9,7 +9,7 @@ import copy
 import torch
 
 from ...models.generator import build_generator
-from ...runtime.device import autocast, compiled
+from ...runtime.device import autocast, compiled, kept
 from ...storage import checkpoint
 from ...training import loop, views
 from ..base import Batch, Method
@@ -42,7 +42,7 @@ class GeneratorTraining:
         """Images (N,C,H,W) of latent vectors, without a graph; the generator in the mode ``mode_g``."""
         self.net.train(self.config.mode_g == "train")
         with torch.no_grad():
-            return self.images(latent)
+            return kept(self.images(latent))
 
     def beside(self, images, rng):
         """Images (N,C,H,W) for the student; where there is a moving average of the generator, as many new ones of it follow."""
@@ -72,12 +72,13 @@ class GeneratorTraining:
         for _ in range(config.steps_g):
             latent = self.latent(rng)
             images = self.images(latent)
+            last = kept(images.detach())
             with student.frozen(mode) as student_net:
                 loss = self.objective(views.view(config.view, images, rng), None, student_net)
             loop.advance(self.net, self.optimizer, loss, rate(config.schedule_g, config.lr_g, progress), config.clip_g)
             if self.average is not None:
                 self._move_average()
-        return loss.detach(), latent, images.detach()
+        return loss.detach(), latent, last
 
     def state(self) -> dict:
         """Weights and moments, and the moving average."""

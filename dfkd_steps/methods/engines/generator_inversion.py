@@ -6,7 +6,7 @@ import copy
 import torch
 
 from ...models.generator import build_generator
-from ...runtime.device import autocast
+from ...runtime.device import autocast, compiled, next_step
 from ...storage import checkpoint
 from .objective import require_finite
 
@@ -15,6 +15,12 @@ def new_generator(config, teacher, seed: int, device):
     """A freshly initialised generator in train mode, of ``latent`` and ``width``."""
     generator = build_generator(teacher.description, latent=config.latent, width=config.width, arch="cmi", seed=seed)
     return generator.to(device, memory_format=torch.channels_last).train()
+
+
+def renewed(generator, other):
+    """A generator with the weights of another one: one object for all batches, as another object would be compiled again."""
+    generator.load_state_dict(other.state_dict())
+    return generator
 
 
 def refine(generator, latent, loss_of, *, steps: int, lr_g: float, lr_z: float, precision: str, after=None, latents=None):
@@ -56,6 +62,7 @@ def descend(draw, groups, loss_of, *, steps: int, precision: str, device, after=
         if after:
             after(step)
         adam.step()
+        next_step()
     require_finite(least.item(), "inversion", f"lower {rates}")
     return best
 
@@ -66,6 +73,7 @@ class MetaInverter:
 
     def __init__(self, config, generator):
         self.config, self.generator = config, generator
+        self.copied = compiled(copy.deepcopy(generator))
         self.latent = None  # of the last batch, as its images were made
         # The public code takes lr_g * steps for the meta update, since it sums the gradients of all steps.
         lr = config.lr_g * config.steps
@@ -84,7 +92,7 @@ class MetaInverter:
         config = self.config
         if config.reset and index == config.warmup + round(config.reset * (config.rounds - config.warmup)) - 1:
             self.reset_first_layers(rng)
-        copied = copy.deepcopy(self.generator)
+        copied = renewed(self.copied, self.generator)
         latent, _ = copied.draw(config.batch, rng)
         sums = [torch.zeros_like(parameter) for parameter in copied.parameters()]
 

@@ -4,8 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ...runtime.device import compiled
 from . import label_embeddings
-from .generator_inversion import descend, new_generator
+from .generator_inversion import descend, new_generator, renewed
 
 
 def balanced_targets(number: int, classes: int, rng):
@@ -25,11 +26,16 @@ class LabelInverter:
         self.classes = teacher.description.num_classes
         rng = torch.Generator(device=device).manual_seed(seed_of("embedding"))
         self.embeddings = label_embeddings.build(config.embedding, config.embedding_file, self.classes, rng)
+        self.generator = compiled(self.new_generator(0))
         self.restart(0)
+
+    def new_generator(self, index: int):
+        """The generator of a life that begins with round ``index``, with its first weights."""
+        return new_generator(self.config, self.teacher, self.seed_of("generator", index), self.device)
 
     def restart(self, index: int):
         """New weights of the generator, drawn for round ``index``."""
-        self.generator = new_generator(self.config, self.teacher, self.seed_of("generator", index), self.device)
+        renewed(self.generator, self.new_generator(index))
         self.norm = nn.BatchNorm1d(self.embeddings.shape[1]).to(self.device).train()
 
     def begin_round(self, index: int):

@@ -24,7 +24,8 @@ class ModelInversion(Method):
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)
         self.rounds = config.rounds
-        self.objective = objective.Objective(config, teacher, getattr(config, "ema", 0.0))
+        watched = bool(getattr(config, "contrastive", 0))  # CMI's discriminator sees the feature maps of the same passes
+        self.objective = objective.Objective(config, teacher, getattr(config, "ema", 0.0), hooked=watched)
         self.pool = ImagePool(config.n, teacher.description.image_shape, device)
         self.sampler = UniformSampler(self.pool)
         self.student = OnlineStudent(config, teacher, device, floor=self.floor)

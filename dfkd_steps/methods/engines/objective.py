@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 
 from ...models import frozen, hooks
-from ...runtime.device import autocast
+from ...runtime.device import autocast, captures_graphs, compiled, kept
 from ...runtime.errors import UserError
 from ...training import losses
 from . import image_losses
+from .observed_teacher import ObservedTeacher
 
 CLASS_OF_IMAGE = ("onehot", "activation", "jsd")  # terms for one prediction per image: not for segmentation
 NEEDS_STUDENT = ("adversarial", "jsd")
@@ -76,9 +77,11 @@ def _moments(outputs):
 def _patches(outputs):
     if not outputs.patches:
         raise UserError(
-            "transfer: patches: the teacher has no feature maps and no attention to tell patches apart; set patches: 0"
+            "transfer: patches: the teacher has no feature maps, and no attention whose patches can be looked at; set patches: 0"
         )
-    return -sum(image_losses.patch_entropy(features) for features in outputs.patches)
+    # Attention in windows has a row for each window of each image.
+    entropies = [image_losses.patch_entropy(features).view(len(outputs.images), -1).mean(1) for features in outputs.patches]
+    return -sum(entropies)
 
 
 # A loss is a scalar, or one value for each sample (N): then samples can be weighted.
@@ -104,10 +107,11 @@ class Objective:
     """The enabled losses of a config, for one frozen teacher. Raises UserError where the teacher lacks what they need.
 
     ema: share of the past in the BatchNorm statistics that are matched: the past stands for the images that a single batch
-    cannot hold (Fast, arXiv 2112.06253, public code). ``averages`` are those statistics, [[mean, var]] by layer.
+    cannot hold (Fast, arXiv 2112.06253, public code). ``averages`` are those statistics, [[mean, var]] by layer. hooked: do
+    others hook layers of ``teacher``, the objective's own, in its passes?
     """
 
-    def __init__(self, config, teacher, ema: float = 0.0):
+    def __init__(self, config, teacher, ema: float = 0.0, hooked: bool = False):
         self.config, self.ema = config, ema
         self.teacher = frozen.cast_copy(teacher, config.precision)
         self.averages, self.latest = [], []
@@ -132,14 +136,39 @@ class Objective:
             except UserError as error:
                 zero = "".join(f"+{name}=0" for name in ("bn", "bn_kl") if name in self.weights)
                 raise UserError(f"transfer: {config.method}: {error}; or switch that loss off ({zero})") from None
+        self.observed = None
+        if captures_graphs() and not hooked and "patches" not in self.weights:
+            self.observed = compiled(ObservedTeacher(self.teacher, self.layer, self.norms))
 
     def forward(self, images, targets=None, student=None) -> Outputs:
         """Run the teacher on images (N,C,H,W), and the student where a loss needs it; keeps what the losses need.
 
         student: in the mode that it is given in; None: the losses that need one are left out (``terms``).
         """
+        with autocast(images.device, self.config.precision):
+            teacher_logits, features, statistics, of_patches = self._teacher(images)
+            student_logits = student(images).float() if student is not None and self.needs_student else None
+        if self.averages:
+            statistics = [
+                (layer, self.ema * past[0] + (1 - self.ema) * mean, self.ema * past[1] + (1 - self.ema) * var)
+                for (layer, mean, var), past in zip(statistics, self.averages, strict=True)
+            ]
+        # Copies, as they may be needed in a later step.
+        self.latest = [[kept(mean.detach()), kept(var.detach())] for _, mean, var in statistics] if self.ema else []
+        return Outputs(
+            self.config, self.teacher, images, teacher_logits.float(), targets, student_logits,
+            features[0].float() if features else None,
+            statistics,
+            of_patches,
+        )  # fmt: skip
+
+    def _teacher(self, images):
+        """Of the teacher, for images (N,C,H,W): logits (N,K), features [(N,D)] or [], [(BatchNorm layer, mean, var)], patches."""
+        if self.observed:
+            logits, features, statistics = self.observed(images)
+            pairs = zip(self.observed.norms, statistics, strict=True)
+            return logits, features, [(norm, mean, var) for norm, (mean, var) in pairs], []
         with contextlib.ExitStack() as stack:
-            stack.enter_context(autocast(images.device, self.config.precision))
             features, inputs, patches = [], [], list
             if self.layer is not None:
                 features = stack.enter_context(hooks.entering(self.layer))
@@ -147,22 +176,9 @@ class Objective:
                 inputs = stack.enter_context(hooks.batchnorm_inputs(self.teacher.net))
             if "patches" in self.weights:
                 patches = stack.enter_context(hooks.patch_features(self.teacher.net))
-            teacher_logits = self.teacher(images).float()
+            logits = self.teacher(images)
             of_patches = patches()
-            student_logits = student(images).float() if student is not None and self.needs_student else None
-        statistics = [(layer, *image_losses.moments(values)) for layer, values in inputs]
-        if self.averages:
-            statistics = [
-                (layer, self.ema * past[0] + (1 - self.ema) * mean, self.ema * past[1] + (1 - self.ema) * var)
-                for (layer, mean, var), past in zip(statistics, self.averages, strict=True)
-            ]
-        self.latest = [[mean.detach(), var.detach()] for _, mean, var in statistics]
-        return Outputs(
-            self.config, self.teacher, images, teacher_logits, targets, student_logits,
-            features[0].float() if features else None,
-            statistics,
-            of_patches,
-        )  # fmt: skip
+        return logits, features, [(norm, *image_losses.moments(values)) for norm, values in inputs], of_patches
 
     def terms(self, outputs: Outputs, weights=None) -> dict:
         """The weighted losses by name, each a scalar; ``weights`` (N) of the samples count where a loss has one value each.

@@ -8,7 +8,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from ...models import frozen, hooks
 from ...models.classifier import new_classifier
-from ...runtime.device import autocast, compiled
+from ...runtime.device import autocast, compiled, kept
 from ...runtime.errors import UserError
 from ...runtime.seeds import seed_of
 from ...storage import checkpoint
@@ -34,7 +34,7 @@ class OnlineStudent:
     def __init__(self, config, teacher, device, schedule: str = "cosine", floor: float = 0.0):
         self.config = config
         # Whoever looks at feature maps needs the layers as they are.
-        self.teacher = teacher if config.attention_s else frozen.fast_copy(teacher, config.precision)
+        self.teacher = (frozen.cast_copy if config.attention_s else frozen.fast_copy)(teacher, config.precision)
         self.schedule, self.floor = schedule, floor
         self.loss = student_losses.load(config.loss_s, config.tau, teacher.description)
         net = new_classifier(config.student, teacher.description, seed_of(config.method, config.seed, "student"))
@@ -52,7 +52,7 @@ class OnlineStudent:
     def ask_teacher(self, images):
         """The teacher's answer to images (N,C,H,W): its logits (N,K), and its feature maps by size for attention transfer."""
         with torch.no_grad(), autocast(images.device, self.config.precision), self._feature_maps(self.teacher) as maps:
-            return self.teacher(images).float(), maps
+            return kept(self.teacher(images).float()), maps
 
     def step(self, images, progress: float, rng, weights=None, answer=None):
         """One step on images (N,C,H,W); ``progress``: the share of the whole training that is done, in [0,1).

@@ -2,6 +2,7 @@
 
 import torch
 
+from ...runtime.device import next_step
 from ...training import views
 from .schedules import rate
 
@@ -31,6 +32,7 @@ def optimize_batch(images, loss_of, *, steps: int, lr: float, schedule: str, bet
         adam.param_groups[0]["lr"] = rate(schedule, lr, step / steps)
         pixels.grad = torch.autograd.grad(loss_of(pixels), pixels)[0]
         adam.step()
+        next_step()
         with torch.no_grad():
             pixels.clamp_(0, 1)
     return pixels.detach()
