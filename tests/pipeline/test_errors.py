@@ -1,11 +1,12 @@
 """Bad input: both drivers show a line for each fault that says what to mend, Snakemake ends with code 2, and no file appears."""
 
+import math
 import re
 
 import pytest
 import yaml
 
-from dfkd_steps.pipeline import sweep
+from dfkd_steps.pipeline import spec, sweep
 
 from .conftest import ALL, TEACHER, at_once
 
@@ -106,6 +107,18 @@ def test_sweep_of_a_stranger(fresh, tmp_path):
     assert code == 2 and "error: --config sweep=3: is not the name of a file; give one like" in said
     code, said = copy.ended("snakemake", "-n", "--configfile", "own.yaml")
     assert code == 2 and "error: --configfile: a sweep is data, not code; give --config sweep=own.yaml" in said
+
+
+def test_sweeps_of_the_published_pairs_can_be_planned(fresh):
+    """Their data are downloaded, so a plan needs none; CIFAR-10 and CIFAR-100, but where settings are for one of them."""
+    for path in sorted((fresh.folder / "params/sweeps").glob("*34-*.yaml")) + sorted(
+        (fresh.folder / "params/sweeps").glob("wrn40-2-[!pq]*.yaml")
+    ):
+        experiment = sweep.expanded(yaml.safe_load(path.read_text()))
+        said = fresh.snakemake("-n", "--quiet", "rules", "--config", f"sweep=params/sweeps/{path.name}")
+        students = math.prod(len(experiment[group]) for group in spec.GROUPS)
+        assert re.search(rf"^distill +{students}$", said, re.MULTILINE), (path.name, said)
+    assert not fresh.made()
 
 
 def test_line_of_a_step_that_fails(by_dvc, tmp_path):

@@ -20,6 +20,7 @@ TABLE = {
     for name, entry in yaml.safe_load((ROOT / "tests/unit/published.yaml").read_text("utf-8")).items()
     if not name.startswith(".")
 }
+OPTIONS = yaml.safe_load((ROOT / "tests/unit/published.yaml").read_text("utf-8"))[".options"]
 ALWAYS_FREE = {"snapshots", "method", "image_type", "seed", "mix_s"}
 # Presets without a publication of their own settings: baselines and sets without any setting, reconstructions, and our variants.
 OURS = {
@@ -202,6 +203,18 @@ def inversion_betas(monkeypatch) -> list[float]:
         maker = nn.Linear(2, 2)
         generator_inversion.refine(maker, torch.rand(1, 2), torch.sum, steps=1, lr_g=0.1, lr_z=0.1, precision="fp32")
     return seen[0]
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_an_ablation_has_the_published_value_of_an_option(name):
+    entry = OPTIONS[name]
+    transfers = yaml.safe_load((ROOT / f"params/sweeps/{entry['sweep']}.yaml").read_text("utf-8"))["transfer"]
+    configs = [params.load("transfer", text, ROOT / "params") for text in transfers]
+    assert entry["source"]
+    for base in entry["transfers"]:
+        plain = params.load("transfer", base, ROOT / "params")
+        assert not getattr(plain, name), base
+        assert all(one in configs for one in (plain, dataclasses.replace(plain, **{name: entry["published"]}))), base
 
 
 def test_a_published_number_says_where_it_stands():
