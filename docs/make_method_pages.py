@@ -86,12 +86,16 @@ def short(entry: dict[str, str]) -> str:
 def rows_of(method: str, known: dict) -> list[list[str]]:
     """The measured groups of runs of a method, best first for each data set."""
     pages = results.pages_of_tables()
-    rows = []
+    rows, seen = [], set()
     for path in sorted(results.DATA.glob("*-*.csv")):
         for group in results.grouped(results.read(path.stem)):
             name = group.specs["transfer"].split("+")[0]
-            if known.get(name, ("",))[0] != method:
+            runs = tuple(
+                sorted((run["teacher"], run["transfer"], run["student"], run["commit"], run["top1"]) for run in group.runs)
+            )
+            if known.get(name, ("",))[0] != method or runs in seen:  # the runs of an ablation stand in two files
                 continue
+            seen.add(runs)
             page = pages[path.stem].relative_to(ROOT / "docs").as_posix()
             specs = [f"`{group.specs[key]}`" for key in ("transfer", "balance", "student")]
             origin = results.ORIGIN[group.origin]
