@@ -6,20 +6,31 @@ import shutil
 
 import pytest
 import torch
-from small_net import CPU, classifier, close
+from small_net import CPU, close, convolutions, wrap
 from torch import nn
 from torch._dynamo.utils import counters
 
 from dfkd_steps.methods import registry as method_registry
+from dfkd_steps.methods.engines import online_student
 from dfkd_steps.runtime.device import compiled, kept
 from dfkd_steps.runtime.errors import UserError
 
 ALTERNATING = {"rounds": 1, "turns": 2, "steps_s": 2, "train_batch": 8, "latent": 6, "width": 4, "n": 8, "student": "resnet8"}
 
 
+def student():
+    """A network unlike the teacher."""
+    net = wrap(convolutions(10))
+    for parameter in net.parameters():
+        parameter.mul_(0.8)
+    return net.requires_grad_(True)
+
+
 @pytest.fixture
 def tracing(monkeypatch):
-    """Graphs are captured as ever; what they are compiled to is PyTorch's own operations, which needs no C++ compiler."""
+    """Graphs are captured as ever; what they are compiled to is PyTorch's own operations, which needs no C++ compiler. The student
+    is smaller than any by name, as capturing takes most of the time."""
+    monkeypatch.setattr(online_student, "new_classifier", lambda *_: student())
     monkeypatch.setattr(nn.Module, "compile", functools.partialmethod(nn.Module.compile, backend="eager"))
     torch.compiler.reset()
     counters.clear()
@@ -44,7 +55,7 @@ GRAPHS = {
 def trained(name, **changes):
     """Networks and images of a method after some rounds."""
     cls = method_registry.load(name)
-    method = cls(cls.Config(method=name, **GRAPHS[name][0], **changes), classifier(seed=1), [], CPU)
+    method = cls(cls.Config(method=name, **GRAPHS[name][0], **changes), wrap(convolutions(10)), [], CPU)
     for index in range(method.rounds or 0):
         method.round(index)
     weights = {f"{part}.{key}": value for part, net in method.networks().items() for key, value in net.state_dict().items()}
