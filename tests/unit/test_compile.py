@@ -12,6 +12,8 @@ from torch._dynamo.utils import counters
 
 from dfkd_steps.methods import registry as method_registry
 from dfkd_steps.methods.engines import online_student
+from dfkd_steps.methods.engines.observed_teacher import ObservedTeacher
+from dfkd_steps.models import hooks
 from dfkd_steps.runtime.device import compiled, kept
 from dfkd_steps.runtime.errors import UserError
 
@@ -28,8 +30,8 @@ def student():
 
 @pytest.fixture
 def tracing(monkeypatch):
-    """Graphs are captured as ever; what they are compiled to is PyTorch's own operations, which needs no C++ compiler. The student
-    is smaller than any by name, as capturing takes most of the time."""
+    """Graphs are captured as ever; what they are compiled to is PyTorch's own operations, which needs no C++ compiler. The
+    student is smaller than any by name, as capturing takes most of the time."""
     monkeypatch.setattr(online_student, "new_classifier", lambda *_: student())
     monkeypatch.setattr(nn.Module, "compile", functools.partialmethod(nn.Module.compile, backend="eager"))
     torch.compiler.reset()
@@ -94,6 +96,22 @@ def test_loops_for_cuda_graphs_end_with_the_same_images(name, tracing, monkeypat
     assert list(compiled) == list(usual)
     for part, value in usual.items():
         close(compiled[part], value, rtol=1e-3, atol=1e-4)
+
+
+def test_an_observed_teacher_gives_what_enters_its_layers():
+    teacher, images = wrap(convolutions(10)), torch.rand(8, 1, 8, 8)
+    observed = ObservedTeacher(teacher, teacher.net[-1], norms=True)
+    with torch.no_grad(), hooks.entering(teacher.net[-1]) as entered, hooks.batchnorm_inputs(teacher.net) as inputs:
+        expected = teacher(images)
+        for _ in range(2):
+            logits, features, statistics = observed(images)
+            close(logits, expected)
+            close(features[0], entered[0])
+            for (mean, var), (_, values) in zip(statistics, inputs, strict=True):
+                close(mean, values.mean((0, 2, 3)))
+                close(var, values.var((0, 2, 3), correction=0))
+            assert not observed._entered and not observed._features  # or a graph would give them out too
+    assert not any(module._forward_pre_hooks for module in teacher.modules())
 
 
 def test_what_a_graph_gave_is_copied_where_it_is_kept(monkeypatch):

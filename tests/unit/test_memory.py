@@ -128,4 +128,7 @@ def test_a_gpu_is_bound_by_whom_it_serves_alone(monkeypatch):
     for name, uses_gpu in (("", True), ("", False), ("cpu", True)):
         monkeypatch.setenv("DFKD_DEVICE", name)
         device.setup_process(uses_gpu)
+    monkeypatch.delenv("DFKD_MEMORY")
+    monkeypatch.delenv("DFKD_DEVICE")
+    device.setup_process(True)
     assert shares == [0.25]
