@@ -3,7 +3,8 @@
 import torch
 import torch.nn.functional as F
 
-from ..models import frozen, hooks
+from ..models import hooks
+from ..models.cast import cast_copy
 from ..runtime.device import autocast
 from ..runtime.errors import UserError
 from ..schemas.transfer.soft_targeted import SoftTargetedConfig
@@ -31,7 +32,7 @@ class SoftTargeted(Method):
         self.drawn = soft_targets.drawn(config)
         shape = teacher.description.image_shape
         self.last = hooks.last_linear(teacher.net, shape)
-        self.cast = frozen.cast_copy(teacher, config.precision)
+        self.cast = cast_copy(teacher, config.precision)
         with autocast(device, config.precision):
             self.last_of_cast = hooks.last_linear(self.cast.net, shape)
         before = hooks.feeding(teacher.net, shape)

@@ -4,7 +4,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..models import frozen, hooks
+from ..models import hooks
+from ..models.cast import cast_copy
 from ..runtime.device import autocast
 from ..schemas.transfer.zskd import ZSKDConfig
 from .base import Batch, Method
@@ -46,7 +47,7 @@ class ZSKD(Method):
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)
         self.drawn = soft_targets.drawn(config)
-        self.cast = frozen.cast_copy(teacher, config.precision)
+        self.cast = cast_copy(teacher, config.precision)
         last = hooks.last_linear(teacher.net, teacher.description.image_shape)
         self.alpha = concentration(similarity(last.weight.detach().cpu())).numpy()
 

@@ -3,13 +3,13 @@
 import copy
 
 import torch
-from torch import nn
 from torch.fx.experimental.optimization import fuse
 
-from ..runtime.device import autocast, compiled, compiles, has_bf16, kept
+from ..runtime.device import autocast, compiled, compiles, kept
 from . import fused_convolutions, plain_layers
+from .cast import cast
 from .classifier import Classifier
-from .precision import is_float32, no_longer_float32
+from .precision import no_longer_float32
 
 ROUNDING = 1e-2  # of the largest logit; folding changes them by some 1e-6
 
@@ -19,13 +19,12 @@ def fast_copy(network: Classifier, precision: str) -> Classifier:
     that one's output, on a CPU with the sum and the activation behind it in one pass, and the weights cast once where
     ``precision`` is 'bf16'. Logits differ by rounding alone.
 
-    For passes inside ``autocast(device, precision)``, which else casts every weight of a frozen network on each pass: it
-    keeps casts of weights that take a gradient only. Without a gradient to the images, too: bf16 is slow in that of some layers
-    (``precision``). A classifier takes images of its own size alone.
+    For passes inside ``autocast(device, precision)``, as those of ``cast``. Without a gradient to the images, too: bf16 is slow
+    in that of some layers (``precision``). A classifier takes images of its own size alone.
     """
     classifier = _folded(network) or _copy(network)
     no_longer_float32(classifier)
-    return compiled(_cast(classifier, network.mean.device, precision))
+    return compiled(cast(classifier, network.mean.device, precision))
 
 
 def _copy(network: Classifier) -> Classifier:
@@ -55,22 +54,6 @@ def _alike(classifier: Classifier, network: Classifier) -> bool:
     with torch.no_grad():
         logits, folded = network(images), classifier(images)
     return torch.allclose(folded, logits, rtol=0, atol=ROUNDING * logits.abs().max().item(), equal_nan=True)
-
-
-def cast_copy(network: Classifier, precision: str) -> Classifier:
-    """A frozen classifier as ``fast_copy`` makes it, but with all its layers, for passes that hooks look into; itself in fp32."""
-    device = network.mean.device
-    if precision != "bf16" or not has_bf16(device.type):
-        return network
-    return _cast(Classifier(copy.deepcopy(network.net), network.description), device, precision)
-
-
-def _cast(classifier: Classifier, device, precision: str) -> Classifier:
-    if precision == "bf16" and has_bf16(device.type):
-        for module in classifier.net.modules():
-            if isinstance(module, (nn.Conv2d, nn.Linear)) and not is_float32(module):
-                module.to(torch.bfloat16)
-    return classifier.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
 
 def logits(network: Classifier, images, precision: str):

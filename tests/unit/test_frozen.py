@@ -9,6 +9,7 @@ from small_net import classifier, close, wrap
 from torch import nn
 
 from dfkd_steps.models import frozen, fused_convolutions
+from dfkd_steps.models.cast import cast_copy
 from dfkd_steps.models.classifier import Classifier, Description
 from dfkd_steps.runtime import device
 
@@ -70,7 +71,7 @@ def test_the_network_itself_stays_as_it_is():
 @pytest.mark.skipif(not device.has_bf16("cpu"), reason="no bf16 instructions here")
 def test_weights_cast_once_give_the_gradient_of_weights_cast_in_each_pass():
     network = with_statistics(classifier("resnet8", (3, 16, 16), seed=1))
-    cast, found = frozen.cast_copy(network, "bf16"), []
+    cast, found = cast_copy(network, "bf16"), []
     assert cast is not network and norms(cast) == norms(network)
     assert {one.weight.dtype for one in cast.net.modules() if isinstance(one, nn.Conv2d)} == {torch.bfloat16}
     for one in (network, cast):
@@ -78,7 +79,7 @@ def test_weights_cast_once_give_the_gradient_of_weights_cast_in_each_pass():
         with device.autocast("cpu", "bf16"):
             one(images).float().square().sum().backward()
         found.append(images.grad)
-    assert torch.equal(*found) and frozen.cast_copy(network, "fp32") is network
+    assert torch.equal(*found) and cast_copy(network, "fp32") is network
 
 
 class Twice(nn.Module):
@@ -153,7 +154,7 @@ def test_depthwise_convolutions_that_bf16_makes_slow_compute_in_float32(kernel, 
     monkeypatch.setattr(frozen, "has_bf16", lambda kind: True)
     network, images = depthwise(kernel, stride), torch.rand(2, 4, 9, 9)
     plain = network(images)
-    for each in (network, copy.deepcopy(network), frozen.cast_copy(network, "bf16")):
+    for each in (network, copy.deepcopy(network), cast_copy(network, "bf16")):
         with torch.autocast("cpu", torch.bfloat16):
             found = each(images)
             assert torch.is_autocast_enabled("cpu")

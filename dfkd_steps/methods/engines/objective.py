@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from ...models import frozen, hooks
+from ...models import hooks
+from ...models.cast import cast_copy
 from ...runtime.device import autocast, captures_graphs, compiled, kept
 from ...runtime.errors import UserError
 from ...training import losses
@@ -113,7 +114,7 @@ class Objective:
 
     def __init__(self, config, teacher, ema: float = 0.0, hooked: bool = False):
         self.config, self.ema = config, ema
-        self.teacher = frozen.cast_copy(teacher, config.precision)
+        self.teacher = cast_copy(teacher, config.precision)
         self.averages, self.latest = [], []
         self.weights = {name: getattr(config, name) for name in TERMS if getattr(config, name, 0)}
         if not self.weights:

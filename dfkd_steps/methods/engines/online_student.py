@@ -7,6 +7,7 @@ import torch
 from torch.nn.modules.dropout import _DropoutNd
 
 from ...models import frozen, hooks
+from ...models.cast import cast_copy
 from ...models.classifier import new_classifier
 from ...runtime.device import autocast, compiled, kept
 from ...runtime.errors import UserError
@@ -34,7 +35,7 @@ class OnlineStudent:
     def __init__(self, config, teacher, device, schedule: str = "cosine", floor: float = 0.0):
         self.config = config
         # Whoever looks at feature maps needs the layers as they are.
-        self.teacher = (frozen.cast_copy if config.attention_s else frozen.fast_copy)(teacher, config.precision)
+        self.teacher = (cast_copy if config.attention_s else frozen.fast_copy)(teacher, config.precision)
         self.schedule, self.floor = schedule, floor
         self.loss = student_losses.load(config.loss_s, config.tau, teacher.description)
         net = new_classifier(config.student, teacher.description, seed_of(config.method, config.seed, "student"))
