@@ -8,7 +8,7 @@ from small_method import build
 from small_net import classifier, close, wrap
 from torch import nn
 
-from dfkd_steps.models import frozen, fused_convolutions
+from dfkd_steps.models import cast, frozen, fused_convolutions
 from dfkd_steps.models.cast import cast_copy
 from dfkd_steps.models.classifier import Classifier, Description
 from dfkd_steps.runtime import device
@@ -71,10 +71,10 @@ def test_the_network_itself_stays_as_it_is():
 @pytest.mark.skipif(not device.has_bf16("cpu"), reason="no bf16 instructions here")
 def test_weights_cast_once_give_the_gradient_of_weights_cast_in_each_pass():
     network = with_statistics(classifier("resnet8", (3, 16, 16), seed=1))
-    cast, found = cast_copy(network, "bf16"), []
-    assert cast is not network and norms(cast) == norms(network)
-    assert {one.weight.dtype for one in cast.net.modules() if isinstance(one, nn.Conv2d)} == {torch.bfloat16}
-    for one in (network, cast):
+    copied, found = cast_copy(network, "bf16"), []
+    assert copied is not network and norms(copied) == norms(network)
+    assert {one.weight.dtype for one in copied.net.modules() if isinstance(one, nn.Conv2d)} == {torch.bfloat16}
+    for one in (network, copied):
         images = torch.rand(4, 3, 16, 16, generator=torch.Generator().manual_seed(2)).requires_grad_()
         with device.autocast("cpu", "bf16"):
             one(images).float().square().sum().backward()
@@ -131,7 +131,7 @@ def test_a_network_that_cannot_be_traced_is_copied():
 @pytest.mark.parametrize("native", [True, False])
 def test_bf16_weights_are_cast_once_where_the_device_computes_in_it(monkeypatch, native):
     monkeypatch.setattr(device, "has_bf16", lambda kind: native)
-    monkeypatch.setattr(frozen, "has_bf16", lambda kind: native)
+    monkeypatch.setattr(cast, "has_bf16", lambda kind: native)
     network = with_statistics(classifier("resnet8", (3, 16, 16), seed=1))
     fast, images = frozen.fast_copy(network, "bf16"), torch.rand(4, 3, 16, 16)
     kinds = {module.weight.dtype for module in fast.modules() if isinstance(module, (nn.Conv2d, nn.Linear))}
@@ -151,7 +151,7 @@ def depthwise(kernel, stride):
 
 @pytest.mark.parametrize(("kernel", "stride", "exact"), [(3, 2, True), (5, 1, True), (3, 1, False)])
 def test_depthwise_convolutions_that_bf16_makes_slow_compute_in_float32(kernel, stride, exact, monkeypatch):
-    monkeypatch.setattr(frozen, "has_bf16", lambda kind: True)
+    monkeypatch.setattr(cast, "has_bf16", lambda kind: True)
     network, images = depthwise(kernel, stride), torch.rand(2, 4, 9, 9)
     plain = network(images)
     for each in (network, copy.deepcopy(network), cast_copy(network, "bf16")):
