@@ -54,14 +54,14 @@ GRAPHS = {
 }
 
 
-def trained(name, **changes):
+def trained(name, device=CPU):
     """Networks and images of a method after some rounds."""
     cls = method_registry.load(name)
-    method = cls(cls.Config(method=name, **GRAPHS[name][0], **changes), wrap(convolutions(10)), [], CPU)
+    method = cls(cls.Config(method=name, **GRAPHS[name][0]), wrap(convolutions(10)).to(device), [], device)
     for index in range(method.rounds or 0):
         method.round(index)
     weights = {f"{part}.{key}": value for part, net in method.networks().items() for key, value in net.state_dict().items()}
-    return {**weights, "images": method.batch(0).images}
+    return {name: value.detach().cpu() for name, value in {**weights, "images": method.batch(0).images}.items()}
 
 
 def compilations(monkeypatch) -> list[dict]:
@@ -96,6 +96,18 @@ def test_loops_for_cuda_graphs_end_with_the_same_images(name, tracing, monkeypat
     assert list(compiled) == list(usual)
     for part, value in usual.items():
         close(compiled[part], value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("name", GRAPHS)
+def test_cuda_graphs_end_with_the_same_images(name, monkeypatch):
+    """On the GPU itself, where nothing that a later step overwrites may be looked at."""
+    usual = trained(name, torch.device("cuda"))
+    monkeypatch.setenv("DFKD_COMPILE", "graphs")
+    torch.compiler.reset()
+    for part, value in trained(name, torch.device("cuda")).items():
+        close(value, usual[part], rtol=1e-2, atol=1e-3)
 
 
 def test_an_observed_teacher_gives_what_enters_its_layers():
