@@ -99,7 +99,7 @@ def test_beyond_the_bound_is_one_line(bound, repository, tmp_path):
     """An allocation that this machine could well make; one of less would have ended the process without a word."""
     program = (
         "import torch\nfrom dfkd_steps.pipeline.job import run_guarded\nfrom dfkd_steps.runtime import memory\n"
-        f"{'' if bound == 'DFKD_MEMORY' else 'memory.group_limits = lambda: [3 << 29]'}\n"
+        f"{'' if bound == 'DFKD_MEMORY' else 'memory.group_limits = lambda: [1 << 30]'}\n"
         "run_guarded('x', lambda: torch.ones(1 << 28, dtype=torch.uint8))\nprint('fits')\n"
         "run_guarded('x', lambda: torch.ones(1 << 31, dtype=torch.uint8))"
     )
