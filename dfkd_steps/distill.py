@@ -10,7 +10,7 @@ from .models.classifier import new_classifier
 from .models.generator import Generator
 from .pipeline.job import Job, run_step
 from .runtime import memory, progress
-from .runtime.device import autocast, select_device
+from .runtime.device import autocast, captures_graphs, kept, select_device
 from .runtime.errors import UserError
 from .runtime.seeds import make_rng, seed_of
 from .storage import atomic, kept_networks, network_file
@@ -130,12 +130,18 @@ def begin(config, teacher, transfer: TransferSet, device):
 def keep_views(config, description, samples: int, answering, device):
     """The kept views of a student's samples; raises UserError for segmentation."""
     kept_views.refuse_maps(description, "student")
+    batch = min(config.batch, samples)
 
     def ask(inputs):
-        return frozen.logits(answering, inputs, config.precision)
+        number = len(inputs)
+        if captures_graphs():  # there is a graph for each number of images: let it be one
+            filled = torch.zeros(batch, *inputs.shape[1:], device=inputs.device).to(memory_format=torch.channels_last)
+            filled[:number] = inputs
+            inputs = filled
+        return frozen.logits(answering, inputs, config.precision)[:number]
 
-    kept = kept_views.KeptViews(samples, config.views_kept, config.augment, ask, description.num_classes, device)
-    return kept_views.ViewsInTurn(kept)
+    views_of = kept_views.KeptViews(samples, config.views_kept, config.augment, ask, description.num_classes, device)
+    return kept_views.ViewsInTurn(views_of)
 
 
 def hardness(student, images: Images, rows, compare, precision: str, teacher=None):
@@ -148,7 +154,7 @@ def hardness(student, images: Images, rows, compare, precision: str, teacher=Non
     with torch.no_grad(), autocast(rows.device, precision):
         for some in rows.split(images.at_once):
             inputs = images(some)
-            answers = teacher(inputs) if teacher else images.field("logits", some)
+            answers = kept(teacher(inputs)) if teacher else images.field("logits", some)
             losses.append(compare(student(inputs).float(), answers.float()))
     student.train()
     return torch.cat(losses).clamp_min(priority_sampling.EPS)

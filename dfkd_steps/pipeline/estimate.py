@@ -166,7 +166,8 @@ def declared(config) -> Task:
 def refuse(paths, here: bool = False):
     """Raise UserError, a line for each of ``paths`` whose job takes more than there is, or whose method is not for the task.
 
-    here: this process runs them, and is to keep to the limits of its own control group; not so where jobs are only planned.
+    here: this process runs them on a CPU, and is to keep to the limits of its own control group; not so where jobs are only
+    planned, or where a GPU holds the images.
     """
     faults = [f"{path}: {fault}" for path in paths if (fault := _unfit(path) or excess(of_path(path), path, here))]
     if faults:
@@ -191,7 +192,8 @@ def excess(takes: Estimate, path="results", here: bool = False) -> str:
     if takes.disk > room:
         return f"needs {size(takes.disk)} of disk space, with only {size(room)} left; use fewer samples"
     if takes.memory > (most := memory.here() if here else memory.most()):
-        there = f"{'DFKD_MEMORY' if most == memory.most() and memory.given() else 'the machine'} has {size(most)}"
+        place = "the machine's control group" if most < memory.most() else "DFKD_MEMORY" if memory.given() else "the machine"
+        there = f"{place} has {size(most)}"
         held = f"a smaller n: the method holds its images, {size(takes.pool)}"
         remedy = f"use {held if 2 * takes.pool > takes.memory else 'smaller batches or networks'}"
         return f"needs {size(takes.memory)} of memory, but {there}; {remedy}"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from ..runtime import event_files, progress
+from ..runtime import event_files, memory, progress
 from ..runtime.commands import expanded, guarded
 from ..runtime.errors import Changed, UserError
 from ..storage import hdf5
@@ -69,7 +69,7 @@ def _same(before: tuple, now: tuple) -> bool:
     return before == now or (len(now) > 0 and before[:1] != now[:1] and before[2:] == now[2:] and None not in now)
 
 
-def parse_job(step: str, argv=None) -> Job:
+def parse_job(step: str, argv=None, uses_gpu: bool = True) -> Job:
     """The job of a command line ``python -m dfkd_steps.<step> OUT IN...``; checks paths, config and inputs."""
     made_by = sys.modules.get(f"dfkd_steps.{step}") or sys.modules["__main__"]
     template = graph.STEPS[step].template
@@ -102,13 +102,13 @@ def parse_job(step: str, argv=None) -> Job:
         importlib.import_module(f"dfkd_steps.{module}")
     fingerprint.refuse_changed(recipe["code"])
     if not out.exists():
-        estimate.refuse([out], here=True)
+        estimate.refuse([out], here=not memory.on_gpu(uses_gpu))
     return Job(step, out, needed, typed, keys.key_from(recipe, input_keys.values()), input_keys, recipe, seen)
 
 
 def run_step(step: str, run, uses_gpu: bool = True):
     """Entry of a step: ``run(job)`` inside; bad input is one line and exit code 2."""
-    run_guarded(step, lambda: run(parse_job(step)), uses_gpu)
+    run_guarded(step, lambda: run(parse_job(step, uses_gpu=uses_gpu)), uses_gpu)
 
 
 def run_guarded(name: str, work, uses_gpu: bool = True):

@@ -13,6 +13,7 @@ from .errors import UserError
 from .threads import thread_count
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+MOST_COMPILED = 256  # variants of a class of networks, of which a run has several, in several modes
 
 
 def setup_process(uses_gpu: bool = True):
@@ -32,7 +33,7 @@ def setup_process(uses_gpu: bool = True):
     torch.backends.cudnn.benchmark = not deterministic
     keep_memory()
     leave_compiler_out()
-    memory.bound(uses_gpu and os.environ.get("DFKD_DEVICE") != "cpu")
+    memory.bound(uses_gpu)
 
 
 def keep_memory():
@@ -85,9 +86,14 @@ def compiled(net):
     a GPU faster; no gain on a CPU (docs/scaling.md). Rounding, and so bytes, differ from those without. With graphs, a GPU
     replays CUDA graphs, for inputs of fixed shapes: what such a network returns is overwritten after ``next_step``.
     """
+    if not compiles():
+        return net
+    import torch._dynamo  # which takes as long as all the rest of torch
+
+    torch._dynamo.config.recompile_limit = MOST_COMPILED
     if captures_graphs():
         net.compile(mode="reduce-overhead", dynamic=False)
-    elif compiles():
+    else:
         net.compile()
     return net
 

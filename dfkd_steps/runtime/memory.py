@@ -12,10 +12,12 @@ import sys
 from pathlib import Path
 
 from .errors import UserError
+from .threads import thread_count
 
 GIB = 1 << 30
 VALUES = 1000 * 3 * 32 * 32  # pixel values of images that are drawn together, and of a pass without DFKD_MEMORY
 UNTOUCHED = GIB // 2  # what a process with PyTorch reserves and never uses, 0.46 to 0.8 GiB with one thread
+UNTOUCHED_BY_THREAD = 24 << 20
 DEFAULT = 2.0  # GiB; for each pixel value a network in use takes 60 (ResNet-18 at 224) to 300 bytes (ResNet-34 without a stem)
 
 
@@ -79,17 +81,23 @@ def moved(image_shape) -> int:
     return max(1, passed(image_shape) // 8)
 
 
+def on_gpu(wanted: bool = True) -> bool:
+    """Does this process compute on a GPU (CUDA)? ``wanted``: is it to; else a GPU is not even asked for."""
+    torch = sys.modules.get("torch")
+    return wanted and os.environ.get("DFKD_DEVICE") != "cpu" and torch is not None and torch.cuda.is_available()
+
+
 def bound(gpu: bool = True):
     """No more than ``here`` for this process: beyond it an allocation fails, which else would end with the process killed. Where
     DFKD_MEMORY is set, a GPU is bound too if ``gpu``.
 
     On Linux; what only maps files, like sets that are read, does not count.
     """
-    torch = sys.modules.get("torch")
-    on_gpu = gpu and torch and torch.cuda.is_available()  # which a process for the CPU does not ask: that takes memory there
-    if sys.platform == "linux" and (given() or not on_gpu):  # a driver may reserve more of the host than it uses
-        least, hard = here() + (0 if given() else UNTOUCHED), resource.getrlimit(resource.RLIMIT_DATA)[1]
-        resource.setrlimit(resource.RLIMIT_DATA, (least if hard == resource.RLIM_INFINITY else min(least, hard), hard))
-    if on_gpu and given():
+    if sys.platform == "linux" and (given() or not on_gpu(gpu)):  # a driver may reserve more of the host than it uses
+        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        limits = [here(), hard] if given() else [here() + UNTOUCHED + (thread_count() - 1) * UNTOUCHED_BY_THREAD, soft, hard]
+        resource.setrlimit(resource.RLIMIT_DATA, (min(limit for limit in limits if limit != resource.RLIM_INFINITY), hard))
+    if on_gpu(gpu) and given():
+        torch = sys.modules["torch"]
         whole = torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, given() * GIB / whole))

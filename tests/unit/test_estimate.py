@@ -251,7 +251,9 @@ def test_a_process_that_runs_a_job_keeps_to_its_control_group(tmp_path, monkeypa
     monkeypatch.setattr(memory, "group_limits", lambda: [1 << 20])
     out = tmp_path / "results/mnist-5k/lenet5/noise+n=200/transfer_set.h5"
     estimate.refuse([out])
-    with pytest.raises(UserError, match=r"transfer_set.h5: needs .* of memory, but the machine has 1 MiB; use smaller batches"):
+    with pytest.raises(
+        UserError, match=r"transfer_set.h5: needs .* of memory, but the machine's control group has 1 MiB; use smaller batches"
+    ):
         estimate.refuse([out], here=True)
 
 

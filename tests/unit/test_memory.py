@@ -114,6 +114,29 @@ def test_beyond_the_bound_is_one_line(bound, repository, tmp_path):
     assert done.stderr.startswith("error: ") and "memory ran out" in done.stderr and done.stderr.count("\n") == 1
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's bound")
+@pytest.mark.parametrize(
+    ("given", "soft", "threads", "expected"),
+    [
+        ("", resource.RLIM_INFINITY, "1", 4.5),  # what a process reserves and never uses comes on top
+        ("", resource.RLIM_INFINITY, "65", 4.5 + 64 * 24 / 1024),
+        ("", 3 * memory.GIB, "1", 3),  # a user's own limit is not raised
+        ("2", 3 * memory.GIB, "1", 2),
+        ("8", resource.RLIM_INFINITY, "1", 4),
+    ],
+)
+def test_what_bounds_a_process(given, soft, threads, expected, monkeypatch):
+    """In a control group of 4 GiB."""
+    limits = []
+    monkeypatch.setattr(memory, "group_limits", lambda: [4 * memory.GIB])
+    monkeypatch.setattr(memory.resource, "getrlimit", lambda which: (soft, resource.RLIM_INFINITY))
+    monkeypatch.setattr(memory.resource, "setrlimit", lambda which, values: limits.append(values))
+    monkeypatch.setenv("DFKD_MEMORY", given)
+    monkeypatch.setenv("DFKD_THREADS", threads)
+    memory.bound(False)
+    assert limits == [(int(expected * memory.GIB), resource.RLIM_INFINITY)]
+
+
 def test_a_gpu_is_bound_by_whom_it_serves_alone(monkeypatch):
     """A process for the CPU that asked CUDA about its GPU would hold memory of it."""
     shares = []

@@ -139,7 +139,8 @@ class Objective:
                 raise UserError(f"transfer: {config.method}: {error}; or switch that loss off ({zero})") from None
         self.observed = None
         if captures_graphs() and not hooked and "patches" not in self.weights:
-            self.observed = compiled(ObservedTeacher(self.teacher, self.layer, self.norms))
+            with autocast(teacher.mean.device, config.precision):
+                self.observed = compiled(ObservedTeacher(self.teacher, self.layer, self.norms))
 
     def forward(self, images, targets=None, student=None) -> Outputs:
         """Run the teacher on images (N,C,H,W), and the student where a loss needs it; keeps what the losses need.

@@ -22,7 +22,7 @@ class ObservedTeacher(nn.Module):
         self.teacher, self.norms = teacher, []
         if norms:
             with torch.no_grad(), hooks.batchnorm_inputs(teacher.net) as seen:
-                teacher(torch.rand(2, *teacher.description.image_shape, device=teacher.mean.device))
+                teacher(torch.zeros(2, *teacher.description.image_shape, device=teacher.mean.device))
             self.norms = [norm for norm, _ in seen]  # in the order of use; one that is used twice, twice
         self._keep_inputs_of(set(self.norms), "_entered")
         self._keep_inputs_of({layer} - {None}, "_features")
