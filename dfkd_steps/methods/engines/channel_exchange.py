@@ -38,7 +38,6 @@ class ExchangedImages:
         with torch.no_grad(), autocast(device, self.config.precision):
             maps = generator.maps(self.latents[rows], level)
             images = generator.from_maps(torch.where(mixed, exchange_channels(maps, rng), maps), level)
-        generator.train()
         return images
 
     def state(self) -> dict:
