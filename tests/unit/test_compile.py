@@ -49,7 +49,8 @@ LS_GDFD = {"rounds_each": 1, "steps": 2, "train_batch": 8, "n": 20, "batch": 4, 
 FIVE = 5
 MOST_IN_A_ROW = 6  # calls of a step whose results are needed together: forward and backward of up to three networks
 GRAPHS = {
-    "dafl": (ALTERNATING, FIVE, 2 * (1 + 2)),  # whose generator does not see the student, and also runs without gradients
+    # The student learns from the images of the generator's step, which does not see the student; at the end without gradients.
+    "dafl": ({**ALTERNATING, "images_s": "before"}, FIVE, 2 * (1 + 2)),
     # One answer of the teacher for all steps of the student; and the generator without gradients, for the images that are kept.
     "dfad+after": ({**ALTERNATING, "images_s": "after", "steps_g": 2}, FIVE + 1, 2 * (2 + 2)),
     "fast": ({**INVERSION, **SMALL}, FIVE, 3 * 2 + 2 * 2),
