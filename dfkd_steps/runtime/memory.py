@@ -81,10 +81,10 @@ def moved(image_shape) -> int:
     return max(1, passed(image_shape) // 8)
 
 
-def on_gpu(wanted: bool = True) -> bool:
-    """Does this process compute on a GPU (CUDA)? ``wanted``: is it to; else a GPU is not even asked for."""
+def on_gpu(may: bool = True) -> bool:
+    """Does this process compute on a GPU (CUDA)? ``may``: is it one that can; else CUDA is not asked for any."""
     torch = sys.modules.get("torch")
-    return wanted and os.environ.get("DFKD_DEVICE") != "cpu" and torch is not None and torch.cuda.is_available()
+    return may and os.environ.get("DFKD_DEVICE") != "cpu" and torch is not None and torch.cuda.is_available()
 
 
 def bound(gpu: bool = True):

@@ -57,6 +57,8 @@ def test_the_hours_of_a_sweep(monkeypatch, capsys, tmp_path):
     """Real data have no hours of synthesis, but hours of distillation; drawn sets have both."""
     monkeypatch.chdir(ROOT)
     module = script("sweep_hours", monkeypatch)
+    # Settings of the whole process, which would stay for the tests after this one.
+    monkeypatch.setattr(module.methods_speed, "prepare", lambda: torch.device("cpu"))
     lists = {
         "dataset": ["mnist"], "teacher": ["lenet5"], "transfer": ["dataset+source=mnist", "procedural"], "balance": ["none"],
         "student": ["lenet5-half"],

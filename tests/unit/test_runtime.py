@@ -1,5 +1,6 @@
 """What a process is set to: memory that stays, the device, bf16 where the device has it."""
 
+import ast
 import ctypes
 import io
 import os
@@ -165,7 +166,8 @@ def test_a_profile_reserves_for_each_step_what_it_takes(profile, repository):
 def by_the_prefix_of_rules(code: str, folder):
     """What a rule whose program is ``code`` writes to Snakemake's stderr, and to its log."""
     snakefile = (Path(__file__).parents[2] / "workflow/Snakefile").read_text()
-    prefix = re.search(r'^shell\.prefix\("(.*)"\)$', snakefile, re.MULTILINE)[1]
+    told, prefix = re.search(r"^KILLED = (.*)\nshell\.prefix\(f(.*)\)$", snakefile, re.MULTILINE).groups()
+    prefix = ast.literal_eval(prefix).replace("{KILLED}", ast.literal_eval(told))
     (folder / "program.py").write_text(code)
     command = f"{prefix}{sys.executable} {folder / 'program.py'} > {folder / 'log'} 2>&1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2],

@@ -37,8 +37,7 @@ class ExchangedImages:
         generator.eval()
         with torch.no_grad(), autocast(device, self.config.precision):
             maps = generator.maps(self.latents[rows], level)
-            images = generator.from_maps(torch.where(mixed, exchange_channels(maps, rng), maps), level)
-        return images
+            return generator.from_maps(torch.where(mixed, exchange_channels(maps, rng), maps), level)
 
     def state(self) -> dict:
         """The latent vectors."""
