@@ -10,7 +10,7 @@ from .models.classifier import new_classifier
 from .models.generator import Generator
 from .pipeline.job import Job, run_step
 from .runtime import memory, progress
-from .runtime.device import autocast, captures_graphs, kept, select_device
+from .runtime.device import autocast, captures_graphs, select_device
 from .runtime.errors import UserError
 from .runtime.seeds import make_rng, seed_of
 from .storage import atomic, kept_networks, network_file
@@ -154,7 +154,7 @@ def hardness(student, images: Images, rows, compare, precision: str, teacher=Non
     with torch.no_grad(), autocast(rows.device, precision):
         for some in rows.split(images.at_once):
             inputs = images(some)
-            answers = kept(teacher(inputs)) if teacher else images.field("logits", some)
+            answers = frozen.logits(teacher, inputs, precision) if teacher else images.field("logits", some)
             losses.append(compare(student(inputs).float(), answers.float()))
     student.train()
     return torch.cat(losses).clamp_min(priority_sampling.EPS)

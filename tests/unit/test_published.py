@@ -15,12 +15,9 @@ from dfkd_steps.methods.engines import generator_inversion
 from dfkd_steps.pipeline import params
 
 ROOT = Path(__file__).parents[2]
-TABLE = {
-    name: entry
-    for name, entry in yaml.safe_load((ROOT / "tests/unit/published.yaml").read_text("utf-8")).items()
-    if not name.startswith(".")
-}
-OPTIONS = yaml.safe_load((ROOT / "tests/unit/published.yaml").read_text("utf-8"))[".options"]
+PUBLISHED = yaml.safe_load((ROOT / "tests/unit/published.yaml").read_text("utf-8"))
+TABLE = {name: entry for name, entry in PUBLISHED.items() if not name.startswith(".")}
+OPTIONS = PUBLISHED[".options"]
 ALWAYS_FREE = {"snapshots", "method", "image_type", "seed", "mix_s"}
 # Presets without a publication of their own settings: baselines and sets without any setting, reconstructions, and our variants.
 OURS = {
