@@ -1,5 +1,4 @@
-"""Generates the tables of docs/results/, docs/leak.md, docs/segmentation.md and README.md from CSV files, most of them in
-docs/results/data/.
+"""Generates the tables of results, in README.md and the pages of ``pages``, from CSV files, most of them in docs/results/data/.
 
 python docs/make_results.py            regenerate every table, each between `<!-- table: NAME -->` and `<!-- end of table -->`
 """
@@ -159,6 +158,23 @@ def published_table() -> str:
     return markdown(head, [list(row.values()) for row in read("published")])
 
 
+def imagenette_table() -> str:
+    """Students for ten classes of ImageNet: top-1 with its 95 % interval, as `dfkd evaluate --images` prints it."""
+    head = ("run", "origin", "top-1", "top-1 in int8", "agreement", "agreement on held-out samples", "`probe_balanced`", "minutes")
+    plain = ("top1_int8", "agreement", "agreement_held_out", "probe_balanced", "minutes")
+    lines = []
+    for row in read("imagenette"):
+        interval = f"{row['top1']} ({row['top1_low']} to {row['top1_high']})"
+        lines.append([row["run"], ORIGIN[row["origin"]], interval, *(row[name] for name in plain)])
+    return markdown(head, lines)
+
+
+def shapes_table() -> str:
+    """The teacher of drawn shapes and its students."""
+    lines = [[row["transfer"], ORIGIN.get(row["origin"], ""), row["miou"]] for row in read("shapes")]
+    return markdown(("transfer set", "origin", "mIoU, %"), lines)
+
+
 def best(groups: list[Group], origin: str) -> str:
     """The highest mean over three seeds or more with current code and settings; a dash if there is none."""
     current = [group for group in groups if group.origin == origin and len(group.runs) >= 3 and not group.earlier]
@@ -214,8 +230,10 @@ def leak_table() -> str:
 
 SPECIAL = {
     "glance": glance_table,
+    "imagenette": imagenette_table,
     "leak": leak_table,
     "published": published_table,
+    "shapes": shapes_table,
     "teachers": teachers_table,
     **{f"{name}-earlier": partial(runs_table, name, earlier=True) for name in SPLIT},
 }
@@ -237,6 +255,7 @@ def pages() -> list[Path]:
         ROOT / "README.md",
         ROOT / "docs/leak.md",
         ROOT / "docs/segmentation.md",
+        ROOT / "docs/your-own-teacher.md",
         *sorted((ROOT / "docs/results").glob("*.md")),
     ]
 

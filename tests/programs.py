@@ -5,25 +5,31 @@ modules are made once for all. Nothing of dfkd_steps is imported before the fork
 program reads itself. Programs that a test kills or sends signals to, and those that make what others are compared with, are
 started as ever.
 
-    python tests/programs.py FD       serve the socket FD until its other end is closed
+Steps are such programs too: Snakemake and DVC find a ``python`` in their PATH that asks for a fork (forked_program.py).
+
+    python tests/programs.py FOLDER SOCKET PIPE       fork for whoever connects, until the pipe is closed at its other end
 """
 
-import atexit
 import contextlib
+import fcntl
 import functools
 import gc
 import importlib
 import json
 import os
 import runpy
+import select
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+from pathlib import Path
 
-LARGEST = 1 << 17  # bytes of a request: arguments and the environment
+from forked_program import LARGEST, MOST, ask
+
 # What is imported before a program is forked: what it imports itself, and Snakemake when it reads the Snakefile.
 READ = ("h5py", "jinja2", "jsonschema", "numpy", "omegaconf", "safetensors.numpy", "tqdm", "yaml")
 IMPORTED = {
@@ -40,7 +46,8 @@ def kind(command) -> str | None:
     if command[0] in ("snakemake", "dvc"):
         return command[0]
     if command[0] in ("python", sys.executable) and command[1] == "-m" and command[2].startswith("dfkd_steps."):
-        return command[2] if command[2] in IMPORTED else "dfkd_steps"
+        runs_a_step = command[2] == "dfkd_steps.resolve" and len(command) > 3
+        return command[2] if command[2] in IMPORTED and not runs_a_step else "dfkd_steps"
     return None
 
 
@@ -53,75 +60,100 @@ def started(command, folder, environment) -> tuple[int, str]:
 
 
 def run(command, folder, environment) -> tuple[int, str]:
-    """The same, by a fork where it is one of these programs."""
+    """The same, by a fork where it is one of these programs; the steps that it starts are forks as well."""
     if kind(command) is None or not sys.platform.startswith("linux"):
         return started(command, folder, environment)
-    mine, other = socket.socketpair()
-    with mine, tempfile.TemporaryFile("w+") as said:
-        request = {"command": command, "folder": str(folder), "environment": environment}
-        with other:
-            socket.send_fds(control(), [json.dumps(request).encode()], [other.fileno(), said.fileno()])
-        code = mine.recv(100)
-        assert code, f"{' '.join(command)}: was not started"
+    place = served()
+    environment = environment | {"PATH": f"{place}:{environment['PATH']}"}
+    with tempfile.TemporaryFile("w+") as said:
+        code = ask(f"{place}/socket", list(command), str(folder), environment, {1: said.fileno(), 2: said.fileno()})
         said.seek(0)
-        return int(code), said.read()
+        return code, said.read()
 
 
 STARTING = threading.Lock()
 
 
-def control() -> socket.socket:
-    """The socket of the process that forks: started where this one first asks for it, and ended with this one."""
+def served() -> str:
+    """The folder with the socket of the process that forks, and with a ``python`` that asks it for steps. The process is started
+    where this one first asks for it, and ends with this one."""
     with STARTING:
-        return _started()
+        return _served()
 
 
 @functools.cache
-def _started() -> socket.socket:
-    mine, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    mine.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * LARGEST)
-    with other:
-        command = [sys.executable, __file__, str(other.fileno())]
-        environment = {**os.environ, "PYTHONPATH": ""}
-        server = subprocess.Popen(command, env=environment, pass_fds=[other.fileno()], stdin=subprocess.DEVNULL)
-    atexit.register(server.wait)
-    atexit.register(mine.close)  # called before the one above
-    return mine
+def _served() -> str:
+    place = tempfile.mkdtemp(prefix="programs-")
+    client = Path(__file__).with_name("forked_program.py")
+    Path(place, "python").write_text(
+        f"""#!/bin/sh
+case "$1 $2" in "-m dfkd_steps."*) exec {sys.executable} -IS {client} {place}/socket {sys.executable} "$@";; esac
+exec {sys.executable} "$@"
+"""
+    )
+    Path(place, "python").chmod(0o755)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(f"{place}/socket")
+    listener.listen(MOST)
+    ended, _ = os.pipe()  # the other end is closed when this process ends, however it does
+    command = [sys.executable, __file__, place, str(listener.fileno()), str(ended)]
+    environment = {**os.environ, "PYTHONPATH": ""}
+    with listener:
+        subprocess.Popen(command, env=environment, pass_fds=[listener.fileno(), ended], stdin=subprocess.DEVNULL)
+    os.close(ended)
+    return place
 
 
-def serve(requests):
+def serve(place: str, listener: socket.socket, ended: int):
     """Fork a program for each request. Returns in a program's own process, with the request; in this one it never does."""
     while True:
-        message, fds, _, _ = socket.recv_fds(requests, LARGEST, 2)
-        if not message:
-            with contextlib.suppress(ChildProcessError):
-                while os.wait():
-                    pass
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        if ended in select.select([listener, ended], [], [])[0]:
+            shutil.rmtree(place)
             sys.exit()
+        connection = listener.accept()[0]
+        message, fds, _, _ = socket.recv_fds(connection, LARGEST, MOST)
         request = json.loads(message)
         for name in IMPORTED[kind(request["command"])]:
             with contextlib.suppress(ImportError):  # another release, which has it elsewhere
                 importlib.import_module(name)
         gc.freeze()
         if os.fork():
+            connection.close()
             for fd in fds:
                 os.close(fd)
-            with contextlib.suppress(ChildProcessError):
-                while os.waitpid(-1, os.WNOHANG)[0]:
-                    pass
             continue
-        answer, said = fds
+        listener.close()
+        os.close(ended)
         if program := os.fork():
-            os.close(said)
-            code = os.waitstatus_to_exitcode(os.waitpid(program, 0)[1])
-            os.write(answer, str(code).encode())
-            os._exit(0)
-        os.close(answer)
-        requests.close()
-        os.dup2(said, 1)
-        os.dup2(said, 2)
-        os.close(said)
+            for fd in fds:
+                os.close(fd)
+            watch(program, connection)
+        connection.close()
+        arrange(request["fds"], fds)
         return request
+
+
+def watch(program: int, connection: socket.socket):
+    """Tell the one who asked for a program how it ended; end it where the other has ended."""
+    if connection in select.select([os.pidfd_open(program), connection], [], [])[0]:
+        os.kill(program, signal.SIGTERM)
+    code = os.waitstatus_to_exitcode(os.waitpid(program, 0)[1])
+    with contextlib.suppress(OSError):
+        connection.send(str(code).encode())
+    os._exit(0)
+
+
+def arrange(numbers, fds):
+    """Give the open files ``fds`` the numbers that they have where the program was asked for."""
+    moved = [fcntl.fcntl(fd, fcntl.F_DUPFD, max(numbers) + 1) for fd in fds]
+    for fd in fds:
+        os.close(fd)
+    for number, fd in zip(numbers, moved):
+        os.dup2(fd, number)
+        os.close(fd)
 
 
 def become(request):
@@ -130,6 +162,9 @@ def become(request):
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
+    fd, _, shell = os.environ.get("DFKD_PROGRESS", "").partition(":")
+    if shell and int(shell) in request["parents"]:
+        os.environ["DFKD_PROGRESS"] = f"{fd}:{os.getpid()}"
     script = shutil.which(command[0]) if kind(command) == command[0] else None
     sys.argv = [script, *command[1:]] if script else command[2:]
     sys.orig_argv = [sys.executable, *(sys.argv if script else command[1:])]
@@ -142,4 +177,4 @@ def become(request):
 
 
 if __name__ == "__main__":
-    become(serve(socket.socket(fileno=int(sys.argv[1]))))
+    become(serve(sys.argv[1], socket.socket(fileno=int(sys.argv[2])), int(sys.argv[3])))
