@@ -46,6 +46,8 @@ def parser() -> argparse.ArgumentParser:
     text = "FILE.onnx, torchvision:NAME, timm:NAME, smp:NAME.ENCODER, MODULE:FUNCTION or one of `dfkd list models`"
     top.add_argument("--teacher", required=True, help=text)
     top.add_argument("--checkpoint", default="", help="its weights (.pth, .pt, .safetensors; default: its library's)")
+    text = "parts of the names of its weights that the network names otherwise (fc=linear,downsample=shortcut)"
+    top.add_argument("--rename", default="", metavar="OLD=NEW,...", help=text)
     top.add_argument(
         "--student",
         required=True,
@@ -111,11 +113,14 @@ def _task(given, library, name, card) -> str:
 
 
 def _teacher(given, library, name) -> dict:
+    if given.rename and (library == "onnx" or not given.checkpoint):
+        raise UserError("--rename: applies to the weights in a --checkpoint only; leave it out")
     if library == "onnx":
         return {"kind": "import", "checkpoint": given.teacher}
     if given.checkpoint:
         architecture = {"factory": name} if library == names.FACTORY else {"arch": network(given.teacher)}
-        return {"kind": "import", "checkpoint": given.checkpoint, **architecture}
+        rename = {"rename": given.rename.split(",")} if given.rename else {}
+        return {"kind": "import", "checkpoint": given.checkpoint, **architecture, **rename}
     if library in names.LIBRARIES and name not in names.for_segmentation(library):
         return {"kind": "library", "library": library, "name": name}
     raise UserError(f"--teacher: {given.teacher} has no weights of its own; give --checkpoint FILE")

@@ -160,19 +160,18 @@ def published_table() -> str:
 
 def imagenette_table() -> str:
     """Students for ten classes of ImageNet: top-1 with its 95 % interval, as `dfkd evaluate --images` prints it."""
-    head = ("run", "origin", "top-1", "top-1 in int8", "agreement", "agreement on held-out samples", "`probe_balanced`", "minutes")
-    plain = ("top1_int8", "agreement", "agreement_held_out", "probe_balanced", "minutes")
+    plain = {
+        "top1_int8": "top-1 in int8",
+        "agreement": "agreement",
+        "agreement_held_out": "agreement on held-out samples",
+        "probe_balanced": "`probe_balanced`",
+        "minutes": "minutes",
+    }
     lines = []
     for row in read("imagenette"):
         interval = f"{row['top1']} ({row['top1_low']} to {row['top1_high']})"
         lines.append([row["run"], ORIGIN[row["origin"]], interval, *(row[name] for name in plain)])
-    return markdown(head, lines)
-
-
-def shapes_table() -> str:
-    """The teacher of drawn shapes and its students."""
-    lines = [[row["transfer"], ORIGIN.get(row["origin"], ""), row["miou"]] for row in read("shapes")]
-    return markdown(("transfer set", "origin", "mIoU, %"), lines)
+    return markdown(("run", "origin", "top-1", *plain.values()), lines)
 
 
 def best(groups: list[Group], origin: str) -> str:
@@ -233,7 +232,6 @@ SPECIAL = {
     "imagenette": imagenette_table,
     "leak": leak_table,
     "published": published_table,
-    "shapes": shapes_table,
     "teachers": teachers_table,
     **{f"{name}-earlier": partial(runs_table, name, earlier=True) for name in SPLIT},
 }

@@ -1,6 +1,6 @@
 """Ask the process of programs.py for a program and be like it: its files, its output, its exit code, its end by a signal.
 
-    python -IS tests/forked_program.py ADDRESS COMMAND...       the command, here and in this environment
+python -IS tests/forked_program.py ADDRESS COMMAND...       the command, here and in this environment
 """
 
 import json

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import itertools
 from pathlib import Path
 
 import torch
@@ -23,7 +24,7 @@ def import_checkpoint(config, dataset):
     if names.is_onnx(config.checkpoint):
         onnx_import = importlib.import_module("dfkd_steps.models.onnx_import")
         return onnx_import.read(path, config.sha256, describe(config, dataset, "onnx", path.name), dataset.keep)
-    weights = read_weights(path, config.sha256)
+    weights = renamed(read_weights(path, config.sha256), config.rename, path)
     builder, name = names.split(config.arch) if config.arch else (names.FACTORY, config.factory)
     dense = dataset.task == tasks.SEGMENTATION
     known = data_config(builder, name) if builder in names.LIBRARIES and not dense else None
@@ -152,6 +153,44 @@ def cut(weights, description, keep, where: str) -> dict[str, torch.Tensor]:
     return {**weights, **{key: weights[key][list(keep)] for key in heads}}
 
 
+def renamed(weights, rename: list[str], path) -> dict[str, torch.Tensor]:
+    """The weights by other names: OLD=NEW replaces OLD, a part of a name between dots, or several, by NEW; by nothing if empty.
+
+    Raises UserError where OLD is in no name, or where two names become the same.
+    """
+    for entry in rename:
+        old, _, new = entry.partition("=")
+        changed = {key: f".{key}.".replace(f".{old}.", f".{new}." if new else ".").strip(".") for key in weights}
+        if all(key == other for key, other in changed.items()):
+            first = next(iter(weights))
+            raise UserError(f"{path}: rename: {entry}: no weight has {old!r} in its name (the first is {first}); correct it")
+        given = sorted(changed.values())
+        if twice := next((name for name, other in itertools.pairwise(given) if name == other), None):
+            raise UserError(f"{path}: rename: {entry}: gives two weights the name {twice}; correct it")
+        weights = {changed[key]: value for key, value in weights.items()}
+    return weights
+
+
+def _names_apart(weights, state) -> list[str]:
+    """What ``rename`` would have to say for weights that have the network's shapes in the network's order; [] where no list of
+    it makes them fit."""
+    weights, state = (
+        {key: value for key, value in tensors.items() if not key.endswith("num_batches_tracked")} for tensors in (weights, state)
+    )
+    if [value.shape for value in weights.values()] != [value.shape for value in state.values()]:
+        return []
+    other = {}
+    for key, name in zip(weights, state):
+        parts, right = key.split("."), name.split(".")
+        if len(parts) == len(right):
+            other |= {old: new for old, new in zip(parts, right) if old != new}
+    rename = [f"{old}={new}" for old, new in sorted(other.items())]
+    try:
+        return rename if renamed(weights, rename, "").keys() == state.keys() else []
+    except UserError:
+        return []
+
+
 def _unprefixed(weights, state, path):
     """The weights by the names that the network has for them, where wrappers put something before these."""
     forms = [weights]
@@ -195,9 +234,11 @@ def _load(net, weights, path, description):
     if faults:
         if same := _of_a_library(weights, description):
             raise UserError(f"{path}: is {same}, a different network from our {description.name}; write arch: {same}")
-        raise UserError(
-            f"{path}: does not fit {description.name}; {'; '.join(faults)}; choose the architecture it was trained as"
-        )
+        remedy = "choose the architecture it was trained as"
+        if rename := _names_apart(weights, state):
+            listed = f"rename: [{', '.join(rename)}] (dfkd new: --rename {','.join(rename)})"
+            remedy = f"its weights have the right shapes in the right order, so set {listed}"
+        raise UserError(f"{path}: does not fit {description.name}; {'; '.join(faults)}; {remedy}")
     net.load_state_dict(weights, strict=False)  # strict but for the count of batches: checked above
 
 

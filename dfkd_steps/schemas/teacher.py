@@ -52,11 +52,19 @@ class ImportTeacher(Import):
         "", "package.module:function that is called with num_classes and returns the network ('' = use arch)", external="factory"
     )
     sha256: str = opt("", "sha256 of the checkpoint, checked if given")
+    rename: list[str] = opt(
+        [], "OLD=NEW for parts, between dots, of the names of its weights, if the network names them otherwise ([fc=linear])"
+    )
 
     def check(self):
+        for entry in self.rename:
+            if entry.count("=") != 1 or entry.startswith("="):
+                return f"rename: {entry!r} is not OLD=NEW; write it like fc=linear"
         if names.is_onnx(self.checkpoint):
             if self.arch or self.factory:
                 return "an ONNX file defines the network itself; remove arch and factory"
+            if self.rename:
+                return "an ONNX file defines the network itself; remove rename"
         elif bool(self.arch) == bool(self.factory):
             return "give exactly one of arch and factory"
         return super().check()

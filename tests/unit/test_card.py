@@ -524,6 +524,7 @@ def make_new(folder, *more, size="32x32"):
 
 @pytest.fixture
 def workplace(for_new):
+    torch.manual_seed(0)
     net = timm.create_model("test_efficientnet", num_classes=6)
     torch.save(net.state_dict(), "a.pth")
     return for_new
@@ -537,7 +538,7 @@ def test_new_writes_params_that_fit(workplace, capsys):
     student, taught = params.load("student", "mine"), params.load("teacher", "mine")
     assert (student.arch, taught.arch, taught.checkpoint) == ("torchvision.mobilenet_v3_small", "timm.test_efficientnet", "a.pth")
     assert (params.load("dataset", "mine").keep, params.load("dataset", "mine").mean) == ([5, 1], [0.5] * 3)
-    assert "2 classes, images 3x32x32" in said and "f for" in said
+    assert "2 classes, images 3x32x32" in said and re.search(r"2 classes predicted, [bf] for \d+ of 32\n", said)
     assert re.search(
         r"\n  fast            fits, preset fast-2 \([\d,]+ images, [\d,]+ steps, at least [\d.]+ [MG]iB of memory", said
     )
@@ -577,6 +578,13 @@ def test_new_takes_more_names_than_a_file_name_has_characters():
 WRONG_NEW = {
     "no weights": (["--teacher", "resnet20"], "--teacher: resnet20 has no weights of its own; give --checkpoint FILE"),
     "a factory without weights": (["--teacher", "nets:build"], "has no weights of its own; give --checkpoint FILE"),
+    "names for weights of a library": (
+        ["--teacher", "timm:test_efficientnet", "--rename", "fc=head"], "--rename: applies to the weights in a --checkpoint only",
+    ),
+    "names that no weight has": (
+        ["--teacher", "timm:test_efficientnet", "--checkpoint", "a.pth", "--mean", "0,0,0", "--std", "1,1,1", "--rename", "x=y"],
+        "rename: x=y: no weight has 'x' in its name",
+    ),
     "a size that is none": (
         ["--teacher", "timm:test_efficientnet", "--checkpoint", "a.pth", "--size", "big"], "'big' is not a size",
     ),

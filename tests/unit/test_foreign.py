@@ -13,11 +13,13 @@ from safetensors.torch import save_file
 
 from dfkd_steps.models import hooks, library, names, pretrained, registry
 from dfkd_steps.models.classifier import Description, build_architecture
+from dfkd_steps.pipeline import params
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import groups
 from dfkd_steps.storage import dataset_file, network_file
 
-PUBLIC = Path(__file__).parents[3] / "shared/data/teachers/resnet20-12fca82f.th"
+TEACHERS = Path(__file__).parents[3] / "shared/data/teachers"
+PUBLIC = TEACHERS / "resnet20-12fca82f.th"
 
 
 @pytest.fixture
@@ -109,6 +111,73 @@ def test_what_does_not_fit_is_named(tmp_path, dataset, net):
         pretrained.import_checkpoint(config(tmp_path / "a.pth", mean=[0.5] * 3, std=[0.5] * 3), dataset)
     with pytest.raises(UserError, match=rf"{name} \(6, 1, 5, 5\) instead of \(3, 1, 5, 5\)"):
         pretrained.import_checkpoint(config(tmp_path / "a.pth", arch="lenet5-half"), dataset)
+
+
+@pytest.fixture
+def other_names(tmp_path):
+    """A network, and a file of its weights by the names that another code has for them."""
+    torch.manual_seed(6)
+    net = build_architecture("resnet8-b", 10, (1, 28, 28)).eval()
+    other = {
+        key.replace("shortcut", "downsample").replace("linear.", "head.fc."): value for key, value in net.state_dict().items()
+    }
+    torch.save(other, tmp_path / "a.pth")
+    return net, tmp_path / "a.pth"
+
+
+RENAME = ["downsample=shortcut", "head.fc=linear"]
+
+
+def test_weights_by_other_names_are_renamed(other_names, dataset):
+    net, path = other_names
+    made, _ = pretrained.import_checkpoint(config(path, arch="resnet8-b", rename=RENAME), dataset)
+    images = torch.rand(3, 1, 28, 28)
+    assert torch.equal(made.eval()(images), net(images))
+
+
+def test_an_error_says_how_to_rename_where_that_makes_weights_fit(other_names, dataset):
+    _, path = other_names
+    one_part = {key.replace("head.", ""): value for key, value in torch.load(path).items()}
+    torch.save(one_part, path)
+    with pytest.raises(UserError, match=r" order, so set rename: \[downsample=shortcut, fc=linear\] \(dfkd new: --rename \S+\)$"):
+        pretrained.import_checkpoint(config(path, arch="resnet8-b"), dataset)
+    pretrained.import_checkpoint(config(path, arch="resnet8-b", rename=["downsample=shortcut", "fc=linear"]), dataset)
+    swapped = list(one_part.items())
+    swapped[0], swapped[2] = swapped[2], swapped[0]  # the first convolution and a vector of its BatchNorm
+    torch.save(dict(swapped), path)
+    with pytest.raises(UserError, match=r"; choose the architecture it was trained as$"):
+        pretrained.import_checkpoint(config(path, arch="resnet8-b"), dataset)
+    twice = {key.replace("layer3.0.conv1", "layer3.0.first"): value for key, value in one_part.items()}
+    torch.save(twice, path)  # conv1 has another name here alone, so no part of all names can be replaced
+    with pytest.raises(UserError, match=r"set rename: \[downsample=shortcut, fc=linear, first=conv1\] "):
+        pretrained.import_checkpoint(config(path, arch="resnet8-b"), dataset)
+    torch.save({key.replace("layer3.0.conv1", "layer3.0.bn1.conv"): value for key, value in one_part.items()}, path)
+    with pytest.raises(UserError, match=r"; choose the architecture it was trained as$"):
+        pretrained.import_checkpoint(config(path, arch="resnet8-b"), dataset)
+
+
+@pytest.mark.parametrize(("rename", "fault"), [
+    (["fc=linear"], "rename: fc=linear: no weight has 'fc' in its name (the first is conv1.weight); correct it"),
+    (["conv1=bn1"], "rename: conv1=bn1: gives two weights the name bn1.weight; correct it"),
+    (["weight=bias"], "gives two weights the name bn1.bias; correct it"),
+])  # fmt: skip
+def test_names_that_cannot_be_given_are_refused(tmp_path, dataset, rename, fault):
+    torch.save(build_architecture("resnet8-b", 10, (1, 28, 28)).state_dict(), tmp_path / "a.pth")
+    with pytest.raises(UserError) as error:
+        pretrained.import_checkpoint(config(tmp_path / "a.pth", arch="resnet8-b", rename=rename), dataset)
+    assert str(error.value).endswith(fault)
+
+
+@pytest.mark.parametrize(("checkpoint", "rename", "fault"), [
+    ("a.pth", ["fc"], "rename: 'fc' is not OLD=NEW; write it like fc=linear"),
+    ("a.pth", ["=linear"], "rename: '=linear' is not OLD=NEW"),
+    ("a.onnx", ["fc=linear"], "an ONNX file defines the network itself; remove"),
+    ("a.pth", ["head="], None),
+])  # fmt: skip
+def test_the_form_of_rename_is_checked(checkpoint, rename, fault):
+    arch = "" if checkpoint.endswith("onnx") else "resnet8-b"
+    found = groups.ImportTeacher(checkpoint=checkpoint, arch=arch, rename=rename).check()
+    assert found is None if fault is None else fault in found
 
 
 def test_weights_that_are_not_numbers_are_refused(tmp_path, dataset, net):
@@ -307,6 +376,18 @@ def test_public_resnet20_goes_in(tmp_path):
     assert description.mean == (0.485, 0.456, 0.406)
     assert network_file.sha256(PUBLIC.read_bytes()).startswith("12fca82f")
     assert net.linear.out_features == 10
+
+
+@pytest.mark.skipif(not TEACHERS.is_dir(), reason="the public ResNet-56 lies outside the repository")
+def test_public_resnet56_goes_in_by_other_names(tmp_path):
+    images = {f"x_{s}": np.zeros((100, 3, 32, 32), np.uint8) for s in ("train", "test")}
+    labels = {f"y_{s}": np.arange(100) for s in ("train", "test")}
+    dataset_file.write(tmp_path / "d.h5", "k", {}, [str(number) for number in range(100)], images | labels)
+    given = params.load("teacher", "resnet56-cifar100")
+    given.checkpoint = str(TEACHERS / "cifar100_resnet56.pth")
+    net, _ = pretrained.import_checkpoint(given, dataset_file.open_dataset(tmp_path / "d.h5"))
+    stored = torch.load(given.checkpoint, weights_only=True)
+    assert torch.equal(net.layer2[0].shortcut[0].weight, stored["layer2.0.downsample.0.weight"])
 
 
 def test_a_checkpoint_that_holds_itself_ends(tmp_path):
