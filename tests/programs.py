@@ -19,6 +19,7 @@ import json
 import os
 import runpy
 import select
+import shlex
 import shutil
 import signal
 import socket
@@ -84,11 +85,12 @@ def served() -> str:
 @functools.cache
 def _served() -> str:
     place = tempfile.mkdtemp(prefix="programs-")
-    client = Path(__file__).with_name("forked_program.py")
+    client = shlex.join([sys.executable, "-IS", str(Path(__file__).with_name("forked_program.py")), f"{place}/socket"])
+    python = shlex.quote(sys.executable)
     Path(place, "python").write_text(
         f"""#!/bin/sh
-case "$1 $2" in "-m dfkd_steps."*) exec {sys.executable} -IS {client} {place}/socket {sys.executable} "$@";; esac
-exec {sys.executable} "$@"
+case "$1 $2" in "-m dfkd_steps."*) exec {client} {python} "$@";; esac
+exec {python} "$@"
 """
     )
     Path(place, "python").chmod(0o755)
