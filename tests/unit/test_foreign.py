@@ -128,9 +128,10 @@ def other_names(tmp_path):
 RENAME = ["downsample=shortcut", "head.fc=linear"]
 
 
-def test_weights_by_other_names_are_renamed(other_names, dataset):
+@pytest.mark.parametrize("rename", [RENAME, ["head=", "downsample=shortcut", "fc=linear"]])
+def test_weights_by_other_names_are_renamed(other_names, dataset, rename):
     net, path = other_names
-    made, _ = pretrained.import_checkpoint(config(path, arch="resnet8-b", rename=RENAME), dataset)
+    made, _ = pretrained.import_checkpoint(config(path, arch="resnet8-b", rename=rename), dataset)
     images = torch.rand(3, 1, 28, 28)
     assert torch.equal(made.eval()(images), net(images))
 
@@ -142,6 +143,9 @@ def test_an_error_says_how_to_rename_where_that_makes_weights_fit(other_names, d
     with pytest.raises(UserError, match=r" order, so set rename: \[downsample=shortcut, fc=linear\] \(dfkd new: --rename \S+\)$"):
         pretrained.import_checkpoint(config(path, arch="resnet8-b"), dataset)
     pretrained.import_checkpoint(config(path, arch="resnet8-b", rename=["downsample=shortcut", "fc=linear"]), dataset)
+    torch.save({**one_part, "conv1.weight": torch.zeros(16, 3, 3, 3)}, path)
+    with pytest.raises(UserError, match=r"; choose the architecture it was trained as$"):
+        pretrained.import_checkpoint(config(path, arch="resnet8-b"), dataset)
     swapped = list(one_part.items())
     swapped[0], swapped[2] = swapped[2], swapped[0]  # the first convolution and a vector of its BatchNorm
     torch.save(dict(swapped), path)
