@@ -118,17 +118,17 @@ def other_names(tmp_path):
     """A network, and a file of its weights by the names that another code has for them."""
     torch.manual_seed(6)
     net = build_architecture("resnet8-b", 10, (1, 28, 28)).eval()
-    other = {
-        key.replace("shortcut", "downsample").replace("linear.", "head.fc."): value for key, value in net.state_dict().items()
-    }
+    other = net.state_dict()
+    for ours, theirs in (("shortcut", "downsample"), ("linear.", "head.fc."), ("layer1.", "layer1.blocks.")):
+        other = {key.replace(ours, theirs): value for key, value in other.items()}
     torch.save(other, tmp_path / "a.pth")
     return net, tmp_path / "a.pth"
 
 
-RENAME = ["downsample=shortcut", "head.fc=linear"]
+RENAME = ["downsample=shortcut", "head.fc=linear", "blocks="]
 
 
-@pytest.mark.parametrize("rename", [RENAME, ["head=", "downsample=shortcut", "fc=linear"]])
+@pytest.mark.parametrize("rename", [RENAME, ["layer1.blocks=layer1", "head=", "downsample=shortcut", "fc=linear"]])
 def test_weights_by_other_names_are_renamed(other_names, dataset, rename):
     net, path = other_names
     made, _ = pretrained.import_checkpoint(config(path, arch="resnet8-b", rename=rename), dataset)
@@ -138,7 +138,7 @@ def test_weights_by_other_names_are_renamed(other_names, dataset, rename):
 
 def test_an_error_says_how_to_rename_where_that_makes_weights_fit(other_names, dataset):
     _, path = other_names
-    one_part = {key.replace("head.", ""): value for key, value in torch.load(path).items()}
+    one_part = {key.replace("head.", "").replace("blocks.", ""): value for key, value in torch.load(path).items()}
     torch.save(one_part, path)
     with pytest.raises(UserError, match=r" order, so set rename: \[downsample=shortcut, fc=linear\] \(dfkd new: --rename \S+\)$"):
         pretrained.import_checkpoint(config(path, arch="resnet8-b"), dataset)
