@@ -151,8 +151,8 @@ def test_an_error_says_how_to_rename_where_that_makes_weights_fit(other_names, d
     torch.save(dict(swapped), path)
     with pytest.raises(UserError, match=r"; choose the architecture it was trained as$"):
         pretrained.import_checkpoint(config(path, arch="resnet8-b"), dataset)
-    twice = {key.replace("layer3.0.conv1", "layer3.0.first"): value for key, value in one_part.items()}
-    torch.save(twice, path)  # conv1 has another name here alone, so no part of all names can be replaced
+    # One of the layers conv1 alone has another name; then a name with a part more, of which no list is made.
+    torch.save({key.replace("layer3.0.conv1", "layer3.0.first"): value for key, value in one_part.items()}, path)
     with pytest.raises(UserError, match=r"set rename: \[downsample=shortcut, fc=linear, first=conv1\] "):
         pretrained.import_checkpoint(config(path, arch="resnet8-b"), dataset)
     torch.save({key.replace("layer3.0.conv1", "layer3.0.bn1.conv"): value for key, value in one_part.items()}, path)
