@@ -162,6 +162,33 @@ CASES = {
         ],
         {"w": np.random.default_rng(1).normal(size=(192, 5)).astype(np.float32), "b": np.arange(5, dtype=np.float32)},
     ),
+    "additions of which one is a bias": (
+        [
+            helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("MatMul", ["f", "w"], ["m"]),
+            helper.make_node("MatMul", ["f", "v"], ["n"]), helper.make_node("Add", ["m", "b"], ["c"]),
+            helper.make_node("Add", ["n", "c"], ["d"]), helper.make_node("MatMul", ["d", "u"], ["e"]),
+            helper.make_node("Add", ["e", "b"], ["g"]), helper.make_node("Add", ["g", "b"], ["y"]),
+        ],
+        {
+            "w": np.random.default_rng(1).normal(size=(192, 5)).astype(np.float32), "b": np.arange(5, dtype=np.float32),
+            "v": np.random.default_rng(2).normal(size=(192, 5)).astype(np.float32),
+            "u": np.random.default_rng(3).normal(size=(5, 5)).astype(np.float32),
+        },
+    ),
+    "a number that is added to all": (
+        [
+            helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("MatMul", ["f", "w"], ["m"]),
+            helper.make_node("Add", ["m", "b"], ["y"]),
+        ],
+        {"w": np.random.default_rng(1).normal(size=(192, 5)).astype(np.float32), "b": np.float32([3])},
+    ),
+    "a BatchNorm of large eps": (
+        [
+            helper.make_node("Conv", ["x", "w"], ["c"]),
+            helper.make_node("BatchNormalization", ["c", "s", "b", "m", "v"], ["h"], epsilon=0.5), *POOLED,
+        ],
+        {"w": WEIGHT, **dict(zip("sbmv", np.random.default_rng(1).uniform(0.5, 1, size=(4, 5)).astype(np.float32)))},
+    ),
     "Gemm with factors": (
         [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("Gemm", ["f", "w", "b"], ["y"], alpha=0.5, beta=2.0)],
         {"w": np.random.default_rng(1).normal(size=(192, 5)).astype(np.float32), "b": np.arange(5, dtype=np.float32)},
