@@ -6,7 +6,7 @@ its statistics and linear layers are torch's modules. ``onnx_import`` writes the
 
     {"input": name, "output": name, "opset": int,
      "tensors": {name: shape},                    weights that no layer has, of floating point
-     "integers": {name: [nested numbers]},        constants that are shapes, axes or indices
+     "integers": {name: [nested numbers]},        constants that are shapes, axes, indices or masks
      "nodes": [[operator, [inputs], [outputs], {attributes}], ...]}      in the order of use; '' = an input left out
 
 A layer's attributes are the arguments of its module, under the key "layer".
@@ -60,7 +60,7 @@ class Graph(nn.Module):
         self.places = {name: f"tensor{number}" for number, name in enumerate(graph["tensors"])}
         for name, shape in graph["tensors"].items():
             self.register_buffer(self.places[name], torch.zeros(shape))
-        self.integers = {name: torch.tensor(value, dtype=torch.int64) for name, value in graph["integers"].items()}
+        self.integers = {name: _stored(value) for name, value in graph["integers"].items()}
         self.last = {name: number for number, node in enumerate(graph["nodes"]) for name in node[1]}
 
     def forward(self, images):
@@ -77,6 +77,12 @@ class Graph(nn.Module):
                 if name and self.last[name] == number and name != self.graph["output"]:
                     values.pop(name, None)
         return values[self.graph["output"]]
+
+
+def _stored(value) -> torch.Tensor:
+    """A constant that is no weight, as int64, or as bool where it is a mask."""
+    tensor = torch.tensor(value)
+    return tensor if tensor.dtype == torch.bool else tensor.long()
 
 
 def build(description) -> Graph:

@@ -42,6 +42,8 @@ def gemm(known, attributes) -> Layer | None:
     weight, bias = known[1], known[2] if len(known) > 2 else None
     if weight is None or attributes.get("transA", 0) or (len(known) > 2 and bias is None):
         return None
+    if bias is not None and bias.ndim == 2 and len(bias) > 1:  # another one for each image
+        return None
     weight = attributes.get("alpha", 1.0) * (weight if attributes.get("transB", 0) else weight.T)
     if bias is not None:
         bias = attributes.get("beta", 1.0) * bias.expand(1, len(weight)).flatten()

@@ -52,7 +52,8 @@ def _reshape(inputs, attributes):
 
 
 def _flatten(inputs, attributes):
-    axis = attributes.get("axis", 1) % (inputs[0].ndim + 1)
+    axis = attributes.get("axis", 1)
+    axis += inputs[0].ndim if axis < 0 else 0  # unlike elsewhere it may be the number of dimensions
     return inputs[0].flatten(axis).reshape(*inputs[0].shape[:axis], -1).flatten(0, axis - 1) if axis else inputs[0].reshape(1, -1)
 
 
@@ -81,7 +82,7 @@ def _slice(inputs, attributes):
             rows = torch.arange(start, max(start, end), step, device=result.device)
         else:
             start = min(size - 1, start + size if start < 0 else start)
-            end = max(-1, end + size if -size <= end < 0 else end)
+            end = max(-1, end + size if end < 0 else end)
             rows = torch.arange(start, min(start, end), step, device=result.device)
         plain = step == 1
         result = result.narrow(axis, start, len(rows)) if plain else result.index_select(axis, rows)
@@ -122,10 +123,10 @@ def _pad(inputs, attributes):
 
 def _reduce(function):
     def apply(inputs, attributes):
-        axes = _argument(inputs, attributes, 1, "axes")
-        if axes is None:
-            axes = [] if attributes.get("noop_with_empty_axes") else list(range(inputs[0].ndim))
-        return function(inputs[0], _listed(axes), bool(attributes.get("keepdims", 1))) if axes else inputs[0]
+        axes = _listed(_argument(inputs, attributes, 1, "axes", []))
+        if not axes and not attributes.get("noop_with_empty_axes"):
+            axes = list(range(inputs[0].ndim))
+        return function(inputs[0], axes, bool(attributes.get("keepdims", 1))) if axes else inputs[0]
 
     return apply
 
@@ -168,14 +169,19 @@ def padding(attributes, sizes, kernel, strides, dilations) -> list[int]:
     return [pads[axis + part * half] for axis in reversed(range(half)) for part in (0, 1)]
 
 
+def _pads_itself(pads, kernel) -> bool:
+    """Whether torch's pooling takes this padding: equal on opposite sides, and at most half of the kernel."""
+    return pads[::2] == pads[1::2] and all(2 * pad <= size for pad, size in zip(pads[::2], reversed(kernel)))
+
+
 def _max_pool(images, kernel, strides, pads, dilations, up, _):
-    if pads[::2] == pads[1::2] and all(2 * pad <= size for pad, size in zip(pads[::2], reversed(kernel))):
+    if _pads_itself(pads, kernel):
         return F.max_pool2d(images, kernel, strides, pads[::2][::-1], dilations, up)
     return F.max_pool2d(F.pad(images, pads, value=float("-inf")), kernel, strides, 0, dilations, up)
 
 
 def _average_pool(images, kernel, strides, pads, dilations, up, counted):
-    if pads[::2] == pads[1::2]:
+    if _pads_itself(pads, kernel):
         return F.avg_pool2d(images, kernel, strides, pads[::2][::-1], up, counted)
     total = F.avg_pool2d(F.pad(images, pads), kernel, strides, 0, up)
     return total if counted else total / F.avg_pool2d(F.pad(torch.ones_like(images), pads), kernel, strides, 0, up)
@@ -255,3 +261,14 @@ OPERATORS = {
     "Resize": onnx_upsampling.resize, "ConvTranspose": onnx_upsampling.conv_transpose,
     "MaxPool": _pool(_max_pool), "AveragePool": _pool(_average_pool),
 }  # fmt: skip
+
+
+def unknown(operator: str, attributes) -> str | None:
+    """Which form of an operator is not known here ('' where none is), or None where this one is."""
+    if operator not in OPERATORS:
+        return ""
+    if operator == "AveragePool" and set(attributes.get("dilations", ())) - {1}:
+        return "with dilations"
+    if operator == "Pad" and attributes.get("mode") == "wrap":
+        return "of mode wrap"
+    return onnx_upsampling.unknown(operator, attributes)

@@ -6,8 +6,7 @@ import torch
 from ..runtime import progress
 from ..runtime.errors import UserError, one_line
 from . import onnx_layers
-from .onnx_operators import OPERATORS
-from .onnx_upsampling import unknown
+from .onnx_operators import OPERATORS, unknown
 
 QUANTISED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
 
@@ -100,8 +99,7 @@ class Reader:
         if self._layer(node.op_type, inputs, outputs, known, attributes):
             return
         attributes["opset"], attributes["outputs"] = self.opset, len(outputs)
-        form = "" if node.op_type not in OPERATORS else unknown(node.op_type, attributes)
-        if form is not None:
+        if (form := unknown(node.op_type, attributes)) is not None:
             raise self.error(
                 f"has the operator {' '.join(filter(None, [node.op_type, form]))}, which is not supported; give the network's "
                 "weights and a factory instead of the ONNX file, or export it without this operator"

@@ -189,6 +189,12 @@ CASES = {
         ],
         {"w": WEIGHT, **dict(zip("sbmv", np.random.default_rng(1).uniform(0.5, 1, size=(4, 5)).astype(np.float32)))},
     ),
+    "a stored mask": (
+        [
+            helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Where", ["mask", "c", "zero"], ["h"]), *POOLED,
+        ],
+        {"w": WEIGHT, "mask": np.random.default_rng(1).random((6, 6)) < 0.5, "zero": np.float32(0)},
+    ),
     "Gemm with factors": (
         [helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("Gemm", ["f", "w", "b"], ["y"], alpha=0.5, beta=2.0)],
         {"w": np.random.default_rng(1).normal(size=(192, 5)).astype(np.float32), "b": np.arange(5, dtype=np.float32)},
