@@ -9,8 +9,8 @@ class UnknownLayer(Exception):
     """A layer that no network of ours has; says what the file has, and the remedy."""
 
 
-# What a node becomes: operator of ``onnx_graph``, its layer's sizes and options, and its weights. None where its weights are
-# computed, or where it is no layer: the node is then an operation like others.
+# What a node becomes: operator of ``onnx_graph``, its layer's sizes and options, and its weights. None where it is no layer: the
+# node is then an operation like others.
 Layer = tuple[str, dict, dict[str, torch.Tensor]]
 
 
@@ -27,8 +27,10 @@ def convolution(known, attributes) -> Layer:
     return "Conv", {"sizes": sizes, "how": how}, _weights(weight=weight, bias=bias)
 
 
-def batch_norm(known, attributes) -> Layer:
-    """BatchNormalization with stored statistics."""
+def batch_norm(known, attributes) -> Layer | None:
+    """BatchNormalization with stored statistics, unless it is one of weights."""
+    if known[0] is not None:
+        return None
     if any(value is None for value in known[1:5]):
         raise UnknownLayer("has a BatchNorm whose statistics are computed; export it in eval mode")
     scale, shift, mean, variance = known[1:5]

@@ -9,20 +9,10 @@ import torch
 import torch.nn.functional as F
 
 from ..runtime.errors import UserError
-from . import onnx_upsampling
+from . import onnx_shapes, onnx_upsampling
+from .onnx_shapes import argument, listed
 
 TYPES = {1: torch.float32, 6: torch.int64, 7: torch.int64, 9: torch.bool, 10: torch.float32, 11: torch.float32}
-
-
-def _argument(inputs, attributes, place: int, name: str, default=None):
-    """What is the input number ``place`` in later opsets and an attribute in earlier ones; a list, a number or None."""
-    if len(inputs) > place and inputs[place] is not None:
-        return inputs[place].tolist()
-    return attributes.get(name, default)
-
-
-def _listed(value) -> list[int]:
-    return value if isinstance(value, list) else [value]
 
 
 def _both(function):
@@ -44,86 +34,9 @@ def _divide(dividend, divisor):
     return dividend / divisor if dividend.is_floating_point() else torch.div(dividend, divisor, rounding_mode="trunc")
 
 
-def _reshape(inputs, attributes):
-    images, shape = inputs[0], _argument(inputs, attributes, 1, "shape")
-    if not attributes.get("allowzero", 0):
-        shape = [images.shape[place] if size == 0 else size for place, size in enumerate(shape)]
-    return images.reshape(tuple(shape))
-
-
-def _flatten(inputs, attributes):
-    axis = attributes.get("axis", 1)
-    axis += inputs[0].ndim if axis < 0 else 0  # unlike elsewhere it may be the number of dimensions
-    return inputs[0].flatten(axis).reshape(*inputs[0].shape[:axis], -1).flatten(0, axis - 1) if axis else inputs[0].reshape(1, -1)
-
-
-def _squeeze(inputs, attributes):
-    axes = _argument(inputs, attributes, 1, "axes")
-    return inputs[0].squeeze() if axes is None else inputs[0].squeeze(tuple(_listed(axes)))
-
-
-def _unsqueeze(inputs, attributes):
-    result, axes = inputs[0], _listed(_argument(inputs, attributes, 1, "axes"))
-    rank = result.ndim + len(axes)
-    for axis in sorted(axis % rank for axis in axes):
-        result = result.unsqueeze(axis)
-    return result
-
-
-def _slice(inputs, attributes):
-    starts, ends = (_listed(_argument(inputs, attributes, place, name)) for place, name in ((1, "starts"), (2, "ends")))
-    axes = _argument(inputs, attributes, 3, "axes", list(range(len(starts))))
-    steps = _argument(inputs, attributes, 4, "steps", [1] * len(starts))
-    result = inputs[0]
-    for start, end, axis, step in zip(starts, ends, _listed(axes), _listed(steps)):
-        size = result.shape[axis]
-        if step > 0:
-            start, end = (max(0, min(size, edge + size if edge < 0 else edge)) for edge in (start, end))
-            rows = torch.arange(start, max(start, end), step, device=result.device)
-        else:
-            start = min(size - 1, start + size if start < 0 else start)
-            end = max(-1, end + size if end < 0 else end)
-            rows = torch.arange(start, min(start, end), step, device=result.device)
-        plain = step == 1
-        result = result.narrow(axis, start, len(rows)) if plain else result.index_select(axis, rows)
-    return result
-
-
-def _split(inputs, attributes):
-    axis, size = attributes.get("axis", 0), inputs[0].shape[attributes.get("axis", 0)]
-    sizes = _argument(inputs, attributes, 1, "split")
-    if sizes is None:
-        number = attributes.get("num_outputs", attributes["outputs"])
-        each = -(-size // number)
-        sizes = [each] * (number - 1) + [size - each * (number - 1)]
-    return inputs[0].split(sizes, axis)
-
-
-def _gather(inputs, attributes):
-    source, axis = inputs[0], attributes.get("axis", 0)
-    places = inputs[1].to(source.device)
-    places = torch.where(places < 0, places + source.shape[axis], places)
-    gathered = source.index_select(axis, places.flatten())
-    axis %= source.ndim
-    return gathered.reshape((*source.shape[:axis], *places.shape, *source.shape[axis + 1 :]))
-
-
-def _pad(inputs, attributes):
-    mode = attributes.get("mode", "constant")
-    pads = _argument(inputs, attributes, 1, "pads")
-    value = _argument(inputs, attributes, 2, "value", 0.0)
-    rank = inputs[0].ndim
-    axes = [axis % rank for axis in _listed(_argument(inputs, attributes, 3, "axes", list(range(rank))))]
-    before, after = dict(zip(axes, pads[: len(axes)])), dict(zip(axes, pads[len(axes) :]))
-    turned = [size for axis in reversed(range(rank)) for size in (before.get(axis, 0), after.get(axis, 0))]
-    while mode != "constant" and turned[-2:] == [0, 0]:
-        turned = turned[:-2]
-    return F.pad(inputs[0], turned, {"edge": "replicate"}.get(mode, mode), *([value or 0.0] if mode == "constant" else []))
-
-
 def _reduce(function):
     def apply(inputs, attributes):
-        axes = _listed(_argument(inputs, attributes, 1, "axes", []))
+        axes = listed(argument(inputs, attributes, 1, "axes", []))
         if not axes and not attributes.get("noop_with_empty_axes"):
             axes = list(range(inputs[0].ndim))
         return function(inputs[0], axes, bool(attributes.get("keepdims", 1))) if axes else inputs[0]
@@ -188,13 +101,8 @@ def _average_pool(images, kernel, strides, pads, dilations, up, counted):
 
 
 def _clip(inputs, attributes):
-    low, high = (_argument(inputs, attributes, place, name) for place, name in ((1, "min"), (2, "max")))
+    low, high = (argument(inputs, attributes, place, name) for place, name in ((1, "min"), (2, "max")))
     return inputs[0] if low is None and high is None else inputs[0].clamp(low, high)
-
-
-def _constant_of_shape(inputs, attributes):
-    value = attributes.get("value", [0.0])
-    return torch.full(inputs[0].tolist(), value[0], dtype=torch.float32 if isinstance(value[0], float) else torch.int64)
 
 
 def _matmul_into(inputs, attributes):
@@ -209,9 +117,32 @@ def _layer_norm(inputs, attributes):
     return F.layer_norm(inputs[0], shape, *[*inputs[1:], None][:2], attributes.get("epsilon", 1e-5))
 
 
-def _expand(inputs, attributes):
-    shape = torch.broadcast_shapes(inputs[0].shape, inputs[1].tolist())
-    return inputs[0].expand(shape)
+def _group_norm(inputs, attributes):
+    """GroupNormalization, whose factors were one for each group before opset 21."""
+    images, factors, groups = inputs[0], inputs[1:], attributes["num_groups"]
+    if len(factors[0]) != images.shape[1]:
+        factors = [factor.repeat_interleave(images.shape[1] // groups) for factor in factors]
+    return F.group_norm(images, groups, *factors, attributes.get("epsilon", 1e-5))
+
+
+def _rms_norm(inputs, attributes):
+    shape = inputs[0].shape[attributes.get("axis", -1) % inputs[0].ndim :]
+    return F.rms_norm(inputs[0], shape, inputs[1], attributes.get("epsilon", 1e-5))
+
+
+def _local_response_norm(inputs, attributes):
+    how = attributes["size"], attributes.get("alpha", 1e-4), attributes.get("beta", 0.75), attributes.get("bias", 1.0)
+    return F.local_response_norm(inputs[0], *how)
+
+
+def _modulo(inputs, attributes):
+    return (torch.fmod if attributes.get("fmod", 0) else torch.remainder)(*inputs)
+
+
+def _constant_norm(inputs, attributes):
+    """BatchNormalization of a constant, as of weights that are standardised; any other is a layer."""
+    scale, shift, mean, variance = inputs[1:5]
+    return F.batch_norm(inputs[0], mean, variance, scale, shift, eps=attributes.get("epsilon", 1e-5))
 
 
 def _where(inputs, attributes):
@@ -232,7 +163,11 @@ def _unary(function):
 OPERATORS = {
     "Add": _both(torch.add), "Sub": _both(torch.sub), "Mul": _both(torch.mul), "Div": _both(_divide), "Pow": _both(torch.pow),
     "Max": _both(torch.maximum), "Min": _both(torch.minimum), "Sum": _both(torch.add), "MatMul": _both(torch.matmul),
+    "Mean": lambda inputs, attributes: sum(inputs) / len(inputs), "Mod": _modulo,
     "Equal": _both(torch.eq), "Less": _both(torch.lt), "Greater": _both(torch.gt), "And": _both(torch.logical_and),
+    "LessOrEqual": _both(torch.le), "GreaterOrEqual": _both(torch.ge), "Or": _both(torch.logical_or),
+    "Xor": _both(torch.logical_xor), "Sin": _unary(torch.sin), "Cos": _unary(torch.cos), "Sign": _unary(torch.sign),
+    "Round": _unary(torch.round), "Softsign": _unary(F.softsign), "Size": _unary(lambda values: torch.tensor(values.numel())),
     "CastLike": lambda inputs, attributes: inputs[0].to(inputs[1].dtype), "Cast": _cast, "Where": _where,
     "Sqrt": _unary(torch.sqrt), "Exp": _unary(torch.exp), "Log": _unary(torch.log), "Abs": _unary(torch.abs),
     "Erf": _unary(torch.erf), "Floor": _unary(torch.floor), "Ceil": _unary(torch.ceil), "Reciprocal": _unary(torch.reciprocal),
@@ -241,21 +176,41 @@ OPERATORS = {
     "Identity": _unary(lambda values: values), "Dropout": _unary(lambda values: values),
     "LeakyRelu": lambda inputs, attributes: F.leaky_relu(inputs[0], attributes.get("alpha", 0.01)),
     "Elu": lambda inputs, attributes: F.elu(inputs[0], attributes.get("alpha", 1.0)),
+    "Celu": lambda inputs, attributes: F.celu(inputs[0], attributes.get("alpha", 1.0)),
+    "Selu": lambda inputs, attributes: attributes.get("gamma", 1.0507009873554805) * F.elu(
+        inputs[0], attributes.get("alpha", 1.6732632423543772)
+    ),
+    "Swish": lambda inputs, attributes: inputs[0] * torch.sigmoid(attributes.get("alpha", 1.0) * inputs[0]),
+    "ThresholdedRelu": lambda inputs, attributes: F.threshold(inputs[0], attributes.get("alpha", 1.0), 0.0),
     "PRelu": lambda inputs, attributes: torch.where(inputs[0] > 0, inputs[0], inputs[0] * inputs[1]),
     "HardSigmoid": lambda inputs, attributes: F.hardtanh(
         attributes.get("alpha", 0.2) * inputs[0] + attributes.get("beta", 0.5), 0.0, 1.0
     ),
     "Gelu": lambda inputs, attributes: F.gelu(inputs[0], approximate=attributes.get("approximate", "none")),
     "Clip": _clip, "Softmax": _softmax(torch.softmax), "LogSoftmax": _softmax(torch.log_softmax),
-    "Gemm": _matmul_into, "LayerNormalization": _layer_norm,
+    "Gemm": _matmul_into, "LayerNormalization": _layer_norm, "GroupNormalization": _group_norm, "LRN": _local_response_norm,
+    "RMSNormalization": _rms_norm, "BatchNormalization": _constant_norm,
+    "InstanceNormalization": lambda inputs, attributes: F.instance_norm(
+        inputs[0], weight=inputs[1], bias=inputs[2], eps=attributes.get("epsilon", 1e-5)
+    ),
+    "LpNormalization": lambda inputs, attributes: F.normalize(inputs[0], attributes.get("p", 2), attributes.get("axis", -1)),
+    "Einsum": lambda inputs, attributes: torch.einsum(attributes["equation"], *inputs),
     "Shape": lambda inputs, attributes: torch.tensor(inputs[0].shape[attributes.get("start", 0) : attributes.get("end")]),
-    "Reshape": _reshape, "Flatten": _flatten, "Squeeze": _squeeze, "Unsqueeze": _unsqueeze, "Slice": _slice, "Split": _split,
-    "Gather": _gather, "Pad": _pad, "Expand": _expand, "ConstantOfShape": _constant_of_shape,
+    "Reshape": onnx_shapes.reshape, "Flatten": onnx_shapes.flatten, "Squeeze": onnx_shapes.squeeze,
+    "Unsqueeze": onnx_shapes.unsqueeze, "Slice": onnx_shapes.slices, "Split": onnx_shapes.split, "Gather": onnx_shapes.gather,
+    "Pad": onnx_shapes.pad, "Expand": onnx_shapes.expand, "ConstantOfShape": onnx_shapes.constant_of_shape,
+    "Tile": lambda inputs, attributes: inputs[0].tile(tuple(inputs[1].tolist())), "Trilu": onnx_shapes.triangle,
+    "CumSum": onnx_shapes.running_sum, "GatherElements": onnx_shapes.gather_elements, "ScatterND": onnx_shapes.scatter,
+    "DepthToSpace": onnx_shapes.depth_to_space, "SpaceToDepth": onnx_shapes.space_to_depth,
     "Concat": lambda inputs, attributes: torch.cat(inputs, attributes["axis"]),
     "Transpose": lambda inputs, attributes: inputs[0].permute(attributes.get("perm", list(range(inputs[0].ndim))[::-1])),
     "Range": lambda inputs, attributes: torch.arange(*(values.item() for values in inputs)),
     "ReduceMean": _reduce(torch.mean), "ReduceSum": _reduce(torch.sum), "ReduceMax": _reduce(torch.amax),
-    "ReduceMin": _reduce(torch.amin), "ReduceL2": _reduce(lambda values, axes, kept: values.square().sum(axes, kept).sqrt()),
+    "ReduceMin": _reduce(torch.amin), "ReduceL1": _reduce(lambda values, axes, kept: values.abs().sum(axes, kept)),
+    "ReduceSumSquare": _reduce(lambda values, axes, kept: values.square().sum(axes, kept)),
+    "ReduceLogSum": _reduce(lambda values, axes, kept: values.sum(axes, kept).log()),
+    "ReduceLogSumExp": _reduce(torch.logsumexp),
+    "ReduceL2": _reduce(lambda values, axes, kept: values.square().sum(axes, kept).sqrt()),
     "GlobalAveragePool": _unary(lambda maps: maps.mean(tuple(range(2, maps.ndim)), True)),
     "GlobalMaxPool": _unary(lambda maps: maps.amax(tuple(range(2, maps.ndim)), True)),
     "Resize": onnx_upsampling.resize, "ConvTranspose": onnx_upsampling.conv_transpose,
@@ -269,6 +224,8 @@ def unknown(operator: str, attributes) -> str | None:
         return ""
     if operator == "AveragePool" and set(attributes.get("dilations", ())) - {1}:
         return "with dilations"
+    if operator == "ScatterND" and attributes.get("reduction", "none") != "none":
+        return "with a reduction"
     if operator == "Pad" and attributes.get("mode") == "wrap":
         return "of mode wrap"
     return onnx_upsampling.unknown(operator, attributes)

@@ -189,6 +189,13 @@ CASES = {
         ],
         {"w": WEIGHT, **dict(zip("sbmv", np.random.default_rng(1).uniform(0.5, 1, size=(4, 5)).astype(np.float32)))},
     ),
+    "weights that are standardised": (
+        [
+            helper.make_node("BatchNormalization", ["w", "s", "b", "m", "v"], ["n"]), helper.make_node("Conv", ["x", "n"], ["h"]),
+            *POOLED,
+        ],
+        {"w": WEIGHT, **dict(zip("sbmv", np.random.default_rng(1).uniform(0.5, 1, size=(4, 3)).astype(np.float32)))},
+    ),
     "a stored mask": (
         [
             helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Where", ["mask", "c", "zero"], ["h"]), *POOLED,
@@ -222,6 +229,17 @@ def test_operators_are_as_onnxruntime_has_them(tmp_path, case, monkeypatch):
     assert torch.allclose(teacher(images), parts, atol=1e-5)
     if "matrix" in case or "Gemm" in case:
         assert isinstance(hooks.last_linear(teacher, (3, 8, 8)), nn.Linear)
+
+
+def test_a_group_norm_of_an_early_opset_has_factors_of_groups(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_comparison, "TOLERANCE", 1e-5)
+    four = np.random.default_rng(0).normal(size=(4, 3, 3, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("GroupNormalization", ["c", "s", "b"], ["h"], num_groups=2), *POOLED,
+    ]  # fmt: skip
+    constants = {"w": four, "s": np.array([0.5, 2], np.float32), "b": np.array([3, -1], np.float32)}
+    onnx_import.read(written(tmp_path / "x.onnx", nodes, constants, opset=18), "", described((3, 8, 8), 4))  # which compares them
 
 
 UP = np.random.default_rng(2).normal(size=(3, 5, 3, 3)).astype(np.float32)

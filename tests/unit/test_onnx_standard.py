@@ -14,7 +14,11 @@ from dfkd_steps.runtime.errors import UserError
 onnx = pytest.importorskip("onnx")
 OPERATORS = sorted({*onnx_operators.OPERATORS, *onnx_graph.LAYERS} - {"Linear"})  # which is of ours
 # Those that are not called as the operator is.
-FILES = {"And": "and_", "BatchNormalization": "batch_normalization", "Not": "not_", "Range": "rangeop"}
+FILES = {
+    "And": "and_", "BatchNormalization": "batch_normalization", "GreaterOrEqual": "greater_or_equal",
+    "InstanceNormalization": "instance_normalization", "LessOrEqual": "less_or_equal", "Not": "not_", "Or": "or_",
+    "Range": "rangeop", "ReduceLogSum": "reduce_log_sum", "ReduceLogSumExp": "reduce_log_sum_exp",
+}  # fmt: skip
 # What a classifier does not need: other types than those of images, weights and shapes, other dimensions than those of images,
 # training, empty tensors. Images that are made smaller, and windows of nothing but padding, onnxruntime's comparison refuses.
 LEFT_OUT = {
