@@ -18,7 +18,7 @@ from dfkd_steps.models import tasks
 from dfkd_steps.models.classifier import build_architecture
 from dfkd_steps.pipeline import graph, spec
 from dfkd_steps.procedural import shapes
-from dfkd_steps.reporting import first_try
+from dfkd_steps.reporting import first_try, params_files
 from dfkd_steps.storage import dataset_file, network_file
 from dfkd_steps.storage.transfer_set import TransferSet
 
@@ -167,8 +167,8 @@ def test_new_knows_a_teacher_of_maps_and_what_it_prints_runs(workplace, reposito
         Path("params", group).symlink_to(repository / "params" / group)
     monkeypatch.setattr(first_try, "TIMED_STEPS", 1)
     monkeypatch.setitem(new.NUMBER, tasks.SEGMENTATION, 40)
-    monkeypatch.setitem(new.SEGMENTATION_STUDENT, "epochs", 1)
-    monkeypatch.setitem(new.SEGMENTATION_STUDENT, "steps_per_epoch", 2)
+    monkeypatch.setitem(params_files.SEGMENTATION_STUDENT, "epochs", 1)
+    monkeypatch.setitem(params_files.SEGMENTATION_STUDENT, "steps_per_epoch", 2)
     shapes_with_masks(workplace / "te st")
     how = ["--teacher", "nets_of_maps:maps", "--checkpoint", "maps.pth", "--size", "32x40", "--student", "unet-tiny"]
     new.run(["of-maps", *how, "--classes", "a,b,c,d", "--mean", "0.5,0.5,0.5", "--std", "0.2,0.2,0.2", "--test", "te st"])

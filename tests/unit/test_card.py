@@ -31,7 +31,7 @@ from dfkd_steps.models import library, look, names, pretrained
 from dfkd_steps.models.checkpoint_file import read_weights
 from dfkd_steps.models.classifier import Classifier, Description, build_architecture, new_classifier
 from dfkd_steps.pipeline import params, together
-from dfkd_steps.reporting import first_try
+from dfkd_steps.reporting import first_try, params_files
 from dfkd_steps.runtime import memory
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import fields, groups
@@ -572,7 +572,7 @@ def test_new_prints_the_measurement_on_test_images_and_it_runs(workplace, capsys
 
 def test_new_takes_more_names_than_a_file_name_has_characters():
     names = [f"a rather long class name {number}" for number in range(100)]
-    assert new._classes(", ".join(names), "arch", "resnet20") == {"names": names}
+    assert params_files._classes(", ".join(names), "arch", "resnet20") == {"names": names}
 
 
 WRONG_NEW = {
@@ -619,7 +619,7 @@ def test_new_writes_nothing_where_something_is_wrong(workplace, case):
 
 @pytest.mark.parametrize(("side", "optimizer"), [(1024, "soap"), (1025, "adamw")])
 def test_networks_with_large_weights_are_trained_by_adamw(side, optimizer):
-    assert new.settings(nn.Linear(4, side))["optimizer"] == optimizer
+    assert params_files.settings(nn.Linear(4, side))["optimizer"] == optimizer
 
 
 def test_costs_are_those_of_the_faster_precision(workplace, monkeypatch, capsys):

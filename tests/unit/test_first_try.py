@@ -13,7 +13,7 @@ from dfkd_steps.methods import registry as method_registry
 from dfkd_steps.models.classifier import build_architecture
 from dfkd_steps.models.tasks import CLASSIFICATION, SEGMENTATION
 from dfkd_steps.pipeline import params
-from dfkd_steps.reporting import first_try
+from dfkd_steps.reporting import first_try, params_files
 from dfkd_steps.runtime import memory
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import groups
@@ -148,13 +148,13 @@ def test_a_data_set_of_images_and_masks_in_place_of_a_card(workplace, capsys):
 def test_the_order_of_the_classes_goes_into_a_data_set_of_folders(workplace):
     (workplace / "pets").mkdir()
     how = ["--teacher", "resnet8", "--checkpoint", "a.pth", "--student", "resnet8", "--size", "32", "--data", "pets"]
-    made = new.contents(new.parser().parse_args([NAME, *how, "--classes", "dog,cat"]))["dataset"]
+    made = params_files.contents(new.parser().parse_args([NAME, *how, "--classes", "dog,cat"]))["dataset"]
     assert made == {"source": "images", "path": "pets", "size": 32, "names": ["dog", "cat"]}
-    whole = new.contents(new.parser().parse_args([NAME, *how, "--classes", "dog,cat", "--keep", "217,281"]))
+    whole = params_files.contents(new.parser().parse_args([NAME, *how, "--classes", "dog,cat", "--keep", "217,281"]))
     assert whole["dataset"] == made | {"keep": [217, 281]} and "keep" not in whole["teacher"]
     (workplace / "names.txt").write_text("dog\ncat\n")
     with pytest.raises(UserError, match=r"--classes: folders need names in the order .*; write them out"):
-        new.contents(new.parser().parse_args([NAME, *how, "--classes", "names.txt"]))
+        params_files.contents(new.parser().parse_args([NAME, *how, "--classes", "names.txt"]))
 
 
 def test_the_inspection_decodes_a_few_images_of_each_class(workplace, monkeypatch):
@@ -164,7 +164,7 @@ def test_the_inspection_decodes_a_few_images_of_each_class(workplace, monkeypatc
         for row in range(20):
             Image.fromarray(np.full((40, 50, 3), row, np.uint8)).save(f"pets/{name}/{row}.png")
     how = ["--teacher", "resnet8", "--checkpoint", "flat.pth", "--student", "resnet8", "--size", "32", "--data", "pets"]
-    files, decoded, image = new.contents(new.parser().parse_args([NAME, *how, "--classes", "c,a,b"])), [], readers.image
+    files, decoded, image = params_files.contents(new.parser().parse_args([NAME, *how, "--classes", "c,a,b"])), [], readers.image
     monkeypatch.setattr(readers, "image", lambda path, *form: decoded.append(path) or image(path, *form))
     monkeypatch.setattr(new, "INSPECTED", 9)
     for network in new.examine(NAME, files):
