@@ -123,7 +123,7 @@ def gather_elements(inputs, attributes):
 def scatter(inputs, attributes):
     """ScatterND: values that are put in the places (..., D) of an array's first D dimensions."""
     result = inputs[0].clone()
-    result[inputs[1].to(result.device).unbind(-1)] = inputs[2]
+    result[inputs[1].to(result.device).unbind(-1)] = inputs[2].to(result.device)
     return result
 
 
