@@ -90,9 +90,7 @@ def run(argv=None):
     """dfkd new"""
     given = parser().parse_args(argv)
     files = params_files.contents(given)
-    for group in files:
-        if (path := params.PARAMS / group / f"{given.name}.yaml").exists():
-            raise UserError(f"{path}: already exists; choose another NAME, or remove it")
+    params_files.new_paths(given.name, files, params.PARAMS)  # before the work
     if given.test and not Path(given.test).is_dir():
         raise UserError(f"--test: {given.test}: no such folder; leave --test out until there are test images")
     from .models import look

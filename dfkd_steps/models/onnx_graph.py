@@ -2,7 +2,7 @@
 
 The description holds the graph as JSON and the weights lie with it as in any network: neither the ONNX file, nor a library
 that reads it, nor foreign code is needed any more. What methods look for in a network is there: convolutions, BatchNorm with
-its statistics and linear layers are torch's modules. ``onnx_import`` writes the graph.
+its statistics and linear layers are torch's modules. ``onnx_reader`` writes the graph.
 
     {"input": name, "output": name, "opset": int,
      "tensors": {name: shape},                    weights that no layer has, of floating point
@@ -86,7 +86,7 @@ def _stored(value) -> torch.Tensor:
 
 
 def build(description) -> Graph:
-    """The network of a description without its weights; raises UserError where its graph is none of ``onnx_import``'s."""
+    """The network of a description without its weights; raises UserError where its graph is none of ``onnx_reader``'s."""
     try:
         graph = json.loads(description.arguments["graph"])
         operators = {node[0] for node in graph["nodes"]}

@@ -77,11 +77,16 @@ def split(inputs, attributes):
     return inputs[0].split(sizes, axis)
 
 
+def _from_the_start(places, size: int):
+    """Places of which negative ones count from the end."""
+    return torch.where(places < 0, places + size, places)
+
+
 def gather(inputs, attributes):
     """Gather: rows along an axis."""
     source, axis = inputs[0], attributes.get("axis", 0)
     places = inputs[1].to(source.device)
-    places = torch.where(places < 0, places + source.shape[axis], places)
+    places = _from_the_start(places, source.shape[axis])
     gathered = source.index_select(axis, places.flatten())
     axis %= source.ndim
     return gathered.reshape((*source.shape[:axis], *places.shape, *source.shape[axis + 1 :]))
@@ -117,7 +122,7 @@ def gather_elements(inputs, attributes):
     """GatherElements: one index for each value of the result."""
     axis = attributes.get("axis", 0)
     places = inputs[1].to(inputs[0].device)
-    return inputs[0].gather(axis, torch.where(places < 0, places + inputs[0].shape[axis], places))
+    return inputs[0].gather(axis, _from_the_start(places, inputs[0].shape[axis]))
 
 
 def scatter(inputs, attributes):

@@ -135,13 +135,18 @@ def _numbers(key, text, kind) -> list:
         ) from None
 
 
-def write(name: str, files: dict[str, dict], folder: Path):
-    """One YAML file per group below ``folder``; none is overwritten."""
-    spec.parse("dataset", name)
+def new_paths(name: str, files: dict[str, dict], folder: Path) -> dict[str, Path]:
+    """Group -> its file below ``folder``; raises UserError if one of them is there."""
     paths = {group: folder / group / f"{name}.yaml" for group in files}
     if there := [path for path in paths.values() if path.exists()]:
         raise UserError(f"{there[0]}: already exists; choose another NAME, or remove it")
-    for group, path in paths.items():
+    return paths
+
+
+def write(name: str, files: dict[str, dict], folder: Path):
+    """One YAML file per group below ``folder``; none is overwritten."""
+    spec.parse("dataset", name)
+    for group, path in new_paths(name, files, folder).items():
         path.parent.mkdir(parents=True, exist_ok=True)
         title = "Data set" if group == "dataset" and "path" in files[group] else TITLES[group]
         lines = [yaml.safe_dump({key: value}, default_flow_style=None, width=1 << 16) for key, value in files[group].items()]
