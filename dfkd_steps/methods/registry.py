@@ -21,6 +21,7 @@ REGISTRY = {
     "noise": ("noise", "Noise"),
     "procedural": ("procedural", "Procedural"),
     "psaq": ("psaq", "PSAQ"),
+    "single-image": ("single_image", "SingleImage"),
     "soft-targeted": ("soft_targeted", "SoftTargeted"),
     "ssd-kd": ("ssd_kd", "SSDKD"),
     "zskd": ("zskd", "ZSKD"),
