@@ -32,9 +32,10 @@ from dfkd_steps.runtime.errors import UserError
 
 DEFAULT = (
     "adi-cmi", "cmi", "dafl", "deepinversion", "dfad", "dfq-cmi", "fast-5", "fast-5+views_kept=4", "generative", "mixture",
-    "nayer-100", "noise", "procedural", "psaq", "soft-targeted", "ssd-kd", "zskd", "zskt",
+    "nayer-100", "noise", "procedural", "psaq", "soft-targeted", "single-image", "ssd-kd", "zskd", "zskt",
 )  # fmt: skip
 CLASSES = tuple("0123456789")
+PHOTOGRAPH = str(Path(__file__).parents[1] / "docs/assets/ten-of-imagenet.jpg")
 CALLS = 3  # of which the fastest counts: other work slows some of them down
 LOOPS = ("turns", "steps", "steps_s")  # of a round or a batch, as config fields
 HEAD = ("method", "length", "s a round", "s images", "s student", "share images", "share student", "hours")
@@ -217,7 +218,8 @@ def main():
     print(f"| {' | '.join(HEAD)} |\n{'|---' * len(HEAD)}|")
     for spec in arguments.specs:
         try:
-            config = changed(params.load("transfer", spec), student=arguments.student, precision=arguments.precision)
+            changes = {"student": arguments.student, "precision": arguments.precision, "images": PHOTOGRAPH}
+            config = changed(params.load("transfer", spec), **changes)
             print(row(spec, config, network(arguments.teacher, where), arguments.steps, peak), flush=True)
         except UserError as error:
             print(f"| {spec} | {error} | | | | | | |", flush=True)

@@ -25,11 +25,12 @@ sys.path.insert(0, str(ROOT))
 
 NETWORKS = ("torchvision.resnet18", "torchvision.mobilenet_v3_small", "timm.tf_efficientnet_lite0")
 METHODS = (
-    "noise", "procedural", "procedural+kind=scenes", "mixture", "deepinversion", "zskd", "soft-targeted", "adi-cmi", "cmi",
-    "fast-5", "nayer-100", "ssd-kd", "dafl", "dfad", "dfq-cmi", "zskt", "generative", "psaq",
+    "noise", "procedural", "procedural+kind=scenes", "single-image", "mixture", "deepinversion", "zskd", "soft-targeted",
+    "adi-cmi", "cmi", "fast-5", "nayer-100", "ssd-kd", "dafl", "dfad", "dfq-cmi", "zskt", "generative", "psaq",
 )  # fmt: skip
 STEPS = ("balance", "distill", "evaluate")
 STUDENT = "resnet18"
+PHOTOGRAPH = str(ROOT / "docs/assets/ten-of-imagenet.jpg")
 SHORT = {"steps": 2, "steps_s": 2, "steps_g": 1, "turns": 2, "rounds": 1, "rounds_each": 1, "members": 1, "warmup": 0}
 FIELDS = ("network", "what", "peak GiB", "s an image and step", "why not")
 
@@ -57,7 +58,15 @@ def of_method(spec: str, net, images: int):
 
     config = params.load("transfer", spec)
     known = {field.name for field in dataclasses.fields(config)}
-    changes = {"n": images, "batch": images, "train_batch": images, "batch_s": images, "student": STUDENT, **SHORT}
+    changes = {
+        "n": images,
+        "batch": images,
+        "train_batch": images,
+        "batch_s": images,
+        "student": STUDENT,
+        "images": PHOTOGRAPH,
+        **SHORT,
+    }
     config = dataclasses.replace(config, **{name: value for name, value in changes.items() if name in known})
     method = registry.load(config.method)(config, net, [], device())
 

@@ -23,7 +23,7 @@ INCLUDE = re.compile(r"^--8<-- (\w+)\n", re.MULTILINE)
 # The order of tables: by what a method is, not by name.
 ORDER = (
     "zskd", "soft-targeted", "deepinversion", "psaq", "adi", "generative", "dafl", "zskt", "dfad", "dfq", "cmi", "fast", "nayer",
-    "ssd-kd", "noise", "procedural", "mixture", "dataset",
+    "ssd-kd", "noise", "procedural", "single-image", "mixture", "dataset",
 )  # fmt: skip
 
 
@@ -187,12 +187,12 @@ def choice(prefix: str) -> str:
     known, required, rows = presets(), requirements(), []
     for method in ORDER:
         method_class = registry.load(method)
-        requires = ["a data set"] if method_class.all_from_sources else required.get(method, [])
-        trains = "student" in registry.config_class(method).__dataclass_fields__
+        fields = registry.config_class(method).__dataclass_fields__
+        images = ["a data set"] if method_class.all_from_sources else ["a photograph"] if "images" in fields else []
         rows.append([
             f"[{part(method)[0]['title']}]({prefix}{method}.md)",
-            ", ".join(requires) or "–",
-            "yes" if trains else "–",
+            ", ".join(images or required.get(method, [])) or "–",
+            "yes" if "student" in fields else "–",
             "yes" if tasks.SEGMENTATION in method_class.Config.tasks else "–",
             quoted(sorted(name for name, (of, _) in known.items() if of == method and name.endswith("-cpu"))) or "–",
         ])  # fmt: skip

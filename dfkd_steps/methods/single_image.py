@@ -44,7 +44,7 @@ class SingleImage(Method):
     def crop(self, whole, rng):
         """A random crop (3,H,W) in [0,1] of a photograph (3,h,w) of bytes, of the form that the teacher takes."""
         config, size = self.config, self.teacher.description.image_shape[1:]
-        window = [max(1, round(config.window * side)) for side in middle(whole.shape[1:], size)]
+        window = [max(1, round(config.first_crop * side)) for side in middle(whole.shape[1:], size)]
         top, left = place(whole.shape[1:], window, rng)
         part = part_of(window, config.area, rng)
         down, across = place(window, part, rng)

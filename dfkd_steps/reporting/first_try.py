@@ -25,7 +25,7 @@ from ..training import loop, losses, views
 DRAWN_AT_ONCE = 50
 METHOD_GIB = "4"  # that a method may take to begin; CMI's head takes 6.6 for an EfficientNet-lite0
 TIMED_STEPS, TIMED_SECONDS = 10, 5  # of training, whichever comes first: SOAP finds its eigenvectors in each tenth step
-ASIDE = ("dataset", "mixture")  # methods that need other images than the teacher's own
+ASIDE = ("dataset", "mixture", "single-image")  # methods that need other images than the teacher's own
 
 
 def task_of(builder: str, name: str, classes: int, image_shape) -> str | None:

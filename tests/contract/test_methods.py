@@ -11,6 +11,7 @@ import itertools
 import typing
 
 import numpy as np
+import photograph
 import pytest
 import torch
 
@@ -51,6 +52,7 @@ SMALL = {
     "noise": {},
     "procedural": {},
     "psaq": {**PIXELS, "schedule": "constant"},
+    "single-image": {"images": photograph.path(0), "area": 0.3},
     "soft-targeted": {**PIXELS, "steps": 6, "window": 2},
     "ssd-kd": {**FAST, "rounds": 7, "diversity": 0.5},
     "zskd": {**PIXELS, "steps": 6, "window": 2},
@@ -67,6 +69,7 @@ OTHER = {
     "tau": 2.0,
     "student": "resnet8-b",
     "source": "third",
+    "images": photograph.path(1),
     "view": "strong",
     "view_s": "strong",
     "rounds": 5,

@@ -559,6 +559,7 @@ def test_every_field_that_names_a_file_or_a_folder_has_its_content_in_the_key():
         "teacher import checkpoint": "file",
         "teacher import factory": "factory",
         "transfer nayer embedding_file": "file",
+        "transfer single-image images": "file",
     }
 
 

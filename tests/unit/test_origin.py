@@ -3,6 +3,7 @@
 from pathlib import Path
 from types import SimpleNamespace
 
+import photograph
 import pytest
 from small_net import CPU, classifier
 
@@ -43,6 +44,13 @@ ORIGINS = {
     "dataset+source=kmnist": ("other", "other data (kmnist)"),
     "mixture+source=kmnist": ("other", "mixture of uniform, smooth, leaves, strokes, fractals, kmnist"),
 }
+
+
+def test_crops_of_a_photograph_are_other_data(teacher):
+    config = method_registry.load("single-image").Config(method="single-image", images=photograph.path(0))
+    method = method_registry.load("single-image")(config, teacher, [], CPU)
+    about = synthesize.metadata(SimpleNamespace(config=config, inputs=["t"], out="results/mnist/t/x/transfer_set.h5"), method, {})
+    assert (about["origin"], about["label"]) == ("other", "crops of 0.png")
 
 
 @pytest.mark.parametrize("text", ORIGINS)

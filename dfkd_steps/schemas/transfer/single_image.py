@@ -16,7 +16,7 @@ class SingleImageConfig(TransferConfig):
     n: int = samples(50000)
     batch: int = batch_size(500)
     images: str = required("an image file, or a folder with any number of them", external="file")
-    window: float = opt(
+    first_crop: float = opt(
         0.5, "a window of the form of an image is cropped first: its side, as a share of the largest one", above=0, hi=1
     )
     area: float = opt(0.002, "smallest share of the window's area that a crop has; the largest is 1", above=0, hi=1)
