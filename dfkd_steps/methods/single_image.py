@@ -49,11 +49,11 @@ class SingleImage(Method):
         part = part_of(window, config.area, rng)
         down, across = place(window, part, rng)
         larger = [int(LARGER * side) for side in size]
-        shown = T.resized_crop(whole, top + down, left + across, *part, larger, T.InterpolationMode.BICUBIC, antialias=True)
+        image = T.resized_crop(whole, top + down, left + across, *part, larger, T.InterpolationMode.BICUBIC, antialias=True)
         angle, shear = uniform(-config.degrees, config.degrees, rng), uniform(-config.shear, config.shear, rng)
-        shown = T.affine(shown.float() / 255, angle, [0, 0], 1.0, [shear, 0.0], T.InterpolationMode.BILINEAR)
-        shown = T.center_crop(shown, size)
-        return jittered(shown, rng) if uniform(0, 1, rng) < config.jitter else shown
+        image = T.affine(image.float() / 255, angle, [0, 0], 1.0, [shear, 0.0], T.InterpolationMode.BILINEAR)
+        image = T.center_crop(image, size)
+        return jittered(image, rng) if uniform(0, 1, rng) < config.jitter else image
 
     def about(self) -> dict:
         """Says what it was made from: photographs, so not from the teacher alone."""
@@ -68,10 +68,10 @@ def image_paths(path: str) -> list[Path]:
         with image_files.opened(path):
             return [Path(path)]
     files = (Path(here, name) for here, _, names in os.walk(path, followlinks=True) for name in names)
-    found = sorted(file for file in files if file.suffix.lower() in IMG_EXTENSIONS and not image_files.is_hidden(file, path))
-    if not found:
+    images = sorted(file for file in files if file.suffix.lower() in IMG_EXTENSIONS and not image_files.is_hidden(file, path))
+    if not images:
         raise UserError(f"{path}: contains no images ({', '.join(IMG_EXTENSIONS)}); put at least one there, or correct images")
-    return found
+    return images
 
 
 def upright(path):
