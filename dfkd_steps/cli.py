@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from .models.tasks import VOID
+from .models.tasks import void_label
 from .reporting.listing import LISTS, table
 from .runtime.commands import guarded, version
 
@@ -58,8 +58,10 @@ def parser() -> argparse.ArgumentParser:
         "(default: the test images of its path)"
     )
     command.add_argument("--images", metavar="IMAGES", type=Path, help=text)
-    text = "the label of void pixels in masks, which have no class (255 is always void)"
-    command.add_argument("--void", metavar="N", type=int, default=VOID, help=text)
+    text = (
+        "the label of void pixels in masks, which have no class (default: that of the data set in its path; 255 is always void)"
+    )
+    command.add_argument("--void", metavar="N", type=void_label, help=text)
     command.add_argument("--teacher", metavar="FILE", type=Path, help="teacher.safetensors (default: that of its path)")
     command.set_defaults(run=evaluate)
 
@@ -156,20 +158,22 @@ def export_set(given):
 def leak(given):
     """dfkd leak SWEEP [--csv]"""
     from .pipeline import sweep
-    from .reporting import leak
+    from .reporting import leak, tables
     from .runtime import device
 
     device.setup_process()
     finals = sweep.finals(sweep.read(given.sweep))
-    attacks = leak.rows(finals)
+    done = leak.finished(finals)
+    lacking = tables.missing(given.sweep, finals, done)
+    attacks = leak.rows(finals, done, lacking)
     if given.csv:
         print(leak.to_csv(attacks), end="")
         return
     head, *rows = leak.cells(attacks)
     table(rows, head)
     print(f"\n{leak.MEANING}")
-    if missing := sum(not Path(path).exists() for path in finals):
-        print(f"{missing} of {len(finals)} runs are missing: {sweep.command(given.sweep)}", file=sys.stderr)
+    if lacking:
+        print(lacking, file=sys.stderr)
 
 
 def audit(given) -> int:

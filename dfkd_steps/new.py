@@ -52,9 +52,8 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--test", default="", metavar="DIR", help="test images, read only by the evaluation at the end")
     text = "images of the task, if there are any, instead of a card: one folder per class, or images/ and masks/"
     top.add_argument("--data", default="", metavar="DIR", help=text)
-    top.add_argument(
-        "--void", type=int, default=tasks.VOID, metavar="N", help="label of void pixels in masks (255 is always void)"
-    )
+    text = "label of void pixels in masks (255 is always void)"
+    top.add_argument("--void", type=tasks.void_label, default=tasks.VOID, metavar="N", help=text)
     return top
 
 

@@ -49,6 +49,8 @@ def train(config, dataset, partial, key, device):
                 logits.float(), targets, label_smoothing=config.label_smoothing
             )
 
+    if number < 2:  # of one image BatchNorm has no statistics
+        raise UserError(f"{dataset.path}: has one image for training, which is too few; give two or more")
     steps = number // min(config.batch, number)
     history = loop.fit(classifier, config, steps, losses, partial, key, device, "teacher")
     return classifier, history

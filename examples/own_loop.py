@@ -26,7 +26,7 @@ def main(path: str, out: str, agreement: float = 90.0, rounds: int = 50):
         if figures["agreement"] >= agreement:
             break
     Path(out).write_bytes(network_file.to_bytes(method.networks()["student"]))
-    print(f"wrote {out}; kept_networks.from_bytes reads it")
+    print(f"wrote {out}; network_file.load reads it, and dfkd evaluate")
 
 
 if __name__ == "__main__":

@@ -31,8 +31,9 @@ def dominant(shares: np.ndarray) -> np.ndarray:
 
 
 def weights(shares: np.ndarray) -> np.ndarray:
-    """Sampling weights (N), mean 1, with which all classes that occur have an equal share of the pixels that are drawn, as far as
-    weights of whole images can: w_i = sum_k s_ik / (K' mean_j s_jk)."""
+    """Sampling weights (N), mean 1: the mean over an image's pixels of how rare their class is in the set, of the K' classes that
+    occur w_i = sum_k s_ik / (K' mean_j s_jk). Shares of pixels come nearer to equal; equal ones would draw few images always.
+    """
     usual = shares.mean(0)
     there = usual > 0
     return (shares[:, there] / usual[there]).sum(1) / there.sum()

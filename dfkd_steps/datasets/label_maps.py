@@ -15,6 +15,8 @@ from . import array_files, image_files, on_disk
 from .array_files import Source, pin
 
 MASK_FORMATS = ("PNG", "BMP", "TIFF")  # without loss
+ORIENTATION = 0x0112  # EXIF tag: 1 = as stored, 2 to 8 = turned or mirrored
+STRETCHED = {2: 85, 4: 17}  # bits of a grey PNG -> what Pillow multiplies its values by
 TEST_PART = 4  # of drawn shapes: training images by test images
 
 
@@ -33,11 +35,14 @@ def npz(config) -> Source:
     return source(path, arrays, tuple(config.names), config.void)
 
 
-def source(where, arrays, names, void: int, test_share: float = 0.0, classes: int = 0, some: bool = False) -> Source:
+def source(
+    where, arrays, names, void: int, test_share: float = 0.0, classes: int = 0, some: bool = False, files: dict | None = None
+) -> Source:
     """Images and maps as a ``Source``: void is 255, and the other labels are the classes from 0 on. Where the files have a class
     behind ``void``, theirs are moved together. ``names`` and ``classes`` may be empty and 0: then there are as many classes as
-    the training maps have. ``some``: these are not all maps of the data set."""
-    converted = dict(arrays)
+    the training maps have. ``some``: these are not all maps of the data set. ``files``: by name of an array the file of each map.
+    """
+    converted, counted = dict(arrays), classes
     for name in (name for name in arrays if name[0] == "y"):
         values = np.unique(arrays[name])
         labels = values[(values != void) & (values != VOID)]
@@ -48,14 +53,21 @@ def source(where, arrays, names, void: int, test_share: float = 0.0, classes: in
         last = classes - 1 + (void < classes)
         if len(labels) and (labels.min() < 0 or largest > last):
             wrong = labels[(labels < 0) | (labels > last)][0]
+            row = int((arrays[name] == wrong).reshape(len(arrays[name]), -1).any(1).argmax())
+            place = files[name][row] if files else f"{where}: {name}[{row}]"
+            remedy = "name all classes (names), or say which label is void" if wrong >= 0 else "store void as 255"
             raise UserError(
-                f"{where}: {name} has the label {wrong}, but the classes are {spelled(classes, void)} and void is {void}; "
-                "name all classes (names), or say which label is void"
+                f"{place}: has the label {wrong}, but the classes are {spelled(classes, void)} and void is {void}; {remedy}"
             )
-        if name == "y_train" and void < classes and largest != last and not some:
+        if not len(labels) and not some:
+            raise UserError(
+                f"{where}: {name} has no pixel of a class, all are void; give masks with classes, or correct void (now {void})"
+            )
+        if name == "y_train" and void < classes and largest != last and not some and counted != len(names):
+            also = f", or, if no training mask has the last class, add classes: {classes}" if files else ""
             raise UserError(
                 f"{where}: {name} has no label {last}, but void is {void}, and so the {classes} classes are "
-                f"{spelled(classes, void)}; leave void out of names, or store it as 255"
+                f"{spelled(classes, void)}; leave void out of names, or store it as 255{also}"
             )
         maps = np.where(arrays[name] > void, arrays[name] - 1, arrays[name]) if void < classes else arrays[name]
         converted[name] = np.where((arrays[name] == void) | (arrays[name] == VOID), VOID, maps).astype(np.uint8)
@@ -84,12 +96,13 @@ def masks(config, room=None, most=0, some=False) -> Source:
         pairs["test"] = _pairs(folder / "test")
     files = [path for part in pairs.values() for pair in part for path in pair]
     pin(config, folder, files, [os.path.relpath(path, folder) for path in files])
-    arrays = {}
+    arrays, masks = {}, {}
     for name, part in pairs.items():
-        rows = image_files.few(part[0][0].parent, np.zeros(len(part), int), most)
-        arrays |= _decoded(config, [part[row] for row in rows], name, room)
+        part = [part[row] for row in image_files.few(part[0][0].parent, np.zeros(len(part), int), most)]
+        arrays |= _decoded(config, part, name, room)
+        masks[f"y_{name}"] = [mask for _, mask in part]
     test_share = 0.0 if "test" in pairs else config.test_share
-    return source(folder, arrays, tuple(config.names), config.void, test_share, config.classes, some or bool(most))
+    return source(folder, arrays, tuple(config.names), config.void, test_share, config.classes, some or bool(most), masks)
 
 
 def _has_pairs(folder: Path) -> bool:
@@ -127,11 +140,13 @@ def _decoded(config, pairs, split, room) -> dict[str, np.ndarray]:
     size = (config.width or config.height, config.height)
     shape = (len(pairs), config.channels, size[1], size[0])
     maps = np.empty((len(pairs), size[1], size[0]), np.uint8)
+    from PIL import Image
 
     def fill(images):
         for row, (image, mask) in enumerate(progress.bar(pairs, desc=f"images {split}", unit="img")):
-            images[row], stored = _image(image, size, config.channels, config.fit)
-            maps[row] = _mask(mask, stored, size, config.fit)
+            stored = _stored_mask(mask)
+            images[row] = _image(image, mask, stored.size, size, config.channels, config.fit)
+            maps[row] = _resized(stored, size, config.fit, Image.Resampling.NEAREST)
 
     return {f"x_{split}": on_disk.filled(pairs[0][0].parent, shape, room, fill), f"y_{split}": maps}
 
@@ -143,19 +158,37 @@ def _resized(image, size, how: str, resample) -> np.ndarray:
     return np.asarray(ImageOps.fit(image, size, resample) if how == "crop" else image.resize(size, resample))
 
 
-def _image(path, size, channels: int, how: str) -> tuple[np.ndarray, tuple[int, int]]:
-    """One image (C,H,W) uint8, and the width and height that it has in the file."""
+def _image(path, mask, mask_size, size, channels: int, how: str) -> np.ndarray:
+    """One image (C,H,W) uint8, lying as its ``mask`` does, which has so many pixels (width, height) in its file."""
     from PIL import Image
 
     with image_files.opened(path) as image:
-        stored = image.size
-        # Not turned by its EXIF tag: a mask has none, and would lie another way.
-        pixels = _resized(image.convert("L" if channels == 1 else "RGB"), size, how, Image.Resampling.BILINEAR)
-    return (pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)), stored
+        upright = _as_its_mask(path, image, mask, mask_size)
+        pixels = _resized(upright.convert("L" if channels == 1 else "RGB"), size, how, Image.Resampling.BILINEAR)
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
 
-def _mask(path, image_size, size, how: str) -> np.ndarray:
-    """One label map (H,W) uint8, as stored; ``image_size``: width and height of its image in the file."""
+def _as_its_mask(path, image, mask, mask_size):
+    """An image of Pillow's, turned as its EXIF tag says where its mask was drawn on it so. A mask has no such tag: its size alone
+    tells; UserError where it is that of neither, or of both."""
+    from PIL import ImageOps
+
+    turned = image.getexif().get(ORIENTATION, 1) in range(2, 9)
+    upright = ImageOps.exif_transpose(image) if turned else image
+    if turned and upright.size == image.size == mask_size:
+        raise UserError(
+            f"{path}: its EXIF tag turns it, and its mask does not tell whether it was drawn on the image before or after that; "
+            "turn the pixels of image and mask to lie the same way, and remove the tag"
+        )
+    if mask_size not in (image.size, upright.size):
+        raise UserError(
+            f"{mask}: is {mask_size[0]}x{mask_size[1]}, but its image is {image.size[0]}x{image.size[1]}; use one size for both"
+        )
+    return image if mask_size == image.size else upright
+
+
+def _stored_mask(path):
+    """One label map as an image of Pillow's whose grey values are the labels."""
     from PIL import Image
 
     require_file(path)
@@ -167,13 +200,15 @@ def _mask(path, image_size, size, how: str) -> np.ndarray:
             raise UserError(
                 f"{path}: has the mode {mask.mode}; give an 8-bit grey or palette image whose values are class numbers"
             )
-        if mask.size != image_size:
-            raise UserError(
-                f"{path}: is {mask.size[0]}x{mask.size[1]}, but its image is {image_size[0]}x{image_size[1]}; use one "
-                "size for both"
-            )
-        plain = Image.fromarray(np.asarray(mask))  # a palette's colours are no classes
-    return _resized(plain, size, how, Image.Resampling.NEAREST)
+        # A palette's colours are no classes. Grey of 2 or 4 bits, which Pillow stretches to 255, is read as it is stored.
+        return Image.fromarray(np.asarray(mask) // (STRETCHED.get(_bits(path), 1) if mask.mode == "L" else 1))
+
+
+def _bits(path) -> int:
+    """Bits per pixel of a PNG file, by its header; 8 of any other."""
+    with open(path, "rb") as file:
+        head = file.read(25)
+    return head[24] if head.startswith(b"\x89PNG") else 8
 
 
 # ---------------------------------------------------------------------------------------------- drawn shapes

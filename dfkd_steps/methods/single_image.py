@@ -10,6 +10,7 @@ from torchvision.transforms.v2 import functional as T
 
 from ..datasets import image_files
 from ..datasets.cropping import middle
+from ..runtime import disk
 from ..runtime.errors import UserError
 from ..schemas.transfer.single_image import SingleImageConfig
 from .base import Batch, Method
@@ -17,6 +18,7 @@ from .engines.image_fit import fit
 
 RATIO = (3 / 4, 4 / 3)  # of the sides of a crop
 LARGER = math.sqrt(2)  # a crop is resized to so many times the image's sides, so that turning it by 45 degrees shows no corner
+TRIES = 100  # a part of 90 % of the area fits in one of three tries, one of 99 % in one of thirty
 STRENGTH, HUE = 0.4, 0.1  # of the changes of colour
 
 
@@ -63,14 +65,16 @@ class SingleImage(Method):
 
 def image_paths(path: str) -> list[Path]:
     """The image files in a folder and below it, sorted, hidden ones left out; or the one file; raises UserError where there is
-    none."""
-    if not os.path.isdir(path):
-        with image_files.opened(path):
-            return [Path(path)]
-    files = (Path(here, name) for here, _, names in os.walk(path, followlinks=True) for name in names)
-    images = sorted(file for file in files if file.suffix.lower() in IMG_EXTENSIONS and not image_files.is_hidden(file, path))
+    none, or one that is no image by its head."""
+    images = [Path(path)]
+    if os.path.isdir(path):
+        files = (Path(here, name) for here, _, names in disk.walk(path) for name in names)
+        images = [file for file in files if file.suffix.lower() in IMG_EXTENSIONS and not image_files.is_hidden(file, Path(path))]
     if not images:
         raise UserError(f"{path}: contains no images ({', '.join(IMG_EXTENSIONS)}); put at least one there, or correct images")
+    for image in images:  # now, by their heads: images that are removed later are missed by all that were made with them
+        with image_files.opened(image):
+            pass
     return images
 
 
@@ -95,11 +99,12 @@ def place(size, part, rng) -> list[int]:
 def part_of(window, area: float, rng) -> list[int]:
     """Height and width of a random part: a share of the window's area from ``area`` to 1, and a ratio of sides; drawn again until
     it fits, as in the public code, so that large parts have nearly the window's form."""
-    while True:
+    for _ in range(TRIES):
         share, oblong = uniform(area, 1, rng), math.exp(uniform(*map(math.log, RATIO), rng))
         part = [max(1, round(window[0] * math.sqrt(share / oblong))), max(1, round(window[1] * math.sqrt(share * oblong)))]
         if part[0] <= window[0] and part[1] <= window[1]:
             return part
+    return [max(1, int(side * math.sqrt(area))) for side in window]  # where hardly any ratio of so large an area fits
 
 
 def jittered(image, rng):

@@ -42,7 +42,35 @@ def new(description) -> Classifier:
     if description.builder == "torchvision" and description.name in RESCALING:
         # Their second outputs are for a loss of their own; the default of init_weights warns that it will change.
         description = dataclasses.replace(description, arguments={"aux_logits": False, "init_weights": True})
-    return Classifier(require_fit(build(description), description, "network"), description)
+    classifier = Classifier(require_fit(build(description), description, "network"), description)
+    if description.builder == names.FACTORY:
+        with torch.random.fork_rng():
+            _require_trainable(Classifier(build(description), description))
+    return classifier
+
+
+def _require_trainable(classifier):
+    """Raise UserError where a network of the user's, which is used up, fails in training mode or has no weights to train: it may
+    do there what it does not in eval mode, as with auxiliary outputs."""
+    description = classifier.description
+    images = torch.rand(2, *description.image_shape)
+    try:
+        outputs = classifier.train()(images)
+        shape = tuple(outputs.shape) if isinstance(outputs, torch.Tensor) else f"a {type(outputs).__name__}"
+        if isinstance(outputs, torch.Tensor) and outputs.requires_grad:
+            outputs.sum().backward()
+    except Exception as error:
+        raise UserError(
+            f"network: {description.name} fails in training mode ({type(error).__name__}: {one_line(error, 140)}); correct it"
+        ) from None
+    expected = (2, description.num_classes, *(images.shape[2:] if description.dense else ()))
+    if shape != expected:
+        raise UserError(
+            f"network: {description.name} returns {shape} for two images in training mode, not the logits {expected}; "
+            "return these alone"
+        )
+    if not outputs.requires_grad:
+        raise UserError(f"network: {description.name} has no weights to train, or none that reach its logits; give it some")
 
 
 def require_fit(net: nn.Module, description, role: str) -> nn.Module:

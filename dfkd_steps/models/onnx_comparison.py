@@ -30,6 +30,8 @@ def compare(imported, net, model):
         raise imported.error(
             f"does not accept {number} images{fixed}; export it with a dynamic batch ({one_line(error)})"
         ) from None
+    if imported.maps_last:
+        mine = mine.permute(0, 2, 3, 1)
     if imported.normalised:
         mine = OPERATORS[imported.normalised[0]]([mine], imported.normalised[3])
     given = (images.permute(0, 2, 3, 1) if imported.channels_last else images).contiguous()

@@ -44,6 +44,10 @@ class Reader:
         if self.channels_last:
             self.nodes.insert(0, ["Transpose", ["images"], [self.source], {"perm": [0, 2, 3, 1]}, {}])
             self.source = "images"
+        self.maps_last = self._classes_last(model.graph.output[0])
+        if self.maps_last:
+            self.nodes.append(["Transpose", [self.output], ["maps"], {"perm": [0, 3, 1, 2]}, {}])
+            self.output = "maps"
         self._free_batch()
 
     def error(self, fault: str) -> UserError:
@@ -157,6 +161,15 @@ class Reader:
         self.normalised = node
         progress.say(f"{self.path}: ends in a {node[0].lower()}, which is removed, because methods work on logits")
         return node[1][0]
+
+    def _classes_last(self, output) -> bool:
+        """Does a segmentation network give N,H,W,K?"""
+        sizes = [dim.dim_value for dim in output.type.tensor_type.shape.dim]
+        classes = self.description.num_classes
+        last = self.description.dense and len(sizes) == 4 and sizes[3] == classes != sizes[1]
+        if last:
+            progress.say(f"{self.path}: gives maps as N,H,W,K; they are transposed")
+        return last
 
     def _free_batch(self):
         """Reshapes to a fixed number of images take any number."""

@@ -223,7 +223,7 @@ def _load(net, weights, path, description):
     if not missing and not unexpected and len(heads) == 1 and None not in heads:
         raise UserError(
             f"{path}: has {heads.pop()} classes, but the data set has {description.num_classes}; choose the data set it was "
-            "trained on, or list the classes to use in its config (keep)"
+            f"trained on{'' if description.dense else ', or list the classes to use in its config (keep)'}"
         )
     shapes = [f"{key} {shape} instead of {needed}" for key, (shape, needed) in other.items()]
     faults = [

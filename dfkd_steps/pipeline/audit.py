@@ -16,6 +16,7 @@ import sys
 import time
 from pathlib import Path
 
+from ..runtime import disk
 from ..runtime.commands import expanded
 from ..runtime.errors import UserError, require_file
 from ..storage import atomic, exported, network_metadata
@@ -138,20 +139,13 @@ def walk(folder):
 
     Symbolic links to folders are followed, since a data set's folder may lie on another disk.
     """
-    for here, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not _is_loop(here, name))
+    for here, _, names in disk.walk(folder):
         for name in sorted(OUTPUTS.intersection(names)):
             try:
                 graph.step_of(os.path.join(here, name))
             except UserError:
                 continue
             yield os.path.join(here, name)
-
-
-def _is_loop(here, name) -> bool:
-    """Does a symbolic link lead back to a folder above it?"""
-    path = os.path.join(here, name)
-    return os.path.islink(path) and any(os.path.samefile(path, above) for above in (here, *Path(here).parents))
 
 
 def stale(paths) -> dict[str, str]:

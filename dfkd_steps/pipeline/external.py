@@ -108,7 +108,7 @@ def digest(path: Path) -> str:
 
 def _files_in(folder):
     """The files in a folder and below it, by their path in it; links are followed, as readers do."""
-    for here, _, names in os.walk(folder, followlinks=True):
+    for here, _, names in disk.walk(folder):
         yield from (os.path.relpath(os.path.join(here, name), folder) for name in names if name not in disk.LITTER)
 
 

@@ -65,11 +65,17 @@ def without_shadow(text: str) -> str:
     return str(spec.parse("dataset", text).without("shadow"))
 
 
-def rows(finals: list[str]) -> list[Row]:
-    """An attack on the teachers and on the students of each group of finished, current runs that differ in the shadow alone."""
+def finished(finals: list[str]) -> list[runs.Run]:
+    """The finished runs of a sweep that are current, with all that they were made from."""
     # The networks are opened, and may be of another training than the metrics that were made from them.
-    finished = [path for path in finals if Path(path).exists() and not audit.stale(audit.lineage([path]))]
-    done = runs.read(finished)
+    return runs.read([path for path in finals if Path(path).exists() and not audit.stale(audit.lineage([path]))])
+
+
+def rows(finals: list[str], done: list[runs.Run], lacking: str = "") -> list[Row]:
+    """An attack on the teachers and on the students of each group of runs that differ in the shadow alone.
+
+    finals: all of a sweep. done: those that are ``finished``. lacking: what the line on too few shadows says of the others.
+    """
     groups, teachers = {}, {}
     for run in done:
         specs = {**run.specs, "dataset": without_shadow(run.specs["dataset"])}
@@ -82,7 +88,7 @@ def rows(finals: list[str]) -> list[Row]:
             "[NAME+canaries=NUMBER] and shadows: NUMBER"
         )
     if not any(len(group) >= FEWEST for group in groups.values()):
-        raise UserError(f"leak: {len(done)} of {len(finals)} runs are finished; {FEWEST} shadows of one transfer set are needed")
+        raise UserError(f"leak: {FEWEST} shadows of one transfer set are needed; {lacking or 'set shadows to more'}")
     device, attacked = select_device(), []
     for key, group in teachers.items():
         if len(group) >= FEWEST:
@@ -142,6 +148,11 @@ def _attacked(model: str, specs, group, logits, canaries, top1: float) -> Row:
     confidence = np.stack([membership.scaled_confidence(given, shadow.labels) for given, shadow in zip(logits, canaries)])
     correct = np.stack([given.argmax(1) == shadow.labels for given, shadow in zip(logits, canaries)])
     scores = membership.likelihood_ratios(confidence, member)
+    if np.isnan(scores).all():
+        raise UserError(
+            f"leak: {member.shape[1]} canaries are too few for an attack with {len(member)} shadows; give hundreds "
+            "(NAME+canaries=NUMBER)"
+        )
     attack = membership.attack(scores, member, np.random.default_rng(seed_of("leak")))
     share = tuple(100 * float(correct[chosen].mean()) for chosen in (member, ~member))
     run = group[0]

@@ -43,23 +43,29 @@ def teacher_of(path: Path) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def fit_of(path: Path) -> tuple[str, str]:
-    """What becomes of images of another form, 'crop' or 'squash', and what to say of that, '' where it is nothing.
+def settings_of(path: Path, folder: bool, dense: bool) -> tuple[str, int, str]:
+    """What becomes of images of another form in a ``folder``, 'crop' or 'squash'; the label of void in ``dense`` labels; and what
+    to say of them, '' where it is nothing.
 
-    As in the data set that a path under results/ names, so that the figures are those of metrics.json; 'crop' where it names
-    none, or one that has no ``fit`` or is not in params/ beside results/.
+    As in the data set that a path under results/ names, so that the figures are those of metrics.json; 'crop' and 255 where it
+    names none, or one that has no such fields or is not in params/ beside results/.
     """
     place = Path(os.path.abspath(path))  # links stay: results/ itself may be one
     place = place.parent if place.parent.name == exported.FOLDER else place
     try:
         name, root = spec.of_path(place)["dataset"], spec.root_of(place)
     except UserError:
-        return "crop", ""
+        return "crop", VOID, ""
     try:
-        fit = getattr(params.load("dataset", name, root.parent / params.PARAMS), "fit", "crop")
+        config = params.load("dataset", name, root.parent / params.PARAMS)
     except UserError as error:
-        return "crop", f"images are cropped, because the data set of its path cannot be read ({one_line(error, 160)})"
-    return fit, "" if fit == "crop" else f"images are not cropped, as the data set {name} has fit: {fit}"
+        why = f"images are cropped, because the data set of its path cannot be read ({one_line(error, 160)})"
+        return "crop", VOID, why if folder else ""
+    fit = getattr(config, "fit", "crop") if folder else "crop"
+    void = getattr(config, "void", VOID) if dense else VOID
+    remarks = {f"images are not cropped, as the data set {name} has fit: {fit}": fit != "crop",
+               f"the label {void} in masks is void, as in the data set {name}": void != VOID}  # fmt: skip
+    return fit, void, "; ".join(remark for remark, needed in remarks.items() if needed)
 
 
 def is_dense(network) -> bool:
@@ -75,7 +81,7 @@ def read(source: Path, network, dense: bool = False, void: int = VOID, fit: str 
     ``source``: a dataset.h5 (its test images), an .npz (x_test and y_test, or images and labels), or a folder: of folders
     named as the classes or, where no name matches, in their order; of images without labels; for segmentation of images/ and
     masks/. Raises UserError for what does not fit. void: a further label in maps that is of no class. fit: what
-    becomes of images of another form in folders without masks/, as ``readers.image`` takes it; of maps always crop.
+    becomes of images of another form in folders, as ``readers.image`` takes it.
     """
     if not source.exists():
         raise UserError(f"{source}: no such file or folder; give a folder of images, an .npz or a dataset.h5")
@@ -168,7 +174,7 @@ def _folder(source: Path, network, fit: str):
 
 
 @torch.inference_mode()
-def measure(path: Path, source: Path | None, teacher_path: Path | None, void: int = VOID) -> list[tuple[str, dict]]:
+def measure(path: Path, source: Path | None, teacher_path: Path | None, void: int | None = None) -> list[tuple[str, dict]]:
     """Name of a network and its figures on the images of ``source``; the teacher, where it is there, first.
 
     Labelled images give accuracies, for segmentation IoU; all images give agreement with the teacher and KL to it. ``ms``:
@@ -184,8 +190,8 @@ def measure(path: Path, source: Path | None, teacher_path: Path | None, void: in
             why = f"there is no {source}" if source else "it is not under results/"
             raise UserError(f"{path}: its test images are not known, because {why}; give --images FOLDER")
     dense = is_dense(first)
-    fit, remark = fit_of(path) if source.is_dir() and not dense else ("crop", "")
-    images, labels = read(source, first, dense, void, fit)
+    fit, usual, remark = settings_of(path, source.is_dir(), dense and void is None and source.suffix != ".h5")
+    images, labels = read(source, first, dense, usual if void is None else void, fit)
     if remark:  # now: images that cannot be read are one line
         progress.say(f"{path}: {remark}")
     if teacher is not None:
@@ -201,7 +207,7 @@ def measure(path: Path, source: Path | None, teacher_path: Path | None, void: in
     if labels is None and teacher is None:
         raise UserError(f"{source}: has no labels and there is no teacher to compare with; give --teacher FILE")
     all_networks = ({"teacher": teacher} if teacher else {}) | networks
-    measured = other_maps.figures(all_networks, images, labels, source) if dense else figures(all_networks, images, labels)
+    measured = other_maps.figures(all_networks, images, labels) if dense else figures(all_networks, images, labels)
     return [
         (name, values | {"ms": latency.milliseconds(all_networks[name], first.image_shape), "classes": first.classes})
         for name, values in measured.items()
@@ -214,7 +220,7 @@ def figures(networks: dict, images: np.ndarray, labels) -> dict[str, dict]:
     for start in range(0, len(images), rows):  # not all at once: a data set is mapped, and may be larger than the memory
         batch = to_float(torch.from_numpy(np.array(images[start : start + rows])))
         for name, net in networks.items():
-            parts[name].append(net(batch).float())
+            parts[name].append(other_maps.finite(name, net(batch).float()))
     logits = {name: torch.cat(batches) for name, batches in parts.items()}
     targets = None if labels is None else torch.from_numpy(labels)
     return {name: _figures(answers, logits.get("teacher"), targets) for name, answers in logits.items()}

@@ -2,15 +2,13 @@
 
 import glob
 import itertools
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ..datasets import image_files, label_maps, readers
-from ..models.tasks import VOID
-from ..runtime import memory
+from ..runtime import disk, memory
 from ..runtime.errors import UserError
 from ..schemas.groups import Masks
 from ..training import segmentation_metrics
@@ -41,7 +39,7 @@ def images_in(folder: Path, deep: bool = False) -> list[Path]:
     from PIL import Image
 
     kinds = Image.registered_extensions()
-    walked = os.walk(folder, followlinks=True)
+    walked = disk.walk(folder)
     paths = (Path(where, name) for where, _, names in (walked if deep else itertools.islice(walked, 1)) for name in names)
     return sorted(path for path in paths if path.suffix.lower() in kinds and not image_files.is_hidden(path, folder))
 
@@ -79,18 +77,23 @@ def checked(source: Path, images, maps, classes, void: int):
     return label_maps.source(source, {"y_test": maps}, tuple(classes), void).arrays["y_test"]
 
 
-def figures(networks: dict, images: np.ndarray, maps, source: Path) -> dict[str, dict]:
+def finite(name: str, logits):
+    """The logits of a network, if all are finite; else UserError, which names it."""
+    if not logits.isfinite().all():
+        raise UserError(f"{name}: its logits on these images are not finite; give a network that was trained with a smaller lr")
+    return logits
+
+
+def figures(networks: dict, images: np.ndarray, maps) -> dict[str, dict]:
     """Name of a network -> its figures. With maps mIoU, pixel accuracy and IoU of each class; where ``networks`` has a "teacher",
     how far the maps of each are the teacher's; in percent, KL in nats per pixel."""
-    if maps is not None and (maps == VOID).all():
-        raise UserError(f"{source}: its masks have no pixel of a class; give other masks, or say which label is void")
     first = next(iter(networks.values()))
     counts = {name: segmentation_metrics.Counts(len(first.classes)) for name in networks}
     rows = memory.passed(images.shape[1:])
     for start in range(0, len(images), rows):
         batch = to_float(torch.from_numpy(np.array(images[start : start + rows])))
         truth = None if maps is None else torch.from_numpy(np.array(maps[start : start + rows]))
-        logits = {name: net(batch).float() for name, net in networks.items()}
+        logits = {name: finite(name, net(batch).float()) for name, net in networks.items()}
         for name, answers in logits.items():
             counts[name].add(answers, logits.get("teacher", answers), truth)
     return {name: _figures(count, maps is not None, "teacher" in networks) for name, count in counts.items()}

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from pathlib import Path
 
 LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}  # file managers leave these behind; no reader of images takes them
 PIECE = 1 << 22  # bytes that are read or written at once
@@ -16,6 +17,18 @@ def pieces(array):
     """The rows of an array in order, a few MB at a time: of one on the disk, whose whole may be larger than the memory."""
     step = rows_of_a_piece(array.nbytes // max(1, len(array)))
     return (array[start : start + step] for start in range(0, len(array), step))
+
+
+def walk(folder):
+    """``os.walk`` through links too, but those that lead back to a folder above them; in order of the names."""
+    for here, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not _is_loop(here, name))
+        yield here, folders, sorted(names)
+
+
+def _is_loop(here, name) -> bool:
+    path = os.path.join(here, name)
+    return os.path.islink(path) and any(os.path.samefile(path, above) for above in (here, *Path(here).absolute().parents))
 
 
 def sha256_of(path) -> str:

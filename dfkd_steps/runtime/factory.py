@@ -21,7 +21,7 @@ def call(name: str, what: str, work):
     """``work()``, which runs the user's code: whatever that raises is the user's to correct, and becomes a UserError."""
     try:
         return work()
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script ends the process that imports it
         raise UserError(
             f"{what}: {name!r} failed: {type(error).__name__}: {one_line(error, 140)}; correct it, or the name"
         ) from None

@@ -171,12 +171,13 @@ def load_frozen(path, device="cpu") -> Classifier:
 
 
 def to_bytes(network) -> bytes:
-    """A classifier or a generator as a safetensors file, to be kept with a transfer set; the same content, the same bytes."""
+    """A classifier or a generator as a safetensors file, of its own or kept with a set; the same content, the same bytes."""
     head = {"description": asdict(network.description)}
     if isinstance(network, Classifier):
         head, tensors = {"kind": KIND, **head, **seen_of(network)}, tensors_of(network.net, network.snapshots)
     else:
         head, tensors = {"kind": GENERATOR, **head}, tensors_of(network, {})
+    head["crc32"] = checksum(head, tensors)
     return save_bytes(tensors, {METADATA: json.dumps(head, sort_keys=True)})
 
 

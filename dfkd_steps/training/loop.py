@@ -91,7 +91,12 @@ def advance(net, optimise, loss, lr: float, clip: float = 0.0):
     loss.backward()
     if clip:
         torch.nn.utils.clip_grad_norm_(net.parameters(), clip)
-    optimise.step()
+    try:
+        optimise.step()
+    except torch.linalg.LinAlgError:  # SOAP's, of gradients that are not finite
+        raise UserError(
+            f"the loss is {loss.item():.4g}, its gradients not finite; lower the learning rate, or set clip"
+        ) from None
     next_step()
 
 

@@ -14,7 +14,7 @@ from ..runtime import factory
 from ..runtime.errors import UserError
 from ..schemas.student_losses import REGISTRY
 
-SAMPLES, SIDE = 3, 2  # of the logits that a loss of the user's is tried on
+SAMPLES = 3  # of the logits that a loss of the user's is tried on
 
 
 def load(name: str, tau: float, description):
@@ -29,21 +29,30 @@ def load(name: str, tau: float, description):
             getattr(importlib.import_module(f"dfkd_steps.training.{module}"), function), tau=tau, **arguments
         )
     _, spelled = names.split(name)
-    loss = functools.partial(factory.load(spelled, "loss"), tau=tau)
+    loss = functools.partial(_each, functools.partial(factory.load(spelled, "loss"), tau=tau), spelled)
     if fault := _fault(loss, spelled, description):
         raise UserError(f"loss: {spelled!r} {fault}")
     return loss
 
 
+def _each(loss, spelled, student, teacher):
+    """What a loss of the user's gives (N), in every step; raises UserError where it gives anything else, or fails."""
+    each = factory.call(spelled, "loss", lambda: loss(student, teacher))
+    if not isinstance(each, torch.Tensor) or each.shape != (len(student),):
+        given = f"shape {tuple(each.shape)}" if isinstance(each, torch.Tensor) else f"type {type(each).__name__}"
+        raise UserError(
+            f"loss: {spelled!r} returns a value of {given} for {len(student)} samples; return one loss per sample, of shape (N)"
+        )
+    return each
+
+
 def _fault(loss, spelled, description) -> str | None:
     """What is wrong with a loss of the user's, with the remedy, or None."""
-    shape = (SAMPLES, description.num_classes, *((SIDE, SIDE) if description.dense else ()))
+    shape = (SAMPLES, description.num_classes, *(description.image_shape[1:] if description.dense else ()))
     student, teacher = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
-    each = factory.call(spelled, "loss", lambda: loss(student.requires_grad_(), teacher))
-    given = f"shape {tuple(each.shape)}" if isinstance(each, torch.Tensor) else f"type {type(each).__name__}"
-    if given != f"shape {(SAMPLES,)}":
-        return f"returns a value of {given} for {SAMPLES} samples; return one loss per sample, of shape (N)"
-    gradient = torch.autograd.grad(each.sum(), student, allow_unused=True)[0] if each.requires_grad else None
+    each, gradient = loss(student.requires_grad_(), teacher), None
+    if each.requires_grad:
+        gradient = factory.call(spelled, "loss", lambda: torch.autograd.grad(each.sum(), student, allow_unused=True)[0])
     if gradient is None or not gradient.any():
         return "has no gradient with respect to the student's logits; compute it from these, without detach or argmax"
     if not (torch.isfinite(each).all() and torch.isfinite(gradient).all()):

@@ -315,9 +315,9 @@ def test_images_of_a_folder_take_the_form_that_their_data_set_gave_them(tmp_path
     assert "images are not cropped, as the data set pictures+fit=squash has fit: squash" in said
     assert "images are cropped, because the data set of its path cannot be read (dataset: no file" in said
     student = paths["distill"].with_name("export") / "student.onnx"
-    assert {other_images.fit_of(place)[0] for place in (student, student.parent, Path("student.onnx"))} == {"crop"}
+    assert {other_images.settings_of(place, True, False)[0] for place in (student, student.parent, Path("x.onnx"))} == {"crop"}
     squashed = Path(str(student).replace("/gone/", "/pictures+fit=squash/"))
-    assert other_images.fit_of(squashed)[0] == other_images.fit_of(squashed.parent)[0] == "squash"
+    assert {other_images.settings_of(place, True, False)[0] for place in (squashed, squashed.parent)} == {"squash"}
 
 
 def figures(student, source):

@@ -12,7 +12,7 @@ import torchvision
 from safetensors.torch import save_file
 
 from dfkd_steps.models import hooks, library, names, pretrained, registry
-from dfkd_steps.models.classifier import Description, build_architecture
+from dfkd_steps.models.classifier import Description, build_architecture, new_classifier
 from dfkd_steps.pipeline import params
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import groups
@@ -253,9 +253,59 @@ def test_factory(tmp_path, dataset, monkeypatch):
     ):
         with pytest.raises(UserError, match=said):
             pretrained.import_checkpoint(config("linear.pth", arch="", factory=factory), dataset)
+    (tmp_path / "my_script.py").write_text("import sys\nsys.exit()\n")
+    with pytest.raises(UserError, match="'my_script:net' failed: SystemExit"):
+        pretrained.import_checkpoint(config("linear.pth", arch="", factory="my_script:net"), dataset)
     torch.save({"1.weight": torch.zeros(7, 784), "1.bias": torch.zeros(7)}, "seven.pth")
     with pytest.raises(UserError, match="has 10 classes"):
         pretrained.import_checkpoint(config("seven.pth", arch="", factory="my_nets:seven"), dataset)
+
+
+IN_TRAINING = """
+from torch import nn
+import torch
+
+class Net(nn.Module):
+    def __init__(self, kind, num_classes):
+        super().__init__()
+        self.kind, self.last = kind, nn.Linear(784, num_classes)
+
+    def forward(self, images):
+        logits = self.last(images.flatten(1))
+        if self.training and self.kind == "two":
+            return logits, logits
+        if self.training and self.kind == "wide":
+            return torch.cat([logits, logits], 1)
+        if self.training and self.kind == "broken":
+            raise KeyError("aux")
+        return logits.detach() if self.kind == "frozen" else logits
+
+def good(num_classes): return Net("good", num_classes)
+def two(num_classes): return Net("two", num_classes)
+def wide(num_classes): return Net("wide", num_classes)
+def broken(num_classes): return Net("broken", num_classes)
+def frozen(num_classes): return Net("frozen", num_classes)
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("two", r"returns a tuple for two images in training mode, not the logits \(2, 10\); return these alone"),
+     ("wide", r"returns \(2, 20\) for two images in training mode"), ("broken", r"fails in training mode \(KeyError: 'aux'\)"),
+     ("frozen", "has no weights to train, or none that reach its logits"), ("good", "")],
+)  # fmt: skip
+def test_a_network_that_is_to_be_trained_is_tried_in_training_mode(tmp_path, monkeypatch, name, said):
+    monkeypatch.chdir(tmp_path)
+    module = f"trained_{name}"
+    (tmp_path / f"{module}.py").write_text(IN_TRAINING)
+    like = Description("arch", "x", tuple("0123456789"), (1, 28, 28), (0.5,), (0.5,))
+    if said:
+        with pytest.raises(UserError, match=f"^network: {module}:{name} {said}"):
+            new_classifier(f"factory.{module}.{name}", like, 0)
+        return
+    made = new_classifier(f"factory.{module}.{name}", like, 0)
+    torch.manual_seed(0)
+    assert torch.equal(made.net.last.weight, torch.nn.Linear(784, 10).weight)  # the trial draws none of its weights
 
 
 def coloured(tmp_path, classes):

@@ -216,7 +216,7 @@ def finished(shadows, root, monkeypatch):
 
 
 def test_a_network_that_learnt_its_canaries_leaks_and_one_that_never_saw_them_does_not(finished):
-    teacher, copy, blind = leak.rows(finished)
+    teacher, copy, blind = leak.rows(finished, leak.finished(finished))
     assert [row.model for row in (teacher, copy, blind)] == ["teacher", "student", "student"]
     assert (copy.specs["transfer"], blind.specs["transfer"]) == ("copy", "blind") and blind.origin == "data-free"
     assert blind.specs["dataset"] == f"own+canaries={CANARIES}" and teacher.top1 == 80 and copy.top1 == 70
@@ -241,12 +241,12 @@ def test_a_run_whose_networks_or_images_are_not_current_is_left_out(finished, mo
     """Its metrics may be whole: the student was trained again since, and not evaluated."""
     stale = str(Path(finished[0]).parents[2] / "transfer_set.h5")
     monkeypatch.setattr(leak.audit, "fault", lambda path: "was made with a different config" if path == stale else None)
-    shadows = {row.label: row.shadows for row in leak.rows(finished) if row.model == "student"}
+    shadows = {row.label: row.shadows for row in leak.rows(finished, leak.finished(finished)) if row.model == "student"}
     assert shadows == {"copy": SHADOWS - 1, "blind": SHADOWS}
 
 
 def test_the_table_and_the_csv_have_every_figure(finished):
-    found = leak.rows(finished)
+    found = leak.rows(finished, leak.finished(finished))
     rows = list(csv.DictReader(io.StringIO(leak.to_csv(found))))
     assert [row["model"] for row in rows] == ["teacher", "student", "student"] and rows[0]["distance_in"] == ""
     assert float(rows[1]["told_in"]) > 95 and float(rows[1]["told_out"]) < 20 and rows[1]["top1"] == "70"
@@ -274,8 +274,16 @@ def test_distances_are_medians_to_the_nearest_image_by_hand(tmp_path, monkeypatc
 
 
 def test_too_few_shadows_are_one_line(finished):
-    with pytest.raises(UserError, match="2 of 2 runs are finished; 4 shadows of one transfer set are needed"):
-        leak.rows(finished[:2])
+    with pytest.raises(UserError, match="4 shadows of one transfer set are needed; 2 of 4 runs are missing"):
+        leak.rows(finished[:2], leak.finished(finished[:2]), "2 of 4 runs are missing")
+
+
+def test_too_few_canaries_are_one_line():
+    """Of two, each shadow has the same as another, or the others: its own alone would tell."""
+    member = np.array([[True, False], [False, True]] * 2)
+    canaries = [leak.Canaries(np.zeros(2, int), held, {}) for held in member]
+    with pytest.raises(UserError, match="leak: 2 canaries are too few for an attack with 4 shadows; give hundreds"):
+        leak._attacked("student", {}, [None], np.random.default_rng(0).normal(size=(4, 2, 3)), canaries, 50.0)
 
 
 def test_a_sweep_without_shadows_is_one_line(tmp_path):
@@ -285,7 +293,7 @@ def test_a_sweep_without_shadows_is_one_line(tmp_path):
     with pytest.raises(
         UserError, match=r"leak: the sweep has no shadows, .*; write dataset: \[NAME\+canaries=NUMBER\] and shadows:"
     ):
-        leak.rows(finals)
+        leak.rows(finals, leak.finished(finals))
 
 
 def test_a_canary_that_no_finished_shadow_held_is_one_line(finished):

@@ -105,6 +105,14 @@ def test_foreign_bytes(content):
     refused(content)
 
 
+def test_bytes_are_a_file_that_is_loaded(tmp_path):
+    """As written by hand, at the end of a loop of one's own."""
+    made = classifier()
+    (tmp_path / "own.safetensors").write_bytes(network_file.to_bytes(made))
+    images = torch.rand(2, *made.description.image_shape)
+    assert torch.allclose(network_file.load(tmp_path / "own.safetensors")(images), made.eval()(images), atol=1e-5)
+
+
 def test_bytes_cut_off_or_of_other_weights():
     content = network_file.to_bytes(classifier())
     refused(content[:-5])

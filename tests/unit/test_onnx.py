@@ -92,11 +92,11 @@ def test_its_head_is_cut_to_the_classes_that_count(tmp_path):
         onnx_import.read(path, "", described(classes=2), (0, 7))
 
 
-def written(path, nodes, constants=(), sizes=("n", 3, 8, 8), outputs=("y",), kind=FLOAT, opset=17):
+def written(path, nodes, constants=(), sizes=("n", 3, 8, 8), outputs=("y",), kind=FLOAT, opset=17, given=None):
     """A graph by hand."""
     tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in dict(constants).items()]
-    given = [helper.make_tensor_value_info("x", kind, sizes)]
-    graph = helper.make_graph(nodes, "g", given, [helper.make_tensor_value_info(one, FLOAT, None) for one in outputs], tensors)
+    inputs = [helper.make_tensor_value_info("x", kind, sizes)]
+    graph = helper.make_graph(nodes, "g", inputs, [helper.make_tensor_value_info(one, FLOAT, given) for one in outputs], tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
     path.write_bytes(model.SerializeToString())
     return path
@@ -269,6 +269,23 @@ def test_maps_are_resized_as_onnxruntime_does(tmp_path, form, given, monkeypatch
     )
     made, description = maps_of(path)
     assert comes_back(tmp_path, made, description)(torch.rand(3, 3, 8, 8)).shape == (3, 5, 8, 8)
+
+
+@pytest.mark.parametrize("softmax", [False, True])
+def test_maps_whose_classes_come_last_are_turned(tmp_path, capsys, softmax):
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["c"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["c", "w"], ["h"], pads=[1, 1, 1, 1]),
+        helper.make_node("Transpose", ["h"], ["m" if softmax else "y"], perm=[0, 2, 3, 1]),
+        *([helper.make_node("Softmax", ["m"], ["y"], axis=-1)] if softmax else []),
+    ]
+    sizes, given = ("n", 8, 12, 3), ("n", 8, 12, 5)
+    made, description = maps_of(written(tmp_path / "x.onnx", nodes, {"w": WEIGHT}, sizes=sizes, given=given), shape=(3, 8, 12))
+    assert "gives maps as N,H,W,K; they are transposed" in capsys.readouterr().err
+    images = torch.rand(2, 3, 8, 12)
+    wanted = nn.functional.conv2d(images, torch.from_numpy(WEIGHT), padding=1)
+    assert torch.allclose(made(images), wanted, atol=1e-5)
+    assert comes_back(tmp_path, made, description)(images).shape == (2, 5, 8, 12)
 
 
 def test_resizing_of_an_early_opset(tmp_path):

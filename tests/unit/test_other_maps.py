@@ -11,7 +11,9 @@ from PIL import Image
 from small_net import classifier
 
 from dfkd_steps import cli
+from dfkd_steps.datasets import readers
 from dfkd_steps.models.tasks import VOID
+from dfkd_steps.pipeline import params
 from dfkd_steps.reporting import other_images, other_maps
 from dfkd_steps.storage import dataset_file, network_file
 
@@ -137,6 +139,40 @@ def test_it_prints_a_line_for_each_network_and_each_class(tree, tmp_path, capsys
     assert len(plain) == 3 and plain[0].split()[:3] == ["network", "images", "agreement"]
 
 
+def test_fit_and_void_are_those_of_the_data_set_in_the_path(tree, tmp_path, capsys):
+    """As in metrics.json, which is of these images made into a data set; where the path names none, images are cropped."""
+    folder = tmp_path / "wide/test"
+    write(folder, tree.images.repeat(2, 3), tree.maps.repeat(2, 2))
+    (tmp_path / "params/dataset").mkdir(parents=True)
+    text = f"source: masks\npath: {folder}\nnames: [a, b, c]\nheight: 20\nwidth: 28\nfit: squash\nvoid: 9\n"
+    (tmp_path / "params/dataset/own.yaml").write_text(text)
+    arrays = readers.read(params.load("dataset", "own", tmp_path / "params")).arrays
+    arrays |= {"x_test": arrays["x_train"], "y_test": arrays["y_train"]}
+    dataset_file.write(tmp_path / "dataset.h5", "key", {}, ("a", "b", "c"), arrays)
+    shutil.copytree(tree.root / "results", tmp_path / "results")
+    student = tmp_path / tree.student.relative_to(tree.root)
+
+    def iou(student, source, *void):
+        return dict(other_images.measure(student, source, None, *void))["student.safetensors"]["per_class_iou"]
+
+    assert iou(student, folder.parent) == iou(student, tmp_path / "dataset.h5") != iou(tree.student, folder.parent, 9)
+    said = "images are not cropped, as the data set own has fit: squash; the label 9 in masks is void, as in the data set own"
+    assert said in capsys.readouterr().err
+    np.savez(tmp_path / "some.npz", images=tree.images, labels=tree.maps)
+    assert iou(student, tmp_path / "some.npz") == iou(tree.student, tmp_path / "some.npz", 9)
+    assert "cropped" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["evaluate", "x.safetensors"], ["new", "x", "--teacher", "a:b", "--student", "unet"]])
+@pytest.mark.parametrize("void", ["-1", "256", "x"])
+def test_what_is_no_label_is_not_void(command, void, capsys):
+    """-1 would make void of class 0, and the next lower class of every other."""
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([*command, f"--void={void}"])
+    assert stopped.value.code == 2
+    assert f"argument --void: '{void}' is no label of a mask; give one from 0 to 255" in capsys.readouterr().err
+
+
 def without_a_mask(folder, tree):
     write(folder, tree.images, tree.truth)
     (folder / "masks/2.png").unlink()
@@ -149,11 +185,12 @@ def with_a_small_mask(folder, tree):
 
 WRONG = {
     "a label too many": (
-        lambda at, tree: write(at, tree.images, tree.maps), "y_train has the label 9, but the classes are 0 to 2 and void is 255",
+        lambda at, tree: write(at, tree.images, tree.maps),
+        "masks/0.png: has the label 9, but the classes are 0 to 2 and void is 255",
     ),
     "no mask of an image": (without_a_mask, "'2.png' has no mask in masks/; give a mask with the same name"),
     "no image": (lambda at, tree: (at / "images").mkdir(parents=True), "contains no images; put images there, or folders"),
-    "void alone": (lambda at, tree: write(at, tree.images, np.full_like(tree.truth, VOID)), "no pixel of a class; give other"),
+    "void alone": (lambda at, tree: write(at, tree.images, np.full_like(tree.truth, VOID)), "no pixel of a class, all are void"),
     "a mask of another size": (with_a_small_mask, "masks/1.png: is 9x9, but its image is 28x20; use one size for both"),
 }  # fmt: skip
 
@@ -179,10 +216,26 @@ def test_maps_of_another_size_and_a_teacher_of_another_task_are_one_line(tree, t
     assert "or is for a different task; give its own" in capsys.readouterr().err
 
 
+def test_logits_that_are_not_finite_are_one_line(tree, tmp_path, capsys):
+    """So are those of a classifier."""
+    for number, arch in enumerate(("unet-tiny", "resnet8")):
+        net = classifier(arch, SHAPE, CLASSES)
+        with torch.no_grad():
+            next(reversed(list(net.parameters()))).fill_(float("inf"))
+        network_file.save(tmp_path / f"{number}.safetensors", net.net, net.description, "key", {})
+        images = tree.root / ("labelled" if arch == "unet-tiny" else "plain/images")
+        command = ["evaluate", str(tmp_path / f"{number}.safetensors"), "--images", str(images), "--void", "9"]
+        if arch == "resnet8":
+            np.savez(tmp_path / "few.npz", images=tree.images, labels=np.arange(NUMBER) % CLASSES)
+            command[3] = str(tmp_path / "few.npz")
+        assert cli.main(command) == 2
+        assert f"{number}.safetensors: its logits on these images are not finite" in capsys.readouterr().err
+
+
 def test_images_are_measured_a_batch_at_a_time(tree, monkeypatch):
-    whole = other_maps.figures({"teacher": network_with_classes(tree)}, tree.images, tree.truth, tree.root)
+    whole = other_maps.figures({"teacher": network_with_classes(tree)}, tree.images, tree.truth)
     monkeypatch.setattr(other_maps.memory, "passed", lambda shape: 2)
-    assert other_maps.figures({"teacher": network_with_classes(tree)}, tree.images, tree.truth, tree.root) == whole
+    assert other_maps.figures({"teacher": network_with_classes(tree)}, tree.images, tree.truth) == whole
 
 
 def network_with_classes(tree):

@@ -3,7 +3,9 @@
 import dataclasses
 import io
 import math
+import struct
 import types
+import zlib
 from pathlib import Path
 
 import h5py
@@ -278,7 +280,7 @@ def test_void_below_the_classes_that_names_counts_is_refused(tmp_path):
     config = dataclasses.replace(npz(tmp_path, y_train=without_last), void=0)
     refused("y_train has no label 3, but void is 0, and so the 3 classes are 1 to 3; leave void out", readers.read, config)
     config = dataclasses.replace(npz(tmp_path), void=1, names=["a", "b"])
-    refused("y_train has the label 3, but the classes are 0 to 2 without 1 and void is 1", readers.read, config)
+    refused(r"y_train\[0\]: has the label 3, but the classes are 0 to 2 without 1 and void is 1", readers.read, config)
 
 
 def test_masks_are_squashed_with_their_images(tmp_path):
@@ -299,7 +301,13 @@ def test_masks_are_squashed_with_their_images(tmp_path):
 
 
 def test_maps_that_do_not_fit_say_so(tmp_path):
-    refused("y_train has the label 3, but the classes are 0 to 2", readers.read, dataclasses.replace(npz(tmp_path), void=255))
+    refused(
+        r"y_train\[0\]: has the label 3, but the classes are 0 to 2", readers.read, dataclasses.replace(npz(tmp_path), void=255)
+    )
+    negative = np.zeros((6, 20, 28), np.int16)
+    negative[4, 3, 2] = -1
+    refused(r"y_train\[4\]: has the label -1, .*; store void as 255", readers.read, npz(tmp_path, y_train=negative))
+    refused("y_test has no pixel of a class, all are void", readers.read, npz(tmp_path, y_test=np.full((6, 20, 28), 3, np.uint8)))
     refused("give label maps N,H,W", readers.read, npz(tmp_path, y_train=np.zeros(6, np.uint8)))
     refused(
         "y_test has shape .*give each image a map of its size",
@@ -356,6 +364,73 @@ def test_masks_that_do_not_fit_say_so(tmp_path):
     refused("mode RGB; give an 8-bit grey or palette image", readers.read, config)
     (tmp_path / "masks/2.png").unlink()
     refused("images/ has '2', but the other folder does not; give an image", readers.read, config)
+
+
+def test_a_label_that_is_no_class_is_that_of_a_file(tmp_path):
+    config = masks(tmp_path)
+    Image.fromarray(np.full((40, 40), 9, np.uint8)).save(tmp_path / "masks/3.png")
+    refused("masks/3.png: has the label 9, but the classes are 0 to 2 and void is 255", readers.read, config)
+
+
+def test_the_last_class_may_be_missing_where_the_number_of_classes_confirms_the_names(tmp_path):
+    config = masks(tmp_path, void=0)
+    refused("no label 3, but void is 0, .*, if no training mask has the last class, add classes: 3", readers.read, config)
+    read = readers.read(dataclasses.replace(config, classes=3))
+    assert read.classes == ("a", "b", "c") and np.unique(read.arrays["y_train"]).tolist() == [0, 1, VOID]
+    refused("no label 3", readers.read, dataclasses.replace(config, names=[], classes=3))
+
+
+TURNS = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}  # to how it is stored
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+@pytest.mark.parametrize("drawn_on", ["stored", "upright", "nothing"])
+def test_a_photograph_lies_as_its_mask_does(tmp_path, orientation, drawn_on):
+    """A mask has no EXIF tag: it was drawn on the image as it is stored, or as viewers show it, which its size tells."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    labels = np.zeros((24, 40), np.uint8)
+    labels[:12, :20] = 1
+    upright = Image.fromarray(labels * 200).convert("RGB")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for number in range(3):
+        upright.transpose(TURNS[orientation]).save(tmp_path / f"images/{number}.png", exif=exif)
+        mask = Image.fromarray(labels)
+        mask = {"stored": mask.transpose(TURNS[orientation]), "upright": mask, "nothing": mask.resize((30, 30))}[drawn_on]
+        mask.save(tmp_path / f"masks/{number}.png")
+    height, width = (40, 24) if drawn_on == "stored" and orientation != 3 else (24, 40)
+    config = groups.Masks("masks", path=str(tmp_path), names=["a", "b"], height=height, width=width)
+    if drawn_on == "nothing":
+        refused("masks/0.png: is 30x30, but its image is", readers.read, config)
+    elif orientation == 3:
+        refused("images/0.png: its EXIF tag turns it, and its mask does not tell .* remove the tag", readers.read, config)
+    else:
+        read = readers.read(config).arrays
+        assert np.array_equal(read["x_train"][:, 0] > 100, read["y_train"] == 1) and (read["y_train"] == 1).mean() == 0.25
+
+
+def grey_png(path, labels, bits):
+    """A grey PNG of so many bits per pixel, as Pillow does not write it."""
+    height, width = labels.shape
+    packed = np.packbits(np.unpackbits(labels[..., None], axis=2)[..., 8 - bits :].reshape(height, -1), axis=1)
+    rows = b"".join(b"\0" + row.tobytes() for row in packed)
+    parts = {b"IHDR": struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0), b"IDAT": zlib.compress(rows), b"IEND": b""}
+    chunks = (
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in parts.items()
+    )
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_masks_of_fewer_bits_are_read_as_they_are_stored(tmp_path, bits):
+    """Pillow gives 85 for the 1 of two bits, and 255, which is void, for the 3."""
+    config = masks(tmp_path, test_share=0.4)
+    labels = np.random.default_rng(0).integers(0, 4, (40, 40)).astype(np.uint8)
+    for number in range(5):
+        grey_png(tmp_path / f"masks/{number}.png", labels, bits)
+    read = readers.read(dataclasses.replace(config, names=list("abcd"), height=40, width=40)).arrays
+    assert (read["y_train"] == labels).all()
 
 
 @pytest.mark.parametrize("kind", ["images", "masks"])

@@ -16,6 +16,8 @@ from dfkd_steps.schemas import student_losses as table
 from dfkd_steps.training import losses, student_losses
 
 MINE = """
+import torch
+
 def squares(student_logits, teacher_logits, tau):
     return ((student_logits - teacher_logits) / tau).square().flatten(1).mean(1)
 
@@ -36,6 +38,28 @@ def number(student_logits, teacher_logits, tau):
 
 def cold(student_logits, teacher_logits):
     return squares(student_logits, teacher_logits, 1.0)
+
+def few(student_logits, teacher_logits, tau):
+    assert len(student_logits) < 10, "too many"
+    return squares(student_logits, teacher_logits, tau)
+
+def three(student_logits, teacher_logits, tau):
+    return (squares if len(student_logits) == 3 else whole)(student_logits, teacher_logits, tau)
+
+def coarse(student_logits, teacher_logits, tau):
+    return squares(*(torch.nn.functional.avg_pool2d(logits, 4) for logits in (student_logits, teacher_logits)), tau)
+
+class Forward(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, logits):
+        return logits.square().mean(1)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise ValueError("no way back")
+
+def stuck(student_logits, teacher_logits, tau):
+    return Forward.apply(student_logits)
 """
 
 
@@ -50,7 +74,7 @@ def mine(tmp_path, monkeypatch, request):
 
 
 def described(classes=4, dense=False):
-    return SimpleNamespace(num_classes=classes, dense=dense)
+    return SimpleNamespace(num_classes=classes, dense=dense, image_shape=(3, 8, 12))
 
 
 @pytest.fixture
@@ -87,11 +111,29 @@ def test_one_of_the_user(mine, logits, dense):
      ("detached", "has no gradient with respect to the student's logits"),
      ("infinite", "is not finite for ordinary logits; clamp"),
      ("cold", "failed: TypeError: .*unexpected keyword argument 'tau'; correct it"),
-     ("none", "failed: AttributeError: .*; correct it, or the name")],
+     ("none", "failed: AttributeError: .*; correct it, or the name"),
+     ("stuck", "failed: ValueError: no way back; correct it")],
 )  # fmt: skip
 def test_what_is_no_loss_is_refused_before_the_first_step(mine, function, said):
     with pytest.raises(UserError, match=f"^loss: '{mine}:{function}' {re.escape(said).replace(re.escape('.*'), '.*')}"):
         student_losses.load(f"factory.{mine}.{function}", 2.0, described())
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        ("few", "failed: AssertionError: too many; correct it"),
+        ("three", "returns a value of shape () for 12 samples; return one"),
+    ],
+)
+def test_a_loss_that_fails_in_a_step_is_the_users_too(mine, function, said):
+    loss = student_losses.load(f"factory.{mine}.{function}", 2.0, described())
+    with pytest.raises(UserError, match=f"^loss: '{mine}:{function}' {re.escape(said)}"):
+        loss(torch.rand(12, 4), torch.rand(12, 4))
+
+
+def test_a_loss_of_maps_is_tried_on_maps_of_the_size_of_images(mine):
+    assert student_losses.load(f"factory.{mine}.coarse", 1.0, described(dense=True))(*torch.rand(2, 5, 4, 8, 12)).shape == (5,)
 
 
 def test_a_student_inside_a_method_learns_by_it(mine):

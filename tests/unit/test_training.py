@@ -83,10 +83,12 @@ def test_a_loss_that_is_not_finite_stops(tmp_path):
     net = network()
 
     def losses(rng, epoch):
-        yield net(data()[0]).sum() * float("nan")
+        yield from (net(data()[0]).sum() * float("nan") for _ in range(3))
 
     with pytest.raises(UserError, match="loss is nan in epoch 1; lower lr"):
         loop.fit(net, CONFIG, 1, losses, tmp_path / "p", "k", "cpu", "test")
+    with pytest.raises(UserError, match="the loss is nan, its gradients not finite; lower the learning rate, or set clip"):
+        loop.fit(net, dataclasses.replace(CONFIG, optimizer="soap"), 1, losses, tmp_path / "p", "k", "cpu", "test")
 
 
 def test_schedules():
