@@ -54,7 +54,12 @@ class Task(NamedTuple):
         return width * self.pixels + FLOAT * answers + self.label + ROUND
 
 
-CIFAR = Task((3, 32, 32), 10)
+CIFAR, DIGITS = Task((3, 32, 32), 10), Task((1, 28, 28), 10)
+# What data sets hold that say it nowhere, by their name or source.
+NAMED = {
+    **dict.fromkeys(("mnist-5k", "mnist", "fashion-mnist", "MNIST", "FashionMNIST", "KMNIST"), DIGITS),
+    "EMNIST-letters": Task(DIGITS.image_shape, 26), "CIFAR100": Task(CIFAR.image_shape, 100),
+}  # fmt: skip
 
 
 def of_network(description) -> Task:
@@ -155,12 +160,13 @@ def _images(root, dataset, teacher="") -> Task:
 
 def declared(config) -> Task:
     """Image shape, number of classes and task by a data set's config or the head of its file, where they say them."""
+    named = NAMED.get(getattr(config, "name", "") or config.source, CIFAR)
     height = getattr(config, "height", 0) or getattr(config, "size", 0)
-    shape = (getattr(config, "channels", 3), height, config.width or height) if height else CIFAR.image_shape
+    shape = (getattr(config, "channels", 3), height, config.width or height) if height else named.image_shape
     shape = _stored(config)[1:] or shape
     classes = getattr(config, "classes", 0) or len(getattr(config, "keep", ()) or getattr(config, "names", ()))
     dense = config.source in DENSE or getattr(config, "task", "") == tasks.SEGMENTATION
-    return Task(shape, classes or CIFAR.classes, tasks.SEGMENTATION if dense else tasks.CLASSIFICATION)
+    return Task(shape, classes or named.classes, tasks.SEGMENTATION if dense else tasks.CLASSIFICATION)
 
 
 def refuse(paths, here: bool = False):

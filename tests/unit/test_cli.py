@@ -310,13 +310,14 @@ def test_leak_prints_a_table_or_all_figures_and_what_is_missing(tmp_path, monkey
     monkeypatch.setattr(sweep, "read", lambda path: {"sweep": path})
     monkeypatch.setattr(sweep, "finals", lambda lists: [str(tmp_path / "there"), "gone/1", "gone/2"])
     monkeypatch.setattr(device, "setup_process", lambda: None)
-    monkeypatch.setattr(leak, "rows", lambda finals: [f"{len(finals)} runs"])
+    monkeypatch.setattr(leak, "finished", lambda finals: finals[:1])
+    monkeypatch.setattr(leak, "rows", lambda finals, done, lacking: [f"{len(done)} of {len(finals)} runs"])
     monkeypatch.setattr(leak, "cells", lambda attacks: [["head"], attacks])
     monkeypatch.setattr(leak, "to_csv", lambda attacks: f"csv of {attacks[0]}\n")
     code, out, err = run(capsys, "leak", "x.yaml")
-    assert (code, out) == (0, ["head", "3 runs", "", *leak.MEANING.splitlines()])
+    assert (code, out) == (0, ["head", "1 of 3 runs", "", *leak.MEANING.splitlines()])
     assert err == ["2 of 3 runs are missing: snakemake --config sweep=x.yaml"]
-    assert run(capsys, "leak", "--csv", "x.yaml") == (0, ["csv of 3 runs"], [])
+    assert run(capsys, "leak", "--csv", "x.yaml") == (0, ["csv of 1 of 3 runs"], [])
 
 
 def test_bare_command_and_version(capsys):

@@ -249,7 +249,7 @@ def test_numbers_of_more_than_64_bits(group, text):
 def test_a_process_that_runs_a_job_keeps_to_its_control_group(tmp_path, monkeypatch):
     """On a login node, which may allow little, jobs for other nodes are only planned."""
     monkeypatch.setattr(memory, "group_limits", lambda: [1 << 20])
-    out = tmp_path / "results/mnist-5k/lenet5/noise+n=200/transfer_set.h5"
+    out = tmp_path / "results/mnist-5k/lenet5/noise+n=500/transfer_set.h5"
     estimate.refuse([out])
     with pytest.raises(
         UserError, match=r"transfer_set.h5: needs .* of memory, but the machine's control group has 1 MiB; use smaller batches"
@@ -288,6 +288,13 @@ def test_shapes_are_those_that_are_declared(tmp_path, repository, monkeypatch):
     path = "results/{}/lenet5/noise+n=200/transfer_set.h5"
     assert estimate.of_path(path.format("wide")).disk == 200 * (3 * 100 * 150 + 8 * 10 + 12)
     assert estimate.of_path(path.format("told")).disk == 200 * (3 * 224 * 224 + 8 * 1000 + 12)
+    for known, pixels, classes in (
+        ("mnist-5k", 784, 10),
+        ("mnist", 784, 10),
+        ("emnist-letters", 784, 26),
+        ("cifar100", 3072, 100),
+    ):
+        assert estimate.of_path(path.format(known)).disk == 200 * (pixels + 8 * classes + 12)
     for cached in (params._load, params._layers):
         cached.cache_clear()
 
