@@ -4,6 +4,7 @@ dfkd new mine --teacher timm:resnet18 --checkpoint mine.pth --classes cat,dog --
 """
 
 import argparse
+import contextlib
 import dataclasses
 import shlex
 import tempfile
@@ -64,6 +65,11 @@ def _takes(preset: str, described) -> str:
     return f"{takes.samples:,} images, {steps}at least {estimate.size(takes.memory)} of memory"
 
 
+def named(name: str, files: dict[str, dict]) -> dict[tuple[str, str], dict]:
+    """The files of each group under the name of the task."""
+    return {(group, name): content for group, content in files.items()}
+
+
 def examine(name: str, files: dict[str, dict]):
     """The teacher as it will be imported, the student as it will begin, and a data set; from files that are thrown away."""
     from . import dataset as dataset_step
@@ -73,7 +79,7 @@ def examine(name: str, files: dict[str, dict]):
     from .storage import dataset_file
 
     with tempfile.TemporaryDirectory() as folder:
-        params_files.write(name, files, Path(folder))
+        params_files.write(named(name, files), Path(folder))
         config = {group: params.load(group, name, Path(folder)) for group in files}
         source, path = readers.read(config["dataset"], most=INSPECTED), Path(folder, "dataset.h5")
         dataset_file.write(
@@ -89,7 +95,9 @@ def run(argv=None):
     """dfkd new"""
     given = parser().parse_args(argv)
     files = params_files.contents(given)
-    params_files.new_paths(given.name, files, params.PARAMS)  # before the work
+    arch = files["student"]["arch"]
+    further = params_files.data_free(given.name, "", arch)
+    params_files.new_paths([*named(given.name, files), *further], params.PARAMS)  # before the work
     if given.test and not Path(given.test).is_dir():
         raise UserError(f"--test: {given.test}: no such folder; leave --test out until there are test images")
     from .models import look
@@ -111,7 +119,7 @@ def run(argv=None):
     # Before the methods, some of which hold gigabytes: what this process held at most is said of the first one to try.
     cost = first_try.costs(teacher, student, groups.Student(**files["student"]), kind, number)
     print("\nmethods:")
-    for method, preset, why in first_try.fitting(teacher, files["student"]["arch"]):
+    for method, preset, why in first_try.fitting(teacher, arch):
         print(f"  {method:<15} {f'no: {why}' if why else f'fits, preset {preset} ({_takes(preset, described)})'}")
     files["student"]["precision"] = precision = min(("fp32", "bf16"), key=cost.get)
     transfer = f"procedural+batch={first_try.DRAWN_AT_ONCE}+kind={kind}+n={number}"
@@ -121,12 +129,23 @@ def run(argv=None):
         f"about {training} in {precision}, on one core of this machine, with {max(cost['disk'] / 1e9, 0.1):.1f} GB on disk and "
         f"{cost['memory'] / 1e9 + 0.3:.1f} GB of memory"
     )
-    params_files.write(given.name, files, params.PARAMS)
+    preset = first_try.data_free(teacher)
+    config, seconds = preset and dataclasses.replace(params.load("transfer", preset), student=arch), 0.0
+    with contextlib.suppress(UserError):  # it does not fit: the methods above say why
+        seconds = first_try.seconds_of(teacher, config) if config else 0.0
+    further = params_files.data_free(given.name, preset, arch) if seconds else {}
+    params_files.write(named(given.name, files) | further, params.PARAMS)
     place, real = (
         f"results/{given.name}/{given.name}/{of}/none/{given.name}"
         for of in (transfer, f"dataset+batch={first_try.DRAWN_AT_ONCE}+source={params.OWN_DATASET}")
     )
-    print(f"wrote {', '.join(f'params/{group}/{given.name}.yaml' for group in files)}\n\n  snakemake {place}/metrics.json")
+    if further:
+        taken = progress.duration(seconds)
+        print(f"then, from the teacher alone: {given.name}, the preset {preset} with your student; about {taken} on one core")
+    written = [*named(given.name, files), *further]
+    print(f"wrote {', '.join(f'params/{group}/{name}.yaml' for group, name in written)}\n\n  snakemake {place}/metrics.json")
+    if further:
+        print(f"  snakemake results/{'/'.join([given.name] * 3)}/none/{given.name}-inside/metrics.json")
     if given.data:
         print(f"  snakemake {real}/metrics.json    # for comparison: trained on the images of {spec.display(given.data)}")
     if given.test:

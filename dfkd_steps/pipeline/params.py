@@ -106,6 +106,11 @@ def _merged(layers) -> dict:
     return {key: value for _, _, content in layers for key, value in content.items()}
 
 
+def values_of(group: str, name: str, params=PARAMS) -> dict:
+    """What the files behind a name give: those of its base, and its own."""
+    return dict(_merged(_layers(group, name, str(params))))
+
+
 @functools.cache
 def _load(group, text, params):
     parsed = spec.parse(group, text)

@@ -13,7 +13,7 @@ import time
 import torch
 
 from ..methods import registry as method_registry
-from ..models import frozen, library, names, registry, tasks
+from ..models import frozen, hooks, library, names, registry, tasks
 from ..models.classifier import Description
 from ..pipeline import estimate, params
 from ..procedural import registry as procedural
@@ -25,6 +25,7 @@ from ..training import loop, losses, views
 DRAWN_AT_ONCE = 50
 METHOD_GIB = "4"  # that a method may take to begin; CMI's head takes 6.6 for an EfficientNet-lite0
 TIMED_STEPS, TIMED_SECONDS = 10, 5  # of training, whichever comes first: SOAP finds its eigenvectors in each tenth step
+SMALL = 64  # pixels of a side: presets for CIFAR or MNIST up to it, those for 128 pixels above
 ASIDE = ("dataset", "mixture", "single-image")  # methods that need other images than the teacher's own
 
 
@@ -96,6 +97,33 @@ def fitting(teacher, student: str) -> list[tuple[str, str, str]]:
         except UserError as error:
             trials.append((method, name, str(error).splitlines()[0]))
     return trials
+
+
+def data_free(teacher) -> str:
+    """The preset to try after drawings: from the teacher alone and on a CPU, the best in docs/results/ for teachers like this;
+    '' where none is known."""
+    norms, small = hooks.batchnorm_layers(teacher), max(teacher.description.image_shape[1:]) <= SMALL
+    if teacher.description.dense:
+        return "ssd-kd-segmentation-cpu" if norms else "dfad-segmentation-cpu"
+    if norms:
+        return "nayer-resnet20-cpu" if small else "nayer-128-cpu"
+    return "zskt-lenet5-cpu" if small else ""
+
+
+def seconds_of(teacher, config) -> float:
+    """How long a method with an online student takes here, about, by a round of a tenth of its steps; raises UserError where it
+    does not fit the teacher."""
+    tenth = {name: max(1, round(getattr(config, name) / 10)) for name in ("steps", "steps_s") if hasattr(config, name)}
+    single = {name: 1 for name in ("warmup", "turns", "batches", "batches_warmup") if hasattr(config, name)}
+    short = dataclasses.replace(config, rounds=2, n=2 * config.batch, **single, **tenth)
+    with _at_most(METHOD_GIB):
+        method = method_registry.load(config.method)(short, teacher, [], torch.device("cpu"))
+        method.round(0)  # which pays for what is set up once; a warm-up, where there is one
+        started = time.monotonic()
+        method.round(1)
+        spent = time.monotonic() - started
+    whole, part = config.training_steps(), short.training_steps() - dataclasses.replace(short, rounds=1).training_steps()
+    return spent * whole / part
 
 
 @contextlib.contextmanager

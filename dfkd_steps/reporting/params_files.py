@@ -7,11 +7,15 @@ from pathlib import Path
 import yaml
 
 from ..models import names, tasks
-from ..pipeline import spec
+from ..pipeline import params, spec
 from ..runtime.errors import UserError
 
 NUMBERS = {"keep": int, "mean": float, "std": float}  # options that are lists of these
-TITLES = {"dataset": "Card of a task without images", "teacher": "Teacher", "student": "Student"}
+TITLES = {
+    "dataset": "Card of a task without images", "teacher": "Teacher", "transfer": "Transfer set from the teacher alone",
+    "student": "Student",
+}  # fmt: skip
+INSIDE = {"epochs": 0, "init": "transfer"}  # of a student that its method trains
 # What did best in a few hundred steps on scenes for a teacher of ImageNet, by agreement on held-out ones; figures are in
 # docs/your-own-teacher.md.
 STUDENT = {"batch": 64, "schedule": "onecycle", "tau": 4.0, "augment": "none", "select": "agreement"}
@@ -135,21 +139,34 @@ def _numbers(key, text, kind) -> list:
         ) from None
 
 
-def new_paths(name: str, files: dict[str, dict], folder: Path) -> dict[str, Path]:
-    """Group -> its file below ``folder``; raises UserError if one of them is there."""
-    paths = {group: folder / group / f"{name}.yaml" for group in files}
-    if there := [path for path in paths.values() if path.exists()]:
+def data_free(name: str, preset: str, student: str) -> dict[tuple[str, str], dict]:
+    """The files of a run from the teacher alone, a preset with the user's student: (group, name) -> what a file is to hold. All
+    values of the preset, which may have a base itself; '' = a preset that is not known yet."""
+    values = params.values_of("transfer", preset) if preset else {}
+    return {
+        ("transfer", name): {**values, "student": student},
+        ("student", f"{name}-inside"): {"arch": student, **INSIDE},
+    }
+
+
+def new_paths(files, folder: Path) -> dict[tuple[str, str], Path]:
+    """(Group, name) of each of the ``files`` -> its path below ``folder``; raises UserError if one is there, in a folder of its
+    group too."""
+    paths = {(group, name): folder / group / f"{name}.yaml" for group, name in files}
+    if there := [file for path in paths.values() for file in path.parent.rglob(path.name)]:
         raise UserError(f"{there[0]}: already exists; choose another NAME, or remove it")
     return paths
 
 
-def write(name: str, files: dict[str, dict], folder: Path):
-    """One YAML file per group below ``folder``; none is overwritten."""
-    spec.parse("dataset", name)
-    for group, path in new_paths(name, files, folder).items():
+def write(files: dict[tuple[str, str], dict], folder: Path):
+    """A YAML file for each (group, name) below ``folder``; none is overwritten."""
+    for (group, name), path in new_paths(files, folder).items():
+        spec.parse(group, name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        title = "Data set" if group == "dataset" and "path" in files[group] else TITLES[group]
-        lines = [yaml.safe_dump({key: value}, default_flow_style=None, width=1 << 16) for key, value in files[group].items()]
+        content = files[group, name]
+        title = "Data set" if group == "dataset" and "path" in content else TITLES[group]
+        title = f"{title}, trained with its images" if content.get("init") == "transfer" else title
+        lines = [yaml.safe_dump({key: value}, default_flow_style=None, width=1 << 16) for key, value in content.items()]
         lines = [line.strip().removeprefix("{").removesuffix("}") for line in lines]
         path.write_text("\n".join([f"# {title}, by `dfkd new`.", *lines, ""]))
 

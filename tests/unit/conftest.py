@@ -1,5 +1,7 @@
 """What unit tests share."""
 
+import shutil
+
 import pytest
 
 from dfkd_steps.reporting import first_try
@@ -11,6 +13,6 @@ def for_new(tmp_path, repository, monkeypatch):
     monkeypatch.setattr(first_try, "TIMED_STEPS", 1)
     (tmp_path / "params").mkdir()
     for group in ("transfer", "balance"):
-        (tmp_path / "params" / group).symlink_to(repository / "params" / group)
+        shutil.copytree(repository / "params" / group, tmp_path / "params" / group)
     monkeypatch.chdir(tmp_path)
     return tmp_path

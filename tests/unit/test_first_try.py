@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_net import classifier
+from small_net import classifier, wrap
 from told import require_remedy
+from torch import nn
 
 from dfkd_steps import new
 from dfkd_steps.datasets import readers
@@ -192,3 +193,63 @@ def test_wrong_uses_write_nothing(workplace, case):
         make_new(*given)
     require_remedy(str(error.value))
     assert not list(workplace.glob(f"params/*/{NAME}.yaml"))
+
+
+FROM_THE_TEACHER = {
+    "BatchNorm, small": (("resnet8", (3, 32, 48), 3), "nayer-resnet20-cpu"),
+    "BatchNorm, large": (("resnet8", (3, 32, 96), 3), "nayer-128-cpu"),
+    "no BatchNorm, small": (("lenet5", (1, 28, 28), 3), "zskt-lenet5-cpu"),
+    "no BatchNorm, large": (None, ""),
+    "maps": (("unet-tiny", (3, 32, 96), 3), "ssd-kd-segmentation-cpu"),
+}
+
+
+@pytest.mark.parametrize("case", FROM_THE_TEACHER)
+def test_the_preset_for_the_teacher_alone_goes_with_it(workplace, case):
+    made, wanted = FROM_THE_TEACHER[case]
+    plain = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3))
+    assert first_try.data_free(classifier(*made) if made else wrap(plain, (3, 128, 128), 3)) == wanted
+    if wanted:
+        assert hasattr(params.load("transfer", wanted), "student")
+
+
+def test_the_seconds_of_a_method_are_those_of_a_round_of_a_tenth_of_its_steps(workplace, monkeypatch):
+    """NAYER, ResNet-20: 12 steps for each of 75 batches and 120 of a student in each of 55 rounds; measured are 1 and 12."""
+    rounds, clock = [], iter([10.0, 12.6])
+
+    class Timed(method_registry.load("nayer")):
+        def round(self, index):
+            rounds.append((index, self.config.batches_of(index), self.config.steps, self.config.steps_s, len(self.pool.images)))
+
+    monkeypatch.setattr(method_registry, "load", lambda name: Timed)
+    monkeypatch.setattr(first_try.time, "monotonic", lambda: next(clock))
+    seconds = first_try.seconds_of(classifier("resnet8", (3, 32, 32), 3), params.load("transfer", "nayer-resnet20-cpu"))
+    assert rounds == [(0, 1, 1, 12, 256), (1, 1, 1, 12, 256)]
+    assert seconds == pytest.approx(2.6 / 13 * (12 * 75 + 55 * 120))
+
+
+def test_a_run_from_the_teacher_alone_is_written(workplace, capsys):
+    make_new(*NORM)
+    transfer, inside = params.load("transfer", NAME), params.load("student", f"{NAME}-inside")
+    assert (transfer.method, transfer.student, transfer.rounds) == ("ssd-kd", "unet-tiny", 50)
+    assert (inside.arch, inside.init, inside.epochs) == ("unet-tiny", "transfer", 0)
+    said = capsys.readouterr().out
+    assert f"then, from the teacher alone: {NAME}, the preset ssd-kd-segmentation-cpu with your student; about " in said
+    assert f"  snakemake results/{NAME}/{NAME}/{NAME}/none/{NAME}-inside/metrics.json\n" in said
+    assert f"params/student/{NAME}.yaml, params/transfer/{NAME}.yaml, params/student/{NAME}-inside.yaml" in said
+
+
+def test_where_no_method_fits_no_run_from_the_teacher_alone_is_written(workplace, monkeypatch, capsys):
+    def refuse(*how):
+        raise UserError("it does not fit")
+
+    monkeypatch.setattr(first_try, "seconds_of", refuse)
+    make_new(*NORM)
+    assert sorted(path.parent.name for path in workplace.glob(f"params/*/{NAME}*.yaml")) == ["dataset", "student", "teacher"]
+    assert "from the teacher alone" not in capsys.readouterr().out
+
+
+def test_a_name_that_a_preset_has_is_refused(workplace):
+    with pytest.raises(UserError, match=r"params/transfer/fast/fast-5.yaml: already exists; choose another NAME"):
+        new.run(["fast-5", "--teacher", "unet-tiny", "--checkpoint", "maps.pth", "--size", "32x40", "--classes", "a,b,c",
+                 "--student", "unet-tiny", *NORM])  # fmt: skip
