@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 import torch
-from torchvision.datasets.folder import IMG_EXTENSIONS
 from torchvision.transforms.v2 import functional as T
 
 from ..datasets import image_files
@@ -16,6 +15,7 @@ from ..schemas.transfer.single_image import SingleImageConfig
 from .base import Batch, Method
 from .engines.image_fit import fit
 
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff")
 RATIO = (3 / 4, 4 / 3)  # of the sides of a crop
 LARGER = math.sqrt(2)  # a crop is resized to so many times the image's sides, so that turning it by 45 degrees shows no corner
 TRIES = 100  # a part of 90 % of the area fits in one of three tries, one of 99 % in one of thirty
@@ -69,9 +69,9 @@ def image_paths(path: str) -> list[Path]:
     images = [Path(path)]
     if os.path.isdir(path):
         files = (Path(here, name) for here, _, names in disk.walk(path) for name in names)
-        images = [file for file in files if file.suffix.lower() in IMG_EXTENSIONS and not image_files.is_hidden(file, Path(path))]
+        images = [file for file in files if file.suffix.lower() in SUFFIXES and not image_files.is_hidden(file, Path(path))]
     if not images:
-        raise UserError(f"{path}: contains no images ({', '.join(IMG_EXTENSIONS)}); put at least one there, or correct images")
+        raise UserError(f"{path}: contains no images ({', '.join(SUFFIXES)}); put at least one there, or correct images")
     for image in images:  # now, by their heads: images that are removed later are missed by all that were made with them
         with image_files.opened(image):
             pass

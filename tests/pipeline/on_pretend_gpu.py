@@ -9,6 +9,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import photograph
 import pytest
 import torch
 
@@ -34,6 +35,7 @@ OPTIONS = {
     "dfq": {"average_g": 0.9, "collect": 1.0, "snapshots": 2},
     "nayer": {"embedding": "one-hot"},
     "noise": {"statistics": "current", "n": 64, "batch": 32},
+    "single-image": {"images": photograph.path(0)},
     "zskd": {"start": "scenes", "untouched": 0.5},
 }
 DATASET = {"source": "npz", "path": "images.npz"}

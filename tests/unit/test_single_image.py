@@ -200,13 +200,13 @@ def test_parts_of_all_the_area_need_not_be_found_by_chance(crops):
 
 
 def test_a_folder_is_named_in_any_way_and_may_hold_a_link_to_itself(tmp_path, monkeypatch):
-    for name in ("own/a.png", "own/deeper/b.ppm", ".hidden/c.png"):
+    for name in ("own/a.png", "own/deeper/b.png", ".hidden/c.png"):
         save(tmp_path / name, places())
     (tmp_path / "own/deeper/up").symlink_to(tmp_path / "own")
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     for name in ("../own", "./../own", f"{tmp_path}//own/", "../work/../own"):
-        assert [path.name for path in image_paths(name)] == ["a.png", "b.ppm"]
+        assert [path.name for path in image_paths(name)] == ["a.png", "b.png"]
     assert [path.name for path in image_paths("../.hidden")] == ["c.png"]
 
 
@@ -220,7 +220,7 @@ def test_what_is_no_image_is_refused(tmp_path):
         return str(caught.value)
 
     assert refusal(tmp_path / "none.jpg").startswith(f"{tmp_path}/none.jpg: ")
-    assert refusal(tmp_path).startswith(f"{tmp_path}: contains no images (.jpg, ")
+    assert refusal(tmp_path).startswith(f"{tmp_path}: contains no images (.png, ")
     (tmp_path / "folder").mkdir()
     for place in (tmp_path / "broken.jpg", tmp_path / "folder" / "broken.jpg"):
         place.write_bytes(b"\xff\xd8\xff\xe0" + os.urandom(200))
