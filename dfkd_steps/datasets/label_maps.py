@@ -159,32 +159,30 @@ def _resized(image, size, how: str, resample) -> np.ndarray:
 
 
 def _image(path, mask, mask_size, size, channels: int, how: str) -> np.ndarray:
-    """One image (C,H,W) uint8, lying as its ``mask`` does, which has so many pixels (width, height) in its file."""
-    from PIL import Image
+    """One image (C,H,W) uint8, lying as its ``mask`` does, which has so many pixels (width, height) in its file.
 
-    with image_files.opened(path) as image:
-        upright = _as_its_mask(path, image, mask, mask_size)
-        pixels = _resized(upright.convert("L" if channels == 1 else "RGB"), size, how, Image.Resampling.BILINEAR)
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+    A mask has no EXIF tag: where the image has one, the mask's size tells whether it was drawn on the image as stored or as
+    viewers turn it; UserError where it is the size of neither, or of both.
+    """
+    from PIL import Image, ImageOps
 
-
-def _as_its_mask(path, image, mask, mask_size):
-    """An image of Pillow's, turned as its EXIF tag says where its mask was drawn on it so. A mask has no such tag: its size alone
-    tells; UserError where it is that of neither, or of both."""
-    from PIL import ImageOps
-
-    turned = image.getexif().get(ORIENTATION, 1) in range(2, 9)
-    upright = ImageOps.exif_transpose(image) if turned else image
-    if turned and upright.size == image.size == mask_size:
+    with image_files.opened(path) as stored:
+        turned = stored.getexif().get(ORIENTATION, 1) in range(2, 9)
+        upright = ImageOps.exif_transpose(stored) if turned else stored
+        fits = [way for way in (stored, upright) if way.size == mask_size]
+        both, stored_size = turned and len(fits) == 2, stored.size
+        if fits:
+            pixels = _resized(fits[0].convert("L" if channels == 1 else "RGB"), size, how, Image.Resampling.BILINEAR)
+    if not fits:
+        raise UserError(
+            f"{mask}: is {mask_size[0]}x{mask_size[1]}, but its image is {stored_size[0]}x{stored_size[1]}; use one size for both"
+        )
+    if both:
         raise UserError(
             f"{path}: its EXIF tag turns it, and its mask does not tell whether it was drawn on the image before or after that; "
             "turn the pixels of image and mask to lie the same way, and remove the tag"
         )
-    if mask_size not in (image.size, upright.size):
-        raise UserError(
-            f"{mask}: is {mask_size[0]}x{mask_size[1]}, but its image is {image.size[0]}x{image.size[1]}; use one size for both"
-        )
-    return image if mask_size == image.size else upright
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
 
 def _stored_mask(path):
