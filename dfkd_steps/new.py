@@ -4,7 +4,6 @@ dfkd new mine --teacher timm:resnet18 --checkpoint mine.pth --classes cat,dog --
 """
 
 import argparse
-import contextlib
 import dataclasses
 import shlex
 import tempfile
@@ -129,19 +128,13 @@ def run(argv=None):
         f"about {training} in {precision}, on one core of this machine, with {max(cost['disk'] / 1e9, 0.1):.1f} GB on disk and "
         f"{cost['memory'] / 1e9 + 0.3:.1f} GB of memory"
     )
-    preset = first_try.data_free(teacher)
-    config, seconds = preset and dataclasses.replace(params.load("transfer", preset), student=arch), 0.0
-    with contextlib.suppress(UserError):  # it does not fit: the methods above say why
-        seconds = first_try.seconds_of(teacher, config) if config else 0.0
-    further = params_files.data_free(given.name, preset, arch) if seconds else {}
+    further, line = _from_the_teacher(given.name, teacher, arch)
     params_files.write(named(given.name, files) | further, params.PARAMS)
     place, real = (
         f"results/{given.name}/{given.name}/{of}/none/{given.name}"
         for of in (transfer, f"dataset+batch={first_try.DRAWN_AT_ONCE}+source={params.OWN_DATASET}")
     )
-    if further:
-        taken = progress.duration(seconds)
-        print(f"then, from the teacher alone: {given.name}, the preset {preset} with your student; about {taken} on one core")
+    print(line, end="")
     written = [*named(given.name, files), *further]
     print(f"wrote {', '.join(f'params/{group}/{name}.yaml' for group, name in written)}\n\n  snakemake {place}/metrics.json")
     if further:
@@ -157,6 +150,21 @@ def run(argv=None):
             f"\nits progress: column agreement of {place}/history.csv, the share of held-out images on which student and "
             "teacher predict the same class; this is not an accuracy"
         )
+
+
+def _from_the_teacher(name: str, teacher, arch: str) -> tuple[dict, str]:
+    """The files of a run from the teacher alone with a student ``arch``, and a line on it; none where no preset is known."""
+    from .reporting import first_try
+
+    if not (preset := first_try.data_free(teacher)):
+        return {}, ""
+    try:
+        config = dataclasses.replace(params.load("transfer", preset), student=arch)
+        taken = progress.duration(first_try.seconds_of(teacher, config))
+    except UserError:  # it does not fit: the list of methods says why
+        return {}, ""
+    line = f"then, from the teacher alone: {name}, the preset {preset} with your student; about {taken} on one core\n"
+    return params_files.data_free(name, preset, arch), line
 
 
 def _test_images(given, described) -> list:

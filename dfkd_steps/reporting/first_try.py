@@ -25,7 +25,7 @@ from ..training import loop, losses, views
 DRAWN_AT_ONCE = 50
 METHOD_GIB = "4"  # that a method may take to begin; CMI's head takes 6.6 for an EfficientNet-lite0
 TIMED_STEPS, TIMED_SECONDS = 10, 5  # of training, whichever comes first: SOAP finds its eigenvectors in each tenth step
-SMALL = 64  # pixels of a side: presets for CIFAR or MNIST up to it, those for 128 pixels above
+SMALL, LARGE = 64, 160  # pixels of a side: presets for CIFAR or MNIST up to the first, those for 128 pixels up to the second
 ASIDE = ("dataset", "mixture", "single-image")  # methods that need other images than the teacher's own
 
 
@@ -102,12 +102,14 @@ def fitting(teacher, student: str) -> list[tuple[str, str, str]]:
 def data_free(teacher) -> str:
     """The preset to try after drawings: from the teacher alone and on a CPU, the best in docs/results/ for teachers like this;
     '' where none is known."""
-    norms, small = hooks.batchnorm_layers(teacher), max(teacher.description.image_shape[1:]) <= SMALL
+    norms, side = hooks.batchnorm_layers(teacher), max(teacher.description.image_shape[1:])
     if teacher.description.dense:
         return "ssd-kd-segmentation-cpu" if norms else "dfad-segmentation-cpu"
+    if side > LARGE:
+        return ""
     if norms:
-        return "nayer-resnet20-cpu" if small else "nayer-128-cpu"
-    return "zskt-lenet5-cpu" if small else ""
+        return "nayer-resnet20-cpu" if side <= SMALL else "nayer-128-cpu"
+    return "zskt-lenet5-cpu" if side <= SMALL else ""
 
 
 def seconds_of(teacher, config) -> float:

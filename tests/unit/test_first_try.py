@@ -198,6 +198,7 @@ def test_wrong_uses_write_nothing(workplace, case):
 FROM_THE_TEACHER = {
     "BatchNorm, small": (("resnet8", (3, 32, 48), 3), "nayer-resnet20-cpu"),
     "BatchNorm, large": (("resnet8", (3, 32, 96), 3), "nayer-128-cpu"),
+    "BatchNorm, larger": (("resnet8", (3, 32, 192), 3), ""),
     "no BatchNorm, small": (("lenet5", (1, 28, 28), 3), "zskt-lenet5-cpu"),
     "no BatchNorm, large": (None, ""),
     "maps": (("unet-tiny", (3, 32, 96), 3), "ssd-kd-segmentation-cpu"),
