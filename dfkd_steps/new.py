@@ -95,8 +95,8 @@ def run(argv=None):
     given = parser().parse_args(argv)
     files = params_files.contents(given)
     arch = files["student"]["arch"]
-    further = params_files.data_free(given.name, "", arch)
-    params_files.new_paths([*named(given.name, files), *further], params.PARAMS)  # before the work
+    further = params_files.data_free(given.name, {}, arch)  # the names alone: before the work
+    params_files.new_paths([*named(given.name, files), *further], params.PARAMS)
     if given.test and not Path(given.test).is_dir():
         raise UserError(f"--test: {given.test}: no such folder; leave --test out until there are test images")
     from .models import look
@@ -164,7 +164,7 @@ def _from_the_teacher(name: str, teacher, arch: str) -> tuple[dict, str]:
     except UserError:  # it does not fit: the list of methods says why
         return {}, ""
     line = f"then, from the teacher alone: {name}, the preset {preset} with your student; about {taken} on one core\n"
-    return params_files.data_free(name, preset, arch), line
+    return params_files.data_free(name, params.values_of("transfer", preset), arch), line
 
 
 def _test_images(given, described) -> list:

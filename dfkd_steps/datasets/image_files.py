@@ -1,11 +1,13 @@
 """Image files: which formats are read, and what is refused before any pixel is decoded."""
 
 import contextlib
+import itertools
 import os
+from pathlib import Path
 
 import numpy as np
 
-from ..runtime import progress
+from ..runtime import disk, progress
 from ..runtime.errors import UserError, reading, require_file
 from .array_files import fits
 
@@ -22,6 +24,14 @@ def in_order(folders) -> list[str]:
 def is_hidden(path, root) -> bool:
     """Does the name of a file, or of a folder between it and ``root``, begin with a dot? ``path`` begins with ``root``."""
     return f"{os.sep}." in os.sep + str(path).removeprefix(str(root))
+
+
+def below(folder: Path, suffixes, deep: bool = True) -> list[Path]:
+    """The files in a folder, and with ``deep`` in the folders in it, whose names end in one of ``suffixes``, in any case; sorted,
+    hidden ones left out; none is opened."""
+    walked = disk.walk(folder)
+    paths = (Path(here, name) for here, _, names in (walked if deep else itertools.islice(walked, 1)) for name in names)
+    return sorted(path for path in paths if path.suffix.lower() in suffixes and not is_hidden(path, folder))
 
 
 def folders_in(folder) -> list[str]:

@@ -96,13 +96,13 @@ def masks(config, room=None, most=0, some=False) -> Source:
         pairs["test"] = _pairs(folder / "test")
     files = [path for part in pairs.values() for pair in part for path in pair]
     pin(config, folder, files, [os.path.relpath(path, folder) for path in files])
-    arrays, masks = {}, {}
+    arrays, of_maps = {}, {}
     for name, part in pairs.items():
         part = [part[row] for row in image_files.few(part[0][0].parent, np.zeros(len(part), int), most)]
         arrays |= _decoded(config, part, name, room)
-        masks[f"y_{name}"] = [mask for _, mask in part]
+        of_maps[f"y_{name}"] = [mask for _, mask in part]
     test_share = 0.0 if "test" in pairs else config.test_share
-    return source(folder, arrays, tuple(config.names), config.void, test_share, config.classes, some or bool(most), masks)
+    return source(folder, arrays, tuple(config.names), config.void, test_share, config.classes, some or bool(most), of_maps)
 
 
 def _has_pairs(folder: Path) -> bool:
@@ -137,10 +137,11 @@ def _pairs(folder: Path) -> list[tuple[Path, Path]]:
 
 def _decoded(config, pairs, split, room) -> dict[str, np.ndarray]:
     """Images and masks of a split, both resized so that they cover the size and cut to it about the centre, or squashed."""
+    from PIL import Image
+
     size = (config.width or config.height, config.height)
     shape = (len(pairs), config.channels, size[1], size[0])
     maps = np.empty((len(pairs), size[1], size[0]), np.uint8)
-    from PIL import Image
 
     def fill(images):
         for row, (image, mask) in enumerate(progress.bar(pairs, desc=f"images {split}", unit="img")):

@@ -9,7 +9,6 @@ from torchvision.transforms.v2 import functional as T
 
 from ..datasets import image_files
 from ..datasets.cropping import middle
-from ..runtime import disk
 from ..runtime.errors import UserError
 from ..schemas.transfer.single_image import SingleImageConfig
 from .base import Batch, Method
@@ -66,10 +65,7 @@ class SingleImage(Method):
 def image_paths(path: str) -> list[Path]:
     """The image files in a folder and below it, sorted, hidden ones left out; or the one file; raises UserError where there is
     none, or one that is no image by its head."""
-    images = [Path(path)]
-    if os.path.isdir(path):
-        files = (Path(here, name) for here, _, names in disk.walk(path) for name in names)
-        images = [file for file in files if file.suffix.lower() in SUFFIXES and not image_files.is_hidden(file, Path(path))]
+    images = image_files.below(Path(path), SUFFIXES) if os.path.isdir(path) else [Path(path)]
     if not images:
         raise UserError(f"{path}: contains no images ({', '.join(SUFFIXES)}); put at least one there, or correct images")
     for image in images:  # now, by their heads: images that are removed later are missed by all that were made with them

@@ -44,8 +44,7 @@ def new(description) -> Classifier:
         description = dataclasses.replace(description, arguments={"aux_logits": False, "init_weights": True})
     classifier = Classifier(require_fit(build(description), description, "network"), description)
     if description.builder == names.FACTORY:
-        with torch.random.fork_rng():
-            _require_trainable(Classifier(build(description), description))
+        _require_trainable(Classifier(build(description), description))
     return classifier
 
 

@@ -63,9 +63,9 @@ def settings_of(path: Path, folder: bool, dense: bool) -> tuple[str, int, str]:
         return "crop", VOID, why if folder else ""
     fit = getattr(config, "fit", "crop") if folder else "crop"
     void = getattr(config, "void", VOID) if dense else VOID
-    remarks = {f"images are not cropped, as the data set {name} has fit: {fit}": fit != "crop",
-               f"the label {void} in masks is void, as in the data set {name}": void != VOID}  # fmt: skip
-    return fit, void, "; ".join(remark for remark, needed in remarks.items() if needed)
+    remarks = [f"images are not cropped, as the data set {name} has fit: {fit}"] if fit != "crop" else []
+    remarks += [f"the label {void} in masks is void, as in the data set {name}"] if void != VOID else []
+    return fit, void, "; ".join(remarks)
 
 
 def is_dense(network) -> bool:

@@ -1,14 +1,13 @@
 """A finished segmentation student on other images, with label maps or without. Nothing is made again, nothing is written."""
 
 import glob
-import itertools
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ..datasets import image_files, label_maps, readers
-from ..runtime import disk, memory
+from ..runtime import memory
 from ..runtime.errors import UserError
 from ..schemas.groups import Masks
 from ..training import segmentation_metrics
@@ -38,10 +37,7 @@ def images_in(folder: Path, deep: bool = False) -> list[Path]:
     """
     from PIL import Image
 
-    kinds = Image.registered_extensions()
-    walked = disk.walk(folder)
-    paths = (Path(where, name) for where, _, names in (walked if deep else itertools.islice(walked, 1)) for name in names)
-    return sorted(path for path in paths if path.suffix.lower() in kinds and not image_files.is_hidden(path, folder))
+    return image_files.below(folder, Image.registered_extensions(), deep)
 
 
 def listed(source: Path) -> list[Path]:

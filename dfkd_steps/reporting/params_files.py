@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from ..models import names, tasks
-from ..pipeline import params, spec
+from ..pipeline import spec
 from ..runtime.errors import UserError
 
 NUMBERS = {"keep": int, "mean": float, "std": float}  # options that are lists of these
@@ -139,10 +139,9 @@ def _numbers(key, text, kind) -> list:
         ) from None
 
 
-def data_free(name: str, preset: str, student: str) -> dict[tuple[str, str], dict]:
-    """The files of a run from the teacher alone, a preset with the user's student: (group, name) -> what a file is to hold. All
-    values of the preset, which may have a base itself; '' = a preset that is not known yet."""
-    values = params.values_of("transfer", preset) if preset else {}
+def data_free(name: str, values: dict, student: str) -> dict[tuple[str, str], dict]:
+    """The files of a run from the teacher alone: (group, name) -> what a file is to hold. values: of a preset, all, since it may
+    have a base itself; the student is the user's."""
     return {
         ("transfer", name): {**values, "student": student},
         ("student", f"{name}-inside"): {"arch": student, **INSIDE},
@@ -150,8 +149,10 @@ def data_free(name: str, preset: str, student: str) -> dict[tuple[str, str], dic
 
 
 def new_paths(files, folder: Path) -> dict[tuple[str, str], Path]:
-    """(Group, name) of each of the ``files`` -> its path below ``folder``; raises UserError if one is there, in a folder of its
-    group too."""
+    """(Group, name) of each of the ``files`` -> its path below ``folder``; raises UserError if one is no name, or is there, in a
+    folder of its group too."""
+    for group, name in files:
+        spec.parse(group, name)
     paths = {(group, name): folder / group / f"{name}.yaml" for group, name in files}
     if there := [file for path in paths.values() for file in path.parent.rglob(path.name)]:
         raise UserError(f"{there[0]}: already exists; choose another NAME, or remove it")
@@ -161,7 +162,6 @@ def new_paths(files, folder: Path) -> dict[tuple[str, str], Path]:
 def write(files: dict[tuple[str, str], dict], folder: Path):
     """A YAML file for each (group, name) below ``folder``; none is overwritten."""
     for (group, name), path in new_paths(files, folder).items():
-        spec.parse(group, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         content = files[group, name]
         title = "Data set" if group == "dataset" and "path" in content else TITLES[group]

@@ -181,7 +181,7 @@ WRONG = {
     "classes to keep of maps": (["--data", ".", "--keep", "0,1"], "--keep: applies to classifiers only"),
     "a file of names for masks": (["--data", ".", "--classes", "first_nets.py"], "--classes: masks need names or a number"),
     "a test folder without images": (["--test", "params", *NORM], "params: contains no images; put images there, or folders"),
-    "too many classes": (["--classes", "a,b,c,d", *NORM], "has 3 classes, but the data set has 4"),
+    "too many classes": (["--classes", "a,b,c,d", *NORM], "has 3 classes, but the data set has 4; .* trained on$"),
     "the other task": (["--task", "classification", *NORM], "unet-tiny: is for segmentation, but the task is classification"),
 }  # fmt: skip
 
@@ -248,6 +248,14 @@ def test_where_no_method_fits_no_run_from_the_teacher_alone_is_written(workplace
     make_new(*NORM)
     assert sorted(path.parent.name for path in workplace.glob(f"params/*/{NAME}*.yaml")) == ["dataset", "student", "teacher"]
     assert "from the teacher alone" not in capsys.readouterr().out
+
+
+def test_a_name_that_is_too_long_for_all_its_files_is_refused_before_one_is_written(workplace):
+    name = "n" * 44
+    with pytest.raises(UserError, match=f"student: '{name}-inside' has 51 characters, more than 48"):
+        new.run([name, "--teacher", "unet-tiny", "--checkpoint", "maps.pth", "--size", "32x40", "--classes", "a,b,c",
+                 "--student", "unet-tiny", *NORM])  # fmt: skip
+    assert not list(workplace.glob(f"params/*/{name}*.yaml"))
 
 
 def test_a_name_that_a_preset_has_is_refused(workplace):

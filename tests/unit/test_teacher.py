@@ -9,6 +9,7 @@ from small_net import CPU, close, wrap
 from torch import nn
 
 from dfkd_steps import teacher
+from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import groups
 from dfkd_steps.storage import dataset_file
 
@@ -46,6 +47,15 @@ def first_step(dataset, monkeypatch):
         return net, images[0], losses[0]
 
     return step
+
+
+def test_one_image_is_too_few(tmp_path, monkeypatch):
+    """BatchNorm has no statistics of one, where a network pools to a pixel."""
+    monkeypatch.setattr(teacher, "new_classifier", lambda *_: wrap(nn.Flatten(), SHAPE, CLASSES))
+    arrays = (np.zeros((1, *SHAPE), np.uint8), np.zeros(1, int))
+    dataset_file.write(tmp_path / "one.h5", "k", {}, "abc", dict(zip(dataset_file.FIELDS, arrays * 2)))
+    with pytest.raises(UserError, match=r"one.h5: has one image for training, which is too few; give two or more"):
+        teacher.train(CONFIG, dataset_file.open_dataset(tmp_path / "one.h5"), None, "k", CPU)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3])
