@@ -139,7 +139,8 @@ def _seconds_text(took: float | None) -> str:
 
 
 def _row(cells) -> str:
-    return f"| {' | '.join(cells)} |"
+    escaped = (cell.replace("|", "\\|") for cell in cells)  # the name of a photograph may have one
+    return f"| {' | '.join(escaped)} |"
 
 
 def to_csv(current_runs: list[Run]) -> str:

@@ -659,6 +659,7 @@ def test_markdown_has_each_run_and_what_it_took(tree, monkeypatch):
     about = {"label": "zskd from glyphs", "origin": "prior-based"}
     first, second = (tree.run(name, top1=top1, about=about) for name, top1 in (("zskd+seed=1", 91.0), ("zskd+seed=2", 93.5)))
     tree.run("noise", top1=50.0)
+    tree.run("single-image", top1=40.0, about={"label": "crops of a|b.jpg", "origin": "other"})
     logged(first.parents[2] / "transfer_set.h5", "zskd: 5/40 sample\nsynthesize: 40 samples, 1203.5 s\n")
     logged(first.parent / "student.safetensors", "resumes after epoch 3\ndistill: 20 epochs, 99.6 s\n")
     logged(second.parents[2] / "transfer_set.h5", "zskd: 5/40 sample\n")  # killed
@@ -670,6 +671,7 @@ def test_markdown_has_each_run_and_what_it_took(tree, monkeypatch):
         "|---|---|---|---|---|---|",
         "|  | teacher | 95.50 | 95.50 |  |  |",
         "| `noise` | data-free | 50.00 | 50.00 | 93.25 | – + – |",
+        r"| `single-image` | crops of a\|b.jpg | 40.00 | 40.00 | 93.25 | – + – |",
         "| `zskd` | prior-based | 91.00 93.50 | 92.25 ± 1.77 | 93.25 ± 0.00 | 1,204 + 100, – + – |",
     ]
 
