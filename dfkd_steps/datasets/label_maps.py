@@ -17,6 +17,7 @@ from .array_files import Source, pin
 MASK_FORMATS = ("PNG", "BMP", "TIFF")  # without loss
 ORIENTATION = 0x0112  # EXIF tag: 1 = as stored, 2 to 8 = turned or mirrored
 STRETCHED = {2: 85, 4: 17}  # bits of a grey PNG -> what Pillow multiplies its values by
+MOST_LACKING = 5  # classes that a warning names
 TEST_PART = 4  # of drawn shapes: training images by test images
 
 
@@ -71,7 +72,27 @@ def source(
             )
         maps = np.where(arrays[name] > void, arrays[name] - 1, arrays[name]) if void < classes else arrays[name]
         converted[name] = np.where((arrays[name] == void) | (arrays[name] == VOID), VOID, maps).astype(np.uint8)
+        if not some:
+            look_for_classes(f"{where}: {name}", converted[name], names or tuple(map(str, range(classes))), name == "y_train")
     return Source(names or tuple(map(str, range(classes))), converted, test_share, str(where))
+
+
+def look_for_classes(where: str, maps, names, whole: bool):
+    """Raise UserError where maps (void = 255) that are ``whole``, all there are to learn from, have pixels of one class alone; a
+    warning where they lack a class, or where maps of two classes have 255 in place of the second, as masks of one object have."""
+    there = np.unique(maps)
+    classes = there[there != VOID]
+    if not len(classes):
+        return
+    second_is_void = len(classes) == 1 and len(names) == 2 and VOID in there
+    remedy = "255 is void: if it marks a class, store that as 1" if second_is_void else "give masks with two classes or more"
+    if whole and len(classes) == 1:
+        raise UserError(f"{where} has pixels of one class alone, {names[classes[0]]!r}; {remedy}")
+    if second_is_void:
+        progress.say(f"WARNING: {where} has no pixel of a class but {names[classes[0]]!r}; {remedy}")
+    elif whole and (lacking := [name for number, name in enumerate(names) if number not in classes]):
+        more = ", ..." if len(lacking) > MOST_LACKING else ""
+        progress.say(f"WARNING: {where} has no pixel of {len(lacking)} classes: {', '.join(lacking[:MOST_LACKING])}{more}")
 
 
 def spelled(classes: int, void: int) -> str:

@@ -60,7 +60,20 @@ def _of_student(specs: dict[str, str]) -> list[str]:
         lines.append(
             f"{where}: sampling: given needs weights, which balance {specs['balance']!r} does not provide; use balance weight"
         )
+    if balance.mode != "none" and (why := _unbalanced(balance, student)):
+        lines.append(f"{where}: balance {specs['balance']!r} would change nothing, because {why}")
     return lines
+
+
+def _unbalanced(balance, student) -> str:
+    """Why a student does not depend on how its set is balanced, and the remedy; empty where it does."""
+    if not student.epochs:
+        return "the student is taken as the method left it (epochs: 0); use balance none, or epochs to train it further"
+    if balance.mode == "weight" and student.sampling != "given":
+        return "weights are used only with sampling: given; set that, or use balance none or equal"
+    if student.fresh and student.select == "last":
+        return "every image is a new one (fresh: true); use balance none, or fresh: false"
+    return ""
 
 
 def _remedy(specs, student, inside) -> str:

@@ -318,6 +318,31 @@ def test_maps_that_do_not_fit_say_so(tmp_path):
     refused("set task: segmentation, if they are label maps", readers.read, plain)
 
 
+def test_masks_of_one_object_with_255_for_it_are_refused(tmp_path, capsys):
+    """Programs that draw masks store the second of two classes as 255, which is void here: the object would count nowhere."""
+    object_255 = np.zeros((6, 20, 28), np.uint8)
+    object_255[:, 4:9, 4:9] = 255
+    drawn = dataclasses.replace(npz(tmp_path, y_train=object_255, y_test=object_255), void=255, names=["ground", "tumour"])
+    refused(
+        "y_train has pixels of one class alone, 'ground'; 255 is void: if it marks a class, store that as 1", readers.read, drawn
+    )
+    right = np.minimum(object_255, 1)
+    readers.read(dataclasses.replace(npz(tmp_path, y_train=right, y_test=object_255), void=255, names=["ground", "tumour"]))
+    assert "WARNING" in (told := capsys.readouterr().err) and "y_test has no pixel of a class but 'ground'; 255 is void" in told
+    readers.read(dataclasses.replace(npz(tmp_path, y_train=right, y_test=right), void=255, names=["ground", "tumour"]))
+    assert "WARNING" not in capsys.readouterr().err
+    refused(
+        "y_train has pixels of one class alone, 'tumour'; give masks with two classes or more",
+        readers.read,
+        dataclasses.replace(npz(tmp_path, y_train=np.ones_like(right), y_test=right), void=255, names=["ground", "tumour"]),
+    )
+
+
+def test_classes_without_a_pixel_to_learn_from_are_named(tmp_path, capsys):
+    readers.read(dataclasses.replace(npz(tmp_path), void=255, names=list("abcdefghijk")))
+    assert "y_train has no pixel of 7 classes: e, f, g, h, i, ...\n" in capsys.readouterr().err
+
+
 def masks(folder, **changed):
     for kind in ("images", "masks"):
         (folder / kind).mkdir(parents=True, exist_ok=True)

@@ -110,3 +110,29 @@ def test_sweeps_and_paths_are_checked():
         sweep.check(experiment, "sweep")
     with pytest.raises(UserError, match=re.escape(f"include those that {held} is tested on")):
         sweep.check_paths([f"results/{held}/t/{transfer}/none/s/metrics.json"])
+
+
+@pytest.mark.parametrize(
+    ("mode", "student", "why"),
+    [
+        ("weight", {}, "weights are used only with sampling: given"),
+        ("weight", {"sampling": "priority"}, "weights are used only with sampling: given"),
+        ("weight", {"sampling": "given"}, ""),
+        ("equal", {"fresh": True}, "every image is a new one (fresh: true)"),
+        ("equal", {"fresh": True, "select": "agreement"}, ""),  # balance decides which samples are held out
+        ("equal", {"epochs": 0, "init": "transfer"}, "the student is taken as the method left it (epochs: 0)"),
+        ("equal", {"epochs": 1, "init": "transfer"}, ""),
+        ("equal", {}, ""),
+        ("none", {"epochs": 0, "init": "transfer"}, ""),
+        ("none", {"fresh": True}, ""),
+    ],
+)
+def test_a_balance_that_would_change_nothing_is_refused(mode, student, why):
+    """Else a row says balanced that is the row without balance, to the bit."""
+    number = f"{zlib.crc32(repr((mode, student)).encode()):x}"
+    content = {"transfer": {"method": "fast"}, "balance": {"mode": mode}, "student": {"arch": "lenet5-half", **student}}
+    for group, fields in content.items():
+        Path("params", group).mkdir(exist_ok=True)
+        Path(f"params/{group}/b{number}.yaml").write_text(json.dumps(fields))
+    faults = together.faults(dict.fromkeys(content, f"b{number}") | {"dataset": "digits-of-together"})
+    assert len(faults) == bool(why) and all(f"balance 'b{number}' would change nothing, because {why}" in line for line in faults)
