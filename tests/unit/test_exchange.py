@@ -68,6 +68,19 @@ def test_channels_are_exchanged_at_each_level_of_the_generator(teacher, monkeypa
 
 
 @pytest.mark.parametrize("name", METHODS)
+def test_the_generator_that_regenerates_has_the_statistics_of_its_own_maps(name, teacher):
+    """Also in the round in which its first layers are drawn anew, whose running statistics are those of the layers before."""
+    method, contrasts = build(name, teacher, exchange=0.001, warmup=0, rounds=5, reset=0.6, steps=2), []
+    for index in range(4):  # the reset is in the third
+        method.round(index)
+        generator, latents = method.inverter.generator, method.exchanged.latents[: len(method.pool)]
+        with torch.no_grad():
+            contrasts.append(float(generator.eval()(latents).std() / generator.train()(latents).std()))
+        assert {layer.momentum for layer in generator.modules() if hasattr(layer, "momentum")} == {0.1}
+    assert contrasts == pytest.approx([1.0] * 4, abs=0.1)
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_the_latent_vectors_are_those_of_the_images_in_the_pool(name, teacher, monkeypatch):
     """Images made without a step are those of the copied generator: their latent vectors give them again."""
     method, made = build(name, teacher, exchange=1.0, steps=1, rounds=6), {}

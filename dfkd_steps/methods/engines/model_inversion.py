@@ -67,6 +67,8 @@ class ModelInversion(Method):
         config = self.config
         if self.answers:
             self.answers.refresh(rng, config.batch_s)
+        if self.exchanged:
+            self.exchanged.take_statistics(len(self.pool))
         for step in range(config.steps_s):
             rows, weights = self.sampler.draw(config.batch_s, rng)
             images, answer = self.student_batch(rows, rng)
