@@ -26,7 +26,7 @@ FEEDING = {
     "resnet20-b": ((3, 8, 8), "layer3.2.conv2", "layer3.2.bn2", True),
     "resnet18": ((3, 8, 8), "layer4.1.conv2", "layer4.1.bn2", True),
     "wrn16-1": ((1, 8, 8), "stages.5.conv2", "bn", True),
-    "vgg11": ((3, 32, 32), "features.25", "features.26", True),
+    "vgg11": ((3, 32, 32), "features.24", "features.25", True),
 }
 
 

@@ -73,12 +73,19 @@ def test_lenet_takes_both_sizes(form):
         build_architecture(form, 10, (1, 64, 64))
 
 
-def test_small_grey_images_fit_all_but_vgg():
+def test_small_grey_images_fit_all():
     for arch in model_registry.names():
-        if not arch.startswith("vgg"):
-            assert build_architecture(arch, 7, (1, 28, 28)).eval()(torch.rand(2, 1, 28, 28)).shape[:2] == (2, 7), arch
-    with pytest.raises(UserError, match=r"vgg11: image shape \(1, 28, 28\) does not fit; its five pooling layers need 32x32"):
-        build_architecture("vgg11", 7, (1, 28, 28))
+        assert build_architecture(arch, 7, (1, 28, 28)).eval()(torch.rand(2, 1, 28, 28)).shape[:2] == (2, 7), arch
+    with pytest.raises(UserError, match=r"vgg11: image shape \(1, 7, 9\) does not fit; its three pooling layers need 8x8 pixels"):
+        build_architecture("vgg11", 7, (1, 7, 9))
+
+
+@pytest.mark.parametrize(("shape", "last"), [((32, 32), (4, 4)), ((63, 96), (7, 12)), ((64, 64), (4, 4)), ((128, 160), (4, 5))])
+def test_the_last_maps_of_vgg_are_as_large_as_in_the_public_code(shape, last):
+    """Its weights fit whatever the number of pools, and would give other logits."""
+    net = build_architecture("vgg11", 10, (3, *shape)).eval()
+    with torch.no_grad():
+        assert net.features(torch.zeros(1, 3, *shape)).shape == (1, 512, *last)
 
 
 def test_same_seed_same_weights():
@@ -266,6 +273,7 @@ def test_large_images_get_a_stem_and_small_ones_do_not(arch):
     [
         ("wrn16-1", "stages.2.conv1", (2 / (9 * 32)) ** 0.5),  # by what leaves it: 32 channels of 3x3
         ("vgg11", "features.4", (2 / (9 * 128)) ** 0.5),
+        ("vgg11", "classifier", 0.01),
         ("resnet8", "layer2.0.conv1", (2 / (9 * 16)) ** 0.5),  # by what enters it
         ("resnet8", "linear", (2 / 64) ** 0.5),
         ("unet-tiny", "up.0.0", None),

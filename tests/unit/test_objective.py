@@ -84,7 +84,7 @@ def expected(name, teacher, images, targets):
         return (image_losses.roughness(images) - 0.1).abs()
     if name == "patches":  # a network without attention: its last maps of each size
         maps = [F.relu(norm(inner)) for norm, inner in inputs]
-        return -sum(image_losses.patch_entropy(one.flatten(2).transpose(1, 2)).mean() for one in maps)
+        return -sum(image_losses.patch_entropy(one.flatten(2).transpose(1, 2), len(one)).mean() for one in maps)
     return {"tv": image_losses.total_variation, "l2": image_losses.l2}[name](images)
 
 

@@ -30,9 +30,9 @@ def similarities(features):
     return np.stack([(one @ one.T).ravel() for one in unit])
 
 
-def entropy(features, places=None):
+def entropy(features, places=None, windows=1):
     """Differential entropies (N) in numpy, sample by sample; over places, or from the least similarity to the largest."""
-    similar = similarities(features)
+    similar = similarities(features).reshape(len(features) // windows, -1)
     places = np.linspace(similar.min(), similar.max(), 10) if places is None else places
     kernels = np.exp(-((places[None, :, None] - similar[:, None, :]) ** 2) / (2 * 0.01**2)) / math.sqrt(2 * math.pi * 0.01**2)
     density = kernels.mean(2) + 1e-4
@@ -41,11 +41,11 @@ def entropy(features, places=None):
 
 def test_the_entropy_of_patches_by_a_second_formula():
     features = torch.rand(3, 9, 5, generator=torch.Generator().manual_seed(0)) - 0.3
-    np.testing.assert_allclose(image_losses.patch_entropy(features).numpy(), entropy(features), rtol=1e-3)
+    np.testing.assert_allclose(image_losses.patch_entropy(features, len(features)).numpy(), entropy(features), rtol=1e-3)
     features.requires_grad_()
-    image_losses.patch_entropy(features).sum().backward()
+    image_losses.patch_entropy(features, len(features)).sum().backward()
     assert features.grad.abs().max() > 0
-    same = image_losses.patch_entropy(torch.ones(2, 4, 3))  # all patches alike: nothing to integrate over
+    same = image_losses.patch_entropy(torch.ones(2, 4, 3), 2)  # all patches alike: nothing to integrate over
     assert same.tolist() == [0.0, 0.0]
 
 
@@ -56,7 +56,7 @@ def test_the_places_of_the_integral_take_no_gradient():
     places = np.linspace(similar.min(), similar.max(), 10)
     rise = sum(entropy(features + 1e-5 * way, places) - entropy(features - 1e-5 * way, places)) / 2e-5
     features.requires_grad_()
-    image_losses.patch_entropy(features).sum().backward()
+    image_losses.patch_entropy(features, len(features)).sum().backward()
     assert (features.grad * way).sum().item() == pytest.approx(rise, rel=0.01)
 
 
@@ -114,8 +114,9 @@ def test_patches_of_pytorchs_own_attention_and_of_a_network_without_any():
         assert [tuple(one.shape) for one in patches()] == [(2, 64, 64), (2, 64, 32), (2, 64, 16)]
 
 
-def test_attention_in_windows_counts_by_image():
-    """A Swin's first block has four windows of 16 patches in each image, its second one window."""
+def test_the_windows_of_an_image_have_one_density():
+    """A Swin's first block has four windows of 16 patches in each image, its second one window. The mean of the windows'
+    entropies would not tell windows that are all alike from those that differ."""
     swin = pytest.importorskip("timm.models.swin_transformer")
     torch.manual_seed(0)
     sizes = {"img_size": 32, "patch_size": 4, "window_size": 4, "embed_dim": 8, "depths": (1, 1), "num_heads": (2, 2)}
@@ -128,7 +129,7 @@ def test_attention_in_windows_counts_by_image():
     assert first.shape == (8, 16, 4) and second.shape == (2, 16, 8)
     with torch.no_grad():
         loss = build("psaq", teacher, onehot=0.0, roughness=0.0).objective(images)
-    assert loss.item() == pytest.approx(-(entropy(first).reshape(2, 4).mean(1) + entropy(second)).mean(), rel=1e-3)
+    assert loss.item() == pytest.approx(-(entropy(first, windows=4) + entropy(second)).mean(), rel=1e-3)
 
 
 @pytest.mark.parametrize("term", ["onehot", "patches", "roughness"])

@@ -62,12 +62,13 @@ def roughness(images):
     return sum(torch.sqrt(difference.square().mean() + 1e-12) for difference in differences(images)) / 4
 
 
-def patch_entropy(features, points: int = 10, bandwidth: float = 0.01):
+def patch_entropy(features, images: int, points: int = 10, bandwidth: float = 0.01):
     """The differential entropy of the cosine similarities between the patches of each image (PSAQ-ViT, arXiv 2203.02250, eqs. 5
     and 6, and its public code): their density by Gaussian kernels, at ``points`` places from the least to the largest
-    similarity of the batch, integrated by trapezoids. Features (N,P,D) -> (N), nats."""
+    similarity of the batch, integrated by trapezoids. Features (N W,P,D) of N ``images``, the W windows of each in a row, whose
+    patches are compared within a window and have a density together -> (N), nats."""
     unit = F.normalize(features.float(), dim=2)
-    similar = (unit @ unit.transpose(1, 2)).flatten(1)
+    similar = (unit @ unit.transpose(1, 2)).reshape(images, -1)
     low, high = similar.detach().amin(), similar.detach().amax()
     places = low + (high - low) * torch.linspace(0, 1, points, device=similar.device)
     # A place at a time: all together would hold ``points`` times the similarities.

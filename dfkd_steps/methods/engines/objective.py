@@ -80,9 +80,7 @@ def _patches(outputs):
         raise UserError(
             "transfer: patches: the teacher has no feature maps, and no attention whose patches can be looked at; set patches: 0"
         )
-    # Attention in windows has a row for each window of each image.
-    entropies = [image_losses.patch_entropy(features).view(len(outputs.images), -1).mean(1) for features in outputs.patches]
-    return -sum(entropies)
+    return -sum(image_losses.patch_entropy(features, len(outputs.images)) for features in outputs.patches)
 
 
 # A loss is a scalar, or one value for each sample (N): then samples can be weighted.
