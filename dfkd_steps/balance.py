@@ -46,13 +46,13 @@ def equal(config, teacher, transfer, start, device) -> tuple[Writer, dict]:
         if counts[label]:
             pool = Members(transfer, np.flatnonzero(labels == label))
         else:
-            stored, logits = next(pushed, ((), ()))
+            stored, logits, rows = next(pushed, ((), (), ()))
             if not len(stored):
                 stats["uncovered"].append(teacher.description.classes[label])
                 continue
-            writer.append(**resampler.fields(stored, logits, label))
+            writer.append(**resampler.fields(stored, logits, rows, label))
             stats["pushed"] += len(stored)
-            pool, missing = Held(stored, logits), missing - len(stored)
+            pool, missing = Held(stored, logits, rows), missing - len(stored)
         if config.deficit == "resample":
             for fields in resampler.draw(pool, label, missing):
                 writer.append(**fields)
@@ -83,6 +83,7 @@ def equal_images(config, teacher, transfer, start, device) -> tuple[Writer, dict
             part = {name: transfer.read(name, rows) for name, _, _ in transfer.layout.fields()}
             part["images"] = np.ascontiguousarray(part["images"][..., ::-1])
             part["labels"] = maps.predict(teacher, to_unit(part["images"]), device, answered_at_once(transfer))
+            part["source"] = rows
             seen = (part["labels"] == label).any((1, 2))
             writer.append(**{name: values[seen] for name, values in part.items()})
             resampled += int(seen.sum())
@@ -127,6 +128,8 @@ def run(job: Job):
         layout = transfer.layout
         if job.config.mode == "weight":
             layout = replace(layout, weights=True)
+        if job.config.mode == "equal":
+            layout = replace(layout, source=True)
         # Balancing is quick beside synthesis, and starts afresh.
         start = functools.partial(Writer, partial, job.key, layout, resume=False)
         writer, stats = MODES[job.config.mode](job.config, teacher, transfer, start, device)

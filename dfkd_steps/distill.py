@@ -79,8 +79,9 @@ class Held:
 
     def __init__(self, config, images: Images, student):
         draw = make_rng("cpu", "student", config.seed, "holdout")
-        order, number = torch.randperm(len(images), generator=draw), max(1, round(config.holdout * len(images)))
-        self.rows, self.others = order[:number].to(images.device), order[number:].to(images.device)
+        number, transfer = max(1, round(config.holdout * len(images))), images.transfer
+        source = torch.from_numpy(transfer.read("source")) if "source" in transfer else torch.arange(len(images))
+        self.rows, self.others = (rows.to(images.device) for rows in apart(source, number, draw))
         self.images, self.student = images, student
         self.agreement, self.best, self.seen = -1.0, self._weights(), student.seen
 
@@ -112,6 +113,22 @@ class Held:
     def restore(self, state: dict):
         """Go on from ``state``."""
         self.agreement, self.best, self.seen = state["agreement"], state["best"], state["seen"]
+
+
+def apart(source, number: int, rng) -> tuple[torch.Tensor, torch.Tensor]:
+    """At most ``number`` rows drawn at random, or those of the smallest source, and the others. Samples of one source (N) are on
+    one side: how a student answers copies of what it has learnt does not say how it answers others."""
+    _, group, sizes = torch.unique(source, return_inverse=True, return_counts=True)
+    order, left, drawn = torch.randperm(len(sizes), generator=rng), number, torch.zeros(len(sizes), dtype=torch.bool)
+    for place, size in zip(order.tolist(), sizes[order].tolist()):
+        if size <= left:
+            drawn[place], left = True, left - size
+    if left == number:
+        drawn[sizes.argmin()] = True
+    place_in_order = torch.empty_like(order).scatter_(0, order, torch.arange(len(order)))
+    rows = place_in_order[group].argsort(stable=True)
+    of_drawn = drawn[group[rows]]
+    return rows[of_drawn], rows[~of_drawn]
 
 
 def begin(config, teacher, transfer: TransferSet, device):

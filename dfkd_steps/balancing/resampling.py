@@ -28,9 +28,10 @@ class Resampler:
         self.at_once = drawn_at_once(transfer)
         self.rows = answered_at_once(transfer)
 
-    def fields(self, stored, logits, label):
-        """All fields of new samples; the target is the softmax of the teacher's logits."""
+    def fields(self, stored, logits, source, label):
+        """All fields of new samples, which rows ``source`` (n) of the set became; the target is the softmax of the logits."""
         fields = {"images": stored, "logits": logits, "labels": np.full(len(stored), label), "round": np.zeros(len(stored))}
+        fields["source"] = source
         if "targets" in self.transfer:
             fields["targets"] = softmax(logits).astype(np.float32)
         if "weights" in self.transfer:
@@ -38,8 +39,8 @@ class Resampler:
         return fields
 
     def draw(self, pool, label: int, missing: int):
-        """Yield ``missing`` samples of a class as augmented copies of ``pool`` (stored images and their logits) that keep the
-        class.
+        """Yield ``missing`` samples of a class as augmented copies of ``pool`` (stored images, their logits and rows) that keep
+        the class.
 
         After ``rounds`` rounds without enough, the rest are copies as they are, with the logits that they have.
         """
@@ -49,26 +50,27 @@ class Resampler:
             left = 2 * missing + 16  # of the round, a piece after the other
             while left and missing:
                 number = min(left, self.at_once)
-                picked, _ = pool(rng.integers(0, pool.size, number))
+                picked, _, rows = pool(rng.integers(0, pool.size, number))
                 augmented = views.view("mild", to_float(torch.from_numpy(picked).to(self.device)), augment_rng)
                 stored = to_stored(augmented.cpu().numpy(), self.image_type)
                 logits = predict(self.teacher, stored, self.device, self.rows)
                 right = np.flatnonzero(logits.argmax(1) == label)[:missing]
                 left, missing = left - number, missing - len(right)
                 if len(right):
-                    yield self.fields(stored[right], logits[right], label)
+                    yield self.fields(stored[right], logits[right], rows[right], label)
         while missing:
-            stored, logits = pool(rng.integers(0, pool.size, min(self.at_once, missing)))
+            stored, logits, rows = pool(rng.integers(0, pool.size, min(self.at_once, missing)))
             missing -= len(stored)
-            yield self.fields(stored, logits, label)
+            yield self.fields(stored, logits, rows, label)
 
     def pushed(self, labels, number: int):
-        """For each of some classes in order, stored images and logits of the ``number`` likeliest samples that a push makes the
-        teacher call so: (n,C,H,W) and (n,K). Samples of several classes are pushed together."""
+        """For each of some classes in order, stored images, logits and rows of the ``number`` likeliest samples that a push makes
+        the teacher call so: (n,C,H,W), (n,K) and (n). Samples of several classes are pushed together."""
         if not len(labels):
             return
         chosen = np.sort(likeliest(self.transfer, labels, number), axis=1)
         rows, targets, number = chosen.ravel(), np.repeat(labels, chosen.shape[1]), chosen.shape[1]
+        sources = rows
         images, logits, waiting = np.empty((0, *self.transfer.layout.image_shape), self.image_type), None, iter(labels)
         for start in progress.bar(range(0, len(rows), self.at_once), desc="push", unit="batch"):
             part = slice(start, start + self.at_once)
@@ -77,8 +79,8 @@ class Resampler:
             logits = answers if logits is None else np.concatenate([logits, answers])
             while len(images) >= number and (label := next(waiting, None)) is not None:
                 right = logits[:number].argmax(1) == label
-                yield images[:number][right], logits[:number][right]
-                images, logits = images[number:], logits[number:]
+                yield images[:number][right], logits[:number][right], sources[:number][right]
+                images, logits, sources = images[number:], logits[number:], sources[number:]
 
     def push(self, rows, targets):
         """Samples moved by signed gradient steps until the teacher sees ``targets`` (N) in them: stored images, and logits."""
@@ -105,21 +107,21 @@ class Resampler:
 
 
 class Members:
-    """Stored images of a class and their logits, by position among its members; read from the file a chunk at a time."""
+    """Stored images of a class, their logits and rows, by position among its members; read from the file a chunk at a time."""
 
     def __init__(self, transfer, members):
         self.transfer, self.members, self.size = transfer, members, len(members)
 
     def __call__(self, positions):
         rows = self.members[positions]
-        return self.transfer.read("images", rows), self.transfer.read("logits", rows)
+        return self.transfer.read("images", rows), self.transfer.read("logits", rows), rows
 
 
 class Held:
-    """Stored images and their logits held in memory: the few that were pushed."""
+    """Stored images, their logits and rows held in memory: the few that were pushed."""
 
-    def __init__(self, images, logits):
-        self.images, self.logits, self.size = images, logits, len(images)
+    def __init__(self, images, logits, rows):
+        self.images, self.logits, self.rows, self.size = images, logits, rows, len(images)
 
     def __call__(self, positions):
-        return self.images[positions], self.logits[positions]
+        return self.images[positions], self.logits[positions], self.rows[positions]

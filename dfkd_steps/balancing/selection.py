@@ -77,5 +77,5 @@ def copy(transfer, writer, chosen, weights=None) -> Writer:
         part = {name: transfer.read(name, rows) for name, _, _ in transfer.layout.fields()}
         if weights is not None:
             part["weights"] = weights[rows]
-        writer.append(**part)
+        writer.append(**part | {"source": rows})
     return writer

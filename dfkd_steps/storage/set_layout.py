@@ -14,7 +14,7 @@ from . import hdf5
 SCHEMA_VERSION = 2
 KIND = "transfer_set"
 NETWORKS, MAX_NETWORKS = "networks", 1000
-FIELDS = ("images", "logits", "labels", "targets", "weights", "round")
+FIELDS = ("images", "logits", "labels", "targets", "weights", "round", "source")
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Layout:
     targets: bool = True
     weights: bool = False
     task: str = tasks.CLASSIFICATION
+    source: bool = False
 
     @property
     def dense(self) -> bool:
@@ -46,6 +47,8 @@ class Layout:
         if self.weights:
             yield "weights", (), "float32"
         yield "round", (), "int32"
+        if self.source:
+            yield "source", (), "int64"
 
 
 def look(file):
@@ -58,7 +61,7 @@ def look(file):
 
 
 def _present(file):
-    optional = ("targets", "weights", "logits") if _is_dense(file) else ("targets", "weights")
+    optional = ("targets", "weights", "source", *(["logits"] if _is_dense(file) else []))
     return [name for name in FIELDS if name in list(file) or name not in optional]
 
 
@@ -111,7 +114,9 @@ def _shapes(file) -> list[str]:
     if problem := _fault_of_classes(file):
         return [problem]
     task = tasks.SEGMENTATION if _is_dense(file) else tasks.CLASSIFICATION
-    layout = Layout(images.shape[1:], _classes(file), str(images.dtype), "targets" in file, "weights" in file, task)
+    layout = Layout(
+        images.shape[1:], _classes(file), str(images.dtype), "targets" in file, "weights" in file, task, "source" in file
+    )
     expected = {name: ((len(images), *shape), kind) for name, shape, kind in layout.fields()}
     return [
         f"{name} is {file[name].dtype} of shape {file[name].shape}, expected {kind} {shape}"

@@ -7,6 +7,7 @@
 /targets     (N,K)      float32, the soft target the image was made for; absent where there is none
 /weights     (N)        float32, sampling weights with mean 1; absent where sampling is uniform
 /round       (N)        int32, the round it was made in
+/source      (N)        int64, the sample of the set before balancing that it is or was made from; absent where none was copied
 /networks/NAME (bytes)  uint8, a network that was trained with the set (generator, student) as a safetensors file; if any
 attributes   schema_version, kind, key, num_classes (for segmentation), provenance (JSON), metadata (JSON: what people are to be
              told of the set)
@@ -150,7 +151,9 @@ class TransferSet:
     def layout(self) -> Layout:
         """Shapes and fields of this set."""
         images, task = self.fields["images"], tasks.CLASSIFICATION if "logits" in self else tasks.SEGMENTATION
-        return Layout(images.shape[1:], self._classes, str(images.dtype), "targets" in self, "weights" in self, task)
+        return Layout(
+            images.shape[1:], self._classes, str(images.dtype), "targets" in self, "weights" in self, task, "source" in self
+        )
 
     def require_fit(self, description):
         """Raise UserError unless the set has the image shape and classes of a network's ``Description``, and finite logits."""

@@ -124,5 +124,6 @@ def _content(part):
         yield "targets are not probabilities"
     if "weights" in part and part["weights"].min() < 0:
         yield "weights are negative"
-    if part["round"].min() < 0:
-        yield "round is negative"
+    for name in ("round", "source"):
+        if name in part and part[name].min() < 0:
+            yield f"{name} is negative"

@@ -34,7 +34,10 @@ def dataset(folder: Path) -> Path:
 
 def a_set(folder: Path) -> Path:
     """A sound transfer_set.h5 with all optional fields."""
-    layout, logits = transfer_set.Layout((1, SIDE, SIDE), CLASSES, weights=True), np.eye(CLASSES, dtype="f4")[np.arange(ROWS) % 3]
+    layout, logits = (
+        transfer_set.Layout((1, SIDE, SIDE), CLASSES, weights=True, source=True),
+        np.eye(CLASSES, dtype="f4")[np.arange(ROWS) % 3],
+    )
     writer = transfer_set.Writer(folder / "transfer_set.h5", "k", layout, ROWS)
     writer.append(
         images=np.zeros((ROWS, 1, SIDE, SIDE), np.uint8),
@@ -42,6 +45,7 @@ def a_set(folder: Path) -> Path:
         labels=logits.argmax(1),
         targets=logits,
         weights=np.ones(ROWS),
+        source=np.arange(ROWS),
         round=np.zeros(ROWS),
     )
     writer.finish({}, {})
@@ -187,7 +191,7 @@ def hdf5_cases():
     )
     for make, fields, attributes, opened in forms:
         for field, (what, change) in itertools.product(fields, FIELD.items()):
-            if not (field in ("targets", "weights") and what == "missing"):
+            if not (field in ("targets", "weights", "source") and what == "missing"):
                 yield f"{field}: {what}", opened, changed(make, lambda file, field=field, change=change: change(file, field))
         for field in fields:
             for what, value in VALUES.get(field, {}).items():

@@ -48,15 +48,17 @@ def convolutions(classes=3):
     )  # fmt: skip
 
 
-def write(folder, teacher, number=40, *, weights=False, kept=None):
+def write(folder, teacher, number=40, *, weights=False, source=None, kept=None):
     """A transfer set of random images with the teacher's logits; ``kept``: networks by name. Returns its path."""
     described, rng = teacher.description, np.random.default_rng(0)
-    layout = Layout(described.image_shape, described.num_classes, targets=False, weights=weights)
+    layout = Layout(described.image_shape, described.num_classes, targets=False, weights=weights, source=source is not None)
     images = rng.integers(0, 256, (number, *described.image_shape), np.uint8)
     logits = predict(teacher, images, CPU)
     fields = {"images": images, "logits": logits, "labels": logits.argmax(1), "round": np.zeros(number)}
     if weights:
         fields["weights"] = np.arange(number) * 2 / (number - 1)
+    if source is not None:
+        fields["source"] = source
     path = folder / "transfer_set.h5"
     writer = Writer(path, "set", layout, number, resume=False)
     writer.append(**fields)

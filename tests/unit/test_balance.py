@@ -54,6 +54,8 @@ def run(tmp_path, transfer, teacher, config, weights=False):
     layout = transfer.layout
     if weights:
         layout = balance.replace(layout, weights=True)
+    if config.mode == "equal":
+        layout = balance.replace(layout, source=True)
     start = functools.partial(Writer, tmp_path / "out.h5", "key", layout, resume=False)
     writer, told = balance.MODES[config.mode](config, teacher, transfer, start, CPU)
     writer.finish({}, {"label": "test", **told})
@@ -73,6 +75,12 @@ def test_equal_fills_cuts_and_covers(tmp_path, transfer, teacher):
     kept = [image.tobytes() in flat for image in fields["images"]]
     assert sum(kept) == 100 + 90 + 10  # what was there is kept as it was; the rest are new images, not repetitions
     assert len({image.tobytes() for image in fields["images"]}) == 400
+    source, before = fields["source"], transfer.read("labels")
+    assert np.array_equal(fields["images"][kept], transfer.read("images", source[kept]))
+    # A class has its copies from its own samples, and the class that was never predicted from the likeliest of the nearest.
+    assert np.array_equal(before[source], np.minimum(fields["labels"], 2)) and len(set(source[fields["labels"] == 2])) == 10
+    near = abs(transfer.read("images", source).astype(float).mean((1, 2, 3)) - fields["images"].mean((1, 2, 3)))
+    assert near[fields["labels"] < 3].max() < 20
 
 
 def test_equal_with_n_given(tmp_path, transfer, teacher):
@@ -204,10 +212,11 @@ def test_classes_that_are_never_predicted_are_pushed_together(transfer, teacher,
     resampler = resampling.Resampler(groups.EqualBalance(mode="equal"), teacher, transfer, CPU)
     together = list(resampler.pushed(np.array([0, 2, 3]), 6))
     assert passes == [[0] * 6 + [2] * 2, [2] * 4 + [3] * 4, [3] * 2]
-    assert [len(images) for images, _ in together] == [6, 6, 6]
-    for label, (images, logits) in zip((0, 2, 3), together):
+    assert [len(images) for images, *_ in together] == [6, 6, 6]
+    for label, (images, logits, rows) in zip((0, 2, 3), together):
         alone = next(resampler.pushed(np.array([label]), 6))
-        assert np.array_equal(images, alone[0]) and (logits.argmax(1) == label).all()
+        assert np.array_equal(images, alone[0]) and np.array_equal(rows, alone[2]) and (logits.argmax(1) == label).all()
+        assert set(rows) <= set(selection.likeliest(transfer, [label], 6)[0])
     assert list(resampler.pushed(np.array([], int), 6)) == []
 
 
@@ -236,7 +245,7 @@ def counting_pool(transfer):
     def pool(positions):
         asked.append(len(positions))
         rows = np.zeros(len(positions), int)
-        return transfer.read("images", rows), transfer.read("logits", rows)
+        return transfer.read("images", rows), transfer.read("logits", rows), rows
 
     pool.size = 5
     return pool, asked

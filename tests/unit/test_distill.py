@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 
+import numpy as np
 import pytest
 import small_net
 import torch
@@ -341,6 +342,34 @@ def test_held_keeps_the_best_weights(teacher, transfer):
     assert student.seen == 200 and list(student.snapshots) == [50, 150]  # of what came later these weights know nothing
     assert student.net.bn1.bias.eq(2.0).all()  # the first of the best, and all of its weights
     assert student.net.linear.bias.argmax() == most
+
+
+@pytest.mark.parametrize(
+    ("source", "number", "sizes"),
+    [
+        (range(20), 5, [1] * 5),
+        ([0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3], 7, [3, 3]),  # no more than so many
+        ([0] * 9 + [1] * 4, 3, [4]),  # at least a source, the smallest
+        ([5] * 8 + list(range(100, 140)), 6, [1] * 6),  # a source that is larger is left to learn from
+    ],
+)
+def test_copies_of_a_sample_are_held_out_together(source, number, sizes):
+    """A student that has learnt a copy of what is held out would be selected for what it remembers."""
+    source = torch.tensor(list(source))
+    draws = [distill.apart(source, number, torch.Generator().manual_seed(seed)) for seed in range(20)]
+    for rows, others in draws:
+        assert sorted([*rows.tolist(), *others.tolist()]) == list(range(len(source)))
+        assert not set(source[rows].tolist()) & set(source[others].tolist())
+        assert sorted(source[rows].unique(return_counts=True)[1].tolist()) == sizes
+    assert len({tuple(rows.tolist()) for rows, _ in draws}) > 1 or len(sizes) == 1
+
+
+def test_held_goes_by_the_sources_of_the_set(tmp_path, teacher):
+    source = np.arange(40) // 4
+    with TransferSet(small_net.write(tmp_path, teacher, source=source)) as transfer:
+        student = distill.begin(CONFIG, teacher, transfer, CPU)
+        held = distill.Held(student_of(holdout=0.25), distill.Images(transfer, CPU), student)
+        assert len(held.rows) == 8 and not set(source[held.rows]) & set(source[held.others])
 
 
 def test_the_last_epoch_counts_unless_asked_otherwise(tmp_path, teacher, transfer, monkeypatch):
