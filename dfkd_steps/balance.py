@@ -22,10 +22,12 @@ from .storage.image_format import to_unit
 from .storage.transfer_set import TransferSet, Writer, class_counts
 from .training import maps
 
+MOST_SPELLED = 10  # classes that a line of the log names
+
 
 # A mode starts a writer with the number of samples it needs at most, fills it, and returns it and what to tell.
 def equal(config, teacher, transfer, start, device) -> tuple[Writer, dict]:
-    """The same number for each class; tells per_class, resampled and pushed samples, classes uncovered."""
+    """The same number for each class; tells per_class, resampled and pushed samples."""
     if transfer.layout.dense:
         return equal_images(config, teacher, transfer, start, device)
     labels = transfer.read("labels")
@@ -35,7 +37,7 @@ def equal(config, teacher, transfer, start, device) -> tuple[Writer, dict]:
     if config.deficit == "short":
         missing = np.minimum(missing, pushed_at_most(transfer)) * (counts == 0)
     writer = copy(transfer, start(len(chosen) + int(missing.sum())), chosen)
-    stats = {"per_class": per_class, "resampled": 0, "pushed": 0, "uncovered": []}
+    stats = {"per_class": per_class, "resampled": 0, "pushed": 0}
     resampler = Resampler(config, teacher, transfer, device)
     never = np.flatnonzero(counts == 0) if config.push_steps else []
     pushed = resampler.pushed(never, min(per_class, pushed_at_most(transfer)))
@@ -48,7 +50,6 @@ def equal(config, teacher, transfer, start, device) -> tuple[Writer, dict]:
         else:
             stored, logits, rows = next(pushed, ((), (), ()))
             if not len(stored):
-                stats["uncovered"].append(teacher.description.classes[label])
                 continue
             writer.append(**resampler.fields(stored, logits, rows, label))
             stats["pushed"] += len(stored)
@@ -137,12 +138,18 @@ def run(job: Job):
         before, number = class_counts(transfer), len(transfer)
         after = writer.counts
         histograms = {"classes": list(classes), "histogram_before": before.tolist(), "histogram_after": after.tolist()}
-        stats = {"uncovered": [name for name, number in zip(classes, after) if not number], **stats}
         metadata = {**transfer.metadata, "balance": job.config.mode, **histograms, **stats}
         writer.finish(job.provenance(device), metadata, transfer.networks())
         atomic.commit(partial, job.out)
-    missing = ", ".join(stats["uncovered"]) or "none"
+    missing = spelled([name for name, count in zip(classes, after) if not count])
     progress.say(f"balance: {number} -> {writer.done} samples, uncovered: {missing}, {time.monotonic() - started:.1f} s")
+
+
+def spelled(names: list[str]) -> str:
+    """Class names for a line of a log; of many their number and the first."""
+    if len(names) <= MOST_SPELLED:
+        return ", ".join(names) or "none"
+    return f"{len(names)} classes ({', '.join(names[:MOST_SPELLED])}, ...)"
 
 
 if __name__ == "__main__":

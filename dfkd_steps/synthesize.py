@@ -26,7 +26,7 @@ from .storage.transfer_set import Layout, TransferSet, Writer
 from .training import maps
 from .training.predict import predict
 
-MOST_ROUNDS = 500  # in learning curves, evenly spread: HDF5 keeps attributes up to 64 KiB, and a thousand classes take half
+MOST_ROUNDS = 500  # in learning curves, evenly spread: no picture of them shows more
 
 
 def in_order(method, batches: range):
@@ -163,6 +163,7 @@ def metadata(job: Job, method, history: dict) -> dict:
     names = [path.parent.name for path in job.inputs[1:]]
     real = [name for name in names if together.same_files(dataset, name)]
     metadata = {"method": job.config.method, "origin": origin_of(method, real, names), **method.about()}
+    metadata["classes"] = list(method.teacher.description.classes)
     if method.all_from_sources and real:
         metadata["label"] = "real data" if dataset in real else f"real data ({', '.join(real)})"
     elif method.all_from_sources:

@@ -194,7 +194,7 @@ def _histogram(run, before, budget):
         "before": None if before is None else int(before.sum()),
         "after": int(after.sum()),
         "same": same,
-        "uncovered": about.get("uncovered", [name for name, count in zip(classes, after) if not count]),
+        "uncovered": [name for name, count in zip(classes, after) if not count],
         "svg": budget.draw("class histograms", figures.class_bars, title, classes, series),
         "strips": [] if same else budget.draw("sample grids", _strips, path, classes),
     }

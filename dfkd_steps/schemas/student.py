@@ -47,7 +47,9 @@ class Student(Training):
         "the last epoch, or the one that agrees best with the teacher on held-out synthetic samples",
         choices=("last", "agreement"),
     )
-    holdout: float = opt(0.1, "agreement: share of the stored samples that is held out, copies of a sample together", above=0, hi=0.5)
+    holdout: float = opt(
+        0.1, "agreement: share of the stored samples that is held out, copies of a sample together", above=0, hi=0.5
+    )
     steps_per_epoch: int = opt(0, "steps per epoch (0 = one pass over the set)", lo=0)
     snapshots: int = snapshots_field()
 

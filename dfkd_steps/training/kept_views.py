@@ -33,7 +33,10 @@ class KeptViews:
         parameters = views.draw(self.view, images, rng)
         # A place drawn twice with one slot leaves one of its two views with its logits: written in one order, deterministically.
         self.parameters[places, slots] = parameters
-        self.logits[places, slots] = self.ask(views.repeat(self.view, images, parameters)).half()
+        logits = self.ask(views.repeat(self.view, images, parameters)).half()
+        if not logits.isfinite().all():  # it takes numbers up to 65,504
+            raise UserError("views_kept: the teacher's logits are too large to be kept in float16; set views_kept: 0")
+        self.logits[places, slots] = logits
 
     def read(self, places, slots, images):
         """The views (N,C,H,W) of images in these places and slots, and the teacher's logits (N,K) for them, float32."""

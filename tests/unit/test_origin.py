@@ -57,6 +57,7 @@ def test_crops_of_a_photograph_are_other_data(teacher):
 def test_the_origin_of_a_set(teacher, text):
     about = metadata(teacher, text)
     assert (about["origin"], about["label"]) == ORIGINS[text]
+    assert about["classes"] == list(teacher.description.classes)  # dfkd inspect and export-set name them
 
 
 def test_data_of_ones_own_that_are_split_otherwise_are_real(teacher):

@@ -60,7 +60,7 @@ class Tree:
         after = labels if balance == "none" else even
         counts = {"histogram_before": before.tolist(), "histogram_after": np.bincount(after, minlength=k).tolist()}
         told = {"classes": list(self.classes), **counts}
-        self.set(folder.parent / "transfer_set.h5", {**about, **told, "uncovered": []}, after)
+        self.set(folder.parent / "transfer_set.h5", {**about, **told}, after)
         folder.mkdir(parents=True, exist_ok=True)
         self.history(folder / "history.csv")
         self.history(folder.parents[2] / "history.csv")

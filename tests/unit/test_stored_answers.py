@@ -7,6 +7,7 @@ from small_net import CPU, classifier
 from dfkd_steps.methods import registry as method_registry
 from dfkd_steps.methods.engines.image_pool import ImagePool
 from dfkd_steps.methods.engines.stored_answers import StoredAnswers
+from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import choices
 from dfkd_steps.storage import checkpoint
 from dfkd_steps.training import views
@@ -120,6 +121,13 @@ def test_a_view_is_what_its_parameters_repeat(name):
     parameters = views.draw(name, images, rng(5))
     assert torch.equal(views.view(name, images, rng(5)), views.repeat(name, images, parameters))
     assert torch.equal(views.repeat(name, images[3:4], parameters[3:4])[0], views.repeat(name, images, parameters)[3])
+
+
+def test_logits_that_float16_does_not_hold_are_refused():
+    """As infinite ones they would make the loss no number, some epochs later, and blame the learning rate."""
+    kept = KeptViews(4, 2, "none", lambda images: torch.full((len(images), 3), 7e4), 3, CPU)
+    with pytest.raises(UserError, match="logits are too large to be kept in float16; set views_kept: 0"):
+        kept.renew(torch.arange(2), torch.zeros(2, dtype=torch.int64), torch.rand(2, 1, 8, 8), torch.Generator())
 
 
 def test_a_sample_takes_new_views_until_it_has_all_and_then_these_in_turn():
