@@ -276,3 +276,18 @@ def test_a_round_of_drawing_again_has_as_many_candidates_at_any_size_of_images(t
     wrong = int(np.argmin(resampling.predict(teacher, transfer.read("images", [0]), CPU)))
     drawn = list(resampler.draw(pool, wrong, 11))
     assert asked == 2 * [8, 8, 8, 8, 6] + [8, 3] and sum(len(fields["labels"]) for fields in drawn) == 11
+
+
+def test_a_copy_names_the_sample_that_it_is_of(transfer, teacher, monkeypatch):
+    """Also where some of the candidates are not of the class: here every second one, which is black."""
+
+    def half_black(name, images, rng):
+        images[::2] = 0.0
+        return images
+
+    monkeypatch.setattr(resampling.views, "view", half_black)
+    resampler = resampling.Resampler(groups.EqualBalance(mode="equal"), teacher, transfer, CPU)
+    pool = resampling.Members(transfer, np.flatnonzero(transfer.read("labels") == 1))
+    drawn = list(resampler.draw(pool, 1, 40))
+    assert sum(len(fields["labels"]) for fields in drawn) == 40
+    assert all(np.array_equal(fields["images"], transfer.read("images", fields["source"])) for fields in drawn)
