@@ -13,7 +13,7 @@ SAMPLES = 4  # random images that outputs are compared on
 def compare(imported, net, model):
     """Raise UserError unless the network gives for a batch of random images what onnxruntime gives."""
     try:
-        import onnxruntime
+        import onnxruntime  # noqa: F401
     except ImportError:
         raise UserError(
             f"{imported.path}: onnxruntime, which the comparison needs, is not installed; run pip install 'dfkd[onnx]'"
@@ -22,28 +22,45 @@ def compare(imported, net, model):
     images = torch.rand(number, *imported.description.image_shape, generator=torch.Generator().manual_seed(0))
     mean, std = (torch.tensor(value).view(-1, 1, 1) for value in (imported.description.mean, imported.description.std))
     images = (images - mean) / std
-    try:
-        with torch.no_grad():
-            mine = net(images)
-    except Exception as error:  # whatever an operator raises for a shape that it does not take
+    reference, refused = _tried(lambda: _by_onnxruntime(imported, model, images))
+    mine, fault = _tried(lambda: net(images))
+    if fault is not None and (refused is not None or imported.batch):
         fixed = f" (it was exported for batches of {imported.batch})" if imported.batch else ""
+        raise imported.error(f"does not accept {number} images{fixed}; export it with a dynamic batch ({one_line(fault)})")
+    if fault is not None:
         raise imported.error(
-            f"does not accept {number} images{fixed}; export it with a dynamic batch ({one_line(error)})"
-        ) from None
+            f"runs in onnxruntime, but not here ({one_line(fault, 120)}); give the network's weights and a factory instead of "
+            "the ONNX file"
+        )
+    if refused is not None:
+        raise imported.error(f"does not run in onnxruntime: {one_line(refused)}; export it again")
     if imported.maps_last:
         mine = mine.permute(0, 2, 3, 1)
     if imported.normalised:
         mine = OPERATORS[imported.normalised[0]]([mine], imported.normalised[3])
-    given = (images.permute(0, 2, 3, 1) if imported.channels_last else images).contiguous()
-    try:
-        session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-        name, parts = session.get_inputs()[0].name, given.split(imported.batch or number)
-        reference = torch.cat([torch.from_numpy(session.run(None, {name: part.numpy()})[0]).float() for part in parts])
-    except Exception as error:  # of onnxruntime's own, which share no class
-        raise imported.error(f"does not run in onnxruntime either: {one_line(error)}; export it again") from None
     difference = (reference - mine).abs().max().item() if reference.shape == mine.shape else float("inf")
     if not difference <= TOLERANCE * max(1.0, reference.abs().max().item()):
         raise imported.error(
             f"gives different outputs here than in onnxruntime (largest difference {difference:.3g}); export it again"
         )
     progress.say(f"{imported.path}: outputs differ from onnxruntime's by at most {difference:.2g} on {number} random images")
+
+
+def _tried(compute):
+    """What ``compute`` returns, or None and what it raised: of torch for a shape that an operator does not take, of onnxruntime
+    one of its own errors, which share no class."""
+    try:
+        with torch.no_grad():
+            return compute(), None
+    except Exception as error:
+        return None, error
+
+
+def _by_onnxruntime(imported, model, images):
+    """The output of the file for images (N,C,H,W), as float32, in the layout and the batches that it was exported for."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    given = (images.permute(0, 2, 3, 1) if imported.channels_last else images).contiguous()
+    name, parts = session.get_inputs()[0].name, given.split(imported.batch or len(images))
+    return torch.cat([torch.from_numpy(session.run(None, {name: part.numpy()})[0]).float() for part in parts])

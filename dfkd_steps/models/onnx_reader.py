@@ -1,5 +1,7 @@
 """The nodes of an ONNX graph, read into the form of ``onnx_graph``."""
 
+from collections import Counter
+
 import numpy as np
 import torch
 
@@ -32,6 +34,8 @@ class Reader:
                 f"has {len(model.graph.output)} outputs ({named}), but {self.kind} has one, the logits (a detector "
                 "has more); export it with one output"
             )
+        self.readers = Counter(name for node in model.graph.node for name in node.input)
+        self.readers.update(output.name for output in model.graph.output)
         self.nodes, self.normalised = [], None  # node: [operator, inputs, outputs, attributes, weights]
         for node in model.graph.node:
             try:
@@ -129,7 +133,7 @@ class Reader:
             return True
         before = self.nodes[-1] if self.nodes else None
         bias = onnx_layers.bias_of(before, inputs, known) if operator == "Add" else None
-        if bias is None:
+        if bias is None or self.readers[before[2][0]] > 1:  # who else reads it reads it without the bias
             return False
         before[4]["bias"], before[3]["layer"]["how"]["bias"] = bias, True
         before[2] = outputs[:1]

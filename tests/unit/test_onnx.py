@@ -182,6 +182,13 @@ CASES = {
         ],
         {"w": np.random.default_rng(1).normal(size=(192, 5)).astype(np.float32), "b": np.float32([3])},
     ),
+    "a product that is read without its bias too": (
+        [
+            helper.make_node("Flatten", ["x"], ["f"]), helper.make_node("MatMul", ["f", "w"], ["p"]),
+            helper.make_node("Add", ["p", "b"], ["q"]), helper.make_node("Mul", ["p", "q"], ["y"]),
+        ],
+        {"w": np.random.default_rng(1).normal(size=(192, 5)).astype(np.float32), "b": np.arange(5, dtype=np.float32)},
+    ),
     "a BatchNorm of large eps": (
         [
             helper.make_node("Conv", ["x", "w"], ["c"]),
@@ -440,6 +447,39 @@ def test_outputs_that_differ_are_refused(tmp_path, monkeypatch):
     monkeypatch.setitem(onnx_operators.OPERATORS, "Flatten", lambda inputs, attributes: inputs[0].flatten(1) * 1.01)
     with pytest.raises(UserError, match="gives different outputs here than in onnxruntime"):
         onnx_import.read(written(tmp_path / "x.onnx", flat(), {"w": WEIGHT}), "", described((3, 8, 8)))
+
+
+FIXED = {"w": WEIGHT, "s": np.array([1, 5])}
+
+
+@pytest.mark.parametrize(
+    ("first", "constants", "said"),
+    [
+        ("n", {"w": WEIGHT}, r"runs in onnxruntime, but not here \(none of ours\); give the network's weights and a factory"),
+        (4, {"w": WEIGHT}, r"does not accept 4 images \(it was exported for batches of 4\); export it with a dynamic batch"),
+        ("n", FIXED, r"x.onnx: does not accept 4 images; export it with a dynamic batch"),
+    ],
+)
+def test_a_network_that_does_not_run_here_is_exported_again_only_where_that_helps(tmp_path, monkeypatch, first, constants, said):
+    """An operator that fails here, in a file whose batch is free, is not mended by another batch."""
+    nodes = flat()
+    if constants is FIXED:
+        nodes = [*flat()[:-1], helper.make_node("Reshape", ["p", "s"], ["y"])]
+    else:
+        monkeypatch.setitem(onnx_operators.OPERATORS, "Flatten", lambda *given: fails("none of ours"))
+    with pytest.raises(UserError, match=said) as error:
+        onnx_import.read(written(tmp_path / "x.onnx", nodes, constants, sizes=(first, 3, 8, 8)), "", described((3, 8, 8)))
+    require_remedy(str(error.value))
+
+
+def test_a_file_that_onnxruntime_refuses_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_comparison, "_by_onnxruntime", lambda *given: fails("no kernel"))
+    with pytest.raises(UserError, match="does not run in onnxruntime: no kernel; export it again"):
+        onnx_import.read(written(tmp_path / "x.onnx", flat(), {"w": WEIGHT}), "", described((3, 8, 8)))
+
+
+def fails(text):
+    raise RuntimeError(text)
 
 
 @pytest.mark.parametrize("missing", ["onnx", "onnxruntime"])
