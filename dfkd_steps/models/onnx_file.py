@@ -118,7 +118,8 @@ def _described(path, description) -> bytes:
 class OnnxClassifier:
     """An ONNX file as a function of images, on the CPU; images (N,C,H,W) in [0,1] -> logits (N,K), both torch tensors.
 
-    ``classes`` and ``image_shape`` by its metadata, or None. Raises UserError where the file is missing or not ONNX.
+    ``classes`` and ``image_shape`` by its metadata, None where that does not state them as ``_described`` does. Raises UserError
+    where the file is missing or not ONNX.
     """
 
     def __init__(self, source):
@@ -135,8 +136,9 @@ class OnnxClassifier:
         except Exception as error:  # onnxruntime's own classes, one for each of its codes
             raise UserError(f"{source}: onnxruntime cannot load it ({one_line(error, 160)}); give an ONNX file") from None
         metadata = self.session.get_modelmeta().custom_metadata_map
-        self.classes = tuple(json.loads(metadata["classes"])) if "classes" in metadata else None
-        self.image_shape = tuple(json.loads(metadata["image_shape"])) if "image_shape" in metadata else None
+        # A file of another program may have metadata of these names too, for other things.
+        self.classes = _listed(metadata.get("classes"), lambda name: isinstance(name, str))
+        self.image_shape = _listed(metadata.get("image_shape"), lambda size: type(size) is int and size > 0, 3)
         self.input = self.session.get_inputs()[0].name
 
     def __call__(self, images) -> torch.Tensor:
@@ -144,6 +146,17 @@ class OnnxClassifier:
             raise UserError("images: values are not in [0, 1]; divide values of 0 to 255 by 255: images.float() / 255")
         parts = _batches(images.cpu().numpy())
         return torch.from_numpy(np.concatenate([self.session.run(None, {self.input: part})[0] for part in parts]))
+
+
+def _listed(text: str | None, fits, length: int | None = None) -> tuple | None:
+    """A JSON list of values that fit, of this length if there is one given, as a tuple; None where the text is none."""
+    try:
+        values = json.loads(text or "")
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(values, list) or not values or not all(map(fits, values)) or len(values) != (length or len(values)):
+        return None
+    return tuple(values)
 
 
 def at_once(image_shape) -> int:

@@ -119,6 +119,34 @@ def test_onnx_computes_what_the_student_does_for_any_number_of_images(root):
     assert [one.version for one in model.opset_import if not one.domain] == [onnx_file.OPSET]
 
 
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        {"classes": "cat,dog,bird"},
+        {"classes": "[1, 2, 3]", "image_shape": "[1, 28, 28]"},
+        {"classes": '"zero"', "image_shape": "[1, 28, 28]"},
+        {"classes": "[]", "image_shape": "[1, 28, 28]"},
+        {"classes": "[" * 100_000, "image_shape": "[1, 28, 28]"},
+        {"classes": '["a", "b", "c"]', "image_shape": "[28, 28]"},
+        {"classes": '["a", "b", "c"]', "image_shape": "[1, 28, 0]"},
+        {"classes": '["a", "b", "c"]', "image_shape": "[1, 28, true]"},
+        {"classes": '["a", "b", "c"]', "image_shape": "28"},
+        {},
+    ],
+)
+def test_metadata_of_another_program_are_one_line(root, tmp_path, capsys, foreign):
+    model = onnx.load(job(root).out.parent / "export/student.onnx")
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, foreign)
+    onnx.save(model, tmp_path / "foreign.onnx")
+    Image.new("L", (28, 28)).save(tmp_path / "an.png")
+    code, _, err = printed(capsys, "evaluate", tmp_path / "foreign.onnx", "--images", tmp_path)
+    assert code == 2 and err == (
+        f"error: {tmp_path}/foreign.onnx: its metadata do not state classes and image_shape as JSON lists; give an ONNX file "
+        "that dfkd exported\n"
+    )
+
+
 def test_onnx_refuses_images_of_0_to_255(root):
     found = onnx_file.OnnxClassifier(job(root).out.parent / "export" / "student.onnx")
     for images in (torch.full((2, 1, 28, 28), 200, dtype=torch.uint8), torch.full((2, 1, 28, 28), 200.0)):
