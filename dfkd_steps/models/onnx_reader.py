@@ -16,8 +16,9 @@ QUANTISED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul
 class Reader:
     """A graph as ``onnx_graph`` has it, and its weights by the names of the network's state.
 
-    ``constants``: stored and computed tensors by name. ``normalised``: the softmax at the end, which was removed. Raises
-    UserError for a graph that is no classifier (or, of a dense description, no segmentation network) for such images.
+    ``constants``: stored and computed tensors by name. ``half``: whether some are stored in 16 bits; here all are fp32.
+    ``normalised``: the softmax at the end, which was removed. Raises UserError for a graph that is no classifier (or, of a dense
+    description, no segmentation network) for such images.
     """
 
     def __init__(self, path, model, description):
@@ -26,6 +27,7 @@ class Reader:
         self.path, self.description, self.to_array = path, description, numpy_helper.to_array
         self.kind = "a segmentation network" if description.dense else "a classifier"
         self.opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+        self.half = False
         self.constants = {stored.name: self.tensor(stored) for stored in model.graph.initializer}
         self.source, self.channels_last, self.batch = self._input(model)
         if len(model.graph.output) != 1:
@@ -60,6 +62,7 @@ class Reader:
 
     def tensor(self, stored) -> torch.Tensor:
         """A stored tensor as fp32, int64 or bool."""
+        self.half |= stored.data_type in (10, 16)  # FLOAT16, BFLOAT16
         array = np.asarray(self.to_array(stored))
         kind = np.int64 if array.dtype.kind in "iu" else array.dtype if array.dtype.kind == "b" else np.float32
         return torch.from_numpy(np.array(array, kind))
