@@ -12,8 +12,8 @@ INPUTS = {"tensor(float16)": torch.float16, "tensor(double)": torch.float64}  # 
 SAMPLES = 4  # random images that outputs are compared on
 
 
-def compare(imported, net, model):
-    """Raise UserError unless the network gives for a batch of random images what onnxruntime gives."""
+def compare(imported, net, model) -> int:
+    """The number of its classes; raises UserError unless the network gives for random images what onnxruntime gives."""
     try:
         import onnxruntime  # noqa: F401
     except ImportError:
@@ -36,6 +36,7 @@ def compare(imported, net, model):
         )
     if refused is not None:
         raise imported.error(f"does not run in onnxruntime: {one_line(refused)}; export it again")
+    classes = mine.shape[1] if mine.ndim > 1 else 0
     if imported.maps_last:
         mine = mine.permute(0, 2, 3, 1)
     if imported.normalised:
@@ -47,6 +48,7 @@ def compare(imported, net, model):
             f"gives different outputs here than in onnxruntime (largest difference {difference:.3g}); export it again"
         )
     progress.say(f"{imported.path}: outputs differ from onnxruntime's by at most {difference:.2g} on {number} random images")
+    return classes
 
 
 def _tried(compute):

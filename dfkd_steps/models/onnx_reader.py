@@ -191,13 +191,15 @@ class Reader:
                 node[1] = [node[1][0], name := f"{node[2][0]} shape"]
                 self.constants[name] = torch.cat([torch.tensor([free]), shape[1:]])
 
-    def cut(self, keep):
-        """The rows of the classes that count alone, in the last layer, or of its output where that is none."""
+    def cut(self, keep, have: int):
+        """The rows of the classes that count alone, in the last layer, or of its output where that is none; of ``have`` classes.
+
+        Raises UserError for a class that there is not.
+        """
+        if max(keep) >= have:
+            raise self.error(f"has {have} classes, 0 to {have - 1}, but keep has {max(keep)}; correct keep")
         node = self._producer(self.output)
         if node and node[0] == "Linear":
-            have = len(node[4]["weight"])
-            if max(keep) >= have:
-                raise self.error(f"has {have} classes, 0 to {have - 1}, but keep has {max(keep)}; correct keep")
             node[4] = {name: value[list(keep)] for name, value in node[4].items()}
             node[3]["layer"]["sizes"][1] = len(keep)
             return

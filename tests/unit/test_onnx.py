@@ -504,6 +504,20 @@ def test_a_file_that_onnxruntime_refuses_alone(tmp_path, monkeypatch):
         onnx_import.read(written(tmp_path / "x.onnx", flat(), {"w": WEIGHT}), "", described((3, 8, 8)))
 
 
+@pytest.mark.parametrize("maps", [False, True])
+def test_classes_to_keep_that_there_are_not(tmp_path, maps):
+    """Where no linear layer is last: a head that is a convolution."""
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])] if maps else flat()
+    path = written(tmp_path / "x.onnx", nodes, {"w": WEIGHT})
+    description = dataclasses.replace(described((3, 8, 8), 2), task="segmentation" if maps else "classification")
+    network, _ = onnx_import.read(path, "", description, (0, 4))
+    images = torch.rand(2, 3, 8, 8)
+    whole = nn.functional.conv2d(images, torch.from_numpy(WEIGHT), padding=1 if maps else 0)
+    assert torch.allclose(network(images), (whole if maps else whole.mean((2, 3)))[:, [0, 4]], atol=1e-5)
+    with pytest.raises(UserError, match=r"x.onnx: has 5 classes, 0 to 4, but keep has 7; correct keep$"):
+        onnx_import.read(path, "", description, (0, 7))
+
+
 def fails(text):
     raise RuntimeError(text)
 
