@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..runtime import memory
+from ..runtime import passes
 from ..runtime.errors import UserError, one_line
 from ..runtime.threads import thread_count
 
@@ -140,11 +140,13 @@ class OnnxClassifier:
         self.classes = _listed(metadata.get("classes"), lambda name: isinstance(name, str))
         self.image_shape = _listed(metadata.get("image_shape"), lambda size: type(size) is int and size > 0, 3)
         self.input = self.session.get_inputs()[0].name
+        gives = self.session.get_outputs()[0].shape
+        self.pixel_logits = gives[1] if len(gives) == 4 and isinstance(gives[1], int) else 0
 
     def __call__(self, images) -> torch.Tensor:
         if not images.is_floating_point() or (len(images) and images.max() > LARGEST):
             raise UserError("images: values are not in [0, 1]; divide values of 0 to 255 by 255: images.float() / 255")
-        parts = _batches(images.cpu().numpy())
+        parts = _batches(images.cpu().numpy(), self.pixel_logits)
         return torch.from_numpy(np.concatenate([self.session.run(None, {self.input: part})[0] for part in parts]))
 
 
@@ -159,11 +161,11 @@ def _listed(text: str | None, fits, length: int | None = None) -> tuple | None:
     return tuple(values)
 
 
-def at_once(image_shape) -> int:
-    """Images (C,H,W) of a pass of onnxruntime: BATCH, or fewer where they are large."""
-    return min(BATCH, memory.passed(image_shape))
+def at_once(image_shape, pixel_logits: int = 0) -> int:
+    """Images (C,H,W) of a pass of onnxruntime: BATCH, or fewer where they are large or the logits of each pixel are many."""
+    return min(BATCH, passes.passed(image_shape, pixel_logits))
 
 
-def _batches(images: np.ndarray):
-    rows = at_once(images.shape[1:])
+def _batches(images: np.ndarray, pixel_logits: int = 0):
+    rows = at_once(images.shape[1:], pixel_logits)
     return [np.ascontiguousarray(images[start : start + rows], np.float32) for start in range(0, len(images), rows)]
