@@ -10,6 +10,7 @@ import json
 import logging
 import tempfile
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -68,8 +69,8 @@ def onnx_bytes(program, description) -> bytes:
         return _described(path, description)
 
 
-def int8_bytes(content: bytes, images: np.ndarray, description) -> bytes:
-    """An ONNX file with weights and activations in int8 (QDQ form), whose ranges are those on ``images`` (N,C,H,W) in [0,1].
+def int8_bytes(content: bytes, images: Iterable[np.ndarray], description) -> bytes:
+    """An ONNX file with weights and activations in int8 (QDQ form), whose ranges are those on images, parts (n,C,H,W) in [0,1].
 
     onnxruntime's static quantisation: a scale for each output channel of weights, smallest and largest value of activations.
     """
@@ -78,7 +79,7 @@ def int8_bytes(content: bytes, images: np.ndarray, description) -> bytes:
 
     class Reader(quantization.CalibrationDataReader):
         def __init__(self):
-            self.batches = iter([{INPUT: part} for part in _batches(images)])
+            self.batches = ({INPUT: np.ascontiguousarray(part, np.float32)} for part in images)
 
         def get_next(self):
             return next(self.batches, None)
