@@ -9,7 +9,7 @@ from .models import answering_network, frozen
 from .models.classifier import new_classifier
 from .models.generator import Generator
 from .pipeline.job import Job, run_step
-from .runtime import memory, progress
+from .runtime import memory, passes, progress
 from .runtime.device import autocast, captures_graphs, select_device
 from .runtime.errors import UserError
 from .runtime.seeds import make_rng, seed_of
@@ -30,7 +30,7 @@ class Images:
 
     def __init__(self, transfer: TransferSet, device):
         self.transfer, self.device, self.held = transfer, device, {}
-        self.at_once = memory.passed(transfer.layout.image_shape)  # of a forward pass without training
+        self.at_once = passes.passed_by(transfer.layout)  # of a forward pass without training
 
     def __len__(self):
         return len(self.transfer)

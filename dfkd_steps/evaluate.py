@@ -14,7 +14,7 @@ from .pipeline import keys, params, spec
 from .pipeline.job import run_step
 from .reporting import examples
 from .reporting.quality import quality as quality_of
-from .runtime import memory, progress
+from .runtime import memory, passes, progress
 from .runtime.device import select_device
 from .runtime.errors import UserError
 from .storage import atomic, dataset_file, network_file
@@ -133,7 +133,7 @@ def maps_on_probes(students, teacher, job, device) -> list[dict]:
     """``on_probes`` of segmentation networks."""
     transfer = params.load("transfer", spec.of_path(job.out)["transfer"])
     drawn = probes.draw(teacher.description, keys.chosen_code(transfer)[0], PROBES_OF_MAPS)
-    rows = memory.passed(teacher.description.image_shape)
+    rows = passes.passed_by(teacher.description)
 
     def counts(images):
         return count(students, teacher, ((part, None) for part in images.split(rows)), job, "probe", device)
@@ -145,7 +145,7 @@ def maps_on_probes(students, teacher, job, device) -> list[dict]:
 
 def labelled(dataset):
     """The test images and their maps, a batch at a time."""
-    rows = memory.passed(dataset.image_shape)
+    rows = passes.passed(dataset.image_shape, len(dataset.classes))
     for start in progress.bar(range(0, dataset.sizes["test"], rows), desc="evaluate", unit="batch"):
         yield map(torch.from_numpy, dataset.read("test", slice(start, start + rows)))
 

@@ -6,6 +6,7 @@ Into the folder export/ beside export.json, which holds their checksums and what
 """
 
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from .storage import atomic, exported, network_file
 from .storage.image_format import to_unit
 from .storage.transfer_set import TransferSet
 from .training import probes
+from .training.predict import batches
 
 CALIBRATION, HELD_OUT = 500, 1000  # images of the transfer set at most, none in both
 MAPS_HELD_OUT, MAPS_EACH = 100, 10  # of segmentation, whose logits are those of each pixel: held out, and of each kind of probe
@@ -46,21 +48,24 @@ def run(job):
             return
         # On the CPU, where its ONNX file is run too.
         student, teacher = (network_file.load_frozen(path) for path in (student_path, teacher_path))
-        with TransferSet(set_path) as transfer:
-            transfer.require_fit(teacher.description)
-            images, held_out = divide(transfer)
-            about, number = transfer.metadata, len(transfer)
-        contents = formats(student, images)
-        networks = {
-            "teacher": teacher,
-            "torch": student,
-            "onnx": onnx_file.OnnxClassifier(contents["student.onnx"]),
-            "int8": onnx_file.OnnxClassifier(contents["student-int8.onnx"]),
-        }
         learnt_from = keys.chosen_code(params.load("transfer", spec.of_path(job.out)["transfer"]))[0]
         each = MAPS_EACH if teacher.description.dense else probes.PER_KIND
+        with TransferSet(set_path) as transfer:
+            transfer.require_fit(teacher.description)
+            calibrating, held_out = divide(transfer)
+            about, number = transfer.metadata, len(transfer)
+            described = student.description
+            rows = onnx_file.at_once(described.image_shape, described.num_classes if described.dense else 0)
+            contents = formats(student, parts(transfer, calibrating, rows))
+            networks = {
+                "teacher": teacher,
+                "torch": student,
+                "onnx": onnx_file.OnnxClassifier(contents["student.onnx"]),
+                "int8": onnx_file.OnnxClassifier(contents["student-int8.onnx"]),
+            }
+            measured = {"transfer set, held out": compare(networks, parts(transfer, held_out, rows))}
         drawn = torch.cat(list(probes.draw(teacher.description, learnt_from, each).values())).numpy()
-        measured = {"transfer set, held out": compare(networks, held_out), "probe images": compare(networks, to_unit(drawn))}
+        measured["probe images"] = compare(networks, map(to_unit, batches(drawn, rows)))
         refuse_difference(student_path, measured)
         card = {
             "specs": list(spec.of_path(job.out).values()),
@@ -68,7 +73,7 @@ def run(job):
             "task": student.description.task,
             "image_shape": list(student.description.image_shape),
             "opset": onnx_file.OPSET,
-            "calibration_images": len(images),
+            "calibration_images": len(calibrating),
             "networks": {"teacher": size(teacher, teacher_path), "student": size(student, student_path)},
             "transfer_set": {"samples": number, "label": about.get("label", "unknown")},
             "measured": measured,
@@ -89,7 +94,7 @@ def run(job):
 
 
 def divide(transfer: TransferSet) -> tuple[np.ndarray, np.ndarray]:
-    """Images to calibrate with and others, to compare networks on; (n,C,H,W) in [0,1], evenly spread over the set.
+    """Rows of images to calibrate with, and of others to compare networks on; sorted, each evenly spread over the set.
 
     Raises UserError for a set of fewer than two samples.
     """
@@ -98,13 +103,16 @@ def divide(transfer: TransferSet) -> tuple[np.ndarray, np.ndarray]:
     order = np.random.default_rng(0).permutation(len(transfer))
     number = min(CALIBRATION, len(order) // 2)
     others = MAPS_HELD_OUT if transfer.layout.dense else HELD_OUT
-    rows = (np.sort(order[:number]), np.sort(order[number : number + others]))
-    images, held_out = (to_unit(transfer.read("images", chosen)) for chosen in rows)
-    return images, held_out
+    return np.sort(order[:number]), np.sort(order[number : number + others])
 
 
-def formats(student, images) -> dict[str, bytes]:
-    """Name -> content of each format; ``images`` (n,C,H,W) in [0,1] calibrate int8."""
+def parts(transfer: TransferSet, rows, at_once: int) -> Iterator[np.ndarray]:
+    """The images in some rows of a set, ``at_once`` at a time; (n,C,H,W) float32 in [0,1]."""
+    return (to_unit(transfer.read("images", some)) for some in batches(rows, at_once))
+
+
+def formats(student, calibrating: Iterable[np.ndarray]) -> dict[str, bytes]:
+    """Name -> content of each format; int8 is calibrated with images, parts (n,C,H,W) in [0,1]."""
     described = student.description
     program = onnx_file.program_of(student)
     onnx = onnx_file.onnx_bytes(program, described)
@@ -112,18 +120,20 @@ def formats(student, images) -> dict[str, bytes]:
     normalisation = {"arch": described.name, "mean": str(list(described.mean)), "std": str(list(described.std))}
     return {
         "student.onnx": onnx,
-        "student-int8.onnx": onnx_file.int8_bytes(onnx, images, described),
+        "student-int8.onnx": onnx_file.int8_bytes(onnx, calibrating, described),
         "state_dict.safetensors": save_bytes(weights, {"normalisation": str(normalisation)}),
         "student.pt2": onnx_file.program_bytes(program),
     }
 
 
-def compare(networks: dict, images: np.ndarray) -> dict:
-    """The networks' answers on images (n,C,H,W) in [0,1]: agreement in percent of images, of segmentation of pixels; largest
-    logit of torch, and largest difference of ONNX and torch logits.
+def compare(networks: dict, images: Iterable[np.ndarray]) -> dict:
+    """The networks' answers on images, parts (n,C,H,W) in [0,1]: agreement in percent of images, of segmentation of pixels;
+    largest logit of torch, and largest difference of ONNX and torch logits.
     """
-    right, answered, logit, difference = dict.fromkeys(BESIDE, 0), 0, [], []
-    for part in torch.from_numpy(np.ascontiguousarray(images)).split(onnx_file.at_once(images.shape[1:])):
+    right, number, answered, logit, difference = dict.fromkeys(BESIDE, 0), 0, 0, [], []
+    for part in images:
+        part = torch.from_numpy(np.ascontiguousarray(part))
+        number += len(part)
         with torch.inference_mode():  # no more than one part's: logits of segmentation are many times their images
             logits = {name: network(part) for name, network in networks.items()}
         answers = {name: values.argmax(1) for name, values in logits.items()}
@@ -133,8 +143,8 @@ def compare(networks: dict, images: np.ndarray) -> dict:
         logit.append(logits["torch"].abs().max())
         difference.append((logits["onnx"] - logits["torch"]).abs().max())
     return {
-        "images": len(images),
-        **{name: round(100 * number / answered, 4) for name, number in right.items()},
+        "images": number,
+        **{name: round(100 * same / answered, 4) for name, same in right.items()},
         "largest_logit": round(torch.stack(logit).max().item(), 6),  # not Python's max, which may lose NaN
         "largest_difference": float(f"{torch.stack(difference).max().item():.3g}"),
     }

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..models import answering_network
-from ..runtime import memory
+from ..runtime import memory, passes
 from ..runtime.seeds import seed_of
 from ..storage.image_format import to_unit
 from ..storage.transfer_set import Writer, softmax
@@ -15,7 +15,7 @@ CHUNK = 1024  # samples that are read, drawn or pushed at once, at most: of larg
 def confidence(transfer, teacher=None, device=None) -> np.ndarray:
     """The teacher's largest probability for each sample (N); for segmentation mean over its pixels, asked again."""
     if transfer.layout.dense:
-        rows = answered_at_once(transfer) or memory.passed(transfer.layout.image_shape)
+        rows = answered_at_once(transfer) or passes.passed_by(transfer.layout)
         parts = (part["images"] for _, part in transfer.chunks("images", rows=rows))
         return np.concatenate([maps.confidence(teacher, to_unit(part), device, rows) for part in parts])
     return np.concatenate([softmax(part["logits"]).max(1) for _, part in transfer.chunks("logits", rows=CHUNK)])

@@ -10,7 +10,7 @@ from collections import Counter
 import torch
 
 from ..procedural import drawing
-from ..runtime import memory
+from ..runtime import memory, passes
 from ..runtime.errors import UserError
 from . import hooks
 from .classifier import Classifier
@@ -68,7 +68,7 @@ def _answers(classifier, images) -> tuple[float, Counter, bool]:
     Of segmentation each pixel counts as an image, and its logits are too large to keep.
     """
     sure, counts, normalised = 0.0, Counter(), True
-    for part in images.split(memory.passed(images.shape[1:])):
+    for part in images.split(passes.passed_by(classifier.description)):
         with torch.no_grad():
             logits = classifier(part).float()
         sure += logits.softmax(1).amax(1).double().sum().item()

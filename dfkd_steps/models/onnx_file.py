@@ -10,12 +10,13 @@ import json
 import logging
 import tempfile
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..runtime import memory
+from ..runtime import passes
 from ..runtime.errors import UserError, one_line
 from ..runtime.threads import thread_count
 
@@ -68,8 +69,8 @@ def onnx_bytes(program, description) -> bytes:
         return _described(path, description)
 
 
-def int8_bytes(content: bytes, images: np.ndarray, description) -> bytes:
-    """An ONNX file with weights and activations in int8 (QDQ form), whose ranges are those on ``images`` (N,C,H,W) in [0,1].
+def int8_bytes(content: bytes, images: Iterable[np.ndarray], description) -> bytes:
+    """An ONNX file with weights and activations in int8 (QDQ form), whose ranges are those on images, parts (n,C,H,W) in [0,1].
 
     onnxruntime's static quantisation: a scale for each output channel of weights, smallest and largest value of activations.
     """
@@ -78,7 +79,7 @@ def int8_bytes(content: bytes, images: np.ndarray, description) -> bytes:
 
     class Reader(quantization.CalibrationDataReader):
         def __init__(self):
-            self.batches = iter([{INPUT: part} for part in _batches(images)])
+            self.batches = ({INPUT: np.ascontiguousarray(part, np.float32)} for part in images)
 
         def get_next(self):
             return next(self.batches, None)
@@ -118,7 +119,8 @@ def _described(path, description) -> bytes:
 class OnnxClassifier:
     """An ONNX file as a function of images, on the CPU; images (N,C,H,W) in [0,1] -> logits (N,K), both torch tensors.
 
-    ``classes`` and ``image_shape`` by its metadata, or None. Raises UserError where the file is missing or not ONNX.
+    ``classes`` and ``image_shape`` by its metadata, None where that does not state them as ``_described`` does. Raises UserError
+    where the file is missing or not ONNX.
     """
 
     def __init__(self, source):
@@ -135,22 +137,36 @@ class OnnxClassifier:
         except Exception as error:  # onnxruntime's own classes, one for each of its codes
             raise UserError(f"{source}: onnxruntime cannot load it ({one_line(error, 160)}); give an ONNX file") from None
         metadata = self.session.get_modelmeta().custom_metadata_map
-        self.classes = tuple(json.loads(metadata["classes"])) if "classes" in metadata else None
-        self.image_shape = tuple(json.loads(metadata["image_shape"])) if "image_shape" in metadata else None
+        # A file of another program may have metadata of these names too, for other things.
+        self.classes = _listed(metadata.get("classes"), lambda name: isinstance(name, str))
+        self.image_shape = _listed(metadata.get("image_shape"), lambda size: type(size) is int and size > 0, 3)
         self.input = self.session.get_inputs()[0].name
+        gives = self.session.get_outputs()[0].shape
+        self.pixel_logits = gives[1] if len(gives) == 4 and isinstance(gives[1], int) else 0
 
     def __call__(self, images) -> torch.Tensor:
         if not images.is_floating_point() or (len(images) and images.max() > LARGEST):
             raise UserError("images: values are not in [0, 1]; divide values of 0 to 255 by 255: images.float() / 255")
-        parts = _batches(images.cpu().numpy())
+        parts = _batches(images.cpu().numpy(), self.pixel_logits)
         return torch.from_numpy(np.concatenate([self.session.run(None, {self.input: part})[0] for part in parts]))
 
 
-def at_once(image_shape) -> int:
-    """Images (C,H,W) of a pass of onnxruntime: BATCH, or fewer where they are large."""
-    return min(BATCH, memory.passed(image_shape))
+def _listed(text: str | None, fits, length: int | None = None) -> tuple | None:
+    """A JSON list of values that fit, of this length if there is one given, as a tuple; None where the text is none."""
+    try:
+        values = json.loads(text or "")
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(values, list) or not values or not all(map(fits, values)) or len(values) != (length or len(values)):
+        return None
+    return tuple(values)
 
 
-def _batches(images: np.ndarray):
-    rows = at_once(images.shape[1:])
+def at_once(image_shape, pixel_logits: int = 0) -> int:
+    """Images (C,H,W) of a pass of onnxruntime: BATCH, or fewer where they are large or the logits of each pixel are many."""
+    return min(BATCH, passes.passed(image_shape, pixel_logits))
+
+
+def _batches(images: np.ndarray, pixel_logits: int = 0):
+    rows = at_once(images.shape[1:], pixel_logits)
     return [np.ascontiguousarray(images[start : start + rows], np.float32) for start in range(0, len(images), rows)]

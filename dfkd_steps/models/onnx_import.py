@@ -27,9 +27,9 @@ def read(path: Path, sha256: str, description, keep=()):
     with reading(path, *UNREADABLE):
         reader = onnx_reader.Reader(path, model, description)
         whole = _built(reader, description)[0]
-    onnx_comparison.compare(reader, whole, model)
+    have = onnx_comparison.compare(reader, whole, model)
     if keep:
-        reader.cut(keep)
+        reader.cut(keep, have)
     net, description = _built(reader, description)
     norms = sum(isinstance(layer, onnx_graph.Norm) for layer in net.layers.values())
     folded = "" if norms else " (exporters fold it into the convolutions, unless told not to)"

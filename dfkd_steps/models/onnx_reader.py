@@ -1,5 +1,7 @@
 """The nodes of an ONNX graph, read into the form of ``onnx_graph``."""
 
+from collections import Counter
+
 import numpy as np
 import torch
 
@@ -14,8 +16,9 @@ QUANTISED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul
 class Reader:
     """A graph as ``onnx_graph`` has it, and its weights by the names of the network's state.
 
-    ``constants``: stored and computed tensors by name. ``normalised``: the softmax at the end, which was removed. Raises
-    UserError for a graph that is no classifier (or, of a dense description, no segmentation network) for such images.
+    ``constants``: stored and computed tensors by name. ``half``: whether some are stored in 16 bits; here all are fp32.
+    ``normalised``: the softmax at the end, which was removed. Raises UserError for a graph that is no classifier (or, of a dense
+    description, no segmentation network) for such images.
     """
 
     def __init__(self, path, model, description):
@@ -24,6 +27,7 @@ class Reader:
         self.path, self.description, self.to_array = path, description, numpy_helper.to_array
         self.kind = "a segmentation network" if description.dense else "a classifier"
         self.opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 0)
+        self.half = False
         self.constants = {stored.name: self.tensor(stored) for stored in model.graph.initializer}
         self.source, self.channels_last, self.batch = self._input(model)
         if len(model.graph.output) != 1:
@@ -32,6 +36,8 @@ class Reader:
                 f"has {len(model.graph.output)} outputs ({named}), but {self.kind} has one, the logits (a detector "
                 "has more); export it with one output"
             )
+        self.readers = Counter(name for node in model.graph.node for name in node.input)
+        self.readers.update(output.name for output in model.graph.output)
         self.nodes, self.normalised = [], None  # node: [operator, inputs, outputs, attributes, weights]
         for node in model.graph.node:
             try:
@@ -56,6 +62,7 @@ class Reader:
 
     def tensor(self, stored) -> torch.Tensor:
         """A stored tensor as fp32, int64 or bool."""
+        self.half |= stored.data_type in (10, 16)  # FLOAT16, BFLOAT16
         array = np.asarray(self.to_array(stored))
         kind = np.int64 if array.dtype.kind in "iu" else array.dtype if array.dtype.kind == "b" else np.float32
         return torch.from_numpy(np.array(array, kind))
@@ -129,7 +136,7 @@ class Reader:
             return True
         before = self.nodes[-1] if self.nodes else None
         bias = onnx_layers.bias_of(before, inputs, known) if operator == "Add" else None
-        if bias is None:
+        if bias is None or self.readers[before[2][0]] > 1:  # who else reads it reads it without the bias
             return False
         before[4]["bias"], before[3]["layer"]["how"]["bias"] = bias, True
         before[2] = outputs[:1]
@@ -184,13 +191,15 @@ class Reader:
                 node[1] = [node[1][0], name := f"{node[2][0]} shape"]
                 self.constants[name] = torch.cat([torch.tensor([free]), shape[1:]])
 
-    def cut(self, keep):
-        """The rows of the classes that count alone, in the last layer, or of its output where that is none."""
+    def cut(self, keep, have: int):
+        """The rows of the classes that count alone, in the last layer, or of its output where that is none; of ``have`` classes.
+
+        Raises UserError for a class that there is not.
+        """
+        if max(keep) >= have:
+            raise self.error(f"has {have} classes, 0 to {have - 1}, but keep has {max(keep)}; correct keep")
         node = self._producer(self.output)
         if node and node[0] == "Linear":
-            have = len(node[4]["weight"])
-            if max(keep) >= have:
-                raise self.error(f"has {have} classes, 0 to {have - 1}, but keep has {max(keep)}; correct keep")
             node[4] = {name: value[list(keep)] for name, value in node[4].items()}
             node[3]["layer"]["sizes"][1] = len(keep)
             return

@@ -68,10 +68,12 @@ def settings_of(path: Path, folder: bool, dense: bool) -> tuple[str, int, str]:
     return fit, void, "; ".join(remarks)
 
 
-def is_dense(network) -> bool:
-    """Does a network give a map for an image?"""
+def is_dense(path: Path, network) -> bool:
+    """Does a network, of the file or folder ``path``, give a map for an image?"""
     if network.image_shape is None or network.classes is None:
-        raise UserError("images: the ONNX file does not state its image shape and classes; give one that dfkd exported")
+        raise UserError(
+            f"{path}: its metadata do not state classes and image_shape as JSON lists; give an ONNX file that dfkd exported"
+        )
     return network(torch.zeros(1, *network.image_shape)).ndim > 2
 
 
@@ -189,7 +191,7 @@ def measure(path: Path, source: Path | None, teacher_path: Path | None, void: in
         if source is None or not source.exists():
             why = f"there is no {source}" if source else "it is not under results/"
             raise UserError(f"{path}: its test images are not known, because {why}; give --images FOLDER")
-    dense = is_dense(first)
+    dense = is_dense(path, first)
     fit, usual, remark = settings_of(path, source.is_dir(), dense and void is None and source.suffix != ".h5")
     images, labels = read(source, first, dense, usual if void is None else void, fit)
     if remark:  # now: images that cannot be read are one line

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ..datasets import image_files, label_maps, readers
-from ..runtime import memory
+from ..runtime import passes
 from ..runtime.errors import UserError
 from ..schemas.groups import Masks
 from ..training import segmentation_metrics
@@ -85,7 +85,7 @@ def figures(networks: dict, images: np.ndarray, maps) -> dict[str, dict]:
     how far the maps of each are the teacher's; in percent, KL in nats per pixel."""
     first = next(iter(networks.values()))
     counts = {name: segmentation_metrics.Counts(len(first.classes)) for name in networks}
-    rows = memory.passed(images.shape[1:])
+    rows = passes.passed(images.shape[1:], len(first.classes))
     for start in range(0, len(images), rows):
         batch = to_float(torch.from_numpy(np.array(images[start : start + rows])))
         truth = None if maps is None else torch.from_numpy(np.array(maps[start : start + rows]))

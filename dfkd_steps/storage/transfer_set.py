@@ -115,7 +115,8 @@ class Writer:
 class TransferSet:
     """A transfer set on disk, read through a memory map. A context manager; raises UserError for a foreign or broken file.
 
-    As it has a length and items, a ``torch.utils.data.DataLoader`` takes it for a data set.
+    As it has a length and items, a ``torch.utils.data.DataLoader`` takes it for a data set. A process that gets it opens the file
+    again, so it has to find it there.
     """
 
     def __init__(self, path):
@@ -136,6 +137,9 @@ class TransferSet:
 
     def __exit__(self, *exc):
         self.fields = {}
+
+    def __reduce__(self):
+        return type(self), (self.path.absolute(),)  # the rows of a memory map would all be copied
 
     def __len__(self):
         return len(self.fields["images"])

@@ -3,14 +3,14 @@
 import numpy as np
 import torch
 
-from ..runtime import memory
+from ..runtime import passes
 from .predict import to_float
 
 
 def predict(teacher, stored, device, rows: int = 0) -> np.ndarray:
     """The class of each pixel of stored images by a network; ``rows`` images at a time, or as many as memory allows. ->
     (N,H,W) uint8, numpy."""
-    parts = torch.from_numpy(np.ascontiguousarray(stored)).split(rows or memory.passed(stored.shape[1:]))
+    parts = torch.from_numpy(np.ascontiguousarray(stored)).split(rows or passes.passed_by(teacher.description))
     with torch.no_grad():
         classes = [teacher(to_float(part.to(device))).argmax(1).to(torch.uint8).cpu() for part in parts]
     return torch.cat(classes).numpy()

@@ -88,18 +88,21 @@ def test_no_image_that_calibrates_is_held_out(tmp_path):
     writer.append(images=values[:, None, None, None], **rest)
     writer.finish({}, {})
     with TransferSet(tmp_path / "set") as transfer:
-        calibrating, held_out = (images.ravel() for images in export.divide(transfer))
+        rows = export.divide(transfer)
+        read = [list(export.parts(transfer, some, 64)) for some in rows]
+        assert [len(part) for part in read[0]] == [64] * 7 + [52]  # 500 by 64
+        calibrating, held_out = (np.concatenate(pieces).ravel() for pieces in read)
     assert (len(calibrating), len(held_out)) == (500, 1000) and not set(calibrating) & set(held_out)
     assert all(abs(images.mean() - 0.5) < 0.05 and images.max() > 0.95 for images in (calibrating, held_out))
 
 
-def test_agreements_by_hand(monkeypatch):
-    monkeypatch.setattr(export.onnx_file, "at_once", lambda shape: 3)  # in two passes
+def test_agreements_by_hand():
     answers = {"torch": [0, 0, 1, 1, 0], "teacher": [0, 1, 1, 1, 0], "int8": [1, 1, 1, 1, 1], "onnx": [0, 0, 1, 1, 0]}
     tables = {name: 3 * torch.eye(2)[given] for name, given in answers.items()}
     tables["onnx"][1, 1] += 0.01
     networks = {name: lambda images, table=table: table[images.flatten().long()] for name, table in tables.items()}
-    assert export.compare(networks, np.arange(5.0).reshape(5, 1, 1, 1)) == {
+    images = np.arange(5.0).reshape(5, 1, 1, 1)
+    assert export.compare(networks, [images[:3], images[3:]]) == {
         "images": 5, "student_teacher": 80.0, "int8_teacher": 60.0, "int8_student": 40.0, "onnx_student": 100.0,
         "largest_logit": 3.0, "largest_difference": 0.01,
     }  # fmt: skip
@@ -119,6 +122,34 @@ def test_onnx_computes_what_the_student_does_for_any_number_of_images(root):
     assert [one.version for one in model.opset_import if not one.domain] == [onnx_file.OPSET]
 
 
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        {"classes": "cat,dog,bird"},
+        {"classes": "[1, 2, 3]", "image_shape": "[1, 28, 28]"},
+        {"classes": '"zero"', "image_shape": "[1, 28, 28]"},
+        {"classes": "[]", "image_shape": "[1, 28, 28]"},
+        {"classes": "[" * 100_000, "image_shape": "[1, 28, 28]"},
+        {"classes": '["a", "b", "c"]', "image_shape": "[28, 28]"},
+        {"classes": '["a", "b", "c"]', "image_shape": "[1, 28, 0]"},
+        {"classes": '["a", "b", "c"]', "image_shape": "[1, 28, true]"},
+        {"classes": '["a", "b", "c"]', "image_shape": "28"},
+        {},
+    ],
+)
+def test_metadata_of_another_program_are_one_line(root, tmp_path, capsys, foreign):
+    model = onnx.load(job(root).out.parent / "export/student.onnx")
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, foreign)
+    onnx.save(model, tmp_path / "foreign.onnx")
+    Image.new("L", (28, 28)).save(tmp_path / "an.png")
+    code, _, err = printed(capsys, "evaluate", tmp_path / "foreign.onnx", "--images", tmp_path)
+    assert code == 2 and err == (
+        f"error: {tmp_path}/foreign.onnx: its metadata do not state classes and image_shape as JSON lists; give an ONNX file "
+        "that dfkd exported\n"
+    )
+
+
 def test_onnx_refuses_images_of_0_to_255(root):
     found = onnx_file.OnnxClassifier(job(root).out.parent / "export" / "student.onnx")
     for images in (torch.full((2, 1, 28, 28), 200, dtype=torch.uint8), torch.full((2, 1, 28, 28), 200.0)):
@@ -134,7 +165,7 @@ def test_int8_has_int8_weights_and_the_ranges_of_the_set(root):
     dark = np.zeros((8, 1, 28, 28), np.float32)
     student = network_file.load(job(root).inputs[0])
     plain = (job(root).out.parent / "export/student.onnx").read_bytes()
-    ranges = [onnx_file.int8_bytes(plain, images, student.description) for images in (dark, dark + 1)]
+    ranges = [onnx_file.int8_bytes(plain, [images], student.description) for images in (dark, dark + 1)]
     assert ranges[0] != ranges[1]
 
 
@@ -156,7 +187,8 @@ def test_networks_are_compared_a_few_images_at_a_time_with_the_figures_of_all(mo
     networks = {name: keeping(network) for name, network in convolutions.items()}
     monkeypatch.delenv("DFKD_MEMORY", raising=False)
     monkeypatch.setattr(memory, "VALUES", 3 * 3 * 8 * 12)
-    measured = export.compare(networks, images)
+    assert onnx_file.at_once((3, 8, 12), 12) == 3 and onnx_file.at_once((3, 8, 12), 13) == 2
+    measured = export.compare(networks, (images[start : start + 3] for start in range(0, 20, 3)))
     assert max(most) == (3, 2 * 4 * 3) and len(most) == 4 * 7  # of two parts at most, while one takes the place of the other
     whole = {name: network(torch.from_numpy(images)) for name, network in convolutions.items()}
     answers = {name: logits.argmax(1) for name, logits in whole.items()}
@@ -171,7 +203,7 @@ def test_networks_are_compared_a_few_images_at_a_time_with_the_figures_of_all(mo
     }, abs=1e-5)  # fmt: skip
     images[-1, 0, 0, 0] = np.nan
     with pytest.raises(UserError, match="its ONNX form differs by nan in a logit"):
-        export.refuse_difference("student", {"images": export.compare(networks, images)})
+        export.refuse_difference("student", {"images": export.compare(networks, [images])})
     assert [len(part) for part in onnx_file._batches(images)] == [3] * 6 + [2]
     monkeypatch.setattr(memory, "VALUES", 1 << 30)
     assert onnx_file.at_once((3, 8, 12)) == onnx_file.BATCH
@@ -232,8 +264,16 @@ def test_a_student_whose_onnx_form_differs_is_refused(root, monkeypatch):
             return super().__call__(images) + 1
 
     monkeypatch.setattr(onnx_file, "OnnxClassifier", Wrong)
+    monkeypatch.setattr(onnx_file, "BATCH", 8)
+    numbers, read = [], TransferSet.read
+    monkeypatch.setattr(
+        TransferSet,
+        "read",
+        lambda self, field, rows: (field == "images" and numbers.append(len(rows))) or read(self, field, rows),
+    )
     with pytest.raises(UserError, match=r"student\.safetensors: its ONNX form differs by 1\.0"):
         export.run(job(root, "third"))
+    assert numbers == [8, 8, 8, 8, 8, 5] * 2, "no more images are held than pass through the networks together"
 
 
 def test_a_missing_package_is_one_line_with_the_command(monkeypatch):

@@ -1,5 +1,6 @@
 """Chunks follow the size of an image and DFKD_MEMORY, what is drawn goes by the size alone, and the bound holds."""
 
+import dataclasses
 import os
 import resource
 import subprocess
@@ -12,7 +13,7 @@ import torch
 
 from dfkd_steps.models.classifier import Description
 from dfkd_steps.procedural import drawing, registry
-from dfkd_steps.runtime import device, latency, memory
+from dfkd_steps.runtime import device, latency, memory, passes
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.training import predict
 
@@ -24,6 +25,18 @@ def test_chunks(monkeypatch):
     monkeypatch.setenv("DFKD_MEMORY", "4")
     assert memory.passed((3, 224, 224)) == 40 and memory.drawn((3, 224, 224)) == 20
     assert device.settings("cpu")["memory"] == 4.0  # rounding depends on it
+
+
+def test_passes_follow_the_logits_of_pixels_where_they_are_more_than_the_image(monkeypatch):
+    monkeypatch.delenv("DFKD_MEMORY", raising=False)
+    for shape in ((3, 32, 32), (3, 224, 224), (1, 28, 28), (3, 3000, 3000)):
+        assert passes.passed(shape) == passes.passed(shape, 4 * shape[0]) == memory.passed(shape)  # of a classifier as ever
+    assert [passes.passed((3, 64, 64), number) for number in (12, 13, 21, 150)] == [250, 187, 125, 19]
+    assert passes.passed((3, 2000, 2000), 150) == 1
+    monkeypatch.setenv("DFKD_MEMORY", "4")
+    assert passes.passed((3, 64, 64), 150) == 39
+    dense = dataclasses.replace(described((3, 64, 64)), classes=tuple(map(str, range(150))), task="segmentation")
+    assert passes.passed_by(dense) == 39 and passes.passed_by(dataclasses.replace(dense, task="classification")) == 500
 
 
 def test_what_bytes_depend_on_is_in_the_provenance(monkeypatch):

@@ -234,7 +234,7 @@ def test_logits_that_are_not_finite_are_one_line(tree, tmp_path, capsys):
 
 def test_images_are_measured_a_batch_at_a_time(tree, monkeypatch):
     whole = other_maps.figures({"teacher": network_with_classes(tree)}, tree.images, tree.truth)
-    monkeypatch.setattr(other_maps.memory, "passed", lambda shape: 2)
+    monkeypatch.setattr(other_maps.passes, "passed", lambda shape, pixel_logits: 2)
     assert other_maps.figures({"teacher": network_with_classes(tree)}, tree.images, tree.truth) == whole
 
 

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_net import CPU, classifier, close
+from small_net import CPU, classifier, close, wrap
+from torch import nn
 
 from dfkd_steps import balance, dataset, distill, evaluate
 from dfkd_steps import teacher as teacher_step
-from dfkd_steps.balancing import segmentation
+from dfkd_steps.balancing import segmentation, selection
 from dfkd_steps.datasets import readers
 from dfkd_steps.methods.engines import image_losses, objective, stored_answers
 from dfkd_steps.models import dense, library, look, onnx_file, start
@@ -26,7 +27,8 @@ from dfkd_steps.models.generator import build_generator
 from dfkd_steps.models.tasks import SEGMENTATION, VOID
 from dfkd_steps.pipeline import params
 from dfkd_steps.procedural import shapes
-from dfkd_steps.reporting import examples
+from dfkd_steps.reporting import examples, other_maps
+from dfkd_steps.runtime import memory
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import groups
 from dfkd_steps.storage import dataset_file, network_file
@@ -638,11 +640,59 @@ def test_all_test_maps_are_looked_at_and_void_pixels_are_not_wrong(tmp_path, tea
     arrays = {f"{kind}_{split}": value for kind, value in (("x", images), ("y", truth)) for split in ("train", "test")}
     dataset_file.write(tmp_path / "dataset.h5", "key", {}, ("a", "b", "c"), arrays)
     opened = dataset_file.open_dataset(tmp_path / "dataset.h5")
-    monkeypatch.setattr(evaluate.memory, "passed", lambda shape: 4)
+    monkeypatch.setattr(memory, "passed", lambda shape: 4)
     monkeypatch.setattr(look, "look", lambda teacher: [])  # what it makes of drawn images
     assert [len(labels) for _, labels in evaluate.labelled(opened)] == [4, 2]
     teacher_step.inspect(teacher, opened, CPU)
     assert f"predicts 100.00 % of {6 * 19 * 28} pixels of test images correctly" in capsys.readouterr().err
+
+
+class Recorder(nn.Module):
+    """A logit of each of 26 classes for each pixel; remembers how many images came at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def forward(self, images):
+        self.sizes.append(len(images))
+        return images[:, :1] * torch.linspace(-1, 1, 26)[:, None, None]
+
+
+@pytest.mark.parametrize("where", ["test images", "probes", "set", "confidence", "other images", "student", "log"])
+def test_no_pass_holds_more_logits_than_memory_allows(tmp_path, monkeypatch, where):
+    """The logits of 26 classes take as much as images of 7 channels: three at once, where seven images would fit."""
+    network = wrap(Recorder(), (3, 8, 8), 26, task=SEGMENTATION)
+    network.classes = network.description.classes
+    images, truth = np.random.default_rng(0).integers(0, 256, (7, 3, 8, 8), np.uint8), np.zeros((7, 8, 8), np.uint8)
+    monkeypatch.delenv("DFKD_MEMORY", raising=False)
+    monkeypatch.setattr(memory, "VALUES", 3 * 7 * 8 * 8)
+    if where == "test images":
+        opened = types.SimpleNamespace(image_shape=(3, 8, 8), classes=network.classes, sizes={"test": 7},
+                                       read=lambda split, rows: (images[rows], truth[rows]))  # fmt: skip
+        assert [len(labels) for _, labels in evaluate.labelled(opened)] == [3, 3, 1]
+        return
+    if where == "probes":
+        monkeypatch.setattr(evaluate.params, "load", lambda group, text: None)
+        monkeypatch.setattr(evaluate.keys, "chosen_code", lambda config: [[]])
+        monkeypatch.setattr(evaluate.spec, "of_path", lambda path: {"transfer": ""})
+        monkeypatch.setattr(evaluate.probes, "draw", lambda *given: {"scenes": torch.from_numpy(images)})
+        evaluate.maps_on_probes([network], network, types.SimpleNamespace(out="", inputs=["s", "t"]), CPU)
+    elif where == "set":
+        assert (maps.predict(network, images, CPU) == network(torch.from_numpy(images / 255).float()).argmax(1).numpy()).all()
+        network.net.sizes.pop()
+    elif where == "other images":
+        other_maps.figures({"student": network}, images, truth)
+    elif where == "log":
+        monkeypatch.setattr(look, "SAMPLES", 7)
+        look.look(network)
+    else:
+        with TransferSet(write(tmp_path / "transfer_set.h5", truth, classes=26)) as transfer:
+            if where == "student":
+                assert distill.Images(transfer, CPU).at_once == 3
+                return
+            selection.confidence(transfer, network, CPU)
+    assert max(network.net.sizes) == 3 and sum(network.net.sizes) % 7 == 0
 
 
 def test_the_sheet_of_test_images_shows_void_as_the_image():
@@ -692,10 +742,19 @@ def test_a_set_of_maps_goes_on_after_a_kill(tmp_path):
     assert (tmp_path / "whole.h5").read_bytes() == (tmp_path / "killed.h5").read_bytes()
 
 
-def test_a_segmentation_network_in_onnx_takes_any_number_of_images(teacher):
+def test_a_segmentation_network_in_onnx_takes_any_number_of_images(teacher, monkeypatch):
     content = onnx_file.onnx_bytes(onnx_file.program_of(teacher), teacher.description)
-    images = torch.rand(3, *SHAPE)
-    close(onnx_file.OnnxClassifier(content)(images), teacher(images), atol=1e-4)
+    images, running, sizes = torch.rand(3, *SHAPE), onnx_file.OnnxClassifier(content), []
+    close(running(images), teacher(images), atol=1e-4)
+    assert running.pixel_logits == 3
+    session, running.pixel_logits = running.session, 24  # as many logits as six channels
+    running.session = types.SimpleNamespace(
+        run=lambda names, given: sizes.append(len(given["input"])) or session.run(names, given)
+    )
+    monkeypatch.delenv("DFKD_MEMORY", raising=False)
+    monkeypatch.setattr(memory, "VALUES", 2 * 6 * 20 * 28)
+    close(running(images), teacher(images), atol=1e-4)
+    assert sizes == [2, 1]
 
 
 def test_the_generator_of_dfad_for_segmentation_at_its_size(teacher):

@@ -1,6 +1,7 @@
 """transfer_set.h5: what was written is read, and every fault of a file is found."""
 
 import json
+import pickle
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -53,6 +54,23 @@ def test_any_rows(made, wanted):
             found = opened.read(name, np.array(wanted, int))
             assert found.dtype == file[name].dtype and found.flags.writeable
             np.testing.assert_array_equal(found, file[name][:][np.array(wanted, int)])
+
+
+def test_a_process_that_gets_a_set_opens_its_file(made, monkeypatch):
+    """A worker of a DataLoader that is not forked, as on macOS and from Python 3.14 on, gets it as bytes."""
+    monkeypatch.chdir(made.parent)
+    with TransferSet(made.name) as transfer:
+        sent = pickle.dumps(transfer)
+        assert transfer.read("logits").tobytes() not in sent
+        monkeypatch.chdir("/")
+        with pickle.loads(sent) as again:
+            assert len(again) == len(transfer) and again.metadata == transfer.metadata and again.key == transfer.key
+            for here, there in zip(transfer[3], again[3]):
+                assert np.array_equal(here, there)
+            assert isinstance(again.fields["images"].base, type(transfer.fields["images"].base))
+    made.unlink()
+    with pytest.raises(UserError, match=r"transfer_set\.h5: no such"):
+        pickle.loads(sent)
 
 
 def test_what_is_read_is_a_copy(made):
