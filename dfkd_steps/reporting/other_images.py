@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..datasets import array_files, image_files, readers
+from ..datasets import array_files, image_files
 from ..models.onnx_file import OnnxClassifier
 from ..models.tasks import VOID
 from ..pipeline import params, spec
@@ -17,6 +17,7 @@ from ..storage import dataset_file, exported, network_file
 from ..training import metrics
 from ..training.predict import to_float
 from . import other_maps
+from .decoded import Decoded
 
 
 def networks_of(path: Path) -> dict:
@@ -77,8 +78,12 @@ def is_dense(path: Path, network) -> bool:
     return network(torch.zeros(1, *network.image_shape)).ndim > 2
 
 
-def read(source: Path, network, dense: bool = False, void: int = VOID, fit: str = "crop") -> tuple[np.ndarray, np.ndarray | None]:
+def read(
+    source: Path, network, dense: bool = False, void: int = VOID, fit: str = "crop"
+) -> tuple[np.ndarray | Decoded, np.ndarray | None]:
     """Images (N,C,H,W) uint8 of the size of a network, and labels (N) or None; for segmentation maps (N,H,W), 255 = void.
+
+    The images of a folder are decoded when they are read, unless there are masks beside them.
 
     ``source``: a dataset.h5 (its test images), an .npz (x_test and y_test, or images and labels), or a folder: of folders
     named as the classes or, where no name matches, in their order; of images without labels; for segmentation of images/ and
@@ -170,9 +175,8 @@ def listed(source: Path, network) -> list[tuple[Path, int]]:
 
 def _folder(source: Path, network, fit: str):
     files = listed(source, network)
-    images = [readers.image(path, network.image_shape, fit) for path, _ in files]
     labels = np.asarray([label for _, label in files])
-    return np.stack(images), labels if labels[0] >= 0 else None
+    return Decoded([path for path, _ in files], network.image_shape, fit), labels if labels[0] >= 0 else None
 
 
 @torch.inference_mode()
@@ -194,8 +198,6 @@ def measure(path: Path, source: Path | None, teacher_path: Path | None, void: in
     dense = is_dense(path, first)
     fit, usual, remark = settings_of(path, source.is_dir(), dense and void is None and source.suffix != ".h5")
     images, labels = read(source, first, dense, usual if void is None else void, fit)
-    if remark:  # now: images that cannot be read are one line
-        progress.say(f"{path}: {remark}")
     if teacher is not None:
         described = teacher.description
         if tuple(described.image_shape) != tuple(first.image_shape) or described.dense != dense:
@@ -210,13 +212,15 @@ def measure(path: Path, source: Path | None, teacher_path: Path | None, void: in
         raise UserError(f"{source}: has no labels and there is no teacher to compare with; give --teacher FILE")
     all_networks = ({"teacher": teacher} if teacher else {}) | networks
     measured = other_maps.figures(all_networks, images, labels) if dense else figures(all_networks, images, labels)
+    if remark:  # now: images that cannot be read are one line
+        progress.say(f"{path}: {remark}")
     return [
         (name, values | {"ms": latency.milliseconds(all_networks[name], first.image_shape), "classes": first.classes})
         for name, values in measured.items()
     ]
 
 
-def figures(networks: dict, images: np.ndarray, labels) -> dict[str, dict]:
+def figures(networks: dict, images: np.ndarray | Decoded, labels) -> dict[str, dict]:
     """Name of a classifier -> its figures, a batch of images after the other."""
     rows, parts = memory.passed(images.shape[1:]), {name: [] for name in networks}
     for start in range(0, len(images), rows):  # not all at once: a data set is mapped, and may be larger than the memory

@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..datasets import image_files, label_maps, readers
+from ..datasets import image_files, label_maps
 from ..runtime import passes
 from ..runtime.errors import UserError
 from ..schemas.groups import Masks
 from ..training import segmentation_metrics
 from ..training.predict import to_float
+from .decoded import Decoded
 
 HEADS = {
     "images": ("images", "d"),
@@ -52,12 +53,12 @@ def listed(source: Path) -> list[Path]:
     return images
 
 
-def read_folder(source: Path, network, void: int, fit: str) -> tuple[np.ndarray, np.ndarray | None]:
+def read_folder(source: Path, network, void: int, fit: str) -> tuple[np.ndarray | Decoded, np.ndarray | None]:
     """Images (N,C,H,W) uint8 of the size of a network, and maps (N,H,W) uint8 or None; as data sets of the source ``masks``."""
     channels, height, width = network.image_shape
     paths, (folder, masks) = listed(source), folder_of(source)
     if not masks:
-        return np.stack([readers.image(path, network.image_shape, fit) for path in paths]), None
+        return Decoded(paths, network.image_shape, fit), None
     size = {"height": height, "width": width, "channels": channels, "fit": fit}
     config = Masks(path=str(folder), names=list(network.classes), void=void, **size)
     arrays = label_maps.masks(config, some=True).arrays  # they need not have every class
@@ -80,7 +81,7 @@ def finite(name: str, logits):
     return logits
 
 
-def figures(networks: dict, images: np.ndarray, maps) -> dict[str, dict]:
+def figures(networks: dict, images: np.ndarray | Decoded, maps) -> dict[str, dict]:
     """Name of a network -> its figures. With maps mIoU, pixel accuracy and IoU of each class; where ``networks`` has a "teacher",
     how far the maps of each are the teacher's; in percent, KL in nats per pixel."""
     first = next(iter(networks.values()))

@@ -16,10 +16,12 @@ from dfkd_steps import balance, distill
 from dfkd_steps import dataset as dataset_step
 from dfkd_steps import teacher as teacher_step
 from dfkd_steps.balancing import selection
+from dfkd_steps.datasets import readers
 from dfkd_steps.models.tasks import SEGMENTATION, VOID
 from dfkd_steps.pipeline import params
-from dfkd_steps.reporting import export_set, figures, inspect, other_images
+from dfkd_steps.reporting import export_set, figures, inspect, other_images, other_maps
 from dfkd_steps.runtime import disk, memory
+from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import groups
 from dfkd_steps.storage import dataset_file
 from dfkd_steps.storage.transfer_set import Layout, TransferSet, Writer, class_counts
@@ -216,3 +218,32 @@ def test_the_images_of_a_teacher(tmp_path, monkeypatch):
 
     trained("first")  # what torch imports does not count
     assert held(lambda: trained("second")) < MOST
+
+
+@pytest.mark.parametrize("dense", [False, True], ids=["labels", "maps"])
+def test_a_folder_of_other_images(tmp_path, dense, monkeypatch):
+    """It is decoded a pass at a time, and its figures are those of the images together."""
+    rng, network = np.random.default_rng(0), teacher(dense)
+    network.classes, network.image_shape = tuple("abc"), (3, SIDE, SIDE)
+    for number in range(NUMBER):  # a name for each, of twelve different images
+        path = tmp_path / f"{number:03}.png"
+        if number < 12:
+            Image.fromarray(rng.integers(0, 256, (SIDE, SIDE + 4, 3), np.uint8)).save(path)
+        else:
+            path.hardlink_to(tmp_path / f"{number % 12:03}.png")
+    figures_of = other_maps.figures if dense else other_images.figures
+    networks, found = {"teacher": network, "student": network}, []
+
+    def measured():
+        images, labels = other_images.read(tmp_path, network, dense)
+        assert labels is None and len(images) == NUMBER and images.shape[1:] == (3, SIDE, SIDE)
+        found.append(figures_of(networks, images, None))
+
+    measured()  # what is imported at the first time does not count
+    assert held(measured) < MOST
+    whole = np.stack([readers.image(path, (3, SIDE, SIDE)) for path in sorted(tmp_path.iterdir())])
+    assert found[1] == figures_of(networks, whole, None)
+    (tmp_path / "011.png").unlink()
+    (tmp_path / "011.png").write_bytes(b"no image")
+    with pytest.raises(UserError, match=r"011\.png: "):
+        measured()
