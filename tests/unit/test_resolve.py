@@ -201,12 +201,13 @@ def test_stages_of_one_name_are_refused(repository, tmp_path, monkeypatch):
     assert sweep.literal(path)["balance"] == ["none", "x-none"]
     path.write_text(yaml.safe_dump(lists | {"balance": ["none", "x-none"], "transfer": ["noise", "noise-x"]}))
     assert len(sweep.finals(sweep.read(path))) == 8
-    with pytest.raises(UserError) as caught:
-        sweep.literal(path)
-    assert str(caught.value) == (
-        f"{path}: transfer 'noise', balance 'x-none' and transfer 'noise-x', balance 'none' have one name in DVC, "
-        "'noise-x-none'; rename one of these files of params/"
-    )
+    for read in (sweep.literal, sweep.to_yaml):
+        with pytest.raises(UserError) as caught:
+            read(path)
+        assert str(caught.value) == (
+            f"{path}: transfer 'noise', balance 'x-none' and transfer 'noise-x', balance 'none' have one name in DVC, "
+            "'noise-x-none'; rename one of these files of params/"
+        )
 
 
 @pytest.mark.parametrize(
