@@ -344,6 +344,12 @@ def test_lists_of_files(there, capsys, what, group):
     assert [line.split()[0] for line in out[1:]] == params.names(group)
 
 
+@pytest.mark.parametrize("command", ["list transfers", "list methods", "spec fast-5"])
+def test_elsewhere_than_in_a_checkout_nothing_is_listed(tmp_path, monkeypatch, capsys, command):
+    monkeypatch.chdir(tmp_path)
+    assert run(capsys, *command.split()) == (2, [], ["error: params: no such folder; run this in a checkout of dfkd"])
+
+
 def test_an_unknown_name_is_one_short_line(there, capsys):
     _, _, err = run(capsys, "spec", "zskd-smal")
     assert "did you mean zskd-small? known: zskd-small, " in err[0] and " more" in err[0] and len(err[0]) < 400
