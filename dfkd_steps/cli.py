@@ -71,9 +71,12 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--png", metavar="DIR", type=Path, required=True, help="a folder that is empty or does not exist")
     command.set_defaults(run=export_set)
 
-    text = "Print a sweep with its seeds expanded into literal lists, which DVC needs in params/experiment.yaml."
-    command = commands.add_parser("sweep", help="print a sweep as literal lists, for params/experiment.yaml", description=text)
+    text = "Print a sweep with its seeds and shadows expanded into literal lists, which DVC needs in params/experiment.yaml."
+    command = commands.add_parser("sweep", help="print a sweep as literal lists, or write them to params/experiment.yaml",
+                                  description=text)  # fmt: skip
     command.add_argument("sweep", metavar="SWEEP", help="params/sweeps/NAME.yaml")
+    text = "write them to params/experiment.yaml instead, which stays as it was if the sweep is wrong"
+    command.add_argument("--write", action="store_true", help=text)
     command.set_defaults(run=show_sweep)
 
     text = "Attack the teachers and students of a sweep with shadows: which canaries were they trained on? Runs no jobs."
@@ -217,10 +220,14 @@ def show_table(given):
 
 
 def show_sweep(given):
-    """dfkd sweep SWEEP"""
+    """dfkd sweep SWEEP [--write]"""
     from .pipeline import sweep
 
-    print(sweep.to_yaml(sweep.read(given.sweep), f"The sweep {given.sweep} with its seeds expanded, by `dfkd sweep`."), end="")
+    if given.write:
+        sweep.write_literal(given.sweep)
+        print(f"wrote {sweep.EXPERIMENT}")
+    else:
+        print(sweep.to_yaml(given.sweep), end="")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from .pipeline import keys
+from .pipeline import audit, keys
 from .reporting import page, runs
 from .runtime.commands import expanded, guarded
 from .runtime.errors import UserError
@@ -15,10 +15,11 @@ from .storage import atomic
 
 
 def report(out: Path, metrics: list[str]):
-    """Make the page, the CSV and the summary; print the table."""
+    """Make the page, the CSV and the summary; print the table. UserError where a run is not current."""
     if out.suffix != ".html":
         raise UserError(f"{out}: is not an .html file; give a path like report/index.html")
     read = runs.read(metrics)
+    refuse_stale([run.path for run in read])
     key = keys.report_key({str(run.path): run.metrics.get("key", "") for run in read})
     text = page.render(read, key=key)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -26,6 +27,19 @@ def report(out: Path, metrics: list[str]):
     for path, content in (("results.csv", runs.to_csv(read)), ("summary.json", runs.to_summary(read)), (out.name, text)):
         atomic.write(out.with_name(path), content.encode())
     print(runs.to_text(runs.grouped(read)), out, sep="\n")
+
+
+def refuse_stale(metrics):
+    """Raise UserError where a run is not what its path, params/ and the code give now.
+
+    A preset that is edited while a sweep runs counts for the jobs that begin later: their figures would be averaged with those
+    of the others as if they were repeats.
+    """
+    if faults := audit.stale(metrics):
+        path, why = next(iter(faults.items()))
+        raise UserError(
+            f"{path}: {why} ({len(faults)} of {len(metrics)} runs of the report are not current; `dfkd audit -v` says why)"
+        )
 
 
 def main(argv=None) -> int:

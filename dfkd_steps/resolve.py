@@ -11,6 +11,9 @@ DVC deletes the outputs of a stage before it runs it, current ones that Snakemak
 current artefact a second, hidden name (a hard link), and the second one puts back what was deleted, if it is still current.
 DVC's own ``persist: true`` would leave outputs where they are, but DVC then makes no use of its run cache, from which
 experiments share what they have in common.
+
+DVC records an output as made by what stands in results/_resolved, whatever the step has read, and a preset may be edited while
+``dvc repro`` runs. So the second command compares that file with params/ and code before it works.
 """
 
 import gc
@@ -34,18 +37,28 @@ def files(experiment: dict):
     """Name below ``results/_resolved`` and content of each file."""
     for step, node in graph.STEPS.items():
         if node.group is None:
-            yield f"{step}.json", _json(keys.recipe(step, {}))
+            yield name_of(step), content_of(step)
             continue
         texts = experiment[node.group] + ((experiment.get("source") or []) if step == "dataset" else [])
-        for text in texts:
-            content = dict(keys.recipe(step, {node.group: text}))
-            if step == "synthesize":
-                sources = [str(graph.path_of("dataset", {"dataset": source})) for source in graph.sources(text)]
-                # No stage of dvc.yaml can have a data set as a dependency for some transfer sets only: its key stands in.
-                content["sources"] = {path: keys.expected_key(path) for path in sources}
-            yield f"{step}/{text}.json", _json(content)
+        yield from ((name_of(step, text), content_of(step, text)) for text in texts)
     yield "report.json", _json(keys.report_recipe())
     yield "metrics", "".join(f"{path}\n" for path in finals(experiment))
+
+
+def name_of(step: str, text: str = "") -> str:
+    """The file below ``results/_resolved`` that the jobs of a step with this spec depend on."""
+    return f"{step}/{text}.json" if text else f"{step}.json"
+
+
+def content_of(step: str, text: str = "") -> str:
+    """Its content, from params/ and the code as they are now."""
+    group = graph.STEPS[step].group
+    content = dict(keys.recipe(step, {group: text} if group else {}))
+    if step == "synthesize":
+        sources = [str(graph.path_of("dataset", {"dataset": source})) for source in graph.sources(text)]
+        # No stage of dvc.yaml can have a data set as a dependency for some transfer sets only: its key stands in.
+        content["sources"] = {path: keys.expected_key(path) for path in sources}
+    return _json(content)
 
 
 def _json(content) -> str:
@@ -66,6 +79,12 @@ def write():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
     keep(paths, stale)
+    if stale:  # DVC goes by what it has recorded, and nobody knows whether that is right
+        print(
+            f"{len(stale)} files were made with a different config, code or input, so their stages have to run again; for one "
+            "that DVC skips: dvc repro --force STAGE (`dfkd audit` lists the files)",
+            file=sys.stderr,
+        )
 
 
 def links_of(out) -> dict[Path, Path]:
@@ -125,12 +144,47 @@ def job_of(stage: str, experiment: dict) -> list[str]:
     raise UserError(f"{spec.display(stage)}: is not a stage of the sweep in params/experiment.yaml; start it with dvc repro")
 
 
+def refuse_edited(step: str, out):
+    """Raise UserError where params/ or code is not what the first command wrote down for the artefact at ``out``.
+
+    Files that a config names and that are gone do not count: what stands for them comes from artefacts, which DVC may delete.
+    """
+    group = graph.STEPS[step].group
+    text = spec.of_path(out)[group] if group else ""
+    path, gone = Path(RESOLVED, name_of(step, text)), keys.gone(out)
+    if not path.is_file() or _without(gone, path.read_text()) != _without(gone, content_of(step, text)):
+        raise UserError(f"{out}: params/ or code was edited while dvc repro ran ({path} is of before); run dvc repro again")
+
+
+def _without(gone, content: str) -> dict:
+    """A file's content without the external files that are gone."""
+    parts = json.loads(content)
+    return {**parts, "files": {name: digest for name, digest in parts["files"].items() if name not in gone}}
+
+
+def hide(out):
+    """Leave an artefact its hidden names alone: DVC cannot record it, and a later ``dvc repro`` takes it where it is current."""
+    for path, link in links_of(out).items():
+        os.replace(path, link)
+
+
 def run_stage(stage: str):
-    """Run the job of a stage in this process, after all of the sweep was checked: no text of it is ever read by a shell."""
+    """Run the job of a stage in this process, after all of the sweep was checked: no text of it is ever read by a shell.
+
+    Raises UserError where DVC would record its output as made by another config or code. What the first look at params/ and code
+    has read is what the step goes by; the second look is for another ``resolve`` that wrote meanwhile.
+    """
     step, *sys.argv[1:] = job_of(stage, literal())
-    restore(sys.argv[1])
+    out = sys.argv[1]
+    refuse_edited(step, out)
+    restore(out)
     gc.disable()  # as where the step is started by itself
     runpy.run_module(f"dfkd_steps.{step}", run_name="__main__", alter_sys=True)
+    try:
+        refuse_edited(step, out)
+    except UserError:
+        hide(out)
+        raise
 
 
 def main() -> int:

@@ -72,7 +72,12 @@ def origins(group: str, text: str, params: Path = PARAMS) -> dict[str, str]:
 
 
 def _files(group, params) -> dict[str, list[Path]]:
-    """The YAML files of a group by name, over all its folders; hidden files and folders (of editors) do not count."""
+    """The YAML files of a group by name, over all its folders; hidden files and folders (of editors) do not count.
+
+    UserError where there is no params/: an empty list would say that no file has been written yet.
+    """
+    if not Path(params).is_dir():
+        raise UserError(f"{params}: no such folder; run this in a checkout of dfkd")
     top, files = Path(params) / group, {}
     for path in sorted(top.rglob("*.yaml")):
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(top).parts):

@@ -10,7 +10,7 @@ import yaml
 from jsonschema import Draft202012Validator, validators
 
 from ..runtime.errors import UserError, one_line
-from ..storage import exported
+from ..storage import atomic, exported
 from . import audit, fingerprint, graph, params, shards, spec, together
 from .plain_yaml import read_mapping
 
@@ -100,17 +100,28 @@ def _with(group: str, text: str, key: str, value: int) -> str:
     return str(spec.parse(group, str(spec.Spec(group, parsed.name, tuple(sorted(overrides))))))
 
 
-def to_yaml(experiment: dict, title: str) -> str:
-    """An expanded sweep as plain YAML: what params/experiment.yaml has to be, as DVC reads literal lists."""
-    content = {**experiment, **{name: experiment.get(name) or [] for name in OPTIONAL}}
-    return f"# {title}\n" + yaml.safe_dump(content, sort_keys=False, width=130)
+def to_yaml(path) -> str:
+    """The literal lists of a sweep as plain YAML: what params/experiment.yaml has to be for DVC. UserError where the sweep is
+    wrong, or where DVC could not tell its stages apart."""
+    lists = read(path)
+    _refuse(_same_stages(lists, path))
+    content = {**lists, **{name: lists.get(name) or [] for name in OPTIONAL}}
+    return f"# The sweep {path} as literal lists, by `dfkd sweep`.\n" + yaml.safe_dump(content, sort_keys=False, width=130)
+
+
+def write_literal(path):
+    """Replace params/experiment.yaml by the literal lists of a sweep; where that raises, the file stays as it was.
+
+    The shell's > would empty the file before the sweep is read, which may be this very file.
+    """
+    atomic.write(EXPERIMENT, to_yaml(path).encode())
 
 
 def check_versioned(experiment: dict):
     """Is the sweep the one of params/experiment.yaml, which is what DVC versions? UserError if not."""
     lists = literal()
     if lists != {**expanded(experiment), **{name: experiment.get(name) or [] for name in OPTIONAL}}:
-        remedy = f"run `dfkd sweep FILE > {EXPERIMENT}` and `snakemake version`"
+        remedy = "run `dfkd sweep FILE --write` and `snakemake version`"
         raise UserError(f"version: DVC versions the sweep of {EXPERIMENT}, but this is a different one; {remedy}")
 
 
@@ -118,7 +129,7 @@ def literal(path=EXPERIMENT) -> dict[str, list[str]]:
     """The lists of an experiment file, for DVC, which reads them as they stand; UserError where it would read other ones."""
     lists, content = read(path), read_mapping(path, MAX_FILE_BYTES)
     if short := [name for name in ("seeds", "shadows") if name in content]:
-        raise UserError(f"{path}: has {short[0]}, which DVC does not expand; run `dfkd sweep {path}` and put its output there")
+        raise UserError(f"{path}: has {short[0]}, which DVC does not expand; run `dfkd sweep {path} --write`")
     for name in OPTIONAL:
         if name not in content:
             raise UserError(f"{path}: has no list {name}, which DVC needs; add the line '{name}: []'")

@@ -135,3 +135,25 @@ def test_line_of_a_step_that_fails(by_dvc, tmp_path):
     said = copy.snakemake("--allowed-rules", "synthesize", "--", f"{TEACHER}/noise+n=40/transfer_set.h5", fails=True)
     assert "error: the step was killed (SIGKILL), as a rule because memory ran out; set DFKD_MEMORY, or" in said
     assert copy.made() == made
+
+
+def test_a_job_goes_by_its_own_specs_whatever_has_become_of_the_sweep(fresh, tmp_path):
+    """A job may wait for days in a queue, and its process reads the Snakefile when it begins."""
+    copy, out = fresh.again(tmp_path / "copy"), "results/mnist-5k/dataset.h5"
+
+    def job(rule, target):
+        options = ("--mode", "subprocess", "--executor", "local", "--cores", "1", "--force", "--nolock", "--no-hooks")
+        return ("snakemake", *options, "--allowed-rules", rule, "--target-jobs", f"{rule}:{target}")
+
+    copy.edit("params/experiment.yaml", "transfer: [", "transfer: [zsdk, ")
+    assert copy.ended("snakemake", "-n")[0] == 2
+    copy.run(*job("dataset", "dataset=mnist-5k"))
+    assert (copy.folder / out).is_file()
+    # What is wrong with its own specs the step says, in the log that Snakemake shows where it submitted the job.
+    copy.edit("params/dataset/mnist-5k.yaml", "source:", "stepz: 4\nsource:")
+    copy.run(*job("dataset", "dataset=mnist-5k"), fails=True)
+    assert "error: params/dataset/mnist-5k.yaml: stepz: unknown key" in (copy.folder / f"logs/{out}.log").read_text()
+    # The shards that a job waits for are those of the process that planned it.
+    shards = ("env", "DFKD_SHARDS=2", *job("synthesize", "dataset=mnist-5k,teacher=lenet5,transfer=noise"))
+    said = copy.run(*shards, fails=True)
+    assert "noise/.shards/0-of-2.h5 (missing" in said and "noise/.shards/1-of-2.h5 (missing" in said, said

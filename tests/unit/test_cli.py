@@ -17,9 +17,10 @@ from dfkd_steps import cli
 from dfkd_steps.methods import registry as method_registry
 from dfkd_steps.models import registry as model_registry
 from dfkd_steps.models.classifier import Description, build_architecture
-from dfkd_steps.pipeline import params, sweep
+from dfkd_steps.pipeline import params, spec, sweep
 from dfkd_steps.reporting import config_reference, inspect, leak
 from dfkd_steps.runtime import device
+from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.storage import atomic, dataset_file, hdf5, network_file
 from dfkd_steps.storage.transfer_set import Layout, Writer
 
@@ -343,6 +344,12 @@ def test_lists_of_files(there, capsys, what, group):
     assert [line.split()[0] for line in out[1:]] == params.names(group)
 
 
+@pytest.mark.parametrize("command", ["list transfers", "list methods", "spec fast-5"])
+def test_elsewhere_than_in_a_checkout_nothing_is_listed(tmp_path, monkeypatch, capsys, command):
+    monkeypatch.chdir(tmp_path)
+    assert run(capsys, *command.split()) == (2, [], ["error: params: no such folder; run this in a checkout of dfkd"])
+
+
 def test_an_unknown_name_is_one_short_line(there, capsys):
     _, _, err = run(capsys, "spec", "zskd-smal")
     assert "did you mean zskd-small? known: zskd-small, " in err[0] and " more" in err[0] and len(err[0]) < 400
@@ -360,6 +367,28 @@ def test_sweep_prints_what_dvc_reads(there, capsys, tmp_path):
     expanded = sweep.read("params/sweeps/mnist-zskd.yaml")
     assert code == 0 and sweep.literal(tmp_path / "experiment.yaml") == {**expanded, "source": [], "export": []}
     assert "- zskd-lenet5-cpu+seed=2" in out
+
+
+def test_a_sweep_replaces_the_file_of_dvc_only_where_it_is_right(there, capsys, tmp_path, monkeypatch):
+    """By `--write` and not by the shell, which would empty the file first; also where it is the sweep itself."""
+    (tmp_path / "params").mkdir()
+    for group in spec.GROUPS:
+        (tmp_path / "params" / group).symlink_to(ROOT / "params" / group)
+    monkeypatch.chdir(tmp_path)
+    here, right = Path("params/experiment.yaml"), (ROOT / "params/sweeps/mnist-zskd.yaml").read_text()
+    wrong = right.replace("transfer: [", "transfer: [zskd-smal, ")
+    assert wrong != right
+    here.write_text(right)
+    Path("wrong.yaml").write_text(wrong)
+    for path in ("wrong.yaml", "nix.yaml"):
+        code, out, err = run(capsys, "sweep", path, "--write")
+        assert (code, out, len(err)) == (2, [], 1) and here.read_text() == right
+    expanded = sweep.read(here)
+    with pytest.raises(UserError, match=f"run `dfkd sweep {here} --write`"):
+        sweep.literal()
+    assert run(capsys, "sweep", here, "--write") == (0, [f"wrote {here}"], [])
+    assert sweep.literal() == {**expanded, "source": [], "export": []}
+    assert not list(Path("params").glob(".*"))
 
 
 def test_files_that_are_no_artefacts(files, capsys):

@@ -8,7 +8,6 @@ import json
 import re
 import statistics
 import subprocess
-import sys
 import time
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,7 +17,7 @@ import pytest
 from PIL import Image
 
 from dfkd_steps import cli, report
-from dfkd_steps.pipeline import graph, keys, spec
+from dfkd_steps.pipeline import audit, graph, keys, spec
 from dfkd_steps.reporting import figures, inspect, page, runs, tables
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.storage import atomic, network_file
@@ -81,6 +80,12 @@ class Tree:
 @pytest.fixture
 def tree(tmp_path):
     return Tree(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def current(monkeypatch):
+    """No preset has the names of these runs, which count as current all the same."""
+    monkeypatch.setattr(audit, "stale", lambda paths: {})
 
 
 def made(tree, metrics, name="index.html"):
@@ -423,14 +428,27 @@ def test_the_page_comes_after_what_is_beside_it(monkeypatch, tmp_path):
         report.report(tmp_path / "index.htm", [])
 
 
-def test_command_prints_the_table_and_last_the_path(tree):
+def test_runs_that_are_not_current_are_refused(tree, capsys, monkeypatch):
+    """Those of one sweep may be of two configs, where a preset was edited meanwhile."""
+    paths, out = [tree.run("zskd"), tree.run("zskd+seed=1")], tree.root.parent / "report/index.html"
+    monkeypatch.setattr(audit, "stale", lambda metrics: {str(metrics[1]): "was made with a different config; make it again"})
+    assert report.main([str(out), *map(str, paths)]) == 2
+    stale = sorted(paths)[1]
+    assert capsys.readouterr() == (
+        "",
+        f"error: {stale}: was made with a different config; make it again (1 of 2 runs of the report are not current; "
+        "`dfkd audit -v` says why)\n",
+    )
+    assert not out.parent.exists()
+
+
+def test_command_prints_the_table_and_last_the_path(tree, capsys):
     metrics, out = [tree.run("zskd"), tree.baseline()], tree.root.parent / "report/index.html"
     listed = tree.root.parent / "metrics.txt"
     listed.write_text("".join(f"{path}\n" for path in metrics))
-    done = subprocess.run(
-        [sys.executable, "-m", "dfkd_steps.report", out, f"@{listed}"], capture_output=True, text=True, check=True
-    )
-    lines = done.stdout.splitlines()
+    assert report.main([str(out), f"@{listed}"]) == 0
+    said = capsys.readouterr()
+    lines = said.out.splitlines()
     assert lines[0].split()[:5] == ["dataset", "teacher", "transfer", "balance", "student"]
     assert lines[1].split()[2] == "dataset+source=toy"
     assert "94.00" in lines[1]
@@ -438,7 +456,7 @@ def test_command_prints_the_table_and_last_the_path(tree):
     assert "real data" in lines[1]
     assert lines[-1] == str(out)
     assert len(lines) == 4
-    assert not done.stderr
+    assert not said.err
     assert {one.name for one in out.parent.iterdir()} == {"index.html", "results.csv", "summary.json"}
 
 

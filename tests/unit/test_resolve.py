@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from dfkd_steps import resolve
-from dfkd_steps.pipeline import audit, graph, spec, sweep
+from dfkd_steps.pipeline import audit, graph, keys, params, spec, sweep
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.storage import verify
 
@@ -201,12 +201,13 @@ def test_stages_of_one_name_are_refused(repository, tmp_path, monkeypatch):
     assert sweep.literal(path)["balance"] == ["none", "x-none"]
     path.write_text(yaml.safe_dump(lists | {"balance": ["none", "x-none"], "transfer": ["noise", "noise-x"]}))
     assert len(sweep.finals(sweep.read(path))) == 8
-    with pytest.raises(UserError) as caught:
-        sweep.literal(path)
-    assert str(caught.value) == (
-        f"{path}: transfer 'noise', balance 'x-none' and transfer 'noise-x', balance 'none' have one name in DVC, "
-        "'noise-x-none'; rename one of these files of params/"
-    )
+    for read in (sweep.literal, sweep.to_yaml):
+        with pytest.raises(UserError) as caught:
+            read(path)
+        assert str(caught.value) == (
+            f"{path}: transfer 'noise', balance 'x-none' and transfer 'noise-x', balance 'none' have one name in DVC, "
+            "'noise-x-none'; rename one of these files of params/"
+        )
 
 
 @pytest.mark.parametrize(
@@ -294,6 +295,101 @@ def test_what_was_not_deleted_stays_as_it_is(network):
     network.write_text("newer")
     resolve.restore(network)
     assert network.read_text() == "newer" and names(network) == ["history.csv", "teacher.safetensors"]
+
+
+STUDENT = "results/mnist-5k/lenet5/noise/none/lenet5-half/student.safetensors"
+STAGE = "distill@mnist-5k-lenet5-noise-none-lenet5-half"
+
+
+@pytest.fixture
+def resolved(repository, tmp_path, monkeypatch):
+    """The folder of a sweep whose files of results/_resolved are as params/ has it, with the artefact that DVC has deleted under
+    its hidden name; the step writes ``made`` into it."""
+    for group in spec.GROUPS:
+        shutil.copytree(repository / "params" / group, tmp_path / "params" / group)
+    monkeypatch.chdir(tmp_path)
+    Path("params/experiment.yaml").write_text(yaml.safe_dump({**SOUND, "source": [], "export": []}))
+    forget()
+    resolve.write()
+    out = Path(STUDENT)
+    out.parent.mkdir(parents=True)
+
+    def step(name, **options):
+        out.write_text("made")
+        out.with_name("history.csv").write_text("epoch")
+
+    monkeypatch.setattr(resolve.runpy, "run_module", step)
+    monkeypatch.setattr(resolve, "restore", lambda path: None)
+    yield out
+    forget()
+
+
+def repro(monkeypatch) -> int:
+    """The exit code of the stage, as DVC starts it."""
+    monkeypatch.setattr(resolve.sys, "argv", ["resolve", STAGE])
+    return resolve.main()
+
+
+def forget():
+    """As a new process begins: with nothing read of params/."""
+    for function in (params._layers, params._load, keys._recipe, keys.expected_key):
+        function.cache_clear()
+
+
+def edit(text):
+    """Another lr, or whatever text, in the preset of the student."""
+    path = next(Path("params/student").rglob("lenet5-half.yaml"))
+    path.write_text(path.read_text() + text)
+
+
+def test_a_stage_refuses_a_preset_that_was_edited_after_resolve(resolved, monkeypatch, capsys):
+    """DVC would record the student as made by the config that stands in results/_resolved."""
+    edit("# A comment.\n")
+    forget()
+    assert repro(monkeypatch) == 0 and resolved.read_text() == "made"
+    resolved.unlink()
+    edit("clip: 0.25\n")
+    forget()
+    assert repro(monkeypatch) == 2 and not resolved.exists()
+    assert capsys.readouterr().err == (
+        f"error: {resolved}: params/ or code was edited while dvc repro ran (results/_resolved/distill/lenet5-half.json is of "
+        "before); run dvc repro again\n"
+    )
+
+
+def test_a_step_goes_by_what_was_compared_with_what_dvc_records(resolved, monkeypatch):
+    """An edit while the step runs counts for the next one."""
+
+    def step(name, **options):
+        edit("clip: 0.25\n")
+        resolved.write_text(str(params.load("student", "lenet5-half").clip))
+
+    before = params.load("student", "lenet5-half").clip
+    monkeypatch.setattr(resolve.runpy, "run_module", step)
+    assert repro(monkeypatch) == 0 and resolved.read_text() == str(before) != "0.25"
+
+
+def test_a_resolve_that_writes_meanwhile_leaves_dvc_no_output(resolved, monkeypatch, capsys):
+    step = resolve.runpy.run_module
+
+    def run_module(name, **options):
+        step(name)
+        path = Path("results/_resolved/distill/lenet5-half.json")
+        path.write_text(path.read_text().replace('"clip": ', '"clip": 1'))
+
+    monkeypatch.setattr(resolve.runpy, "run_module", run_module)
+    assert repro(monkeypatch) == 2 and "run dvc repro again" in capsys.readouterr().err
+    assert names(resolved) == [".student.safetensors.kept.history.csv", ".student.safetensors.kept.student.safetensors"]
+
+
+def test_what_is_stale_is_named_where_dvc_may_not_know_it(resolved, monkeypatch, capsys):
+    monkeypatch.setattr(audit, "stale", lambda paths: {})
+    resolve.write()
+    assert not capsys.readouterr().err
+    monkeypatch.setattr(audit, "stale", lambda paths: {STUDENT: "is stale"})
+    resolve.write()
+    said = capsys.readouterr().err
+    assert said.startswith("1 files were made with a different config") and "dvc repro --force STAGE" in said
 
 
 def test_exports_are_kept_and_files_that_are_gone_refused_before_anything_is_written(tmp_path, monkeypatch):

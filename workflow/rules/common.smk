@@ -74,17 +74,31 @@ def mark_outdated():
         return tempfile.NamedTemporaryFile(prefix="outdated-")
 
 
-SWEEP = or_end(read_sweep)
+def of_params(function, *arguments):
+    """What a function reads of params/, for a job. Wrong specs end Snakemake here; in the process of a job, which may begin days
+    later, the step itself says what is wrong by then, in the log that Snakemake shows."""
+    if workflow.is_main_process:
+        return or_end(function, *arguments)
+    with contextlib.suppress(UserError):
+        return function(*arguments)
+    return []
+
+
+# Not in the processes of single jobs: the file of the sweep may be another one, wrong or gone when a job begins, which goes by
+# its own specs.
+SWEEP = or_end(read_sweep) if workflow.is_main_process else None
 # One report per sweep, so that none is overwritten; that of params/experiment.yaml, which DVC makes too, right in report/.
 PLACE = sweep.report_folder(sweep_file())
 REPORT = [f"{PLACE}/index.html", f"{PLACE}/results.csv", f"{PLACE}/summary.json"]
-FINALS = sweep.finals(SWEEP)
-EXPORTS = sweep.exports(SWEEP)
+FINALS = sweep.finals(SWEEP) if SWEEP else []
+EXPORTS = sweep.exports(SWEEP) if SWEEP else []
 # The paths of the sweep's metrics: one argument of a command is limited to 128 KiB, which 700 of them fill. Named by its
 # content: another Snakemake, with other values of --config, writes another while this one runs.
 LISTING = f"logs/{PLACE}/metrics-{hashlib.sha256(repr(FINALS).encode()).hexdigest()[:12]}"
 # What the profiles reserve for a step is what runtime.threads.thread_count() lets it compute with.
 os.environ.update(DFKD_THREADS=str(threads.thread_count()))
+if SWEEP:
+    os.environ.update(DFKD_SHARDS=str(SWEEP.get("shards", 1)))  # for the processes of jobs
 # Files are current or stale by the keys they carry, not by Snakemake's records or their dates: records are missing in a
 # fresh clone, and know nothing of what DVC made. Not in the processes started for single jobs: there all is decided.
 STALE, NEWER = or_end(audit.to_remake, "results", REPORT, FINALS) if workflow.is_main_process else ({}, set())
@@ -105,12 +119,12 @@ def output_of(step):
 
 
 def outdated(path):
-    """No input; or, where the artefact is to be made again, one that is newer than it. Wrong specs end Snakemake here."""
+    """No input; or, where the artefact is to be made again, one that is newer than it. Checks the specs of its path."""
 
     def newest(wildcards):
         artefact = path.format(**dict(wildcards.items()))
         if artefact not in REPORT:
-            or_end(sweep.check_paths, [artefact])
+            of_params(sweep.check_paths, [artefact])
         return [OUTDATED.name] if artefact in STALE else []
 
     return newest
@@ -123,16 +137,19 @@ def history(step):
 
 def source_sets(wildcards):
     """The data sets that an arbitrary transfer set is taken from; none for a data-free method."""
-    return [
-        dated(FILE["dataset"].format(dataset=source)) for source in or_end(graph.sources, wildcards.transfer, wildcards.dataset)
-    ]
+    sources = of_params(graph.sources, wildcards.transfer, wildcards.dataset)
+    return [dated(FILE["dataset"].format(dataset=source)) for source in sources]
 
 
 def shards_of(wildcards):
     """The shards of a transfer set with --config shards=N; none for a method that cannot be divided."""
-    most = or_end(params.load, "transfer", wildcards.transfer).max_shards()
-    of = min(SWEEP.get("shards", 1), most)
-    return [str(shards.path_of(FILE["synthesize"], number, of)) for number in range(of)] if of > 1 else []
+
+    def paths():
+        most = params.load("transfer", wildcards.transfer).max_shards()
+        of = min(int(os.environ.get("DFKD_SHARDS", 1)), most)
+        return [str(shards.path_of(FILE["synthesize"], number, of)) for number in range(of)] if of > 1 else []
+
+    return of_params(paths)
 
 
 def versioned_finals(wildcards):
