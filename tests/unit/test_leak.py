@@ -161,7 +161,8 @@ def test_own_is_the_data_set_of_the_path(written):
     assert graph.sources("dataset+source=own") == [] and graph.sources("dataset+source=own", "mnist") == ["mnist"]
     config = params.load("transfer", "dataset+source=own")
     job = Job("synthesize", path, ["teacher", Path("results/mnist-5k+canaries=9+shadow=1/dataset.h5")], config, "key", {})
-    method = type("Real", (), {"all_from_sources": True, "drawn": (), "about": lambda self: {"label": "dataset"}})()
+    about = {"teacher": small_net.classifier(), "about": lambda self: {"label": "dataset"}}
+    method = type("Real", (), {"all_from_sources": True, "drawn": (), **about})()
     assert synthesize.metadata(job, method, {})["origin"] == "real"
 
 

@@ -1,5 +1,6 @@
 """Every ONNX operator in the cases that the standard itself gives for it (package onnx, ``backend.test.case``)."""
 
+import collections
 import importlib
 import pkgutil
 import re
@@ -54,6 +55,7 @@ def result_of(case, given) -> torch.Tensor:
     node = case.model.graph.node[0]
     reader = onnx_reader.Reader.__new__(onnx_reader.Reader)  # a node alone is no classifier
     reader.path, reader.kind, reader.to_array, reader.nodes = "x.onnx", "a classifier", onnx.numpy_helper.to_array, []
+    reader.half, reader.readers = False, collections.Counter(node.input)
     reader.opset = max(entry.version for entry in case.model.opset_import if entry.domain == "")
     (first, *rest), (images, *constants) = [name for name in node.input if name], map(reader.tensor, map(tensor_of, given))
     reader.constants = dict(zip(rest, constants))
