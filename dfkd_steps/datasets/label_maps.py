@@ -73,18 +73,16 @@ def source(
         maps = np.where(arrays[name] > void, arrays[name] - 1, arrays[name]) if void < classes else arrays[name]
         converted[name] = np.where((arrays[name] == void) | (arrays[name] == VOID), VOID, maps).astype(np.uint8)
         if not some:
-            look_for_classes(f"{where}: {name}", converted[name], names or tuple(map(str, range(classes))), name == "y_train")
+            there, has_void = labels - (labels > void), len(values) > len(labels)
+            look_for_classes(f"{where}: {name}", there, has_void, names or tuple(map(str, range(classes))), name == "y_train")
     return Source(names or tuple(map(str, range(classes))), converted, test_share, str(where))
 
 
-def look_for_classes(where: str, maps, names, whole: bool):
-    """Raise UserError where maps (void = 255) that are ``whole``, all there are to learn from, have pixels of one class alone; a
-    warning where they lack a class, or where maps of two classes have 255 in place of the second, as masks of one object have."""
-    there = np.unique(maps)
-    classes = there[there != VOID]
-    if not len(classes):
-        return
-    second_is_void = len(classes) == 1 and len(names) == 2 and VOID in there
+def look_for_classes(where: str, classes, has_void: bool, names, whole: bool):
+    """Of maps with pixels of these ``classes`` (numbers, one at least): raise UserError where they are ``whole``, all there are
+    to learn from, and have one class alone; a warning where they lack a class, or where maps of two classes have void in place of
+    the second, as masks of one object have."""
+    second_is_void = len(classes) == 1 and len(names) == 2 and has_void
     remedy = "255 is void: if it marks a class, store that as 1" if second_is_void else "give masks with two classes or more"
     if whole and len(classes) == 1:
         raise UserError(f"{where} has pixels of one class alone, {names[classes[0]]!r}; {remedy}")

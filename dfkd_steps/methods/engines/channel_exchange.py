@@ -2,7 +2,7 @@
 exchange of SpaceshipNet, CVPR 2023, public code)."""
 
 import torch
-from torch import nn
+from torch.optim.swa_utils import update_bn
 
 from ...runtime.device import autocast
 
@@ -31,26 +31,17 @@ class ExchangedImages:
         """Latent vectors (N,Z) of the images that were put into places (N) of the pool."""
         self.latents[places] = latents
 
-    @torch.no_grad()
     def take_statistics(self, held: int):
         """The generator's BatchNorm statistics anew, from latent vectors spread over the ``held`` first of the pool.
 
         The running ones are those of the copies that the batches moved, and lag behind the generator: after its first layers are
         drawn anew, images in eval mode would be nearly grey for ten rounds. SpaceshipNet's generator is one, and never reset.
         """
-        generator, device = self.inverter.generator.train(), self.latents.device
-        norms = [layer for layer in generator.modules() if isinstance(layer, nn.BatchNorm2d)]
-        usual = [layer.momentum for layer in norms]
-        for layer in norms:
-            layer.reset_running_stats()
-            layer.momentum = None  # the mean over all batches
-        number = min(held, BATCHES * self.config.batch)
+        device, number = self.latents.device, min(held, BATCHES * self.config.batch)
         rows = torch.arange(number, device=device) * held // number
-        for part in rows.tensor_split(max(1, number // self.config.batch)):  # of about the size that it was trained with
-            with autocast(device, self.config.precision):
-                generator(self.latents[part])
-        for layer, momentum in zip(norms, usual):
-            layer.momentum = momentum
+        parts = rows.tensor_split(max(1, number // self.config.batch))  # of about the size that it was trained with
+        with autocast(device, self.config.precision):
+            update_bn([self.latents[part] for part in parts], self.inverter.generator)
 
     def images(self, rows, rng):
         """Images (N,C,H,W) in [0,1] for these rows (N) of the pool: mixed in a share ``exchange`` of all calls, at a level of
