@@ -29,6 +29,13 @@ class Layout:
     task: str = tasks.CLASSIFICATION
     source: bool = False
 
+    @classmethod
+    def of(cls, fields, classes: int) -> "Layout":
+        """That of fields by name, arrays of a set or of its file, with so many classes."""
+        images, task = fields["images"], tasks.CLASSIFICATION if "logits" in fields else tasks.SEGMENTATION
+        there = {name: name in fields for name in ("targets", "weights", "source")}
+        return cls(images.shape[1:], classes, str(images.dtype), task=task, **there)
+
     @property
     def dense(self) -> bool:
         """Is a label a map?"""
@@ -113,11 +120,7 @@ def _shapes(file) -> list[str]:
         return [f"images are {images.dtype} of shape {images.shape}, expected uint8 or float (N,C,H,W)"]
     if problem := _fault_of_classes(file):
         return [problem]
-    task = tasks.SEGMENTATION if _is_dense(file) else tasks.CLASSIFICATION
-    layout = Layout(
-        images.shape[1:], _classes(file), str(images.dtype), "targets" in file, "weights" in file, task, "source" in file
-    )
-    expected = {name: ((len(images), *shape), kind) for name, shape, kind in layout.fields()}
+    expected = {name: ((len(images), *shape), kind) for name, shape, kind in Layout.of(file, _classes(file)).fields()}
     return [
         f"{name} is {file[name].dtype} of shape {file[name].shape}, expected {kind} {shape}"
         for name, (shape, kind) in expected.items()

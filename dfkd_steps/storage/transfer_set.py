@@ -23,7 +23,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ..models import tasks
 from ..runtime import disk, progress
 from ..runtime.errors import UserError, reading, remedy_for, require_file
 from . import hdf5
@@ -154,10 +153,7 @@ class TransferSet:
     @property
     def layout(self) -> Layout:
         """Shapes and fields of this set."""
-        images, task = self.fields["images"], tasks.CLASSIFICATION if "logits" in self else tasks.SEGMENTATION
-        return Layout(
-            images.shape[1:], self._classes, str(images.dtype), "targets" in self, "weights" in self, task, "source" in self
-        )
+        return Layout.of(self.fields, self._classes)
 
     def require_fit(self, description):
         """Raise UserError unless the set has the image shape and classes of a network's ``Description``, and finite logits."""
