@@ -27,16 +27,23 @@ class KeptViews:
         numbers, kind = views.described(view)
         self.parameters = torch.zeros(images, number, numbers, dtype=kind, device=device)
         self.logits = torch.zeros(images, number, classes, dtype=torch.float16, device=device)
+        self.overflowed = torch.zeros((), dtype=torch.bool, device=device)
 
     def renew(self, places, slots, images, rng):
-        """New views of images (N,C,H,W) in these places and slots (N), with what the teacher says of them."""
+        """New views of images (N,C,H,W) in these places and slots (N), with what the teacher says of them. The caller asks
+        ``require_finite`` from time to time: a GPU would be waited for in each step.
+        """
         parameters = views.draw(self.view, images, rng)
         # A place drawn twice with one slot leaves one of its two views with its logits: written in one order, deterministically.
         self.parameters[places, slots] = parameters
         logits = self.ask(views.repeat(self.view, images, parameters)).half()
-        if not logits.isfinite().all():  # it takes numbers up to 65,504
-            raise UserError("views_kept: the teacher's logits are too large to be kept in float16; set views_kept: 0")
+        self.overflowed |= ~logits.isfinite().all()
         self.logits[places, slots] = logits
+
+    def require_finite(self):
+        """Raise UserError where a logit since the start was too large for float16, which takes numbers up to 65,504."""
+        if self.overflowed:
+            raise UserError("views_kept: the teacher's logits are too large to be kept in float16; set views_kept: 0")
 
     def read(self, places, slots, images):
         """The views (N,C,H,W) of images in these places and slots, and the teacher's logits (N,K) for them, float32."""
@@ -60,6 +67,7 @@ class ViewsInTurn:
             new = times < self.kept.number
             if new.any():
                 self.kept.renew(places[new], slots[new], images[new], rng)
+                self.kept.require_finite()
             else:
                 self.complete = bool((self.drawn >= self.kept.number).all())
         self.drawn[places] = times + 1  # of a sample that is twice in a batch once: it shows one view there

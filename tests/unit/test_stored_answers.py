@@ -125,9 +125,21 @@ def test_a_view_is_what_its_parameters_repeat(name):
 
 def test_logits_that_float16_does_not_hold_are_refused():
     """As infinite ones they would make the loss no number, some epochs later, and blame the learning rate."""
-    kept = KeptViews(4, 2, "none", lambda images: torch.full((len(images), 3), 7e4), 3, CPU)
+    large = ViewsInTurn(KeptViews(4, 2, "none", lambda images: torch.full((len(images), 3), 7e4), 3, CPU))
     with pytest.raises(UserError, match="logits are too large to be kept in float16; set views_kept: 0"):
-        kept.renew(torch.arange(2), torch.zeros(2, dtype=torch.int64), torch.rand(2, 1, 8, 8), torch.Generator())
+        large.batch(torch.arange(2), torch.rand(2, 1, 8, 8), torch.Generator())
+
+
+def test_logits_that_float16_does_not_hold_are_still_known_after_later_ones():
+    sizes = iter([1.0, 7e4, 2.0])
+    kept = KeptViews(4, 1, "none", lambda images: torch.full((len(images), 3), next(sizes)), 3, CPU)
+    renewed = (torch.arange(2), torch.zeros(2, dtype=torch.int64), torch.rand(2, 1, 8, 8), torch.Generator())
+    kept.renew(*renewed)
+    kept.require_finite()
+    for _ in range(2):
+        kept.renew(*renewed)
+    with pytest.raises(UserError, match="logits are too large to be kept in float16"):
+        kept.require_finite()
 
 
 def test_a_sample_takes_new_views_until_it_has_all_and_then_these_in_turn():
@@ -195,6 +207,21 @@ def test_a_round_asks_the_teacher_about_new_views_alone(name):
     made.round(1)
     new = int((made.answers.rounds == 1).sum()) + int((made.answers.rounds == 0).sum())
     assert new == 8 and sum(asked) == 2 * 8 + 3 * 4  # two views of each image, and half of three batches
+
+
+def test_a_round_says_that_float16_does_not_hold_the_logits_of_a_new_view():
+    """And not that the learning rate is too large."""
+    made = method("fast")
+    made.round(0)
+    refresh = made.answers.refresh
+
+    def then_large(*args):
+        refresh(*args)
+        made.answers.kept.ask = lambda images: torch.full((len(images), 10), 7e4)
+
+    made.answers.refresh = then_large
+    with pytest.raises(UserError, match="logits are too large to be kept in float16"):
+        made.round(1)
 
 
 def test_a_student_learns_from_what_the_teacher_says_of_the_kept_views():

@@ -74,6 +74,8 @@ class ModelInversion(Method):
             images, answer = self.student_batch(rows, rng)
             losses = self.student.step(images, config.progress(index, step), rng, weights, answer)
             self.sampler.update(rows, weights, losses)
+        if self.answers:
+            self.answers.require_finite()
         figures = self.student.figures()
         objective.require_finite(figures["loss"], f"{config.method}: round {index + 1}", "lower lr_s, or set clip_s")
         return figures

@@ -46,6 +46,10 @@ class StoredAnswers:
             self.kept.renew(rows[:renewed], slots[:renewed], images[:renewed], rng)
         return self.kept.read(rows, slots, images)
 
+    def require_finite(self):
+        """As of ``KeptViews``: for the end of a round."""
+        self.kept.require_finite()
+
     def state(self) -> dict:
         """The views and logits of the images that the pool holds."""
         return {name: values[: len(self.pool)].clone() for name, values in self._fields().items()}
