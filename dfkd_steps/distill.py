@@ -5,7 +5,7 @@ Teacher and student see the same augmented batch. Reads nothing of the task's da
 
 import torch
 
-from .models import answering_network, frozen
+from .models import answering_network, frozen, head
 from .models.classifier import new_classifier
 from .models.generator import Generator
 from .pipeline.job import Job, run_step
@@ -77,12 +77,13 @@ class Fresh:
 class Held:
     """Stored samples that no step sees, to select a model by agreement with the teacher on them."""
 
-    def __init__(self, config, images: Images, student):
+    def __init__(self, config, images: Images, student, keep=()):
+        """keep: the classes of the student that the labels are of, by number, where it has others too."""
         draw = make_rng("cpu", "student", config.seed, "holdout")
         number, transfer = max(1, round(config.holdout * len(images))), images.transfer
         source = torch.from_numpy(transfer.read("source")) if "source" in transfer else torch.arange(len(images))
         self.rows, self.others = (rows.to(images.device) for rows in apart(source, number, draw))
-        self.images, self.student = images, student
+        self.images, self.student, self.keep = images, student, list(keep)
         self.agreement, self.best, self.seen = -1.0, self._weights(), student.seen
 
     def ended(self, epoch: int) -> dict:
@@ -90,7 +91,9 @@ class Held:
         same = 0
         with torch.no_grad():
             for rows in self.rows.split(self.images.at_once):
-                right = self.student(self.images(rows)).argmax(1) == self.images.field("labels", rows)
+                logits = self.student(self.images(rows))
+                logits = logits[:, self.keep] if self.keep else logits
+                right = logits.argmax(1) == self.images.field("labels", rows)
                 same += right.float().reshape(len(rows), -1).mean(1).sum()
         agreement = float(same) / len(self.rows)
         if agreement > self.agreement:
@@ -178,11 +181,15 @@ def hardness(student, images: Images, rows, compare, precision: str, teacher=Non
 
 
 def distill(config, teacher, transfer: TransferSet, partial, key, device):
-    """A student trained as ``groups.Student`` says; returns it and its history."""
+    """A student trained as ``groups.Student`` says, of the classes of ``teacher``; returns it and its history."""
+    kept_classes, whole = teacher.description.classes, config.outputs == "all"
+    keep = ()
+    if whole:
+        teacher, keep = head.uncut(teacher, "the teacher"), teacher.whole.keep
     student = begin(config, teacher, transfer, device)
     images = Images(transfer, device)
     fresh = Fresh(transfer, device) if config.fresh else None
-    held = Held(config, images, student) if config.select == "agreement" else None
+    held = Held(config, images, student, keep) if config.select == "agreement" else None
     rows_left = held.others if held else torch.arange(len(images), device=device)
     if len(rows_left) < 2 and config.epochs and not fresh:  # of one image BatchNorm has no statistics
         raise UserError(
@@ -191,7 +198,8 @@ def distill(config, teacher, transfer: TransferSet, partial, key, device):
         )
     weights = images.field("weights", rows_left) if config.sampling == "given" else None
     priorities = priority_sampling.Priorities(len(rows_left), device, config.beta) if config.sampling == "priority" else None
-    stored = config.augment == config.mix == "none" and not fresh and "logits" in transfer
+    logits_stored = "logits" in transfer and not whole  # a set holds those of the classes that are kept
+    stored = config.augment == config.mix == "none" and not fresh and logits_stored
     answering = None if stored else frozen.fast_copy(answering_network.of(teacher, transfer.metadata), config.precision)
     kept = keep_views(config, teacher.description, len(rows_left), answering, device) if config.views_kept else None
     compare = student_losses.load(config.loss, config.tau, teacher.description)
@@ -199,7 +207,7 @@ def distill(config, teacher, transfer: TransferSet, partial, key, device):
     steps = config.steps_per_epoch or len(rows_left) // batch
     on_the_way = snapshots.Snapshots(student, config.snapshots)
 
-    arguments = (student, images, rows_left, compare, config.precision, None if "logits" in transfer else answering)
+    arguments = (student, images, rows_left, compare, config.precision, None if logits_stored else answering)
 
     def batches(rng):
         """Each step's images, the teacher's logits where they are stored, importance weights, and places of priorities."""
@@ -241,7 +249,7 @@ def distill(config, teacher, transfer: TransferSet, partial, key, device):
     history = loop.fit(student, config, steps, steps_of, partial, key, device, "student", parts, held.ended if held else None)
     if held and history:
         held.select()
-    return student, history
+    return head.recut(student, kept_classes, keep) if whole else student, history
 
 
 def run(job: Job):

@@ -74,7 +74,7 @@ def examine(name: str, files: dict[str, dict]):
     from . import dataset as dataset_step
     from .datasets import readers
     from .models import pretrained
-    from .models.classifier import Classifier, new_classifier
+    from .models.classifier import new_classifier
     from .storage import dataset_file
 
     with tempfile.TemporaryDirectory() as folder:
@@ -86,7 +86,7 @@ def examine(name: str, files: dict[str, dict]):
         )
         dataset = dataclasses.replace(dataset_file.open_dataset(path), path=Path(f"params/dataset/{name}.yaml"))
         read = pretrained.import_library if files["teacher"]["kind"] == "library" else pretrained.import_checkpoint
-        teacher = Classifier(*read(config["teacher"], dataset)).eval().requires_grad_(False)
+        teacher = read(config["teacher"], dataset).requires_grad_(False)
         return teacher, new_classifier(config["student"].arch, teacher.description, 0)
 
 

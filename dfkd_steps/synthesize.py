@@ -212,6 +212,7 @@ def run(job: Job):
             writer, history = fill(job, method, range(method.count()), partial, job.key)
             kept = kept_by(method)
         number = finish(job, method, writer, kept, history, partial, job.out)
+        shards.clear(job.out, len(paths))  # a workflow deletes those that it was given itself
     progress.say(f"synthesize: {number} samples, {progress.spent():.1f} s, key {job.key}")
 
 

@@ -9,7 +9,7 @@ import importlib
 import torch
 import torch.nn.functional as F
 
-from .models.classifier import Classifier, new_classifier
+from .models.classifier import new_classifier
 from .models.tasks import VOID
 from .pipeline.job import Job, run_step
 from .runtime import memory, progress
@@ -94,7 +94,7 @@ def run(job: Job):
             # By name: its code counts for imported teachers alone (schemas.teacher.Import).
             pretrained = importlib.import_module("dfkd_steps.models.pretrained")
             importer = {"import": pretrained.import_checkpoint, "library": pretrained.import_library}[job.config.kind]
-            teacher, history = Classifier(*importer(job.config, dataset)).eval(), []
+            teacher, history = importer(job.config, dataset), []
             inspect(teacher, dataset, device)
         network_file.publish(job.out, job.key, job.provenance(device), teacher, history)
     progress.say(f"teacher: {teacher.description.name}, {progress.spent():.1f} s")

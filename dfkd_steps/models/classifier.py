@@ -39,11 +39,24 @@ class Description:
         return names.spelled(self.builder, self.name)
 
 
+@dataclass(frozen=True)
+class Whole:
+    """What a network was before it was cut to some of its classes (``models.head``): how many it had (``count``), the number in
+    it of each that is left (``keep``), the tensors that were cut, by name, with all classes, and the ``arguments`` of its
+    description."""
+
+    count: int
+    keep: tuple[int, ...]
+    tensors: dict[str, torch.Tensor]
+    arguments: dict = field(default_factory=dict)
+
+
 class Classifier(nn.Module):
     """A network that owns its normalisation: images (N,C,H,W) in [0,1] -> logits (N,K), for segmentation (N,K,H,W).
 
     Of a student also how many images it has learnt from, with repeats (``seen``, 0 = not known), and the weights of ``net`` as
-    they were after fewer of them (``snapshots``: images -> state dict on the CPU).
+    they were after fewer of them (``snapshots``: images -> state dict on the CPU); of a teacher that was cut to some of its
+    classes what it was before (``whole``).
     """
 
     def __init__(self, net: nn.Module, description: Description):
@@ -51,6 +64,7 @@ class Classifier(nn.Module):
         self.net, self.description = keep_float32(net), description
         self.seen: int = 0
         self.snapshots: dict[int, dict[str, torch.Tensor]] = {}
+        self.whole: Whole | None = None
         shape = (1, -1, 1, 1)
         self.register_buffer("mean", torch.tensor(description.mean, dtype=torch.float32).view(shape), persistent=False)
         self.register_buffer("std", torch.tensor(description.std, dtype=torch.float32).view(shape), persistent=False)

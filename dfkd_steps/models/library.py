@@ -72,6 +72,14 @@ def _require_trainable(classifier):
         raise UserError(f"network: {description.name} has no weights to train, or none that reach its logits; give it some")
 
 
+def as_teacher(net: nn.Module, description, whole=None) -> Classifier:
+    """An imported network, in eval mode, with what it was before it was cut (None where it was not); UserError where it does not
+    fit its description."""
+    classifier = Classifier(require_fit(net, description, "teacher"), description).eval()
+    classifier.whole = whole
+    return classifier
+
+
 def require_fit(net: nn.Module, description, role: str) -> nn.Module:
     """The network, in eval mode, if it takes the images and gives finite logits, as many as there are classes; else UserError.
 

@@ -12,29 +12,36 @@ from ..runtime import progress
 from ..runtime.errors import UserError, one_line, reading
 from . import onnx_comparison, onnx_graph, onnx_reader
 from .checkpoint_file import require_sha256
-from .library import require_fit
+from .classifier import Whole
+from .library import as_teacher
 
 MAX_BYTES = (1 << 31) - 1  # of a protocol buffer
 UNREADABLE = ("is not a readable ONNX file", "export it again")
 
 
 def read(path: Path, sha256: str, description, keep=()):
-    """The network in an ONNX file and its description; raises UserError where it is no classifier for such images.
+    """The network in an ONNX file; raises UserError where it is no classifier for such images.
 
     keep: the classes that the network is cut to, none for all.
     """
     model = _load(path, sha256)
     with reading(path, *UNREADABLE):
         reader = onnx_reader.Reader(path, model, description)
-        whole = _built(reader, description)[0]
-    have = onnx_comparison.compare(reader, whole, model)
+        before, described = _built(reader, description)
+    have = onnx_comparison.compare(reader, before, model)
     if keep:
         reader.cut(keep, have)
     net, description = _built(reader, description)
+    whole = None
+    if keep:
+        state = net.state_dict()
+        differ = {name: value for name, value in before.state_dict().items()
+                  if name not in state or value.shape != state[name].shape}  # fmt: skip
+        whole = Whole(have, tuple(keep), differ, described.arguments)
     norms = sum(isinstance(layer, onnx_graph.Norm) for layer in net.layers.values())
     folded = "" if norms else " (exporters fold it into the convolutions, unless told not to)"
     progress.say(f"{path}: {len(reader.nodes)} nodes, {norms} BatchNorm layers{folded}")
-    return require_fit(net, description, "teacher"), description
+    return as_teacher(net, description, whole)
 
 
 def _built(reader, description):

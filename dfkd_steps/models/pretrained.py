@@ -9,17 +9,17 @@ import torch
 
 from ..runtime import progress
 from ..runtime.errors import UserError, one_line
-from . import names, tasks
+from . import head, names, tasks
 from .checkpoint_file import read_weights
-from .classifier import Description, build_network
-from .library import RESCALING, build, classes_of, create, data_config, require_fit
+from .classifier import Classifier, Description, build_network
+from .library import RESCALING, as_teacher, build, classes_of, create, data_config
 
 PREFIXES = ("model.", "net.", "network.", "module.", "_orig_mod.")  # of Lightning modules, nn.DataParallel and torch.compile
 NAMED = 8  # keys that an error line names before it counts
 
 
-def import_checkpoint(config, dataset):
-    """The network and description of a ``groups.ImportTeacher``; raises UserError where anything does not fit."""
+def import_checkpoint(config, dataset) -> Classifier:
+    """The network of a ``groups.ImportTeacher``; raises UserError where anything does not fit."""
     path = Path(config.checkpoint)
     if names.is_onnx(config.checkpoint):
         onnx_import = importlib.import_module("dfkd_steps.models.onnx_import")
@@ -35,17 +35,18 @@ def import_checkpoint(config, dataset):
     if dense:  # torchvision's networks have a second head for their training
         weights = {key: value for key, value in weights.items() if "aux_classifier." not in key}
     weights = _unprefixed(weights, net.state_dict(), path)
+    whole = None
     if dataset.keep:
-        weights = cut(weights, description, dataset.keep, str(path))
+        weights, whole = head.cut(weights, description, dataset.keep, str(path))
     _load(net, weights, path, description)
-    return require_fit(net, description, "teacher"), description
+    return as_teacher(net, description, whole)
 
 
-def import_library(config, dataset):
-    """The network and description of a ``groups.LibraryTeacher``, with the weights of that library."""
+def import_library(config, dataset) -> Classifier:
+    """The network of a ``groups.LibraryTeacher``, with the weights of that library."""
     if not config.weights:
         description = describe(config, dataset, config.library, config.name)
-        return require_fit(build(description), description, "teacher"), description
+        return as_teacher(build(description), description)
     if dataset.task == tasks.SEGMENTATION:
         raise UserError(
             f"teacher: weights: {config.weights} of {config.name} cannot be used for segmentation here; set weights: '' for "
@@ -69,11 +70,12 @@ def import_library(config, dataset):
         # GoogLeNet and Inception are built otherwise where weights are given, and their weights do not tell.
         arguments = {"aux_logits": net.aux_logits, "transform_input": net.transform_input, "init_weights": False}
         description = dataclasses.replace(description, arguments=arguments)
+    whole = None
     if dataset.keep:
-        weights = cut(net.state_dict(), description, dataset.keep, f"{config.library}'s {config.name}")
+        weights, whole = head.cut(net.state_dict(), description, dataset.keep, f"{config.library}'s {config.name}")
         net = build(description)
         net.load_state_dict(weights)
-    return require_fit(net, description, "teacher"), description
+    return as_teacher(net, description, whole)
 
 
 def describe(config, dataset, builder: str, name: str, known=None) -> Description:
@@ -132,25 +134,6 @@ def _rescaling(description, weights, known, given: bool) -> Description:
     return dataclasses.replace(
         description, arguments={"aux_logits": auxiliary, "transform_input": not given, "init_weights": False}
     )
-
-
-def cut(weights, description, keep, where: str) -> dict[str, torch.Tensor]:
-    """The weights with the rows of the classes ``keep`` alone in whatever depends on the number of classes, in that order.
-
-    Found by building the network for one class more. Raises UserError where a class is none of the network's.
-    """
-    more = dataclasses.replace(description, classes=(*description.classes, "one more"))
-    state, other = build_network(description).state_dict(), build_network(more).state_dict()
-    heads = [key for key, value in state.items() if value.shape != other[key].shape and key in weights]
-    for key in heads:
-        if weights[key].ndim != state[key].ndim or weights[key].shape[1:] != state[key].shape[1:]:
-            raise UserError(
-                f"{where}: {key} has shape {tuple(weights[key].shape)}, so its classes cannot be identified; remove keep"
-            )
-        if max(keep) >= len(weights[key]):
-            known = f"{len(weights[key])} classes, 0 to {len(weights[key]) - 1}"
-            raise UserError(f"{where}: has {known}, but keep has {max(keep)}; correct keep")
-    return {**weights, **{key: weights[key][list(keep)] for key in heads}}
 
 
 def renamed(weights, rename: list[str], path) -> dict[str, torch.Tensor]:

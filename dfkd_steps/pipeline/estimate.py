@@ -200,9 +200,10 @@ def excess(takes: Estimate, path="results", here: bool = False) -> str:
     if takes.memory > (most := memory.here() if here else memory.most()):
         place = "the machine's control group" if most < memory.most() else "DFKD_MEMORY" if memory.given() else "the machine"
         there = f"{place} has {size(most)}"
+        elsewhere = "" if here or memory.given() else ", or set DFKD_MEMORY to what the machine has on which the step is to run"
         held = f"a smaller n: the method holds its images, {size(takes.pool)}"
         remedy = f"use {held if 2 * takes.pool > takes.memory else 'smaller batches or networks'}"
-        return f"needs {size(takes.memory)} of memory, but {there}; {remedy}"
+        return f"needs {size(takes.memory)} of memory, but {there}; {remedy}{elsewhere}"
     if takes.steps * STEP_SECONDS > LONGEST:
         return f"needs {takes.steps:,} steps, more than ten years; use fewer"
     return ""

@@ -1,5 +1,6 @@
 """Shards of a transfer set: where they lie, and which are whole."""
 
+import re
 from pathlib import Path
 
 from ..runtime.errors import UserError
@@ -7,6 +8,7 @@ from ..storage import atomic, hdf5
 from .job import Job
 
 FOLDER = ".shards"
+DIVISION = re.compile(r"^\.?\d+-of-(\d+)\.h5")
 
 
 def path_of(out, number: int, of: int) -> Path:
@@ -31,6 +33,15 @@ def is_made(out, key: str, number: int, of: int) -> bool:
         return atomic.key_of(path_of(out, number, of)) == key_of(key, number, of)
     except UserError:
         return False
+
+
+def clear(out, of: int = 0):
+    """Delete the shards of the transfer set ``out`` that are of another division than ``of`` (0 = all of them), and what they
+    worked in, but for locks: they are never read again."""
+    for path in (Path(out).parent / FOLDER).glob("*"):
+        division = DIVISION.search(path.name)
+        if division and int(division[1]) != of and path.suffix != ".lock":
+            path.unlink()
 
 
 def whole(job: Job) -> list[Path]:

@@ -12,6 +12,7 @@ SPLIT = ("train", "test", "val", "seed", "canaries", "shadow", "test_share", "sh
 def faults(specs: dict[str, str]) -> list[str]:
     """A line for each pair of specs that cannot go together; specs by group, as many as a path, or a sweep for a pair, has."""
     lines = of_sources(specs["dataset"], specs["transfer"]) if {"dataset", "transfer"} <= specs.keys() else []
+    lines += _of_outputs(specs["dataset"], specs["student"]) if {"dataset", "student"} <= specs.keys() else []
     return lines + (_of_student(specs) if {"transfer", "balance", "student"} <= specs.keys() else [])
 
 
@@ -26,6 +27,15 @@ def of_sources(dataset: str, transfer: str) -> list[str]:
                 f"tested on ({' and '.join(differ)} differ); write source=own"
             )
     return lines
+
+
+def _of_outputs(dataset: str, student: str) -> list[str]:
+    if params.load("student", student).outputs == "kept" or getattr(params.load("dataset", dataset), "keep", ()):
+        return []
+    return [
+        f"student {student!r} on dataset {dataset!r}: outputs: all needs a teacher that is cut to some of its classes, but the "
+        "data set has no keep; set outputs: kept"
+    ]
 
 
 def same_files(dataset: str, other: str) -> bool:

@@ -127,7 +127,10 @@ def _network(path):
         head["not compared"] = unseen
     if snapshots:
         head["snapshots"] = f"after {', '.join(f'{images:,}' for images in sorted(snapshots))} images"
-    others = {name: value for name, value in content.items() if name not in ("kind", "key", "description", "provenance")}
+    if "whole" in content:
+        head["cut"] = f"from {content['whole']['count']:,} classes to {', '.join(map(str, content['whole']['keep']))}"
+    shown_above = ("kind", "key", "description", "provenance", "whole")
+    others = {name: value for name, value in content.items() if name not in shown_above}
     return [*_pairs({**head, "arguments": _short(head.get("arguments", {})), **others})], content.get("provenance", {})
 
 

@@ -1,11 +1,14 @@
 """Large arrays and files, a piece at a time; and room on a disk, asked for before anything is written to it."""
 
+import errno
 import hashlib
 import os
+import tempfile
 from pathlib import Path
 
 LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}  # file managers leave these behind; no reader of images takes them
 PIECE = 1 << 22  # bytes that are read or written at once
+ROOM = 1 << 16  # bytes that a workflow writes of its own, at least
 
 
 def rows_of_a_piece(width: int) -> int:
@@ -35,6 +38,16 @@ def sha256_of(path) -> str:
     """sha256 of a file's content, as hex digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def require_room(folder):
+    """Raise OSError where nothing can be written to a folder for want of room."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(ROOM))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OSError(error.errno, error.strerror, str(folder)) from None
 
 
 def allocate(file, size: int):

@@ -8,6 +8,8 @@ import re
 import sys
 from pathlib import Path
 
+from . import progress
+
 OF_THE_SYSTEM = {errno.EACCES, errno.EPERM, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE}
 AGAIN = "delete it and make it again"
 
@@ -69,7 +71,11 @@ def remedy_for(path, *names: str) -> str:
 def print_errors(error) -> int:
     """Print each fault as one line ``error: ...``; returns the exit code 2."""
     for line in str(error).split("\n"):
-        print(f"error: {printable(line)}", file=sys.stderr, flush=True)
+        text = f"error: {printable(line)}"
+        try:
+            print(text, file=sys.stderr, flush=True)
+        except OSError:  # the log lies on the disk that is full
+            progress.tell(text)
     return 2
 
 

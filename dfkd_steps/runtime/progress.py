@@ -25,6 +25,8 @@ def begin(job: str):
     mine = fd.isdecimal() and shell in (str(os.getpid()), str(os.getppid()))
     terminal.update(job=job, fd=int(fd) if mine else None)
     clock.update(began=time.monotonic(), before=0.0)
+    if mine:  # Snakemake shows why a queue ended a job below the job's own log, but not below an empty one
+        say(f"{job}: begins")
 
 
 def spent() -> float:
@@ -38,6 +40,13 @@ def resumed(seconds: float):
     clock["before"] = max(clock["before"], seconds)
 
 
+def tell(line: str):
+    """A line to the terminal of the workflow, if there is one."""
+    if terminal["fd"] is not None:
+        with contextlib.suppress(OSError):  # the terminal may be gone, and the work is to go on
+            os.write(terminal["fd"], f"{line}\n".encode())
+
+
 class Bar(tqdm):
     """A bar of tqdm that also tells the terminal of the workflow."""
 
@@ -49,19 +58,17 @@ class Bar(tqdm):
         """Some more is done."""
         displayed = super().update(n)
         if terminal["fd"] is not None and self.total:
-            self._tell(terminal["fd"], time.monotonic() - self.began)
+            self._tell(time.monotonic() - self.began)
         return displayed
 
-    def _tell(self, fd: int, spent: float):
+    def _tell(self, spent: float):
         soon = spent - self.said_at < FIRST
         if soon or (self.said_at and self.n - self.said_n < SHARE * self.total and spent - self.said_at < LAST):
             return
         self.said_at, self.said_n = spent, self.n
         left = spent * (self.total - self.n) / max(1, self.n - self.initial)
         postfix = f", {self.postfix}" if self.postfix else ""
-        line = f"  {terminal['job']}: {self.n:,} of {self.total:,} {plural(self.unit)}{postfix}, {duration(left)} left\n"
-        with contextlib.suppress(OSError):  # the terminal may be gone, and the work is to go on
-            os.write(fd, line.encode())
+        tell(f"  {terminal['job']}: {self.n:,} of {self.total:,} {plural(self.unit)}{postfix}, {duration(left)} left")
 
 
 class Lines:

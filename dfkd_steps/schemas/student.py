@@ -30,6 +30,12 @@ class Student(Training):
         lo=0,
         hi=256,
     )
+    outputs: str = opt(
+        "kept",
+        "of a teacher that is cut to some of its classes (keep in the data set), those that the student learns: kept; or all,"
+        " evaluated anew on each image, and the student is cut in the end",
+        choices=("kept", "all"),
+    )
     mix: str = opt("none", "views are mixed in pairs, and the teacher is evaluated on the mixture", choices=MIXES)
     init: str = opt(
         "random", "initial weights: random, or those of the student trained with the set", choices=("random", "transfer")
@@ -58,6 +64,8 @@ class Student(Training):
             return "epochs is 0 and init is random, so nothing would be learnt; set init: transfer, or epochs to 1 or more"
         if self.fresh and self.sampling != "uniform":
             return f"fresh images cannot be drawn with {self.sampling} sampling; set sampling: uniform, or fresh: false"
+        if self.outputs == "all" and self.init == "transfer":
+            return "a student that was trained with the set has the kept outputs alone; set outputs: kept, or init: random"
         return self._fault_of_views() if self.views_kept else None
 
     def _fault_of_views(self):

@@ -113,7 +113,11 @@ def commit(written, out):
 def write(out, content: bytes):
     """Write a file whole."""
     beside = Path(out).with_name(f".{Path(out).name}.whole")
-    beside.write_bytes(content)
+    try:
+        beside.write_bytes(content)
+    except OSError:  # on a full disk it would hold the room that the error line needs
+        beside.unlink(missing_ok=True)
+        raise
     commit(beside, out)
 
 

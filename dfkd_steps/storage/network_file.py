@@ -1,6 +1,7 @@
 """A network as an artefact: safetensors with the weights, and in its metadata all that is needed to use it.
 
-Weights of a student as they were after N images (``training.snapshots``) are named ``snapshot/N/NAME``.
+Weights of a student as they were after N images (``training.snapshots``) are named ``snapshot/N/NAME``, and what a teacher that
+was cut to some of its classes had before (``models.head``) ``whole/NAME``.
 """
 
 import csv
@@ -18,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save as save_bytes
 from torch import nn
 
-from ..models.classifier import Classifier, Description, build_network
+from ..models.classifier import Classifier, Description, Whole, build_network
 from ..models.tasks import TASKS
 from ..runtime.errors import UserError, reading
 from . import atomic
@@ -27,12 +28,17 @@ from .network_metadata import KIND, METADATA, read_metadata
 GENERATOR = "generator"
 MAX_SIDE, NUMBERS_PER_PIXEL = 1 << 14, 16
 SNAPSHOT = re.compile(r"snapshot/(\d{1,15})/(.+)")
+WHOLE = "whole/"
 
 
-def save(path, net: nn.Module, description: Description, key: str, provenance: dict, snapshots=None, **extra):
+def save(path, net: nn.Module, description: Description, key: str, provenance: dict, snapshots=None, whole=None, **extra):
     """Write weights and metadata; the same content gives the same bytes."""
     content = {"kind": KIND, "key": key, "description": asdict(description), "provenance": provenance, **extra}
     weights = {name: value.clone() for name, value in tensors_of(net, snapshots or {}).items()}
+    if whole:
+        content["whole"] = {"count": whole.count, "keep": list(whole.keep), "arguments": whole.arguments}
+        weights |= {f"{WHOLE}{name}": value.detach().cpu().clone(memory_format=torch.contiguous_format)
+                    for name, value in whole.tensors.items()}  # fmt: skip
     content["crc32"] = checksum(content, weights)
     # One entry, because safetensors writes several in random order. By Python: save_file makes files of mode 0600.
     Path(path).write_bytes(save_bytes(weights, {METADATA: json.dumps(content, sort_keys=True)}))
@@ -50,7 +56,7 @@ def parted(tensors: dict[str, torch.Tensor], where) -> tuple[dict[str, torch.Ten
     for name, value in tensors.items():
         if match := SNAPSHOT.fullmatch(name):
             snapshots.setdefault(int(match[1]), {})[match[2]] = value
-        else:
+        elif not name.startswith(WHOLE):
             weights[name] = value
     kinds = {name: (value.shape, value.dtype) for name, value in weights.items()}
     for seen, kept in snapshots.items():
@@ -103,15 +109,18 @@ def read(path) -> tuple[Description, dict[str, torch.Tensor]]:
     return _read(path)[:2]
 
 
-def _read(path) -> tuple[Description, dict[str, torch.Tensor], int]:
-    """Also how many images the network has learnt from."""
+def _read(path) -> tuple[Description, dict[str, torch.Tensor], int, Whole | None]:
+    """Also how many images the network has learnt from, and what it was before it was cut."""
     content = read_metadata(path)
     with reading(path), safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (a safe_open is no dict)
     if content.get("crc32") != checksum(content, tensors):
         raise UserError(f"{path}: is damaged (its checksum does not match); delete it and make it again")
+    description = _description(path, content["description"])
+    with reading(path, "what it was before it was cut is not valid"):
+        whole = _whole(content, tensors, description)
     with reading(path, "its number of images is not valid"):
-        return _description(path, content["description"]), tensors, seen_in(content)
+        return description, tensors, seen_in(content), whole
 
 
 def seen_in(head: dict) -> int:
@@ -120,6 +129,20 @@ def seen_in(head: dict) -> int:
     if not isinstance(seen, int) or not 0 <= seen < 10**15:
         raise ValueError("its number of images is not valid")
     return seen
+
+
+def _whole(head: dict, tensors, description: Description) -> Whole | None:
+    """What metadata and tensors say of a network before it was cut, None where it was not; raises ValueError or TypeError."""
+    if "whole" not in head:
+        return None
+    count, keep, arguments = (head["whole"][name] for name in ("count", "keep", "arguments"))
+    cut = {name.removeprefix(WHOLE): value for name, value in tensors.items() if name.startswith(WHOLE)}
+    sound = isinstance(count, int) and isinstance(arguments, dict) and len(keep) == description.num_classes
+    sound = sound and all(isinstance(place, int) and 0 <= place < count for place in keep)
+    # The head of a network from ONNX may be none of its tensors; its graph has the number then.
+    if not sound or not (cut or description.builder == "onnx") or any(value.shape[:1] != (count,) for value in cut.values()):
+        raise ValueError("what it was before it was cut is not valid")
+    return Whole(count, tuple(keep), cut, arguments)
 
 
 def compare(path, description: Description, tensors) -> str:
@@ -151,7 +174,7 @@ def misfit_of(build, weights) -> str:
 
 def load(path, device="cpu") -> Classifier:
     """The network with its weights and normalisation, in eval mode, channels_last; a factory that it names is run."""
-    description, tensors, seen = _read(path)
+    description, tensors, seen, whole = _read(path)
     weights, snapshots = parted(tensors, path)
     # To build in outline first takes torch two seconds, so only where images are large for the number of weights.
     pixels, numbers = math.prod(description.image_shape), sum(value.numel() for value in weights.values())
@@ -161,7 +184,7 @@ def load(path, device="cpu") -> Classifier:
     with reading(path, f"weights do not fit {description.name}"):
         net.load_state_dict(weights)
     classifier = Classifier(net, description)
-    classifier.seen, classifier.snapshots = seen, snapshots
+    classifier.seen, classifier.snapshots, classifier.whole = seen, snapshots, whole
     return classifier.to(device, memory_format=torch.channels_last).eval()  # pyright: ignore[reportCallIssue]
 
 
@@ -192,7 +215,7 @@ def publish(out, key: str, provenance: dict, classifier: Classifier, history):
     atomic.write(out.with_name("history.csv"), table)
     beside = out.with_name(f".{out.name}.whole")
     more = {"history_sha256": sha256(table), **seen_of(classifier)}
-    save(beside, classifier.net, classifier.description, key, provenance, classifier.snapshots, **more)
+    save(beside, classifier.net, classifier.description, key, provenance, classifier.snapshots, classifier.whole, **more)
     atomic.commit(beside, out)
 
 

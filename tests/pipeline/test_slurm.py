@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
 
 from .conftest import DATASET, STUDENT, TEACHER, ZSKD, Copy
 
@@ -39,9 +40,10 @@ COMMAND = (
     "snakemake", "--workflow-profile", "workflow/profiles/slurm",
     "--slurm-init-seconds-before-status-checks", "2", "--latency-wait", "10",
 )  # fmt: skip
-# Fewer entries than by the profile, so that the test is short: at first one for each balanced set, then one for all students.
+# Fewer entries than by the profile, so that the test is short (nothing fails that shares one): at first one for each balanced
+# set, then one for all students.
 FIRST = ("--groups", "balance=student", "distill=student", "evaluate=student")
-SECOND = ("--group-components", "student=4")
+SECOND = ("--groups", "distill=student", "evaluate=student", "--group-components", "student=4")
 PATIENCE = 600  # seconds until something that has to happen counts as not happening, on a busy machine
 
 
@@ -174,6 +176,12 @@ def test_same_bytes_as_elsewhere(sweep, by_dvc):
     assert {name: made[name] for name in made if name in elsewhere and name.startswith("results/")} == {
         name: elsewhere[name] for name in elsewhere if name in made and name.startswith("results/")
     }
+
+
+def test_no_step_shares_its_entry_by_the_profile():
+    """Where one step of an entry fails, Snakemake deletes what the others have made: a student whose evaluation failed."""
+    profile = yaml.safe_load(Path("workflow/profiles/slurm/config.yaml").read_text())
+    assert "groups" not in profile and "group-components" not in profile
 
 
 def test_few_entries_and_none_for_the_dataset(sweep):

@@ -1,5 +1,6 @@
 """Artefacts appear whole or not at all, one process makes each, and their keys are read with care."""
 
+import errno
 import itertools
 import json
 import os
@@ -599,3 +600,39 @@ def test_every_step_is_found_by_its_path():
         path = graph.path_of(step, specs)
         assert graph.step_of(path) == step
         assert all(graph.step_of(one) in graph.STEPS[step].inputs for one in graph.inputs_of(path))
+
+
+def test_a_file_that_finds_no_room_holds_none(tmp_path, monkeypatch):
+    """Else the error line finds none either."""
+    plain = Path.write_bytes
+
+    def half(path, content):
+        plain(path, content[:2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(OSError, match="No space left on device"):
+        atomic.write(tmp_path / "x.json", b"content")
+    assert not list(tmp_path.iterdir())
+
+
+def test_shards_of_another_division_are_deleted_when_the_set_is_made(tmp_path):
+    """Nothing reads them again, and they may be as large as the set."""
+    folder = tmp_path / shards.FOLDER
+    folder.mkdir()
+    there = [
+        "0-of-2.h5",
+        "1-of-2.h5",
+        "0-of-3.h5",
+        ".1-of-3.h5.partial",
+        ".1-of-3.h5.partial.done",
+        ".1-of-3.h5.partial.lock",
+        "notes",
+    ]
+    for name in there:
+        (folder / name).touch()
+    shards.clear(tmp_path / "transfer_set.h5", 2)
+    assert {path.name for path in folder.iterdir()} == {"0-of-2.h5", "1-of-2.h5", ".1-of-3.h5.partial.lock", "notes"}
+    shards.clear(tmp_path / "transfer_set.h5")
+    assert {path.name for path in folder.iterdir()} == {".1-of-3.h5.partial.lock", "notes"}
+    shards.clear(tmp_path / "elsewhere/transfer_set.h5")

@@ -27,7 +27,7 @@ from dfkd_steps import cli, new, teacher
 from dfkd_steps import dataset as dataset_step
 from dfkd_steps.datasets import readers
 from dfkd_steps.methods.engines import image_pool
-from dfkd_steps.models import library, look, names, pretrained
+from dfkd_steps.models import head, library, look, names, pretrained
 from dfkd_steps.models.checkpoint_file import read_weights
 from dfkd_steps.models.classifier import Classifier, Description, build_architecture, new_classifier
 from dfkd_steps.pipeline import params, together
@@ -204,13 +204,41 @@ def test_a_head_is_cut_to_the_classes_that_count(tmp_path, keep):
     torch.manual_seed(0)
     net = timm.create_model("test_efficientnet", num_classes=12).eval()
     config = checkpoint(tmp_path / "a.pth", net, arch="timm.test_efficientnet")
-    made, description = pretrained.import_checkpoint(config, card(tmp_path, keep=keep, height=32))
+    imported = pretrained.import_checkpoint(config, card(tmp_path, keep=keep, height=32))
+    made, description = imported.net, imported.description
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.allclose(made(images), net(images)[:, keep], atol=1e-5)
     assert description.mean == tuple(timm.get_pretrained_cfg("test_efficientnet").mean)
+    network_file.publish(tmp_path / "t.safetensors", "k", {}, imported, [])
+    for cut in (imported, network_file.load_frozen(tmp_path / "t.safetensors")):
+        whole, names = head.uncut(cut, "t"), list(map(str, range(12)))
+        with torch.no_grad():
+            assert torch.allclose(whole.net(images), net(images), atol=1e-5)
+        for place, name in zip(keep, description.classes):
+            names[place] = name
+        assert whole.description.classes == tuple(names) and not any(p.requires_grad for p in whole.parameters())
     with pytest.raises(UserError, match="has 12 classes, 0 to 11, but keep has 12"):
         pretrained.import_checkpoint(config, card(tmp_path, keep=[1, 12], height=32))
+
+
+class Fixed(nn.Module):
+    """Has twelve outputs, however many classes it is asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3 * 8 * 8, 12)
+
+    def forward(self, images):
+        return self.layer(images.flatten(1))
+
+
+def test_a_network_that_nothing_can_be_cut_off(monkeypatch):
+    """Its outputs were taken in the order of keep, and were in their own."""
+    monkeypatch.setattr(head, "build_network", lambda description: Fixed())
+    description = Description("factory", "m:fixed", tuple("abcdefghijkl"), (3, 8, 8), (0.5,) * 3, (0.5,) * 3)
+    with pytest.raises(UserError, match=r"a.pth: nothing in it depends on the number of classes, .*; remove keep"):
+        head.cut(Fixed().state_dict(), description, range(12)[::-1], "a.pth")
 
 
 @pytest.mark.parametrize("source", ["npz", "images"])
@@ -230,7 +258,7 @@ def test_images_of_some_of_the_teachers_classes(tmp_path, source):
     two = written(tmp_path / "dataset.h5", config)
     assert (two.has_images, two.keep, two.has_names) == (True, (9, 2), source == "images")
     net = timm.create_model("test_efficientnet", num_classes=12).eval()
-    made, _ = pretrained.import_checkpoint(checkpoint(tmp_path / "a.pth", net, arch="timm.test_efficientnet"), two)
+    made = pretrained.import_checkpoint(checkpoint(tmp_path / "a.pth", net, arch="timm.test_efficientnet"), two).net
     images = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         assert torch.allclose(made(images), net(images)[:, [9, 2]], atol=1e-5)
@@ -244,16 +272,17 @@ def test_a_thousand_classes_of_a_library_and_what_it_says_of_them(tmp_path, monk
     whole = torchvision.models.squeezenet1_1()
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: whole.state_dict())
     dataset = card(tmp_path, keep=[0, 217], height=64)
-    made, description = pretrained.import_library(from_library("squeezenet1_1"), dataset)
+    imported = pretrained.import_library(from_library("squeezenet1_1"), dataset)
+    made, description = imported.net, imported.description
     images = torch.rand(2, 3, 64, 64)
     with torch.no_grad():
         assert torch.allclose(made(images), whole.eval()(images)[:, [0, 217]], atol=1e-5)
     assert description.classes == ("tench", "English springer")
     assert (description.mean, description.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     named = card(tmp_path, keep=[0, 217], height=64, names=["fish", "dog"], mean=[0.5] * 3, std=[0.5] * 3)
-    _, description = pretrained.import_library(from_library("squeezenet1_1"), named)
+    description = pretrained.import_library(from_library("squeezenet1_1"), named).description
     assert (description.classes, description.mean) == (("fish", "dog"), (0.5,) * 3)
-    _, description = pretrained.import_library(from_library("squeezenet1_1", mean=[0.1] * 3, std=[0.2] * 3), named)
+    description = pretrained.import_library(from_library("squeezenet1_1", mean=[0.1] * 3, std=[0.2] * 3), named).description
     assert (description.mean, description.std) == ((0.1,) * 3, (0.2,) * 3)
 
 
@@ -263,7 +292,7 @@ def test_prefixes_of_wrappers(tmp_path, prefix, capsys):
     state = {f"{prefix}{key}": value for key, value in net.state_dict().items()} | {"loss.weight": torch.ones(4)}
     torch.save({"state_dict": state, "pytorch-lightning_version": "2"}, tmp_path / "a.ckpt")
     config = groups.ImportTeacher(checkpoint=str(tmp_path / "a.ckpt"), arch="resnet8")
-    made, _ = pretrained.import_checkpoint(config, card(tmp_path, classes=4, mean=[0.5] * 3, std=[0.5] * 3))
+    made = pretrained.import_checkpoint(config, card(tmp_path, classes=4, mean=[0.5] * 3, std=[0.5] * 3)).net
     images = torch.rand(2, 3, 8, 8)
     with torch.no_grad():
         assert torch.equal(made(images), net(images))
@@ -279,7 +308,7 @@ def test_a_network_whose_own_names_begin_so_keeps_them(tmp_path, monkeypatch):
     )
     torch.save({"model.1.weight": torch.zeros(4, 192), "model.1.bias": torch.arange(4.0)}, "a.pth")
     config = groups.ImportTeacher(checkpoint="a.pth", factory="own_nets:Net")
-    made, _ = pretrained.import_checkpoint(config, card(tmp_path, classes=4, mean=[0.5] * 3, std=[0.5] * 3))
+    made = pretrained.import_checkpoint(config, card(tmp_path, classes=4, mean=[0.5] * 3, std=[0.5] * 3)).net
     assert made(torch.rand(1, 3, 8, 8)).argmax() == 3
 
 

@@ -11,7 +11,8 @@ from small_net import CPU, classifier, close
 from torch import nn
 
 from dfkd_steps import distill
-from dfkd_steps.models.classifier import Classifier
+from dfkd_steps.models import head
+from dfkd_steps.models.classifier import Classifier, build_network
 from dfkd_steps.models.generator import build_generator
 from dfkd_steps.pipeline import params
 from dfkd_steps.pipeline.job import Job
@@ -388,6 +389,66 @@ def test_what_is_held_out_is_never_learnt_from(tmp_path, teacher, transfer, monk
     held = {*torch.cat([rows for rows, learning in read if not learning]).tolist()}
     learnt = {*torch.cat([rows for rows, learning in read if learning]).tolist()}
     assert len(held) == 12 and not held & learnt and len(learnt) > 15
+
+
+# ------------------------------------------------------------------------- all outputs of a teacher that is cut to some
+@pytest.fixture(scope="module")
+def wide():
+    return classifier(seed=3)
+
+
+@pytest.fixture(scope="module")
+def narrow(wide):
+    """The same teacher cut to three of its classes."""
+    description = dataclasses.replace(wide.description, classes=("seven", "two", "five"))
+    weights, whole = head.cut(wide.net.state_dict(), description, (7, 2, 5), "t")
+    made = Classifier(build_network(description), description)
+    made.net.load_state_dict(weights)
+    made.whole = whole
+    return made.eval().requires_grad_(False)
+
+
+def set_of(folder, teacher, **how):
+    folder.mkdir(exist_ok=True)
+    return TransferSet(small_net.write(folder, teacher, 40, **how))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"augment": "none"}, {"augment": "mild"}, {"mix": "cutmix"}, {"augment": "resized-crop", "views_kept": 2},
+     {"sampling": "hard"}, {"sampling": "given"}, {"sampling": "priority"}],
+)  # fmt: skip
+def test_a_student_learns_all_outputs_and_keeps_those_that_count(tmp_path, wide, narrow, how):
+    """It is that of a set that the whole teacher has labelled, cut afterwards."""
+    made = student_of(lr=0.05, snapshots=2, **how)
+    with set_of(tmp_path / "narrow", narrow, weights=True) as some, set_of(tmp_path / "wide", wide, weights=True) as every:
+        assert some.layout.num_classes == 3 and every.layout.num_classes == 10
+        student, history = learn(dataclasses.replace(made, outputs="all"), narrow, some, tmp_path / "narrow")
+        whole, expected = learn(made, wide, every, tmp_path / "wide")
+    images = torch.rand(4, *wide.description.image_shape)
+    # Stored logits and new ones are rounded apart.
+    assert [row["loss"] for row in history] == pytest.approx([row["loss"] for row in expected], rel=1e-3)
+    assert student.description.classes == ("seven", "two", "five") and student.seen == whole.seen and not student.training
+    assert torch.allclose(student(images), whole(images)[:, [7, 2, 5]], atol=1e-3)
+    assert list(student.snapshots) == list(whole.snapshots) and len(student.snapshots) == 2
+    for weights in student.snapshots.values():
+        student.net.load_state_dict(weights)
+    assert student.whole is None
+
+
+def test_the_epoch_that_agrees_best_is_found_by_the_classes_that_count(tmp_path, wide, narrow):
+    """The labels of the set are numbers of these."""
+    made = student_of(select="agreement", outputs="all", epochs=6, lr=0.05)
+    with set_of(tmp_path / "narrow", narrow) as some:
+        student, history = learn(made, narrow, some, tmp_path / "narrow")
+        held = distill.Held(made, distill.Images(some, CPU), student)
+        held.ended(0)
+    assert round(held.agreement, 6) == max(row["agreement"] for row in history) > 0.5
+
+
+def test_of_a_teacher_that_is_not_cut_there_are_no_other_outputs(tmp_path, teacher, transfer):
+    refused(lambda: learn(student_of(outputs="all"), teacher, transfer, tmp_path), "is not cut", "set outputs: kept")
+    assert "set outputs: kept, or init: random" in student_of(outputs="all", init="transfer").check()
 
 
 # -------------------------------------------------------------------------------------------- resumption

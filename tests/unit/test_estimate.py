@@ -215,7 +215,10 @@ def test_bytes_for_people(count, spelled):
 ABSURD = {
     "noise+n=1000000000000": ("transfer", "of disk space, with only .* left; use fewer samples"),
     "zskd+steps=9000000000000000000": ("transfer", "steps, more than ten years; use fewer"),
-    "dafl+latent=65536+width=65536": ("transfer", "of memory, but the machine has .*; use smaller batches or networks"),
+    "dafl+latent=65536+width=65536": (
+        "transfer",
+        "of memory, but the machine has .*; use smaller batches or networks, or set DFKD_MEMORY to what",
+    ),
     "lenet5-half+epochs=99999999999999999": ("student", "steps, more than ten years; use fewer"),
     "equal+per_class=99999999999999": ("balance", "of disk space, with only .* left"),
     "mnist-5k+train=9999999999999999": ("dataset", "of disk space, with only .* left"),

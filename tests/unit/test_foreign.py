@@ -55,7 +55,8 @@ def test_every_form_goes_in(tmp_path, dataset, net, form):
         save_file(net.state_dict(), path)
     else:
         torch.save(FORMS[form](net.state_dict()), path)
-    made, description = pretrained.import_checkpoint(config(path), dataset)
+    imported = pretrained.import_checkpoint(config(path), dataset)
+    made, description = imported.net, imported.description
     images = torch.rand(3, 1, 28, 28)
     assert torch.equal(made(images), net(images))
     assert description.mean == dataset.mean
@@ -131,7 +132,7 @@ RENAME = ["downsample=shortcut", "head.fc=linear", "blocks="]
 @pytest.mark.parametrize("rename", [RENAME, ["layer1.blocks=layer1", "head=", "downsample=shortcut", "fc=linear"]])
 def test_weights_by_other_names_are_renamed(other_names, dataset, rename):
     net, path = other_names
-    made, _ = pretrained.import_checkpoint(config(path, arch="resnet8-b", rename=rename), dataset)
+    made = pretrained.import_checkpoint(config(path, arch="resnet8-b", rename=rename), dataset).net
     images = torch.rand(3, 1, 28, 28)
     assert torch.equal(made.eval()(images), net(images))
 
@@ -242,7 +243,8 @@ def test_factory(tmp_path, dataset, monkeypatch):
         "def seven(num_classes):\n    return net(7)\ndef none(num_classes):\n    return 3\n"
     )
     torch.save({"1.weight": torch.zeros(10, 784), "1.bias": torch.arange(10.0)}, "linear.pth")
-    made, description = pretrained.import_checkpoint(config("linear.pth", arch="", factory="my_nets:net"), dataset)
+    imported = pretrained.import_checkpoint(config("linear.pth", arch="", factory="my_nets:net"), dataset)
+    made, description = imported.net, imported.description
     assert made(torch.rand(1, 1, 28, 28)).argmax() == 9
     network_file.save("t.safetensors", made, description, "k", {})
     assert network_file.load("t.safetensors")(torch.rand(1, 1, 28, 28)).argmax() == 9
@@ -324,7 +326,8 @@ def from_library(library, name, weights=""):
     return groups.LibraryTeacher(library=library, name=name, weights=weights)
 
 
-def comes_back(tmp_path, net, description, dataset):
+def comes_back(tmp_path, made, dataset):
+    net, description = made.net, made.description
     network_file.save(tmp_path / "t.safetensors", net, description, "k", {})
     images = torch.rand(2, 3, 64, 64)
     shown = (images - torch.tensor(dataset.mean).view(-1, 1, 1)) / torch.tensor(dataset.std).view(-1, 1, 1)
@@ -335,7 +338,7 @@ def comes_back(tmp_path, net, description, dataset):
 @pytest.mark.parametrize("name", [("torchvision", "squeezenet1_1"), ("timm", "test_efficientnet")])
 def test_libraries(tmp_path, name):
     dataset = coloured(tmp_path, 4)
-    comes_back(tmp_path, *pretrained.import_library(from_library(*name), dataset), dataset)
+    comes_back(tmp_path, pretrained.import_library(from_library(*name), dataset), dataset)
 
 
 @pytest.mark.parametrize(("wrong", "said"), [
@@ -366,10 +369,11 @@ def test_library_weights(tmp_path, monkeypatch):
     torch.manual_seed(0)
     state = torchvision.models.googlenet(weights=None, init_weights=False).state_dict()
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: state)
-    net, description = pretrained.import_library(from_library("torchvision", "googlenet", "DEFAULT"), dataset)
+    imported = pretrained.import_library(from_library("torchvision", "googlenet", "DEFAULT"), dataset)
+    net = imported.net
     assert net.transform_input
     assert torch.equal(net.conv1.conv.weight, state["conv1.conv.weight"])
-    comes_back(tmp_path, net, description, dataset)
+    comes_back(tmp_path, imported, dataset)
 
     def offline(*_, **__):
         raise OSError("no network")
@@ -392,9 +396,11 @@ def test_a_checkpoint_of_torchvisions_googlenet_scales_its_inputs_as_its_weights
     torch.manual_seed(0)
     own = torchvision.models.googlenet(weights=None, init_weights=False, num_classes=4, aux_logits=heads)
     torch.save(own.state_dict(), path)
+    imported = pretrained.import_checkpoint(config(path, arch="torchvision.googlenet", **given), dataset)
     network_file.save(
         tmp_path / "t.safetensors",
-        *pretrained.import_checkpoint(config(path, arch="torchvision.googlenet", **given), dataset),
+        imported.net,
+        imported.description,
         "k",
         {},
     )
@@ -426,7 +432,8 @@ def test_public_resnet20_goes_in(tmp_path):
         tmp_path / "d.h5", "k", {}, list("0123456789"), arrays | {f"y_{s}": np.arange(10) for s in ("train", "test")}
     )
     given = groups.ImportTeacher(checkpoint=str(PUBLIC), arch="resnet20", mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
-    net, description = pretrained.import_checkpoint(given, dataset_file.open_dataset(tmp_path / "d.h5"))
+    imported = pretrained.import_checkpoint(given, dataset_file.open_dataset(tmp_path / "d.h5"))
+    net, description = imported.net, imported.description
     assert description.mean == (0.485, 0.456, 0.406)
     assert network_file.sha256(PUBLIC.read_bytes()).startswith("12fca82f")
     assert net.linear.out_features == 10
@@ -439,7 +446,7 @@ def test_public_resnet56_goes_in_by_other_names(tmp_path):
     dataset_file.write(tmp_path / "d.h5", "k", {}, [str(number) for number in range(100)], images | labels)
     given = params.load("teacher", "resnet56-cifar100")
     given.checkpoint = str(TEACHERS / "cifar100_resnet56.pth")
-    net, _ = pretrained.import_checkpoint(given, dataset_file.open_dataset(tmp_path / "d.h5"))
+    net = pretrained.import_checkpoint(given, dataset_file.open_dataset(tmp_path / "d.h5")).net
     stored = torch.load(given.checkpoint, weights_only=True)
     assert torch.equal(net.layer2[0].shortcut[0].weight, stored["layer2.0.downsample.0.weight"])
 

@@ -16,8 +16,8 @@ from peak import memory_at_most
 from safetensors.torch import save_file
 
 from dfkd_steps.datasets import array_files
-from dfkd_steps.models import pretrained
-from dfkd_steps.models.classifier import Description, build_architecture
+from dfkd_steps.models import head, pretrained
+from dfkd_steps.models.classifier import Description, Whole, build_architecture
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import groups
 from dfkd_steps.storage import dataset_file, hdf5, network_file
@@ -309,6 +309,32 @@ def test_hostile_descriptions(tmp_path, told):
     content["crc32"] = network_file.checksum(content, weights)
     save_file(weights, tmp_path / "x.safetensors", {network_file.METADATA: json.dumps(content)})
     assert " ".join(told.split()) in refused(network_file.load, tmp_path / "x.safetensors")
+
+
+WHOLE = {"count": 12, "keep": list(range(10)), "arguments": {}}
+
+
+@pytest.mark.parametrize(
+    ("whole", "rows"),
+    [({}, 12), ({**WHOLE, "count": 10**12}, 12), ({**WHOLE, "keep": [0]}, 12), ({**WHOLE, "keep": [*range(9), 12]}, 12),
+     ({**WHOLE, "keep": [*range(9), "x"]}, 12), ({**WHOLE, "arguments": 1}, 12), (3, 12), (WHOLE, 11), (WHOLE, 0)],
+)  # fmt: skip
+def test_hostile_words_on_what_a_network_was_before_it_was_cut(tmp_path, whole, rows):
+    tensors = build_architecture("lenet5", 10, (1, 28, 28)).state_dict()
+    tensors |= {"whole/fc3.bias": torch.zeros(rows)} if rows else {}
+    content = {"kind": network_file.KIND, "key": "k", "description": DESCRIPTION, "provenance": {}, "whole": whole}
+    content["crc32"] = network_file.checksum(content, tensors)
+    save_file(tensors, tmp_path / "x.safetensors", {network_file.METADATA: json.dumps(content)})
+    assert "what it was before it was cut is not valid" in refused(network_file.load, tmp_path / "x.safetensors")
+
+
+def test_a_head_of_another_network(tmp_path):
+    path = tmp_path / "x.safetensors"
+    description = Description("arch", "lenet5", tuple("0123456789"), (1, 28, 28), (0.1,), (0.3,))
+    net = build_architecture("lenet5", 10, (1, 28, 28))
+    whole = Whole(12, tuple(range(10)), {name: torch.zeros(12, 3) for name in net.state_dict()})
+    network_file.save(path, net, description, "k", {}, whole=whole)
+    assert "what it was before it was cut does not fit" in refused(lambda made: head.uncut(network_file.load(made), made), path)
 
 
 def test_a_header_that_claims_more_than_there_is(tmp_path):

@@ -8,7 +8,7 @@ import torch
 from told import require_remedy
 from torch import nn
 
-from dfkd_steps.models import hooks, onnx_comparison, onnx_graph, onnx_import, onnx_operators
+from dfkd_steps.models import head, hooks, onnx_comparison, onnx_graph, onnx_import, onnx_operators
 from dfkd_steps.models.classifier import Description, build_architecture
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.storage import network_file
@@ -56,7 +56,8 @@ def test_a_network_goes_in_and_comes_back(tmp_path, dynamic, keep_norms, capsys)
     with torch.no_grad():
         net.train()(torch.rand(16, 3, 16, 16))
     path = exported(tmp_path / "x.onnx", net, dynamic=dynamic, keep_norms=keep_norms)
-    made, description = onnx_import.read(path, "", described())
+    imported = onnx_import.read(path, "", described())
+    made, description = imported.net, imported.description
     path.unlink()
     teacher, images = comes_back(tmp_path, made, description), torch.rand(6, 3, 16, 16)
     with torch.no_grad():
@@ -73,7 +74,7 @@ def test_a_network_goes_in_and_comes_back(tmp_path, dynamic, keep_norms, capsys)
 def test_a_softmax_at_the_end_is_left_out(tmp_path, capsys):
     net = small()
     path = exported(tmp_path / "x.onnx", nn.Sequential(net, nn.Softmax(1)))
-    made, _ = onnx_import.read(path, "", described())
+    made = onnx_import.read(path, "", described()).net
     images = torch.rand(3, 3, 16, 16)
     with torch.no_grad():
         assert torch.allclose(made(images), net(images), atol=1e-5)
@@ -84,8 +85,10 @@ def test_a_softmax_at_the_end_is_left_out(tmp_path, capsys):
 def test_its_head_is_cut_to_the_classes_that_count(tmp_path):
     net, images = small(), torch.rand(3, 3, 16, 16)
     path = exported(tmp_path / "x.onnx", net)
-    made, description = onnx_import.read(path, "", described(classes=2), (4, 1))
+    imported = onnx_import.read(path, "", described(classes=2), (4, 1))
+    made, description = imported.net, imported.description
     with torch.no_grad():
+        assert torch.allclose(head.uncut(imported, path)(images), net((images - 0.4) / 0.3), atol=1e-4)
         assert torch.allclose(made(images), net(images)[:, [4, 1]], atol=1e-5)
         assert torch.allclose(comes_back(tmp_path, made, description)(images), net((images - 0.4) / 0.3)[:, [4, 1]], atol=1e-4)
     with pytest.raises(UserError, match="has 5 classes, 0 to 4, but keep has 7"):
@@ -228,7 +231,8 @@ def test_operators_are_as_onnxruntime_has_them(tmp_path, case, monkeypatch):
     monkeypatch.setattr(onnx_comparison, "TOLERANCE", 1e-5)
     nodes, constants = CASES[case]
     path = written(tmp_path / "x.onnx", nodes, constants)
-    made, description = onnx_import.read(path, "", described((3, 8, 8)))
+    imported = onnx_import.read(path, "", described((3, 8, 8)))
+    made, description = imported.net, imported.description
     teacher, images = comes_back(tmp_path, made, description), torch.rand(7, 3, 8, 8)
     parts = torch.cat([teacher(one[None]) for one in images])
     assert torch.allclose(teacher(images), parts, atol=1e-5)
@@ -255,7 +259,8 @@ def test_images_and_weights_of_another_element_type(tmp_path, element, kind, siz
     nodes = [helper.make_node("Flatten", ["c"], ["f"]), helper.make_node("MatMul", ["f", "w"], ["y"])]
     turned = helper.make_node("Transpose", ["x"], ["c"], perm=[0, 3, 1, 2] if sizes[3] == 3 else [0, 1, 2, 3])
     path = written(tmp_path / "x.onnx", [turned, *nodes], {"w": matrix}, sizes=sizes, kind=kind)
-    network, description = onnx_import.read(path, "", described((3, 8, 8)))
+    imported = onnx_import.read(path, "", described((3, 8, 8)))
+    network, description = imported.net, imported.description
     images = torch.rand(2, 3, 8, 8)
     expected = images.flatten(1) @ torch.from_numpy(matrix).float()
     assert torch.allclose(network(images), expected, atol=1e-4) and network(images).dtype == torch.float32
@@ -287,7 +292,8 @@ RESIZES = [
 
 def maps_of(path, classes=5, shape=(3, 8, 8)):
     """A segmentation network that is read from a file."""
-    return onnx_import.read(path, "", dataclasses.replace(described(shape, classes), task="segmentation"))
+    made = onnx_import.read(path, "", dataclasses.replace(described(shape, classes), task="segmentation"))
+    return made.net, made.description
 
 
 @pytest.mark.parametrize("form", range(len(RESIZES)))
@@ -365,7 +371,7 @@ def test_images_whose_channels_come_last_are_turned(tmp_path, sizes, capsys):
         helper.make_node("Transpose", ["x"], ["c"], perm=[0, 3, 1, 2]), helper.make_node("Conv", ["c", "w"], ["h"]), *POOLED
     ]  # fmt: skip
     path = written(tmp_path / "x.onnx", nodes, {"w": WEIGHT}, sizes=sizes)
-    made, _ = onnx_import.read(path, "", described((3, 8, 8)))
+    made = onnx_import.read(path, "", described((3, 8, 8))).net
     images = torch.rand(2, 3, 8, 8)
     expected = nn.functional.conv2d(images, torch.from_numpy(WEIGHT)).mean((2, 3))
     assert torch.allclose(made(images), expected, atol=1e-5)
@@ -510,9 +516,12 @@ def test_classes_to_keep_that_there_are_not(tmp_path, maps):
     nodes = [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1])] if maps else flat()
     path = written(tmp_path / "x.onnx", nodes, {"w": WEIGHT})
     description = dataclasses.replace(described((3, 8, 8), 2), task="segmentation" if maps else "classification")
-    network, _ = onnx_import.read(path, "", description, (0, 4))
-    images = torch.rand(2, 3, 8, 8)
+    imported = onnx_import.read(path, "", description, (0, 4))
+    network, images = imported.net, torch.rand(2, 3, 8, 8)
     whole = nn.functional.conv2d(images, torch.from_numpy(WEIGHT), padding=1 if maps else 0)
+    uncut = head.uncut(imported, path)
+    assert torch.allclose(uncut.net(images), whole if maps else whole.mean((2, 3)), atol=1e-5)
+    assert uncut.description.classes == (description.classes[0], "1", "2", "3", description.classes[1])
     assert torch.allclose(network(images), (whole if maps else whole.mean((2, 3)))[:, [0, 4]], atol=1e-5)
     with pytest.raises(UserError, match=r"x.onnx: has 5 classes, 0 to 4, but keep has 7; correct keep$"):
         onnx_import.read(path, "", description, (0, 7))

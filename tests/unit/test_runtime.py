@@ -1,7 +1,9 @@
 """What a process is set to: memory that stays, the device, bf16 where the device has it."""
 
 import ast
+import contextlib
 import ctypes
+import errno
 import io
 import os
 import re
@@ -14,7 +16,7 @@ import torch
 import yaml
 
 from dfkd_steps.pipeline import graph
-from dfkd_steps.runtime import device, event_files, gpu, progress, threads
+from dfkd_steps.runtime import device, disk, errors, event_files, gpu, progress, threads
 from dfkd_steps.runtime.device import keep_memory, select_device
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.runtime.seeds import seed_of
@@ -301,3 +303,46 @@ def test_a_seed_is_that_of_all_parts_in_their_order():
     parts = [("zskd", 1, 11), ("zskd", 11, 1), ("zskd", 111), ("zskd1", 11), ("zskd", 1), ("zskd", 1, "11", "")]
     assert len({seed_of(*given) for given in parts}) == len(parts) and seed_of("zskd", 1) == seed_of("zskd", "1")
     assert all(0 <= seed_of(*given) < 1 << 63 for given in parts)
+
+
+def test_a_disk_without_room_is_said_and_other_faults_are_left_to_whoever_writes(tmp_path, monkeypatch):
+    disk.require_room(tmp_path)
+    assert not list(tmp_path.iterdir())
+    for number, told in ((errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EROFS, False)):
+
+        def full(number=number, **_):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(disk.tempfile, "TemporaryFile", full)
+        with pytest.raises(OSError, match=re.escape(str(tmp_path))) if told else contextlib.nullcontext():
+            disk.require_room(tmp_path)
+
+
+class Full:
+    """A log on a full disk."""
+
+    def write(self, text):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def flush(self):
+        pass
+
+
+def test_an_error_whose_log_has_no_room_goes_to_the_terminal(monkeypatch):
+    read, write = os.pipe()
+    monkeypatch.setitem(progress.terminal, "fd", write)
+    monkeypatch.setattr(sys, "stderr", Full())
+    assert errors.print_errors("x.h5: No space left on device; free disk space") == 2
+    os.close(write)
+    with os.fdopen(read) as said:
+        assert said.read() == "error: x.h5: No space left on device; free disk space\n"
+
+
+def test_the_log_of_a_job_in_a_workflow_is_never_empty(monkeypatch, capsys):
+    """Below an empty one Snakemake does not show why a queue ended the job."""
+    monkeypatch.setenv(progress.WHERE, f"2:{os.getpid()}")
+    progress.begin("distill a/b")
+    assert "distill a/b: begins" in capsys.readouterr().err
+    monkeypatch.setenv(progress.WHERE, "")
+    progress.begin("distill a/b")
+    assert capsys.readouterr().err == ""

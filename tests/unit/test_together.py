@@ -136,3 +136,23 @@ def test_a_balance_that_would_change_nothing_is_refused(mode, student, why):
         Path(f"params/{group}/b{number}.yaml").write_text(json.dumps(fields))
     faults = together.faults(dict.fromkeys(content, f"b{number}") | {"dataset": "digits-of-together"})
     assert len(faults) == bool(why) and all(f"balance 'b{number}' would change nothing, because {why}" in line for line in faults)
+
+
+def test_all_outputs_of_a_teacher_that_is_not_cut_are_refused():
+    Path("params/student").mkdir(exist_ok=True)
+    Path("params/student/whole-of-together.yaml").write_text(json.dumps({"arch": "lenet5-half", "outputs": "all"}))
+    Path("params/dataset/cut-of-together.yaml").write_text(json.dumps({"source": "card", "height": 8, "keep": [3, 1]}))
+    student = {"student": "whole-of-together"}
+    assert together.faults({"dataset": "cut-of-together"} | student) == []
+    assert together.faults({"dataset": "digits-of-together"} | student) == [
+        "student 'whole-of-together' on dataset 'digits-of-together': outputs: all needs a teacher that is cut to some of its "
+        "classes, but the data set has no keep; set outputs: kept"
+    ]
+    for group, content in (
+        ("teacher", {"kind": "train", "arch": "lenet5"}), ("transfer", {"method": "noise"}), ("balance", {"mode": "none"}),
+    ):  # fmt: skip
+        Path("params", group).mkdir(exist_ok=True)
+        Path("params", group, "of-together.yaml").write_text(json.dumps(content))
+    experiment = {group: ["of-together"] for group in ("teacher", "transfer", "balance")} | {"dataset": ["digits-of-together"]}
+    with pytest.raises(UserError, match="the data set has no keep; set outputs: kept"):
+        sweep.check(experiment | {"student": ["whole-of-together"]}, "sweep")

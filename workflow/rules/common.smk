@@ -104,6 +104,7 @@ if SWEEP:
 STALE, NEWER = or_end(audit.to_remake, "results", REPORT, FINALS) if workflow.is_main_process else ({}, set())
 OUTDATED = mark_outdated() if STALE else None
 if workflow.is_main_process:
+    or_end(disk.require_room, ".")  # Snakemake's own files lie here, and a full disk ends it with tracebacks
     or_end(check_targets)
     or_end(check_room)
 
