@@ -48,10 +48,10 @@ def check(experiment: dict, where: str):
     faults = []
     for group in spec.GROUPS:
         for text in experiment[group]:
-            faults += _fault(params.load, group, text)
+            faults += [f"{where}: {line}" for line in _fault(params.load, group, text)]
     datasets, only_read = experiment["dataset"], experiment.get("source") or []
     for text in only_read:
-        faults += _fault(params.load, "dataset", text)
+        faults += [f"{where}: {line}" for line in _fault(params.load, "dataset", text)]
         if text in datasets:
             faults.append(f"{where}: source: {text!r} is also in the list dataset; remove it from source")
     for text in experiment.get("export") or []:

@@ -156,3 +156,13 @@ def test_all_outputs_of_a_teacher_that_is_not_cut_are_refused():
     experiment = {group: ["of-together"] for group in ("teacher", "transfer", "balance")} | {"dataset": ["digits-of-together"]}
     with pytest.raises(UserError, match="the data set has no keep; set outputs: kept"):
         sweep.check(experiment | {"student": ["whole-of-together"]}, "sweep")
+
+
+def test_a_wrong_spec_names_the_file_of_the_sweep():
+    """A command may read several."""
+    experiment = {"dataset": ["digits-of-together+train=x"], "source": ["other-of-together+train=y"]}
+    experiment |= {group: ["nothing-of-together"] for group in ("teacher", "transfer", "balance", "student")}
+    with pytest.raises(UserError) as caught:
+        sweep.check(experiment, "params/sweeps/mine.yaml")
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 6 and all(line.startswith("params/sweeps/mine.yaml: ") for line in lines), lines
