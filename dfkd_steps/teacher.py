@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from .models.classifier import new_classifier
 from .models.tasks import VOID
 from .pipeline.job import Job, run_step
-from .runtime import memory, progress
+from .runtime import passes, progress
 from .runtime.device import autocast, select_device
 from .runtime.errors import UserError
 from .runtime.seeds import seed_of
@@ -68,7 +68,7 @@ def inspect(teacher, dataset, device):
         return
     teacher.to(device, memory_format=torch.channels_last)
     dense, number, right = teacher.description.dense, 0, 0
-    rows = memory.passed(dataset.image_shape)
+    rows = passes.passed_by(teacher.description)
     with torch.no_grad():
         for start in range(0, dataset.sizes["test"], rows):
             images, labels = map(torch.from_numpy, dataset.read("test", slice(start, start + rows)))

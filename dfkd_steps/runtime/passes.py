@@ -1,6 +1,6 @@
 """How many images go through a network together that no training step prescribes, also where it gives logits for each pixel.
 
-Apart from ``memory``, whose code is in the key of every data set and teacher.
+Apart from ``memory``, whose code is in the key of every data set.
 """
 
 from . import memory

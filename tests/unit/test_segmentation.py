@@ -659,7 +659,7 @@ class Recorder(nn.Module):
         return images[:, :1] * torch.linspace(-1, 1, 26)[:, None, None]
 
 
-@pytest.mark.parametrize("where", ["test images", "probes", "set", "confidence", "other images", "student", "log"])
+@pytest.mark.parametrize("where", ["test images", "probes", "set", "confidence", "other images", "student", "log", "teacher"])
 def test_no_pass_holds_more_logits_than_memory_allows(tmp_path, monkeypatch, where):
     """The logits of 26 classes take as much as images of 7 channels: three at once, where seven images would fit."""
     network = wrap(Recorder(), (3, 8, 8), 26, task=SEGMENTATION)
@@ -683,6 +683,11 @@ def test_no_pass_holds_more_logits_than_memory_allows(tmp_path, monkeypatch, whe
         network.net.sizes.pop()
     elif where == "other images":
         other_maps.figures({"student": network}, images, truth)
+    elif where == "teacher":
+        opened = types.SimpleNamespace(image_shape=(3, 8, 8), has_images=True, sizes={"test": 7},
+                                       read=lambda split, rows: (images[rows], truth[rows]))  # fmt: skip
+        monkeypatch.setattr(look, "look", lambda teacher: [])
+        teacher_step.inspect(network, opened, CPU)
     elif where == "log":
         monkeypatch.setattr(look, "SAMPLES", 7)
         look.look(network)
