@@ -11,6 +11,7 @@ from pathlib import Path
 from . import progress
 
 OF_THE_SYSTEM = {errno.EACCES, errno.EPERM, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE}
+OUT_OF_MEMORY = ("can't allocate memory", os.strerror(errno.ENOMEM))  # of PyTorch's allocator, and of its memory maps
 AGAIN = "delete it and make it again"
 
 
@@ -50,7 +51,7 @@ def reading(path, fault="is damaged", remedy=AGAIN):
         if isinstance(error, UserError) and str(path) in str(error):
             raise
         number = errno_of(error)
-        if is_out_of_memory(error) or number in OF_THE_SYSTEM:
+        if is_of_the_system(error):
             why = os.strerror(number) if number else "memory ran out"
             raise UserError(f"{path}: cannot be read ({why}); correct that, the file may be intact") from None
         raise UserError(f"{path}: {fault} ({one_line(error, 140)}); {remedy}") from None
@@ -93,7 +94,12 @@ def errno_of(error) -> int | None:
 def is_out_of_memory(error) -> bool:
     """Did a computation end for want of memory, of the machine or of the GPU?"""
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or errno_of(error) == errno.ENOMEM
-    return named or "can't allocate memory" in str(error)
+    return named or any(text in str(error) for text in OUT_OF_MEMORY)
+
+
+def is_of_the_system(error) -> bool:
+    """Does an error say nothing of a file that was read: no memory, no permission, too many open files?"""
+    return is_out_of_memory(error) or errno_of(error) in OF_THE_SYSTEM
 
 
 def printable(text: str) -> str:

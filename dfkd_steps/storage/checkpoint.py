@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from ..runtime import progress
+from ..runtime.errors import is_of_the_system
 
 EVERY = 20.0  # seconds between two checkpoints, at least
 SHARE = 0.05  # of the time goes into checkpoints, at most
@@ -49,12 +50,15 @@ class Pace:
 
 
 def load(path, key: str) -> dict | None:
-    """What was saved under this key, on the CPU; None where there is nothing, or nothing of use (says so)."""
+    """What was saved under this key, on the CPU; None where there is nothing, or nothing of use (says so). An error of the system
+    (no memory, no permission) is raised: the state may be whole, and starting over would replace it."""
     if not Path(path).is_file():
         return None
     try:
         kept = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # whatever a truncated file makes torch raise, the answer is to start over
+        if is_of_the_system(error):
+            raise
         progress.say(f"{path}: not usable ({type(error).__name__}), starting over")
         return None
     if not isinstance(kept, dict) or kept.get("key") != key:

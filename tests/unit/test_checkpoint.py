@@ -1,5 +1,6 @@
 """Checkpoints: what was saved comes back under its key; anything else is a fresh start that says so."""
 
+import errno
 import pickle
 
 import pytest
@@ -82,3 +83,23 @@ def test_of_no_use(path, capsys, spoil, said):
     assert checkpoint.load(path, "other") is None
     told = capsys.readouterr()
     assert said in told.err and told.err.count("\n") == 1 and "ran" not in told.out  # no code of a file is run
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 12 bytes"),
+     RuntimeError("unable to mmap 9 bytes from file <x>: Cannot allocate memory (12)"), OSError(errno.EIO, "I/O error"),
+     PermissionError(errno.EACCES, "no")],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+def test_an_error_of_the_system_does_not_start_over(path, monkeypatch, error):
+    """The state may be whole, and the next checkpoint would replace it: whoever resumes with too little memory lost hours."""
+
+    def fails(*_, **__):
+        raise error
+
+    monkeypatch.setattr(checkpoint.torch, "load", fails)
+    with pytest.raises(type(error)):
+        checkpoint.load(path, "key")
+    monkeypatch.undo()
+    assert checkpoint.load(path, "key")["rounds"] == 4

@@ -156,8 +156,10 @@ NO_MEMORY = "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allo
 
 
 @pytest.mark.parametrize(
-    "error", [OSError(errno.EACCES, "x"), OSError("h5py: errno = 24, no more"), MemoryError(), RuntimeError(NO_MEMORY)]
-)
+    "error",
+    [OSError(errno.EACCES, "x"), OSError("h5py: errno = 24, no more"), MemoryError(), RuntimeError(NO_MEMORY),
+     RuntimeError("unable to mmap 309176 bytes from file <f>: Cannot allocate memory (12)")],
+)  # fmt: skip
 def test_what_the_system_lacks_does_not_make_a_file_damaged(error):
     with pytest.raises(UserError, match=r"^f: cannot be read \(.*\); correct that, the file may be intact$"), reading("f"):
         raise error
