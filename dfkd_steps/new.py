@@ -4,6 +4,7 @@ dfkd new mine --teacher timm:resnet18 --checkpoint mine.pth --classes cat,dog --
 """
 
 import argparse
+import contextlib
 import dataclasses
 import shlex
 import tempfile
@@ -77,7 +78,7 @@ def examine(name: str, files: dict[str, dict]):
     from .models.classifier import new_classifier
     from .storage import dataset_file
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _as_written(folder):
         params_files.write(named(name, files), Path(folder))
         config = {group: params.load(group, name, Path(folder)) for group in files}
         source, path = readers.read(config["dataset"], most=INSPECTED), Path(folder, "dataset.h5")
@@ -88,6 +89,15 @@ def examine(name: str, files: dict[str, dict]):
         read = pretrained.import_library if files["teacher"]["kind"] == "library" else pretrained.import_checkpoint
         teacher = read(config["teacher"], dataset).requires_grad_(False)
         return teacher, new_classifier(config["student"].arch, teacher.description, 0)
+
+
+@contextlib.contextmanager
+def _as_written(folder: str):
+    """Errors name the files as they will be written, not those in a temporary folder."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error).replace(folder, str(params.PARAMS))) from None
 
 
 def run(argv=None):
@@ -121,7 +131,7 @@ def run(argv=None):
     for method, preset, why in first_try.fitting(teacher, arch):
         print(f"  {method:<15} {f'no: {why}' if why else f'fits, preset {preset} ({_takes(preset, described)})'}")
     files["student"]["precision"] = precision = min(("fp32", "bf16"), key=cost.get)
-    transfer = f"procedural+batch={first_try.DRAWN_AT_ONCE}+kind={kind}+n={number}"
+    transfer = first_try.drawn_spec(kind, number)
     drawing, training = (progress.duration(cost[part]) for part in ("drawing", precision))
     print(
         f"\nto try first: {transfer}, procedural images (prior-based); drawing them takes about {drawing}, training "
@@ -161,8 +171,9 @@ def _from_the_teacher(name: str, teacher, arch: str) -> tuple[dict, str]:
     try:
         config = dataclasses.replace(params.load("transfer", preset), student=arch)
         taken = progress.duration(first_try.seconds_of(teacher, config))
-    except UserError:  # it does not fit: the list of methods says why
-        return {}, ""
+    except UserError as error:  # a method that does not fit, or a training that fails with this student
+        why = str(error).splitlines()[0]
+        return {}, f"from the teacher alone, the preset {preset} does not work with this student: {why}\n"
     line = f"then, from the teacher alone: {name}, the preset {preset} with your student; about {taken} on one core\n"
     return params_files.data_free(name, params.values_of("transfer", preset), arch), line
 

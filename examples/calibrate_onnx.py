@@ -35,4 +35,6 @@ def main(model: str, transfer_set: str, out: str, images: int = 500):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 4:
+        sys.exit(__doc__)
     main(*sys.argv[1:4], *map(int, sys.argv[4:]))

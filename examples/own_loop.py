@@ -30,4 +30,6 @@ def main(path: str, out: str, agreement: float = 90.0, rounds: int = 50):
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
     main(*sys.argv[1:3], *(kind(text) for kind, text in zip((float, int), sys.argv[3:])))

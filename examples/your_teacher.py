@@ -23,20 +23,23 @@ def main(path: str, steps: int = 1500, drawings: int = 10_000):
     with torch.no_grad():
         answers = torch.cat([teacher(part) for part in images.split(500)])
 
+    held_out = drawings // 10
     net = build_architecture("lenet5-half", teacher.description.num_classes, teacher.description.image_shape)
     student = Classifier(net, teacher.description).train()
     optimizer = torch.optim.Adam(student.parameters(), lr=3e-3)
     for _ in range(steps):
-        rows = torch.randint(len(images) - 1000, (128,), generator=rng)  # the last 1,000 are held out
+        rows = torch.randint(drawings - held_out, (128,), generator=rng)  # the last tenth is held out
         loss = losses.kd(student(images[rows]), answers[rows], tau=4.0)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
 
     with torch.no_grad():
-        agreement = (student.eval()(images[-1000:]).argmax(1) == answers[-1000:].argmax(1)).float().mean()
-    print(f"agreement on 1,000 held-out drawings: {100 * agreement:.1f} %")
+        agreement = (student.eval()(images[-held_out:]).argmax(1) == answers[-held_out:].argmax(1)).float().mean()
+    print(f"agreement on {held_out:,} held-out drawings: {100 * agreement:.1f} %")
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
     main(sys.argv[1], *map(int, sys.argv[2:]))

@@ -12,7 +12,7 @@ from ..runtime.errors import UserError, reading, require_file
 from .array_files import fits
 
 SPLITS = {"train", "test", "val", "valid", "validation"}
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF")  # Pillow knows dozens, and starts programs for some of them
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM")  # Pillow knows dozens, and starts programs for some of them
 
 
 def in_order(folders) -> list[str]:

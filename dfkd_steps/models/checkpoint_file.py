@@ -80,7 +80,7 @@ def _foreign(path) -> str | None:
     except Exception:
         return None  # torch says what is wrong with it
     if "constants.pkl" in names:
-        weights = SAVE.replace("net", "torch.jit.load(FILE)", 1)
+        weights = "torch.save(torch.jit.load(FILE).state_dict(), OUT)"
         return (
             f"is TorchScript, which contains code and is never run; save its weights ({weights}) and give arch or factory, or "
             "export ONNX"

@@ -162,12 +162,14 @@ def _names_apart(weights, state) -> list[str]:
     )
     if [value.shape for value in weights.values()] != [value.shape for value in state.values()]:
         return []
-    other = {}
+    other, before = {}, {key.removesuffix(f".{name}") for key, name in zip(weights, state) if key.endswith(f".{name}")}
     for key, name in zip(weights, state):
         parts, right = key.split("."), name.split(".")
         if len(parts) == len(right):
             other |= {old: new for old, new in zip(parts, right) if old != new}
     rename = [f"{old}={new}" for old, new in sorted(other.items())]
+    if not rename and len(before) == 1:  # a wrapper of theirs
+        rename = [f"{before.pop()}="]
     try:
         return rename if renamed(weights, rename, "").keys() == state.keys() else []
     except UserError:

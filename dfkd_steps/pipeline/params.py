@@ -116,6 +116,13 @@ def values_of(group: str, name: str, params=PARAMS) -> dict:
     return dict(_merged(_layers(group, name, str(params))))
 
 
+def spec_of(group: str, preset: str, **values) -> str:
+    """The spec of a preset with other values; those that it has anyway are left out, since an experiment has one spelling."""
+    config = load(group, preset)
+    other = {key: spelling(value) for key, value in values.items() if getattr(config, key) != value}
+    return str(spec.Spec(group, preset, tuple(sorted(other.items()))))
+
+
 @functools.cache
 def _load(group, text, params):
     parsed = spec.parse(group, text)

@@ -141,6 +141,11 @@ def _at_most(gib: str):
         del os.environ["DFKD_MEMORY"]
 
 
+def drawn_spec(kind: str, number: int) -> str:
+    """The transfer set to try first: ``number`` images of a kind, drawn as many at a time as ``costs`` does."""
+    return params.spec_of("transfer", "procedural", batch=DRAWN_AT_ONCE, kind=kind, n=number)
+
+
 def costs(teacher, student, config, kind: str, number: int) -> dict[str, float]:
     """What the first thing to try takes: seconds of drawing ``number`` images of a kind and asking the teacher, and of training
     in fp32 and in bf16; bytes on disk and in memory. A few steps are timed."""
@@ -154,7 +159,7 @@ def costs(teacher, student, config, kind: str, number: int) -> dict[str, float]:
     training = {precision: steps * _step(teacher, student, config, images, logits, precision) for precision in ("fp32", "bf16")}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     task = estimate.of_network(described)
-    transfer = params.load("transfer", f"procedural+kind={kind}+n={number}")
+    transfer = params.load("transfer", drawn_spec(kind, number))
     return {"drawing": number * drawing, **training, "disk": estimate.of_config("transfer", transfer, task).disk, "memory": peak}
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import yaml
 
-from ..models import names, tasks
+from ..models import names, registry, tasks
 from ..pipeline import spec
-from ..runtime.errors import UserError
+from ..runtime.errors import UserError, suggest
 
 NUMBERS = {"keep": int, "mean": float, "std": float}  # options that are lists of these
 TITLES = {
@@ -74,7 +74,12 @@ def _teacher(given, library, name) -> dict:
     if given.rename and (library == "onnx" or not given.checkpoint):
         raise UserError("--rename: applies to the weights in a --checkpoint only; leave it out")
     if library == "onnx":
+        if given.checkpoint:
+            raise UserError("--checkpoint: an ONNX file holds its weights; leave it out")
         return {"kind": "import", "checkpoint": given.teacher}
+    if library == "arch" and name not in registry.names():
+        raise UserError(f"--teacher: {given.teacher!r} is no network; {suggest(name, registry.names())}; others are written "
+                        "torchvision:NAME, timm:NAME or MODULE:FUNCTION")  # fmt: skip
     if given.checkpoint:
         architecture = {"factory": name} if library == names.FACTORY else {"arch": network(given.teacher)}
         rename = {"rename": given.rename.split(",")} if given.rename else {}
@@ -111,7 +116,13 @@ def _classes(text, library, name) -> dict:
     if os.path.isfile(text):  # Path.is_file raises for a list of names that is longer than a name of a file may be
         return {"names_file": text}
     if text:
-        return {"names": [part.strip() for part in text.split(",")]}
+        classes = [part.strip() for part in text.split(",")]
+        if len(classes) < 2 or not all(classes):
+            raise UserError(
+                f"--classes: {text!r} is neither a number, nor a file that is there, nor two names or more; write them like "
+                "cat,dog"
+            )
+        return {"names": classes}
     known = _data_config(library, name)
     return {"classes": known.classes} if known and not known.names else {}
 

@@ -33,7 +33,9 @@ def require_file(path):
         if not Path(path).is_file():
             if Path(path).exists():  # a folder, or a pipe, which would be waited for
                 raise UserError(f"{name}: is not a regular file; remove it and make the file again")
-            raise UserError(f"{name}: no such file; make it first (snakemake {name})")
+            made_by_steps = "/results/" in os.path.abspath(path)
+            remedy = f"make it first (snakemake {name})" if made_by_steps else "correct the path"
+            raise UserError(f"{name}: no such file; {remedy}")
         open(path, "rb").close()
     except OSError as error:
         raise UserError(f"{name}: cannot be read ({error.strerror}); correct its permissions") from None

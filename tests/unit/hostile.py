@@ -376,9 +376,9 @@ def image_files():
 
     yield from {"empty": b"", "a text": b"hello", "a script": b"#!/bin/sh\ntouch executed\n", "zeros": bytes(5000)}.items()
     yield "EPS, which Pillow hands to a program", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
-    for form in ("GIF", "PPM", "ICO", "TGA", "PCX", "SGI", "PDF", "IM", "MSP", "XBM", "DDS", "JPEG2000"):
+    for form in ("GIF", "ICO", "TGA", "PCX", "SGI", "PDF", "IM", "MSP", "XBM", "DDS", "JPEG2000"):
         yield f"{form}, which is not on the list", saved(form, "1" if form in ("MSP", "XBM") else "RGB")
-    for form in ("PNG", "JPEG", "BMP", "TIFF", "WEBP"):
+    for form in ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "PPM"):
         whole = saved(form, "RGB", (64, 64))
         yield f"{form} cut off", whole[: len(whole) // 3]
     yield "16 bits", saved("PNG", "I;16")

@@ -70,7 +70,8 @@ NAMES = ("x.h5", "x.safetensors", "x.json")
 @pytest.mark.parametrize("name", NAMES)
 def test_key_of(tmp_path, name):
     assert atomic.key_of(write(tmp_path / name)) == "k" * 20
-    assert "no such file; make it first" in fault(atomic.key_of, tmp_path / f"other{name}")
+    assert "no such file; correct the path" in fault(atomic.key_of, tmp_path / f"other{name}")
+    assert f"no such file; make it first (snakemake {tmp_path}" in fault(atomic.key_of, tmp_path / "results" / f"other{name}")
 
 
 @pytest.mark.parametrize("name", NAMES)

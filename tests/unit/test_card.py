@@ -580,6 +580,18 @@ def test_new_writes_params_that_fit(workplace, capsys):
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_new_takes_a_teacher_of_grey_images(workplace, capsys):
+    """The kind of drawings for them is the one that their preset has, which a spec must not name."""
+    torch.save(build_architecture("lenet5", 3, (1, 28, 28)).state_dict(), "grey.pth")
+    how = ["grey", "--teacher", "lenet5", "--checkpoint", "grey.pth", "--classes", "a,b,c", "--size", "28", "--channels", "1"]
+    new.run([*how, "--mean", "0.1", "--std", "0.3", "--student", "lenet5-half"])
+    place = re.search(r"snakemake (results/\S+/procedural\S+/none/grey)/metrics.json", capsys.readouterr().out)[1]
+    drawn = params.load("transfer", place.split("/")[3])
+    assert (drawn.kind, drawn.n, drawn.batch) == ("strokes", 20_000, first_try.DRAWN_AT_ONCE)
+    assert params.load("dataset", "grey").channels == 1
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_new_prints_the_measurement_on_test_images_and_it_runs(workplace, capsys):
     for number in range(6):
         folder = workplace / "te st" / f"c{number}"
@@ -606,6 +618,17 @@ def test_new_takes_more_names_than_a_file_name_has_characters():
 
 WRONG_NEW = {
     "no weights": (["--teacher", "resnet20"], "--teacher: resnet20 has no weights of its own; give --checkpoint FILE"),
+    "a network that there is not": (["--teacher", "nonet"], "--teacher: 'nonet' is no network; .*known: "),
+    "one class": (["--teacher", "timm:test_efficientnet", "--classes", "names.txt"], "'names.txt' is neither a number"),
+    "a class without a name": (["--teacher", "timm:test_efficientnet", "--classes", "cat,dog,"], "'cat,dog,' is neither"),
+    "weights beside an ONNX file": (
+        ["--teacher", "x.onnx", "--checkpoint", "a.pth", "--task", "classification"],
+        "--checkpoint: an ONNX file holds its weights; leave it out",
+    ),
+    "a size that no image has": (
+        ["--teacher", "timm:test_efficientnet", "--checkpoint", "a.pth", "--size", "5000"],
+        "^params/dataset/mine.yaml: height: 5000 is above 4096",
+    ),
     "a factory without weights": (["--teacher", "nets:build"], "has no weights of its own; give --checkpoint FILE"),
     "names for weights of a library": (
         ["--teacher", "timm:test_efficientnet", "--rename", "fc=head"], "--rename: applies to the weights in a --checkpoint only",

@@ -511,6 +511,29 @@ def test_the_order_of_classes_is_that_of_names_or_of_numbers_or_of_a_list(tmp_pa
     assert "twice; list each folder once" in typed.check()
 
 
+def test_parts_in_capitals_are_refused(tmp_path):
+    """They were two classes, Test and Train."""
+    for part in ("Train", "Test"):
+        image_folder(tmp_path / "set" / part, n=2)
+    typed = groups.Images("images", path=str(tmp_path / "set"))
+    fault(lambda: readers.read(typed), "set: has class folders in T", "write its name in lower case, t")
+    image_folder(tmp_path / "vehicles", ("Bus", "Train"), n=2)
+    assert readers.read(groups.Images("images", path=str(tmp_path / "vehicles"), size=8)).classes == ("Bus", "Train")
+
+
+@pytest.mark.parametrize("suffix", ["ppm", "pgm"])
+def test_plain_pixels_of_netpbm_are_read(tmp_path, suffix):
+    """As those of GTSRB; torchvision takes their names for images."""
+    for label, name in enumerate("ab"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        for number in range(2):
+            Image.new("L" if suffix == "pgm" else "RGB", (8, 8), 40 * label).save(tmp_path / f"set/{name}/{number}.{suffix}")
+    source = readers.read(groups.Images("images", path=str(tmp_path / "set"), size=8))
+    assert (
+        source.arrays["x_train"][:, 0, 4, 4].tolist() == [0, 0, 40, 40] if suffix == "pgm" else len(source.arrays["x_train"]) == 4
+    )
+
+
 def test_a_class_may_be_called_train(tmp_path):
     """As in COCO, VOC and CIFAR-100; it is a part of the data set only where it holds class folders."""
     image_folder(tmp_path / "set", ("bus", "car", "train"), n=2)

@@ -474,6 +474,20 @@ def test_a_teacher_with_other_classes_is_one_line(root, tmp_path, capsys):
     assert (code, err) == (2, f"error: {how[3]}: has 2 classes, {job(root).inputs[0]} has 3; give its own teacher\n")
 
 
+def test_another_teacher_does_not_bring_its_test_images(root, tmp_path, capsys):
+    """They are those of the student's path."""
+    (tmp_path / "other/t").mkdir(parents=True)
+    shutil.copy(job(root).inputs[1], tmp_path / "other/t/teacher.safetensors")
+    results = shutil.copytree(root, tmp_path / "results")
+    for path, number in ((graph.path_of("dataset", SPECS, results), 6), (tmp_path / "other/dataset.h5", 3)):
+        images = np.random.default_rng(0).integers(0, 256, (number, 1, 28, 28), np.uint8)
+        arrays = {f"{kind}_{split}": value for kind, value in (("x", images), ("y", np.arange(number) % 3))
+                  for split in ("train", "test")}  # fmt: skip
+        dataset_file.write(path, "k", {}, CLASSES, arrays)
+    code, out, _ = printed(capsys, "evaluate", job(results).inputs[0], "--teacher", tmp_path / "other/t/teacher.safetensors")
+    assert code == 0 and [line.split()[1] for line in out.splitlines()[1:]] == ["6", "6"]
+
+
 def test_files_beside_each_other_have_no_known_test_images(root, tmp_path, monkeypatch, capsys):
     """Named from the folder that they lie in, and from elsewhere."""
     (tmp_path / "a" / "b").mkdir(parents=True)

@@ -241,13 +241,16 @@ def test_a_run_from_the_teacher_alone_is_written(workplace, capsys):
 
 
 def test_where_no_method_fits_no_run_from_the_teacher_alone_is_written(workplace, monkeypatch, capsys):
+    """And a line says why: the list of methods does not know of a training that fails."""
+
     def refuse(*how):
-        raise UserError("it does not fit")
+        raise UserError("round 2: the loss is nan; lower lr_s\nmore")
 
     monkeypatch.setattr(first_try, "seconds_of", refuse)
     make_new(*NORM)
     assert sorted(path.parent.name for path in workplace.glob(f"params/*/{NAME}*.yaml")) == ["dataset", "student", "teacher"]
-    assert "from the teacher alone" not in capsys.readouterr().out
+    preset = "the preset ssd-kd-segmentation-cpu does not work with this student"
+    assert f"from the teacher alone, {preset}: round 2: the loss is nan; lower lr_s\n" in capsys.readouterr().out
 
 
 def test_a_name_that_is_too_long_for_all_its_files_is_refused_before_one_is_written(workplace):

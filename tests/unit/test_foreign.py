@@ -161,6 +161,15 @@ def test_an_error_says_how_to_rename_where_that_makes_weights_fit(other_names, d
         pretrained.import_checkpoint(config(path, arch="resnet8-b"), dataset)
 
 
+@pytest.mark.parametrize("prefix", ["teacher", "my.backbone"])
+def test_an_error_names_a_prefix_that_all_weights_have(tmp_path, dataset, prefix):
+    net = build_architecture("resnet8-b", 10, (1, 28, 28))
+    torch.save({f"{prefix}.{key}": value for key, value in net.state_dict().items()}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=rf" order, so set rename: \[{prefix}=\] \(dfkd new: --rename {prefix}=\)$"):
+        pretrained.import_checkpoint(config(tmp_path / "a.pth", arch="resnet8-b"), dataset)
+    pretrained.import_checkpoint(config(tmp_path / "a.pth", arch="resnet8-b", rename=[f"{prefix}="]), dataset)
+
+
 @pytest.mark.parametrize(("rename", "fault"), [
     (["fc=linear"], "rename: fc=linear: no weight has 'fc' in its name (the first is conv1.weight); correct it"),
     (["conv1=bn1"], "rename: conv1=bn1: gives two weights the name bn1.weight; correct it"),
