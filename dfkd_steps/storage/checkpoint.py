@@ -24,6 +24,13 @@ def restore(net, optimizer, state: dict):
     optimizer.load_state_dict(state["optimizer"])
 
 
+def first_rows(tensor, number: int):
+    """The first rows of a tensor for a checkpoint, on the CPU: no copy of what lies there, since a pool of images may be most of
+    what memory holds, and no more than these rows, where of a slice ``torch.save`` writes all that it is a part of."""
+    rows = tensor[:number].detach()
+    return torch.from_numpy(rows.numpy()) if rows.device.type == "cpu" else rows.cpu()
+
+
 def save(path, key: str, **content):
     """Replace the checkpoint at ``path``: nested dicts and lists of tensors and plain values, with the job's key."""
     beside = f"{path}.next"

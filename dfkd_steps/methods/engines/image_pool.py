@@ -3,6 +3,7 @@ of places, on the device, as uint8."""
 
 import torch
 
+from ...storage.checkpoint import first_rows
 from ...training.predict import to_float
 from ..base import Batch
 
@@ -53,8 +54,9 @@ class ImagePool:
         return Batch(self.read(rows), round=self.rounds[rows].cpu())
 
     def state(self) -> dict:
-        """The images and where the next one goes."""
-        return {"images": self.images[: len(self)].clone(), "rounds": self.rounds[: len(self)].clone(), "written": self.written}
+        """The images, which are those of the pool and no copy, and where the next one goes."""
+        fields = {"images": self.images, "rounds": self.rounds}
+        return {name: first_rows(values, len(self)) for name, values in fields.items()} | {"written": self.written}
 
     def restore(self, state: dict):
         """Go on from ``state``."""

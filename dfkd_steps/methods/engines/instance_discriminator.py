@@ -96,7 +96,11 @@ class InstanceDiscriminator:
 
     def state(self) -> dict:
         """The head, its moments, and the bank."""
-        return {**checkpoint.state_of(self.net, self.optimizer), "bank": self.bank[: self.held].clone(), "written": self.written}
+        return {
+            **checkpoint.state_of(self.net, self.optimizer),
+            "bank": checkpoint.first_rows(self.bank, self.held),
+            "written": self.written,
+        }
 
     def restore(self, state: dict):
         """Go on from ``state``."""

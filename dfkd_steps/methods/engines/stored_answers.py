@@ -2,6 +2,7 @@
 
 import torch
 
+from ...storage.checkpoint import first_rows
 from ...training.kept_views import KeptViews, refuse_maps
 
 
@@ -51,8 +52,8 @@ class StoredAnswers:
         self.kept.require_finite()
 
     def state(self) -> dict:
-        """The views and logits of the images that the pool holds."""
-        return {name: values[: len(self.pool)].clone() for name, values in self._fields().items()}
+        """The views and logits of the images that the pool holds; no copy of them."""
+        return {name: first_rows(values, len(self.pool)) for name, values in self._fields().items()}
 
     def restore(self, state: dict):
         """Go on from ``state``."""
