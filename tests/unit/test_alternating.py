@@ -171,3 +171,13 @@ def test_the_figure_of_the_generator_is_the_mean_over_the_turns(teacher, monkeyp
 def test_the_seed_decides_the_generator(teacher):
     weights = [build("dfq", teacher, **TINY, seed=seed).generator.net.dense.weight for seed in (0, 0, 1)]
     assert torch.equal(weights[0], weights[1]) and not torch.equal(weights[0], weights[2])
+
+
+def test_all_images_that_are_kept_are_of_latent_vectors_of_their_own(teacher, monkeypatch):
+    """Two batches in each of two rounds."""
+    method = build("dafl", teacher, **{**TINY, "rounds": 2, "n": 16}, collect=1.0, images_s="before")
+    asked = watched(method.generator, "images_for_student", monkeypatch)
+    for index in range(2):
+        method.round(index)
+    assert [len(latent) for (latent,) in asked] == [4] * 4
+    assert len(torch.cat([latent for (latent,) in asked]).unique(dim=0)) == 16

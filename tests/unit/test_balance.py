@@ -160,6 +160,9 @@ def test_a_set_tells_its_classes_before_and_after(tmp_path, transfer, teacher, m
     }
     with TransferSet(out) as balanced:
         assert {name: balanced.metadata[name] for name in expected} == expected
+        assert ("source" in balanced) == (config.mode == "equal")  # by which copies of a sample are held out together
+        if "source" in balanced:
+            assert np.array_equal(balanced.read("images"), transfer.read("images", balanced.read("source")))
     uncovered = ", ".join(name for name, count in zip("abcd", after) if not count)
     assert f"balance: 400 -> {sum(after)} samples, uncovered: {uncovered}, " in capsys.readouterr().err
 

@@ -80,6 +80,16 @@ def test_the_generator_that_regenerates_has_the_statistics_of_its_own_maps(name,
     assert contrasts == pytest.approx([1.0] * 4, abs=0.1)
 
 
+def test_the_statistics_are_of_four_batches_spread_over_what_is_in_the_pool(teacher):
+    """Of 96 places 80 are filled; latent vectors are the numbers of their places."""
+    method, seen = build("fast", teacher, exchange=1.0, n=96), []
+    method.exchanged.latents = torch.arange(96.0)[:, None].expand(96, method.config.latent)
+    method.inverter.generator.register_forward_pre_hook(lambda _, given: seen.append(given[0][:, 0]))
+    method.exchanged.take_statistics(80)
+    assert [len(latents) for latents in seen] == [method.config.batch] * channel_exchange.BATCHES == [8] * 4
+    assert torch.cat(seen).tolist() == [80 * place // 32 for place in range(32)]
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_the_latent_vectors_are_those_of_the_images_in_the_pool(name, teacher, monkeypatch):
     """Images made without a step are those of the copied generator: their latent vectors give them again."""

@@ -117,6 +117,18 @@ def test_without_targets_the_likeliest_classes_are(teacher, images):
     close(made(images), expected("onehot", teacher, images, teacher(images).argmax(1)))
 
 
+@pytest.mark.parametrize("share", [0.5, 2.0])
+def test_downhill_images_come_nearer_to_the_roughness_that_is_asked_for(share, teacher, images):
+    """From above and from below: images that are smoother than that are made rougher."""
+    rough = image_losses.roughness(images).item()
+    made = Objective(config(roughness=1.0, smooth_to=share * rough), teacher)
+    loss = made(images)
+    (gradient,) = torch.autograd.grad(loss, images)
+    assert loss.item() == pytest.approx(abs(1 - share) * rough, rel=1e-4)
+    moved = image_losses.roughness(images - gradient).item()
+    assert moved < rough if share < 1 else moved > rough
+
+
 def test_distances(teacher, images):
     logits, student_logits = teacher(images), student(images)
     found = {

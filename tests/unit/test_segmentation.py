@@ -34,7 +34,7 @@ from dfkd_steps.schemas import groups
 from dfkd_steps.storage import dataset_file, network_file
 from dfkd_steps.storage.transfer_set import Layout, TransferSet, Writer, class_counts
 from dfkd_steps.storage.verify import verify
-from dfkd_steps.training import losses, maps, segmentation_metrics, supervised_maps
+from dfkd_steps.training import losses, maps, probes, segmentation_metrics, supervised_maps
 
 ROOT = Path(__file__).parents[2]
 SHAPE = (3, 20, 28)
@@ -80,6 +80,13 @@ def test_presence_is_of_the_best_region_by_hand():
 def test_presence_is_of_regions_that_overlap():
     logits = torch.zeros(1, 3, 8, 8)
     logits[0, 1, 3:5, 5:7] = math.log(6.0)
+    close(image_losses.presence(logits, torch.tensor([1])), torch.tensor([-math.log(0.75)]))
+
+
+def test_regions_of_presence_are_no_larger_than_a_quarter_of_sides_that_four_does_not_divide():
+    """6x10 pixels, regions of 1x2: class 1 is sure in one of them, and all around it at a third."""
+    logits = torch.zeros(1, 3, 6, 10)
+    logits[0, 1, 3, 4:6] = math.log(6.0)  # 6/8
     close(image_losses.presence(logits, torch.tensor([1])), torch.tensor([-math.log(0.75)]))
 
 
@@ -563,7 +570,7 @@ def test_the_class_that_stands_out_and_weights_by_hand():
 
 def balanced(tmp_path, teacher, config, labels):
     with TransferSet(write(tmp_path / "transfer_set.h5", labels)) as transfer:
-        layout = dataclasses.replace(transfer.layout, weights=config.mode == "weight")
+        layout = dataclasses.replace(transfer.layout, weights=config.mode == "weight", source=config.mode == "equal")
 
         def begin(total):
             return Writer(tmp_path / "balanced.h5", "key", layout, total, resume=False)
@@ -584,6 +591,17 @@ def test_copies_in_which_the_class_is_gone_do_not_stand_for_it(tmp_path, teacher
         assert len(made) == 6 and stats["resampled"] == 1 and np.array_equal(made.read("labels")[5], answers[1])
 
 
+def test_balance_by_images_makes_no_copies_where_none_are_wanted(tmp_path, teacher):
+    labels = np.zeros((8, 20, 28), np.uint8)
+    labels[7, :4] = 1
+    found, stats = balanced(tmp_path, teacher, groups.EqualBalance("equal", deficit="short", per_class=3), labels)
+    with found as made:
+        assert len(made) == 4 and stats["per_class"] == 3 and stats["resampled"] == 0
+    found, stats = balanced(tmp_path, teacher, groups.EqualBalance("equal", deficit="short"), labels)
+    with found as made:
+        assert len(made) == 2 and stats["per_class"] == 1 and made.read("source")[1] == 7
+
+
 def test_balance_by_images_and_by_pixels(tmp_path, teacher):
     labels = np.zeros((8, 20, 28), np.uint8)
     labels[7, :4] = 1
@@ -595,6 +613,12 @@ def test_balance_by_images_and_by_pixels(tmp_path, teacher):
         assert sum((one == mirrored[1]).all() for one in mirrored) == 3
         answers = maps.predict(teacher, made.read("images")[5:], CPU)
         assert np.array_equal(made.read("labels")[5:], answers) and stats["stands_out_nowhere"] == ["2"]
+        source = made.read("source")
+        assert source[4:].tolist() == [7] * 4
+        with TransferSet(tmp_path / "transfer_set.h5") as transfer:
+            originals = transfer.read("images")[source]
+        assert np.array_equal(made.read("images")[:5], originals[:5])
+        assert np.array_equal(made.read("images")[5:], originals[5:, ..., ::-1])  # left and right changed, the top still above
     found, _ = balanced(tmp_path, teacher, groups.WeightBalance("weight"), labels)
     with found as made:
         weights = made.read("weights")
@@ -630,6 +654,23 @@ def test_a_network_of_another_task_is_not_evaluated(tmp_path, teacher):
     dataset_file.write(tmp_path / "dataset.h5", "key", {}, ("a", "b"), arrays)
     opened = dataset_file.open_dataset(tmp_path / "dataset.h5")
     refused("teacher.h5: is for segmentation, .* for classification", evaluate.check, teacher.description, "teacher.h5", opened)
+
+
+def test_maps_are_compared_on_probes_that_the_student_did_not_learn_from(teacher):
+    """Nor on any other kind that the same module draws: params/transfer/zskd/zskd.yaml starts from noise."""
+    job = types.SimpleNamespace(out=Path("results/own/unet-tiny/zskd/none/tiny/metrics.json"), inputs=["student", "teacher"])
+    (figures,) = evaluate.maps_on_probes([classifier("unet-tiny", SHAPE, 3, seed=1)], teacher, job, CPU)
+    other_kinds = [kind for kind in probes.DRAW if kind not in ("uniform", "gaussian", "smooth")]
+    assert [one["kind"] for one in figures["probe_kinds"]] == [*other_kinds, probes.MOSAIC]
+
+
+@pytest.mark.parametrize("spoilt", ["student", "teacher"])
+def test_maps_that_are_not_finite_are_not_measured(teacher, spoilt):
+    networks = {"student": classifier("unet-tiny", SHAPE, 3, seed=1), "teacher": classifier("unet-tiny", SHAPE, 3)}
+    torch.nn.init.constant_(list(networks[spoilt].parameters())[-1], float("nan"))
+    batches, job = [(torch.rand(2, *SHAPE), None)], types.SimpleNamespace(inputs=list(networks))
+    refused(f"^{spoilt}: its logits on the probe images are not finite; train it again with a smaller lr$",
+            evaluate.count, [networks["student"]], networks["teacher"], batches, job, "probe", CPU)  # fmt: skip
 
 
 def test_all_test_maps_are_looked_at_and_void_pixels_are_not_wrong(tmp_path, teacher, monkeypatch, capsys):
@@ -710,6 +751,29 @@ def test_the_sheet_of_test_images_shows_void_as_the_image():
     assert abs(pixels[2, 3] - 100).max() <= 2 and abs(pixels[2, 13] - 100).max() <= 2
     wanted = 0.6 * examples.palette(2)[0] + 40
     assert abs(pixels[2, 23] - wanted).max() <= 2 and abs(pixels[2, 33] - wanted).max() <= 2
+
+
+class Always(nn.Module):
+    """One class of three, whatever the image."""
+
+    def __init__(self, label):
+        super().__init__()
+        self.label = label
+
+    def forward(self, images):
+        return torch.eye(3)[self.label][:, None, None].expand(len(images), 3, *images.shape[2:])
+
+
+def test_each_column_of_the_sheet_has_the_maps_of_its_name():
+    """On a black image the truth calls all of it by class 0, the teacher by 1 and the student by 2."""
+    black, truth = np.zeros((1, 3, 6, 8), np.uint8), np.zeros((1, 6, 8), np.uint8)
+    opened = types.SimpleNamespace(sizes={"test": 1}, classes=("a", "b", "c"), read=lambda split, rows: (black, truth))
+    teacher, student = (wrap(Always(label), (3, 6, 8), 3, task=SEGMENTATION) for label in (1, 2))
+    content = evaluate.drawn_examples(student, teacher, opened, CPU)
+    pixels = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(int)
+    for label, name in enumerate(("truth", "teacher", "student")):
+        across = 10 * examples.COLUMNS.index(name) + 3
+        assert abs(pixels[2, across] - 0.6 * examples.palette(3)[label]).max() <= 2
 
 
 def test_a_network_file_says_its_task(tmp_path, teacher):

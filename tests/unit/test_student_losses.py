@@ -33,6 +33,9 @@ def detached(student_logits, teacher_logits, tau):
 def infinite(student_logits, teacher_logits, tau):
     return squares(student_logits, teacher_logits, tau) / 0
 
+def steep(student_logits, teacher_logits, tau):
+    return squares(student_logits, teacher_logits, tau) + (student_logits - student_logits).square().flatten(1).sum(1).sqrt()
+
 def number(student_logits, teacher_logits, tau):
     return 1.0
 
@@ -110,6 +113,7 @@ def test_one_of_the_user(mine, logits, dense):
      ("hard", "has no gradient with respect to the student's logits; compute it from these"),
      ("detached", "has no gradient with respect to the student's logits"),
      ("infinite", "is not finite for ordinary logits; clamp"),
+     ("steep", "is not finite for ordinary logits; clamp"),
      ("cold", "failed: TypeError: .*unexpected keyword argument 'tau'; correct it"),
      ("none", "failed: AttributeError: .*; correct it, or the name"),
      ("stuck", "failed: ValueError: no way back; correct it")],
