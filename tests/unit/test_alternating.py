@@ -5,7 +5,7 @@ import torch
 from small_method import build
 from small_net import classifier
 
-from dfkd_steps.methods.engines import alternating
+from dfkd_steps.methods.engines import alternating, schedules
 
 GAMES = ("dafl", "dfad", "dfq", "zskt")
 TINY = {"turns": 2, "steps_s": 3, "train_batch": 4, "width": 2}
@@ -181,3 +181,12 @@ def test_all_images_that_are_kept_are_of_latent_vectors_of_their_own(teacher, mo
         method.round(index)
     assert [len(latent) for (latent,) in asked] == [4] * 4
     assert len(torch.cat([latent for (latent,) in asked]).unique(dim=0)) == 16
+
+
+@pytest.mark.parametrize(
+    ("schedule", "places"), [("drops-20-40", (0.2, 0.4)), ("drops-33-67", (1 / 3, 2 / 3)), ("drops-40-80", (0.4, 0.8))]
+)
+def test_rates_drop_where_the_papers_drop_them(schedule, places):
+    for number, place in enumerate(places):
+        assert schedules.rate(schedule, 3.0, place - 1e-6) == pytest.approx(3 * 0.1**number)
+        assert schedules.rate(schedule, 3.0, place) == pytest.approx(3 * 0.1 ** (number + 1))

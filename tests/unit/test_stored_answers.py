@@ -253,3 +253,14 @@ def test_a_student_learns_from_what_the_teacher_says_of_the_kept_views():
 def test_views_that_cannot_be_kept(fields, fault):
     config = method_registry.load("fast").Config(method="fast", **{**SMALL, **fields})
     assert config.check() == fault
+
+
+def test_a_sample_that_is_twice_in_a_batch_leaves_no_view_empty():
+    """An empty one would be shown as an image that the teacher answers with zeros."""
+    images, teacher, draw = images_of(4, 1), Teacher(), rng()
+    turns = ViewsInTurn(KeptViews(4, 3, "resized-crop", teacher, 5, CPU))
+    for places in ([0, 0, 1, 2], [0, 1, 1, 3], [2, 2, 2, 3], [3, 1, 0, 0], [2, 3, 1, 0], [0, 1, 2, 3]):
+        places = torch.tensor(places)
+        shown, logits = turns.batch(places, images[places], draw)
+        assert (logits - teacher(shown)).abs().max() < 2e-3 * logits.abs().max()
+    assert turns.kept.logits.abs().sum(2).min() > 0
