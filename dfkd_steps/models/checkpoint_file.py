@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from ..runtime import disk
-from ..runtime.errors import UserError, reading
+from ..runtime.errors import UserError, reading, similar
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 PREFIXES = ("module.", "_orig_mod.")  # of nn.DataParallel and torch.compile
@@ -32,13 +32,14 @@ def read_weights(path: Path, sha256: str = "") -> dict[str, torch.Tensor]:
         inner = next((key for key in WRAPPERS if isinstance(content, dict) and isinstance(content.get(key), dict)), None)
         content = content[inner] if inner else content
     if not isinstance(content, dict) or not content or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        held = f", but {similar('state_dict', list(map(str, content)))}" if isinstance(content, dict) and content else ""
         raise UserError(
-            f"{path}: holds no weights (a dictionary of tensors, perhaps under {', '.join(WRAPPERS)}); save net.state_dict()"
+            f"{path}: holds no weights (a dictionary of tensors, perhaps under {', '.join(WRAPPERS)}){held}; save net.state_dict()"
         )
     content = {str(key): value for key, value in content.items()}
     for key, value in content.items():
-        if value.layout != torch.strided or value.is_quantized or value.device.type != "cpu":
-            raise UserError(f"{path}: {key[:60]!r} is sparse, quantised or without values; save it as a plain tensor")
+        if value.layout != torch.strided or value.is_quantized or value.is_complex() or value.device.type != "cpu":
+            raise UserError(f"{path}: {key[:60]!r} is sparse, quantised, complex or without values; save it as a plain tensor")
     while prefix := next((start for start in PREFIXES if all(key.startswith(start) for key in content)), ""):
         content = {key.removeprefix(prefix): value for key, value in content.items()}
     return content

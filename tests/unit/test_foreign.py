@@ -483,3 +483,15 @@ def test_a_stored_network_hands_no_other_arguments_to_a_library(builder, argumen
     described = Description(builder, "resnet18", ("a", "b"), (3, 32, 32), (0.5,) * 3, (0.5,) * 3, arguments)
     with pytest.raises(UserError, match="is not allowed in a file; import it again"):
         library.build(described)
+
+
+def test_a_checkpoint_without_weights_names_what_it_holds(tmp_path):
+    torch.save({"epoch": 3, "state_dict_ema": {"w": torch.zeros(2)}}, tmp_path / "ema.pth")
+    with pytest.raises(UserError, match=r"ema.pth: holds no weights \(.*\), but epoch, state_dict_ema; save net.state_dict"):
+        pretrained.read_weights(tmp_path / "ema.pth")
+
+
+def test_complex_weights_do_not_lose_their_imaginary_part(tmp_path):
+    torch.save({"w": torch.zeros(2, dtype=torch.complex64)}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match="'w' is sparse, quantised, complex or without values; save it as a plain tensor"):
+        pretrained.read_weights(tmp_path / "a.pth")
