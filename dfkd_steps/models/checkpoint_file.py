@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from ..runtime import disk
-from ..runtime.errors import UserError, reading, similar
+from ..runtime.errors import UserError, one_line, reading, similar
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 PREFIXES = ("module.", "_orig_mod.")  # of nn.DataParallel and torch.compile
@@ -32,10 +32,10 @@ def read_weights(path: Path, sha256: str = "") -> dict[str, torch.Tensor]:
         inner = next((key for key in WRAPPERS if isinstance(content, dict) and isinstance(content.get(key), dict)), None)
         content = content[inner] if inner else content
     if not isinstance(content, dict) or not content or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        held = f", but {similar('state_dict', list(map(str, content)))}" if isinstance(content, dict) and content else ""
-        raise UserError(
-            f"{path}: holds no weights (a dictionary of tensors, perhaps under {', '.join(WRAPPERS)}){held}; save net.state_dict()"
-        )
+        keys = [one_line(key, 40) for key in content] if isinstance(content, dict) else []
+        held = f", but {similar('state_dict', keys)}" if keys else ""
+        wrapped = f"a dictionary of tensors, perhaps under {', '.join(WRAPPERS)}"
+        raise UserError(f"{path}: holds no weights ({wrapped}){held}; save net.state_dict()")
     content = {str(key): value for key, value in content.items()}
     for key, value in content.items():
         if value.layout != torch.strided or value.is_quantized or value.is_complex() or value.device.type != "cpu":
