@@ -192,7 +192,7 @@ def measure(path: Path, source: Path | None, teacher_path: Path | None, void: in
     teacher = network_file.load_frozen(teacher_path) if teacher_path else None
     first = next(iter(networks.values()))
     if source is None:
-        source = beside and beside.resolve().parent.parent / "dataset.h5"
+        source = beside and beside.parent.parent / "dataset.h5"
         if source is None or not source.exists():
             why = f"there is no {source}" if source else "it is not under results/"
             raise UserError(f"{path}: its test images are not known, because {why}; give --images FOLDER")
