@@ -37,6 +37,8 @@ def compare(imported, net, model) -> int:
     if refused is not None:
         raise imported.error(f"does not run in onnxruntime: {one_line(refused)}; export it again")
     classes = mine.shape[1] if mine.ndim > 1 else 0
+    if imported.one_pixel:
+        reference = reference.flatten(1)
     if imported.maps_last:
         mine = mine.permute(0, 2, 3, 1)
     if imported.normalised:

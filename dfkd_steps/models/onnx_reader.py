@@ -13,6 +13,12 @@ from .onnx_operators import OPERATORS, unknown
 QUANTISED = ("QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
 
 
+def ends_in_one_pixel(output) -> bool:
+    """Has the output of a graph the shape N,K,1,1, as that of a classifier whose last layer is a convolution?"""
+    sizes = [dim.dim_value for dim in output.type.tensor_type.shape.dim]
+    return len(sizes) == 4 and sizes[2:] == [1, 1]
+
+
 class Reader:
     """A graph as ``onnx_graph`` has it, and its weights by the names of the network's state.
 
@@ -54,6 +60,11 @@ class Reader:
         if self.maps_last:
             self.nodes.append(["Transpose", [self.output], ["maps"], {"perm": [0, 3, 1, 2]}, {}])
             self.output = "maps"
+        self.one_pixel = not description.dense and ends_in_one_pixel(model.graph.output[0])
+        if self.one_pixel:
+            progress.say(f"{self.path}: gives its logits as N,K,1,1; they are flattened")
+            self.nodes.append(["Flatten", [self.output], ["flat"], {"axis": 1}, {}])
+            self.output = "flat"
         self._free_batch()
 
     def error(self, fault: str) -> UserError:

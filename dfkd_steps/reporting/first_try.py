@@ -13,7 +13,7 @@ import time
 import torch
 
 from ..methods import registry as method_registry
-from ..models import frozen, hooks, library, names, registry, tasks
+from ..models import frozen, hooks, library, names, onnx_reader, registry, tasks
 from ..models.classifier import Description
 from ..pipeline import estimate, params
 from ..procedural import registry as procedural
@@ -58,12 +58,13 @@ def _task_of_onnx(path: str) -> str | None:
     try:
         import onnx
 
-        output = onnx.load(path, load_external_data=False).graph.output[0].type.tensor_type
+        output = onnx.load(path, load_external_data=False).graph.output[0]
     except Exception:  # a missing package or file, or no ONNX: the import refuses each in its own words
         return None
-    if not output.HasField("shape"):
+    if not output.type.tensor_type.HasField("shape"):
         return None
-    return tasks.SEGMENTATION if len(output.shape.dim) == 4 else tasks.CLASSIFICATION
+    dense = len(output.type.tensor_type.shape.dim) == 4 and not onnx_reader.ends_in_one_pixel(output)
+    return tasks.SEGMENTATION if dense else tasks.CLASSIFICATION
 
 
 def preset(method: str, task: str) -> str | None:

@@ -64,7 +64,10 @@ def test_the_task_is_what_a_teacher_gives(workplace, builder, name, task):
     assert first_try.task_of(builder, name, 3, (3, 32, 40)) == task
 
 
-@pytest.mark.parametrize(("shape", "task"), [(("n", 3, 8, 8), SEGMENTATION), (("n", 3), CLASSIFICATION), (None, None)])
+@pytest.mark.parametrize(("shape", "task"), [
+    (("n", 3, 8, 8), SEGMENTATION), (("n", 3), CLASSIFICATION), (("n", 3, 1, 1), CLASSIFICATION), (("n", 3, 1, 8), SEGMENTATION),
+    (None, None),
+])  # fmt: skip
 def test_the_task_of_an_onnx_file_is_that_of_the_shape_of_its_output(tmp_path, shape, task):
     onnx = pytest.importorskip("onnx")
     given, output = (onnx.helper.make_tensor_value_info(name, 1, form) for name, form in (("x", ("n", 3, 8, 8)), ("y", shape)))

@@ -510,6 +510,20 @@ def test_a_file_that_onnxruntime_refuses_alone(tmp_path, monkeypatch):
         onnx_import.read(written(tmp_path / "x.onnx", flat(), {"w": WEIGHT}), "", described((3, 8, 8)))
 
 
+@pytest.mark.parametrize("softmax", [False, True])
+def test_logits_of_a_last_convolution_are_flattened(tmp_path, capsys, softmax):
+    """N,K,1,1, as those of SqueezeNet in the ONNX Model Zoo."""
+    nodes = [helper.make_node("Conv", ["x", "w"], ["h"]), helper.make_node("GlobalAveragePool", ["h"], ["p" if softmax else "y"])]
+    nodes += [helper.make_node("Softmax", ["p"], ["y"], axis=1)] if softmax else []
+    path = written(tmp_path / "x.onnx", nodes, {"w": WEIGHT}, given=("n", 5, 1, 1))
+    imported, images = onnx_import.read(path, "", described((3, 8, 8))), torch.rand(3, 3, 8, 8)
+    expected = nn.functional.conv2d(images, torch.from_numpy(WEIGHT)).mean((2, 3))
+    assert torch.allclose(imported.net(images), expected, atol=1e-5)
+    assert "gives its logits as N,K,1,1; they are flattened" in capsys.readouterr().err
+    cut = onnx_import.read(path, "", described((3, 8, 8), 2), (3, 0))
+    assert torch.allclose(cut.net(images), expected[:, [3, 0]], atol=1e-5)
+
+
 @pytest.mark.parametrize("maps", [False, True])
 def test_classes_to_keep_that_there_are_not(tmp_path, maps):
     """Where no linear layer is last: a head that is a convolution."""
