@@ -104,9 +104,10 @@ def on_test(students, teacher, dataset, job, device) -> list[dict]:
 def on_probes(students, teacher, job, device) -> list[dict]:
     """Each student beside the teacher on images of other kinds than the student learnt from."""
     transfer = params.load("transfer", spec.of_path(job.out)["transfer"])
-    drawn = probes.draw(teacher.description, keys.chosen_code(transfer)[0])
-    rows = memory.passed(teacher.description.image_shape)
-    answers = {kind: logits([*students, teacher], images.split(rows), device) for kind, images in drawn.items()}
+    rows, answers = memory.passed(teacher.description.image_shape), {}
+    for kind, images in probes.draw(teacher.description, keys.chosen_code(transfer)[0]):
+        answers[kind] = logits([*students, teacher], images.split(rows), device)
+        del images  # before the next kind is drawn
     *by_student, of_teacher = ({kind: each[place] for kind, each in answers.items()} for place in range(len(students) + 1))
     for of_student in by_student:
         refuse_infinite(job, "probe", of_student.values(), *of_teacher.values())
@@ -132,13 +133,10 @@ def maps_on_test(students, teacher, dataset, job, device) -> list[dict]:
 def maps_on_probes(students, teacher, job, device) -> list[dict]:
     """``on_probes`` of segmentation networks."""
     transfer = params.load("transfer", spec.of_path(job.out)["transfer"])
-    drawn = probes.draw(teacher.description, keys.chosen_code(transfer)[0], PROBES_OF_MAPS)
-    rows = passes.passed_by(teacher.description)
-
-    def counts(images):
-        return count(students, teacher, ((part, None) for part in images.split(rows)), job, "probe", device)
-
-    by_kind = {kind: counts(images) for kind, images in drawn.items()}
+    rows, by_kind = passes.passed_by(teacher.description), {}
+    for kind, images in probes.draw(teacher.description, keys.chosen_code(transfer)[0], PROBES_OF_MAPS):
+        by_kind[kind] = count(students, teacher, ((part, None) for part in images.split(rows)), job, "probe", device)
+        del images  # before the next kind is drawn
     by_student = ({kind: each[place] for kind, each in by_kind.items()} for place in range(len(students)))
     return list(map(segmentation_metrics.compared, by_student))
 

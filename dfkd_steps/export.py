@@ -64,8 +64,7 @@ def run(job):
                 "int8": onnx_file.OnnxClassifier(contents["student-int8.onnx"]),
             }
             measured = {"transfer set, held out": compare(networks, parts(transfer, held_out, rows))}
-        drawn = torch.cat(list(probes.draw(teacher.description, learnt_from, each).values())).numpy()
-        measured["probe images"] = compare(networks, map(to_unit, batches(drawn, rows)))
+        measured["probe images"] = compare(networks, together(probes.draw(teacher.description, learnt_from, each), rows))
         refuse_difference(student_path, measured)
         card = {
             "specs": list(spec.of_path(job.out).values()),
@@ -109,6 +108,18 @@ def divide(transfer: TransferSet) -> tuple[np.ndarray, np.ndarray]:
 def parts(transfer: TransferSet, rows, at_once: int) -> Iterator[np.ndarray]:
     """The images in some rows of a set, ``at_once`` at a time; (n,C,H,W) float32 in [0,1]."""
     return (to_unit(transfer.read("images", some)) for some in batches(rows, at_once))
+
+
+def together(drawn, at_once: int) -> Iterator[np.ndarray]:
+    """The images of all kinds, ``at_once`` at a time, so that some parts are of two kinds; (n,C,H,W) float32 in [0,1]."""
+    left = None
+    for _, images in drawn:
+        images = images.numpy() if left is None else np.concatenate([left, images.numpy()])
+        whole = len(images) - len(images) % at_once
+        yield from map(to_unit, batches(images[:whole], at_once))
+        left = images[whole:].copy()
+        del images  # before the next kind is drawn
+    yield from map(to_unit, batches(left, at_once))
 
 
 def formats(student, calibrating: Iterable[np.ndarray]) -> dict[str, bytes]:

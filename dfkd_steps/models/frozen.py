@@ -6,6 +6,7 @@ import torch
 from torch.fx.experimental.optimization import fuse
 
 from ..runtime.device import autocast, compiled, compiles, kept
+from ..runtime.errors import let_through
 from . import fused_convolutions, plain_layers
 from .cast import cast
 from .classifier import Classifier
@@ -43,7 +44,8 @@ def _folded(network: Classifier) -> Classifier | None:
             classifier.net = fused_convolutions.fuse(classifier.net)
         # Of a layer that is used twice only one use can be folded; whatever else tracing misses shows here too.
         return classifier if _alike(classifier, network) else None
-    except Exception:
+    except Exception as error:
+        let_through(error)
         return None
 
 

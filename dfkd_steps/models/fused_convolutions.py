@@ -5,13 +5,14 @@ A network of narrow layers spends nearly as long on these as on its convolutions
 compiler calls; where a release of torch lacks them, or a gradient is wanted, each layer computes as it was.
 """
 
-import contextlib
 import functools
 import operator
 
 import torch
 import torch.nn.functional as F
 from torch import fx, nn
+
+from ..runtime.errors import let_through
 
 SUMS = (operator.add, operator.iadd, torch.add)
 ACTIVATIONS = {  # module -> the operator's name of it and its numbers, and the functions that are the same
@@ -26,11 +27,14 @@ ACTIVATIONS = {  # module -> the operator's name of it and its numbers, and the 
 def pointwise():
     """torch's operator; None where this release or processor lacks it, or it takes other arguments."""
     image, weight, how = torch.ones(1, 1, 2, 2), torch.ones(1, 1, 1, 1), ((0, 0), (1, 1), (1, 1), 1)
-    with contextlib.suppress(Exception):
+    try:
         call = torch.ops.mkldnn._convolution_pointwise
         alone = call(image, weight, None, *how, "relu", [], "")
         together = call.binary(image, -image - 1, weight, None, *how, "add", 1.0, "relu", [], None)
         return call if bool((alone == 1).all() and (together == 0).all()) else None
+    except Exception as error:
+        let_through(error)
+        return None
 
 
 class FusedConvolution(nn.Module):

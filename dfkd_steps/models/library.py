@@ -8,7 +8,7 @@ import torchvision
 from torch import nn
 
 from ..runtime import factory
-from ..runtime.errors import UserError, one_line, similar
+from ..runtime.errors import UserError, let_through, one_line, similar
 from . import names, segmentation_library
 from .classifier import Classifier
 
@@ -59,6 +59,7 @@ def _require_trainable(classifier):
         if isinstance(outputs, torch.Tensor) and outputs.requires_grad:
             outputs.sum().backward()
     except Exception as error:
+        let_through(error)
         raise UserError(
             f"network: {description.name} fails in training mode ({type(error).__name__}: {one_line(error, 140)}); correct it"
         ) from None
@@ -93,6 +94,7 @@ def require_fit(net: nn.Module, description, role: str) -> nn.Module:
         with torch.no_grad():
             logits = net(torch.zeros(1, *description.image_shape))
     except Exception as error:  # the network is not ours: libraries assert, index and raise what they like
+        let_through(error)
         raise UserError(
             f"{role}: {description.name} does not accept images of {shape} ({one_line(error, 140)}); "
             "choose another network, or another image size in the data set"
@@ -102,7 +104,7 @@ def require_fit(net: nn.Module, description, role: str) -> nn.Module:
         raise UserError(
             f"{role}: {description.name} returns {output} for one image, not one logit per class, so it is not an "
             "image classifier; use a classifier (from a detector or a segmentation network, perhaps its backbone with a "
-            "classification head)"
+            "classification head), or a factory whose network returns the logits alone, of shape (N,K)"
         )
     if logits.shape[1] != description.num_classes:
         raise UserError(

@@ -3,7 +3,7 @@
 import torch
 
 from ..runtime import progress
-from ..runtime.errors import UserError, one_line
+from ..runtime.errors import UserError, let_through, one_line
 from .onnx_operators import OPERATORS
 
 TOLERANCE = 1e-3  # of the largest logit
@@ -60,6 +60,7 @@ def _tried(compute):
         with torch.no_grad():
             return compute(), None
     except Exception as error:
+        let_through(error)
         return None, error
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ..runtime import passes
-from ..runtime.errors import UserError, one_line
+from ..runtime.errors import UserError, let_through, one_line
 from ..runtime.threads import thread_count
 
 OPSET = 18
@@ -46,6 +46,7 @@ def program_of(classifier) -> torch.export.ExportedProgram:
             warnings.simplefilter("ignore")
             return torch.export.export(classifier, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     except Exception as error:  # whatever the network's own code raises while it is traced
+        let_through(error)
         name = classifier.description.name
         raise UserError(f"export: torch.export cannot trace {name} ({one_line(error, 160)}); use another student") from None
 
@@ -133,8 +134,10 @@ class OnnxClassifier:
             content = source if isinstance(source, bytes) else Path(source).read_bytes()
             self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except OSError as error:
+            let_through(error)
             raise UserError(f"{source}: {error.strerror}; give a readable file") from None
         except Exception as error:  # onnxruntime's own classes, one for each of its codes
+            let_through(error)
             raise UserError(f"{source}: onnxruntime cannot load it ({one_line(error, 160)}); give an ONNX file") from None
         metadata = self.session.get_modelmeta().custom_metadata_map
         # A file of another program may have metadata of these names too, for other things.

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..runtime.errors import UserError, one_line
+from ..runtime.errors import UserError, let_through, one_line
 from .onnx_operators import OPERATORS, padding
 
 MAX_NODES, MAX_NUMBERS = 20_000, 1 << 31  # of a graph; of all its weights
@@ -97,6 +97,7 @@ def build(description) -> Graph:
             raise ValueError("is too large for a classifier")
         return Graph(graph)
     except Exception as error:  # whatever a forged graph makes raise
+        let_through(error)
         raise UserError(
             f"network {description.name[:40]}: its ONNX graph is damaged ({one_line(error)}); import it again"
         ) from None

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ..runtime import progress
-from ..runtime.errors import UserError, one_line
+from ..runtime.errors import UserError, let_through, one_line
 from . import onnx_layers
 from .onnx_operators import OPERATORS, unknown
 
@@ -51,6 +51,7 @@ class Reader:
             except UserError:
                 raise
             except Exception as error:  # whatever a malformed node makes its reader raise
+                let_through(error)
                 raise self.error(f"node {node.op_type} {one_line(node.name, 40)}: {one_line(error)}; export it again") from None
         self.output = self._without_softmax(model.graph.output[0].name)
         if self.channels_last:

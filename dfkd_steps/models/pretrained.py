@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ..runtime import progress
-from ..runtime.errors import UserError, one_line
+from ..runtime.errors import UserError, let_through, one_line
 from . import head, names, tasks
 from .checkpoint_file import read_weights
 from .classifier import Classifier, Description, build_network
@@ -62,6 +62,7 @@ def import_library(config, dataset) -> Classifier:
     try:
         net = create(config.library, config.name, description, weights=config.weights)
     except (OSError, RuntimeError) as error:  # no network; a broken download
+        let_through(error)
         raise UserError(
             f"teacher: weights of {config.library} model {config.name} cannot be downloaded ({one_line(error, 140)}); "
             "check the network, or import a checkpoint"

@@ -5,7 +5,7 @@ import torch
 import torchvision
 from torch import nn
 
-from ..runtime.errors import UserError, one_line, similar
+from ..runtime.errors import UserError, let_through, one_line, similar
 from . import names
 from .classifier import Classifier
 
@@ -39,6 +39,7 @@ def _smp(description) -> nn.Module:
             name, encoder, encoder_weights=None, in_channels=description.image_shape[0], classes=description.num_classes
         )
     except Exception as error:  # whatever the library raises for a name that it does not know
+        let_through(error)
         raise UserError(
             f"network smp.{description.name[:60]}: segmentation-models-pytorch cannot build it ({one_line(error, 140)}); known: "
             f"{', '.join(names.for_segmentation(names.SMP))}, with encoders like resnet18 or tu-NAME of timm"
@@ -56,6 +57,7 @@ def require_fit(net: nn.Module, description, role: str) -> nn.Module:
         with torch.no_grad():
             maps = Classifier(net, description).eval()(torch.zeros(1, *description.image_shape))
     except Exception as error:  # the network is not ours: libraries assert, index and raise what they like
+        let_through(error)
         raise UserError(
             f"{role}: {description.name} does not accept images of {shape} and return maps ({one_line(error, 140)}); "
             "choose another network, or another image size in the data set"

@@ -53,7 +53,7 @@ def explain(name: str, error: Exception) -> str:
     if is_out_of_memory(error):
         limit = os.environ.get("DFKD_MEMORY")
         more = f"raise DFKD_MEMORY (now {limit} GiB)" if limit else "set DFKD_MEMORY (docs/image-size.md)"
-        request = re.search(r"you tried to allocate (\d+) bytes", str(error))
+        request = re.search(r"(?:you tried to allocate|requested buffer of size) (\d+)", str(error))
         what = f"{int(request[1]) / (1 << 20):,.0f} MiB more were needed" if request else one_line(error)
         return f"{place}: memory ran out ({what}); use a smaller batch or fewer samples, {more}, or use a machine with more"
     if isinstance(error, FloatingPointError):

@@ -11,7 +11,8 @@ from pathlib import Path
 from . import progress
 
 OF_THE_SYSTEM = {errno.EACCES, errno.EPERM, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE}
-OUT_OF_MEMORY = ("can't allocate memory", os.strerror(errno.ENOMEM))  # of PyTorch's allocator, and of its memory maps
+# Of PyTorch's allocator, of its memory maps, and of onnxruntime.
+OUT_OF_MEMORY = ("can't allocate memory", os.strerror(errno.ENOMEM), "Failed to allocate memory")
 AGAIN = "delete it and make it again"
 
 
@@ -96,12 +97,20 @@ def errno_of(error) -> int | None:
 def is_out_of_memory(error) -> bool:
     """Did a computation end for want of memory, of the machine or of the GPU?"""
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or errno_of(error) == errno.ENOMEM
-    return named or any(text in str(error) for text in OUT_OF_MEMORY)
+    if named or any(text in str(error) for text in OUT_OF_MEMORY):
+        return True
+    return error.__cause__ is not None and is_out_of_memory(error.__cause__)
 
 
 def is_of_the_system(error) -> bool:
     """Does an error say nothing of a file that was read: no memory, no permission, too many open files?"""
     return is_out_of_memory(error) or errno_of(error) in OF_THE_SYSTEM
+
+
+def let_through(error):
+    """Raise an error of the system again, which says nothing against the network or the code that ran into it."""
+    if is_of_the_system(error):
+        raise error
 
 
 def printable(text: str) -> str:

@@ -4,7 +4,7 @@ import importlib
 import os
 import sys
 
-from .errors import UserError, one_line
+from .errors import UserError, let_through, one_line
 
 
 def load(name: str, what: str = "factory"):
@@ -18,10 +18,12 @@ def load(name: str, what: str = "factory"):
 
 
 def call(name: str, what: str, work):
-    """``work()``, which runs the user's code: whatever that raises is the user's to correct, and becomes a UserError."""
+    """``work()``, which runs the user's code: whatever that raises is the user's to correct, and becomes a UserError, but not
+    an error of the system."""
     try:
         return work()
     except (Exception, SystemExit) as error:  # a script ends the process that imports it
+        let_through(error)
         raise UserError(
             f"{what}: {name!r} failed: {type(error).__name__}: {one_line(error, 140)}; correct it, or the name"
         ) from None

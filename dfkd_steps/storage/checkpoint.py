@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from ..runtime import progress
-from ..runtime.errors import is_of_the_system
+from ..runtime.errors import let_through
 
 EVERY = 20.0  # seconds between two checkpoints, at least
 SHARE = 0.05  # of the time goes into checkpoints, at most
@@ -64,8 +64,7 @@ def load(path, key: str) -> dict | None:
     try:
         kept = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:  # whatever a truncated file makes torch raise, the answer is to start over
-        if is_of_the_system(error):
-            raise
+        let_through(error)
         progress.say(f"{path}: not usable ({type(error).__name__}), starting over")
         return None
     if not isinstance(kept, dict) or kept.get("key") != key:

@@ -11,16 +11,22 @@ import numpy as np
 import pytest
 import torch
 from small_net import classifier
+from torch.multiprocessing.reductions import StorageWeakRef
 
-from dfkd_steps import dataset, evaluate
+from dfkd_steps import dataset, evaluate, export
 from dfkd_steps.models import hooks
 from dfkd_steps.models.classifier import Description, build_architecture
 from dfkd_steps.pipeline.job import Job
+from dfkd_steps.procedural.drawing import in_pieces
+from dfkd_steps.runtime import memory
 from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.runtime.seeds import make_rng
 from dfkd_steps.schemas import groups
 from dfkd_steps.storage import atomic, dataset_file, network_file
+from dfkd_steps.storage.image_format import to_unit
 from dfkd_steps.training import metrics as formulas
 from dfkd_steps.training import probes, segmentation_metrics
+from dfkd_steps.training.predict import batches
 
 SPECS = ["own", "lenet5", "zskd", "none", "half"]
 
@@ -336,17 +342,18 @@ def test_probe_figures_by_counting():
 
 def test_probes_leave_out_what_the_student_learnt_from():
     like = Description("arch", "lenet5", ("a", "b"), (1, 16, 16), (0.1,), (0.3,))
-    every = probes.draw(like, number=9)
+    every = dict(probes.draw(like, number=9))
     assert {"glyphs", "uniform", "smooth", "leaves", probes.MOSAIC} <= set(every)
     assert all(images.shape == (9, 1, 16, 16) and images.dtype == torch.uint8 for images in every.values())
-    left = probes.draw(like, ["procedural.glyphs", "procedural.noise", "methods.noise"], number=9)
+    left = dict(probes.draw(like, ["procedural.glyphs", "procedural.noise", "methods.noise"], number=9))
     assert set(every) - set(left) == {"glyphs", "uniform", "gaussian", "smooth"}
     assert all(torch.equal(left[kind], every[kind]) for kind in left)  # the same for every student
 
 
 def test_a_mosaic_has_four_kinds():
-    parts = [torch.full((9, 1, 6, 6), kind, dtype=torch.uint8) for kind in range(9)]
-    made = probes.mosaic(parts)
+    made = torch.full((9, 1, 6, 6), 99, dtype=torch.uint8)
+    for kind in range(9):
+        probes.put_in(made, torch.full((9, 1, 6, 6), kind, dtype=torch.uint8), kind, 9)
     assert all(len(image.unique()) == 4 for image in made)
     assert made[0, 0, :3, :3].unique().tolist() == [0] and made[1, 0, 3:, 3:].unique().tolist() == [7]
 
@@ -361,7 +368,7 @@ def test_without_test_images_there_is_no_accuracy(tree, capsys):
     made = json.loads(job(tree).out.read_text())
     assert not {"top1", "teacher_top1", "agreement", "n_test", "per_class", "ece", "nll"} & set(made)
     student, teacher = (network_file.load(path) for path in job(tree).inputs[:2])
-    drawn = probes.draw(teacher.description, ["procedural.noise"])  # params/transfer/zskd/zskd.yaml starts from noise
+    drawn = dict(probes.draw(teacher.description, ["procedural.noise"]))  # params/transfer/zskd/zskd.yaml starts from noise
     with torch.no_grad():
         same = [(student(x.float() / 255).argmax(1) == teacher(x.float() / 255).argmax(1)) for x in drawn.values()]
     assert made["probe_agreement"] == pytest.approx(100 * torch.cat(same).float().mean().item(), abs=0.2)
@@ -374,7 +381,7 @@ def test_each_kind_of_probes_has_random_numbers_of_its_own(monkeypatch):
     seeds, plain = [], probes._drawn
     monkeypatch.setattr(probes, "_drawn", lambda *given: seeds.append(given[3].initial_seed()) or plain(*given))
     like = Description("arch", "lenet5", ("a", "b"), (1, 16, 16), (0.1,), (0.3,))
-    probes.draw(like, number=2)
+    assert len(list(probes.draw(like, number=2))) == len(probes.DRAW) + 1
     assert len(seeds) == len(set(seeds)) == len(probes.DRAW)
 
 
@@ -400,4 +407,49 @@ def test_the_calibration_of_probes_is_the_students_as_to_the_teachers_answer():
 
 def test_there_are_two_hundred_probes_of_each_kind():
     like = Description("arch", "lenet5", ("a", "b"), (1, 8, 8), (0.1,), (0.3,))
-    assert {len(images) for images in probes.draw(like).values()} == {200}
+    assert {len(images) for _, images in probes.draw(like)} == {200}
+
+
+def test_probes_are_what_the_kinds_give_in_pieces_and_mosaics_of_their_quarters(monkeypatch):
+    """By the drawing of sets and a formula of its own for each quarter, of images that are drawn in three pieces."""
+    like = Description("arch", "x", ("a", "b"), (3, 23, 26), (0.4,) * 3, (0.3,) * 3)
+    monkeypatch.setattr(memory, "VALUES", 41 * 3 * 23 * 26)
+    drawn = {kind: (255 * in_pieces(function, 100, like, make_rng("cpu", "probes", kind))).round().to(torch.uint8)
+             for kind, function in probes.DRAW.items()}  # fmt: skip
+    every, parts = dict(probes.draw(like, number=100)), list(drawn.values())
+    assert list(every) == [*drawn, probes.MOSAIC] and memory.drawn(like.image_shape) == 41
+    assert all(torch.equal(every[kind], images) for kind, images in drawn.items())
+    for row, mosaic in enumerate(every[probes.MOSAIC]):
+        a, b, c, d = (parts[(row + 2 * quarter) % len(parts)][row] for quarter in range(4))
+        assert torch.equal(mosaic[:, :11, :13], a[:, :11, :13]) and torch.equal(mosaic[:, :11, 13:], b[:, :11, 13:])
+        assert torch.equal(mosaic[:, 11:, :13], c[:, 11:, :13]) and torch.equal(mosaic[:, 11:, 13:], d[:, 11:, 13:])
+
+
+@pytest.mark.parametrize("step", ["classes", "maps", "export"])
+def test_one_kind_of_probes_is_held_at_a_time(step, monkeypatch):
+    """When a kind is drawn, those before it are gone."""
+    held, plain = [], probes._drawn
+
+    def drawn(*given):
+        assert all(images.expired() for images in held)
+        images = plain(*given)
+        held.append(StorageWeakRef(images.untyped_storage()))
+        return images
+
+    monkeypatch.setattr(probes, "_drawn", drawn)
+    net = classifier("unet-tiny" if step == "maps" else "lenet5", (1, 32, 32), 3)
+    if step == "export":
+        assert sum(map(len, export.together(probes.draw(net.description, number=4), 3))) == 40
+    else:
+        job = SimpleNamespace(out="results/own/lenet5/noise/none/half/metrics.json", inputs=["s", "t"])
+        (evaluate.maps_on_probes if step == "maps" else evaluate.on_probes)([net], net, job, torch.device("cpu"))
+    assert len(held) == len(probes.DRAW)
+
+
+def test_parts_of_all_kinds_are_those_of_one_array():
+    like = Description("arch", "x", ("a", "b"), (1, 8, 8), (0.4,), (0.3,))
+    whole = np.concatenate([images.numpy() for _, images in probes.draw(like, number=5)])
+    for rows in (1, 3, 7, 64):
+        parts = list(export.together(probes.draw(like, number=5), rows))
+        assert [len(part) for part in parts] == [len(part) for part in batches(whole, rows)]
+        assert (np.concatenate(parts) == to_unit(whole)).all()

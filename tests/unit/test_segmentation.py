@@ -717,7 +717,7 @@ def test_no_pass_holds_more_logits_than_memory_allows(tmp_path, monkeypatch, whe
         monkeypatch.setattr(evaluate.params, "load", lambda group, text: None)
         monkeypatch.setattr(evaluate.keys, "chosen_code", lambda config: [[]])
         monkeypatch.setattr(evaluate.spec, "of_path", lambda path: {"transfer": ""})
-        monkeypatch.setattr(evaluate.probes, "draw", lambda *given: {"scenes": torch.from_numpy(images)})
+        monkeypatch.setattr(evaluate.probes, "draw", lambda *given: [("scenes", torch.from_numpy(images))])
         evaluate.maps_on_probes([network], network, types.SimpleNamespace(out="", inputs=["s", "t"]), CPU)
     elif where == "set":
         assert (maps.predict(network, images, CPU) == network(torch.from_numpy(images / 255).float()).argmax(1).numpy()).all()
