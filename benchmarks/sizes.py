@@ -5,7 +5,8 @@
 Each in a process of its own under DFKD_MEMORY, on one thread: the peak of its resident memory (PyTorch alone takes 0.3 GiB) and
 the seconds of an image and step. Networks have random weights, which cost what trained ones do. Each method has the settings
 of a preset but for its batches, which are --images, and its length: one round, of two steps each. A step of a method with
-rounds is one of its generator or pixels, or one of its student. What does not fit says so in a line.
+rounds is one of its generator or pixels, or one of its student. Evaluation is that of a whole student without test images: on
+all probe images, as many at once as the memory allows. What does not fit says so in a line.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -30,6 +32,7 @@ METHODS = (
 )  # fmt: skip
 STEPS = ("balance", "distill", "evaluate")
 STUDENT = "resnet18"
+METRICS = "results/dataset/teacher/single-image/none/student/metrics.json"  # a student that is measured on all kinds of probes
 PHOTOGRAPH = str(ROOT / "docs/assets/ten-of-imagenet.jpg")
 SHORT = {"steps": 2, "steps_s": 2, "steps_g": 1, "turns": 2, "rounds": 1, "rounds_each": 1, "members": 1, "warmup": 0}
 FIELDS = ("network", "what", "peak GiB", "s an image and step", "why not")
@@ -113,10 +116,9 @@ def of_step(name: str, net, images: int, folder: Path):
     if name == "distill":
         config = groups.Student(arch=STUDENT, epochs=1, batch=images, augment="mild")
         return lambda: distill.distill(config, net, transfer, folder / "partial", "k", device()), len(stored)
-    import torch
-
-    student = new_classifier(STUDENT, described, 0).eval()
-    return lambda: evaluate.logits([student, net], torch.from_numpy(stored).split(images), device()), len(stored)
+    student, job = new_classifier(STUDENT, described, 0).eval(), types.SimpleNamespace(out=METRICS, inputs=["student", "teacher"])
+    kinds = len(evaluate.probes.DRAW) + 1
+    return lambda: evaluate.on_probes([student], net, job, device()), kinds * evaluate.probes.PER_KIND
 
 
 def measure(what: str, network: str, side: int, classes: int, images: int):

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from dfkd_steps import evaluate
 from dfkd_steps.methods import registry
 from dfkd_steps.models import frozen, hooks
 from dfkd_steps.pipeline import params, sweep
+from dfkd_steps.training import probes
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,6 +29,21 @@ def test_every_method_is_measured(name, listing, monkeypatch):
     monkeypatch.chdir(ROOT)
     specs = getattr(script(name, monkeypatch), listing)
     assert {params.load("transfer", spec).method for spec in specs} == {*registry.REGISTRY} - {"dataset"}
+
+
+def test_evaluation_is_measured_on_all_probe_images(tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    module, passed = script("sizes", monkeypatch), []
+    net = module.teacher("resnet8", 32, 3)
+    work, pieces = module.of_step("evaluate", net, 4, tmp_path)
+
+    def logits(networks, batches, device):
+        passed.append(sum(map(len, batches)))
+        return [torch.ones(passed[-1], 3)] * len(networks)
+
+    monkeypatch.setattr(evaluate, "logits", logits)
+    work()
+    assert pieces == sum(passed) == 200 * (len(probes.DRAW) + 1)
 
 
 @pytest.mark.parametrize("name", ["resnet20", "wrn16-1"])
