@@ -115,7 +115,7 @@ def test_hostile_paths(path):
     assert len(refused("dataset", path)) == 1
 
 
-@settings(max_examples=100, **DRAWN)
+@settings(max_examples=60, **DRAWN)
 @given(st.sampled_from(spec.GROUPS), st.text(max_size=40) | st.text("lenet5+seed=1.-_eEtru\n\0/", max_size=40)
        | st.lists(st.tuples(st.sampled_from(["seed", "lr", "n", "arch", "x"]), st.text("019.-+e\n a", max_size=6)), max_size=3)
        .map(lambda pairs: "+".join(["lenet5", *(f"{key}={value}" for key, value in pairs)])))  # fmt: skip
@@ -168,7 +168,7 @@ VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_s
 NUMBERS = iter(range(10**6))
 
 
-@settings(max_examples=100, **DRAWN)
+@settings(max_examples=60, **DRAWN)
 @given(
     st.dictionaries(KEYS, VALUES, max_size=5)
     | st.text(max_size=60)
