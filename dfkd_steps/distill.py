@@ -187,6 +187,8 @@ def distill(config, teacher, transfer: TransferSet, partial, key, device):
     if whole:
         teacher, keep = head.uncut(teacher, "the teacher"), teacher.whole.keep
     student = begin(config, teacher, transfer, device)
+    if whole:
+        head.recut(student, kept_classes, keep)  # now, and not after all epochs: it may be none that can be cut
     images = Images(transfer, device)
     fresh = Fresh(transfer, device) if config.fresh else None
     held = Held(config, images, student, keep) if config.select == "agreement" else None

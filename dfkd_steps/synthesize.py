@@ -71,6 +71,7 @@ def train(method, rounds: range, key: str, path) -> dict[str, list]:
     if kept:
         method.restore(kept["state"])
         progress.say(f"resumes after round {first} of {len(rounds)}")
+    del kept  # a pool of images may be most of what memory holds
     pace = checkpoint.Pace()
     with progress.bar(total=len(rounds), initial=first, desc=method.config.method, unit="round") as bar:
         for number in range(first, len(rounds)):
@@ -212,7 +213,7 @@ def run(job: Job):
             writer, history = fill(job, method, range(method.count()), partial, job.key)
             kept = kept_by(method)
         number = finish(job, method, writer, kept, history, partial, job.out)
-        shards.clear(job.out, len(paths))  # a workflow deletes those that it was given itself
+        shards.clear(job.out)
     progress.say(f"synthesize: {number} samples, {progress.spent():.1f} s, key {job.key}")
 
 

@@ -152,8 +152,8 @@ def _images(config, room=None, most=0):
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; put a folder of images per class there or correct path in the YAML file")
     split = image_files.is_split(folder)
-    if not split and (parts := [name for name in image_files.folders_in(folder) if name.lower() in ("train", "test")
-                                and name != name.lower() and image_files.folders_in(folder / name)]):  # fmt: skip
+    if parts := [name for name in image_files.folders_in(folder) if name.lower() in ("train", "test")
+                 and name != name.lower() and image_files.folders_in(folder / name)]:  # fmt: skip
         raise UserError(f"{folder}: has class folders in {parts[0]}/; write its name in lower case, {parts[0].lower()}/")
     if not split and image_files.folders_in(folder / "test"):
         raise UserError(

@@ -28,6 +28,8 @@ def read_weights(path: Path, sha256: str = "") -> dict[str, torch.Tensor]:
     require_sha256(path, sha256)
     with reading(path, "is not a readable checkpoint", "fetch it again"):
         content = load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
+    if path.suffix == ".safetensors":  # of a network of ours: what it was before it was cut, and on its way
+        content = {name: value for name, value in content.items() if not name.startswith(("whole/", "snapshot/"))}
     for _ in WRAPPERS:  # no deeper: a dictionary can hold itself
         inner = next((key for key in WRAPPERS if isinstance(content, dict) and isinstance(content.get(key), dict)), None)
         content = content[inner] if inner else content

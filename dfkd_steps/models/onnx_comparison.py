@@ -37,10 +37,10 @@ def compare(imported, net, model) -> int:
     if refused is not None:
         raise imported.error(f"does not run in onnxruntime: {one_line(refused)}; export it again")
     classes = mine.shape[1] if mine.ndim > 1 else 0
-    if imported.one_pixel:
-        reference = reference.flatten(1)
     if imported.maps_last:
         mine = mine.permute(0, 2, 3, 1)
+    if imported.one_pixel:
+        mine = mine[:, :, None, None]
     if imported.normalised:
         mine = OPERATORS[imported.normalised[0]]([mine], imported.normalised[3])
     difference = (reference - mine).abs().max().item() if reference.shape == mine.shape else float("inf")

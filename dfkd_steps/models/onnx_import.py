@@ -8,6 +8,8 @@ import dataclasses
 import json
 from pathlib import Path
 
+import torch
+
 from ..runtime import progress
 from ..runtime.errors import UserError, one_line, reading
 from . import onnx_comparison, onnx_graph, onnx_reader
@@ -36,7 +38,7 @@ def read(path: Path, sha256: str, description, keep=()):
     if keep:
         state = net.state_dict()
         differ = {name: value for name, value in before.state_dict().items()
-                  if name not in state or value.shape != state[name].shape}  # fmt: skip
+                  if name not in state or not torch.equal(value, state[name])}  # fmt: skip
         whole = Whole(have, tuple(keep), differ, described.arguments)
     norms = sum(isinstance(layer, onnx_graph.Norm) for layer in net.layers.values())
     folded = "" if norms else " (exporters fold it into the convolutions, unless told not to)"

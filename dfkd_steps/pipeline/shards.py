@@ -8,7 +8,7 @@ from ..storage import atomic, hdf5
 from .job import Job
 
 FOLDER = ".shards"
-DIVISION = re.compile(r"^\.?\d+-of-(\d+)\.h5")
+SHARD = re.compile(r"^\.?\d+-of-\d+\.h5")
 
 
 def path_of(out, number: int, of: int) -> Path:
@@ -35,12 +35,11 @@ def is_made(out, key: str, number: int, of: int) -> bool:
         return False
 
 
-def clear(out, of: int = 0):
-    """Delete the shards of the transfer set ``out`` that are of another division than ``of`` (0 = all of them), and what they
-    worked in, but for locks: they are never read again."""
+def clear(out):
+    """Delete the shards of the transfer set ``out``, which is there now, of whatever division, and what they worked in, but for
+    locks: they are never read again."""
     for path in (Path(out).parent / FOLDER).glob("*"):
-        division = DIVISION.search(path.name)
-        if division and int(division[1]) != of and path.suffix != ".lock":
+        if SHARD.search(path.name) and path.suffix != ".lock":
             path.unlink()
 
 

@@ -73,7 +73,7 @@ def check(experiment: dict, where: str):
             faults.append(f"{where}: dataset {text!r} {'sets a shadow' if config.shadow else 'has no canaries'}, but the "
                           "sweep has shadows; write NAME+canaries=NUMBER")  # fmt: skip
     _refuse(faults)
-    for groups in (("dataset", "transfer"), ("dataset", "student"), spec.GROUPS[2:]):
+    for groups in (("dataset", "transfer"), ("dataset", "teacher", "student"), spec.GROUPS[2:]):
         grid = itertools.product(*(experiment[group] for group in groups))
         _refuse([fault for specs in grid for fault in together.faults(dict(zip(groups, specs)))])
     expanded(experiment)

@@ -12,7 +12,7 @@ SPLIT = ("train", "test", "val", "seed", "canaries", "shadow", "test_share", "sh
 def faults(specs: dict[str, str]) -> list[str]:
     """A line for each pair of specs that cannot go together; specs by group, as many as a path, or a sweep for a pair, has."""
     lines = of_sources(specs["dataset"], specs["transfer"]) if {"dataset", "transfer"} <= specs.keys() else []
-    lines += _of_outputs(specs["dataset"], specs["student"]) if {"dataset", "student"} <= specs.keys() else []
+    lines += _of_outputs(specs) if {"dataset", "student"} <= specs.keys() else []
     return lines + (_of_student(specs) if {"transfer", "balance", "student"} <= specs.keys() else [])
 
 
@@ -29,12 +29,18 @@ def of_sources(dataset: str, transfer: str) -> list[str]:
     return lines
 
 
-def _of_outputs(dataset: str, student: str) -> list[str]:
-    if params.load("student", student).outputs == "kept" or getattr(params.load("dataset", dataset), "keep", ()):
+def _of_outputs(specs: dict[str, str]) -> list[str]:
+    if params.load("student", specs["student"]).outputs == "kept":
+        return []
+    teacher = params.load("teacher", specs["teacher"]) if "teacher" in specs else None
+    why = "" if getattr(params.load("dataset", specs["dataset"]), "keep", ()) else "the data set has no keep"
+    if teacher and not getattr(teacher, "checkpoint", "") and not getattr(teacher, "weights", ""):  # trained here, or random
+        why = why or f"teacher {specs['teacher']!r} has the classes of the data set alone"
+    if not why:
         return []
     return [
-        f"student {student!r} on dataset {dataset!r}: outputs: all needs a teacher that is cut to some of its classes, but the "
-        "data set has no keep; set outputs: kept"
+        f"student {specs['student']!r} on dataset {specs['dataset']!r}: outputs: all needs a teacher that is cut to some of its "
+        f"classes, but {why}; set outputs: kept"
     ]
 
 

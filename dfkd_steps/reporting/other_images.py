@@ -194,7 +194,7 @@ def measure(path: Path, source: Path | None, teacher_path: Path | None, void: in
     if source is None:
         source = beside and beside.parent.parent / "dataset.h5"
         if source is None or not source.exists():
-            why = f"there is no {source}" if source else "it is not under results/"
+            why = f"there is no {source}" if source else "no teacher lies above it, as under results/"
             raise UserError(f"{path}: its test images are not known, because {why}; give --images FOLDER")
     dense = is_dense(path, first)
     fit, usual, remark = settings_of(path, source.is_dir(), dense and void is None and source.suffix != ".h5")

@@ -23,7 +23,8 @@ def call(name: str, what: str, work):
     try:
         return work()
     except (Exception, SystemExit) as error:  # a script ends the process that imports it
-        let_through(error)
+        if not isinstance(error, PermissionError):  # their code may open the wrong file
+            let_through(error)
         raise UserError(
             f"{what}: {name!r} failed: {type(error).__name__}: {one_line(error, 140)}; correct it, or the name"
         ) from None

@@ -28,7 +28,7 @@ from .network_metadata import KIND, METADATA, read_metadata
 GENERATOR = "generator"
 MAX_SIDE, NUMBERS_PER_PIXEL = 1 << 14, 16
 SNAPSHOT = re.compile(r"snapshot/(\d{1,15})/(.+)")
-WHOLE = "whole/"
+WHOLE, MOST_CLASSES = "whole/", 100_000
 
 
 def save(path, net: nn.Module, description: Description, key: str, provenance: dict, snapshots=None, whole=None, **extra):
@@ -137,7 +137,8 @@ def _whole(head: dict, tensors, description: Description) -> Whole | None:
         return None
     count, keep, arguments = (head["whole"][name] for name in ("count", "keep", "arguments"))
     cut = {name.removeprefix(WHOLE): value for name, value in tensors.items() if name.startswith(WHOLE)}
-    sound = isinstance(count, int) and isinstance(arguments, dict) and len(keep) == description.num_classes
+    sound = isinstance(count, int) and 0 < count <= MOST_CLASSES and isinstance(arguments, dict)
+    sound = sound and len(keep) == description.num_classes and all(value.numel() for value in cut.values())
     sound = sound and all(isinstance(place, int) and 0 <= place < count for place in keep)
     # The head of a network from ONNX may be none of its tensors; its graph has the number then.
     if not sound or not (cut or description.builder == "onnx") or any(value.shape[:1] != (count,) for value in cut.values()):

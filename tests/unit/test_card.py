@@ -241,6 +241,27 @@ def test_a_network_that_nothing_can_be_cut_off(monkeypatch):
         head.cut(Fixed().state_dict(), description, range(12)[::-1], "a.pth")
 
 
+def test_weights_that_do_not_fit_are_not_called_uncuttable(tmp_path):
+    """Names that a wrapper has put something before: what is missing is said, and not to remove keep."""
+    net = timm.create_model("test_efficientnet", num_classes=12)
+    torch.save({f"odd.{name}": value for name, value in net.state_dict().items()}, tmp_path / "a.pth")
+    config = groups.ImportTeacher(checkpoint=str(tmp_path / "a.pth"), arch="timm.test_efficientnet")
+    with pytest.raises(UserError, match="does not fit test_efficientnet; missing: "):
+        pretrained.import_checkpoint(config, card(tmp_path, keep=[9, 2, 5], height=32))
+
+
+def test_a_teacher_of_ours_that_is_cut_is_a_checkpoint_too(tmp_path):
+    net = timm.create_model("test_efficientnet", num_classes=12)
+    three = card(tmp_path, keep=[9, 2, 5], height=32)
+    cut = pretrained.import_checkpoint(checkpoint(tmp_path / "a.pth", net, arch="timm.test_efficientnet"), three)
+    network_file.publish(tmp_path / "t.safetensors", "k", {}, cut, [])
+    config = groups.ImportTeacher(checkpoint=str(tmp_path / "t.safetensors"), arch="timm.test_efficientnet")
+    again = pretrained.import_checkpoint(config, dataclasses.replace(three, keep=()))
+    images = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(again.net(images), cut.net(images)) and again.whole is None
+
+
 @pytest.mark.parametrize("source", ["npz", "images"])
 def test_images_of_some_of_the_teachers_classes(tmp_path, source):
     """In the order of the labels, which is not that of the teacher."""

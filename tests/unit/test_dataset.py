@@ -517,6 +517,13 @@ def test_parts_in_capitals_are_refused(tmp_path):
         image_folder(tmp_path / "set" / part, n=2)
     typed = groups.Images("images", path=str(tmp_path / "set"))
     fault(lambda: readers.read(typed), "set: has class folders in T", "write its name in lower case, t")
+    for parts in (("train", "Test"), ("Train", "test")):
+        for part in parts:
+            image_folder(tmp_path / parts[0] / part, n=2)
+        fault(
+            lambda parts=parts: readers.read(groups.Images("images", path=str(tmp_path / parts[0]))),
+            "write its name in lower case",
+        )
     image_folder(tmp_path / "vehicles", ("Bus", "Train"), n=2)
     assert readers.read(groups.Images("images", path=str(tmp_path / "vehicles"), size=8)).classes == ("Bus", "Train")
 

@@ -446,6 +446,27 @@ def test_the_epoch_that_agrees_best_is_found_by_the_classes_that_count(tmp_path,
     assert round(held.agreement, 6) == max(row["agreement"] for row in history) > 0.5
 
 
+class Wide(nn.Module):
+    """A hidden layer as wide as there are classes."""
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Linear(64, 2 * num_classes), nn.Linear(2 * num_classes, num_classes))
+
+    def forward(self, images):
+        return self.layers(images)
+
+
+def test_a_student_that_cannot_be_cut_is_refused_before_the_first_step(tmp_path, narrow, monkeypatch):
+    built = head.build_network
+    monkeypatch.setattr(head, "build_network", lambda made: Wide(made.num_classes) if made.name == "wide" else built(made))
+    wide_student = Classifier(Wide(10), dataclasses.replace(narrow.description, name="wide", classes=tuple("0123456789")))
+    monkeypatch.setattr(distill, "begin", lambda *given: wide_student)
+    monkeypatch.setattr(distill.loop, "fit", lambda *given: pytest.fail("it learns"))
+    with set_of(tmp_path / "narrow", narrow) as some:
+        refused(lambda: learn(student_of(outputs="all"), narrow, some, tmp_path), "cannot be identified", "set outputs: kept")
+
+
 def test_of_a_teacher_that_is_not_cut_there_are_no_other_outputs(tmp_path, teacher, transfer):
     refused(lambda: learn(student_of(outputs="all"), teacher, transfer, tmp_path), "is not cut", "set outputs: kept")
     assert "set outputs: kept, or init: random" in student_of(outputs="all", init="transfer").check()

@@ -317,7 +317,8 @@ WHOLE = {"count": 12, "keep": list(range(10)), "arguments": {}}
 @pytest.mark.parametrize(
     ("whole", "rows"),
     [({}, 12), ({**WHOLE, "count": 10**12}, 12), ({**WHOLE, "keep": [0]}, 12), ({**WHOLE, "keep": [*range(9), 12]}, 12),
-     ({**WHOLE, "keep": [*range(9), "x"]}, 12), ({**WHOLE, "arguments": 1}, 12), (3, 12), (WHOLE, 11), (WHOLE, 0)],
+     ({**WHOLE, "keep": [*range(9), "x"]}, 12), ({**WHOLE, "arguments": 1}, 12), (3, 12), (WHOLE, 11), (WHOLE, 0),
+     ({**WHOLE, "count": 100_001}, 100_001)],
 )  # fmt: skip
 def test_hostile_words_on_what_a_network_was_before_it_was_cut(tmp_path, whole, rows):
     tensors = build_architecture("lenet5", 10, (1, 28, 28)).state_dict()
@@ -326,6 +327,25 @@ def test_hostile_words_on_what_a_network_was_before_it_was_cut(tmp_path, whole, 
     content["crc32"] = network_file.checksum(content, tensors)
     save_file(tensors, tmp_path / "x.safetensors", {network_file.METADATA: json.dumps(content)})
     assert "what it was before it was cut is not valid" in refused(network_file.load, tmp_path / "x.safetensors")
+
+
+def test_a_head_of_no_values(tmp_path):
+    """A thousand million rows of nothing take no room in a file; a network of so many classes takes 4 GB and more."""
+    net, path = build_architecture("lenet5", 10, (1, 28, 28)), tmp_path / "x.safetensors"
+    description = Description("arch", "lenet5", tuple("0123456789"), (1, 28, 28), (0.1,), (0.3,))
+    network_file.save(path, net, description, "k", {}, whole=Whole(12, tuple(range(10)), {"x": torch.zeros(12, 0)}))
+    assert "what it was before it was cut is not valid" in refused(network_file.load, path)
+
+
+def test_a_head_that_is_larger_than_its_description_says(tmp_path):
+    """Seen in outline: no network of that size is made."""
+    net, path = build_architecture("lenet5", 10, (1, 28, 28)), tmp_path / "x.safetensors"
+    description = Description("arch", "lenet5", tuple("0123456789"), (1, 28, 28), (0.1,), (0.3,))
+    whole = Whole(90_000, tuple(range(10)), {"whatever": torch.zeros(90_000, 1)})
+    network_file.save(path, net, description, "k", {}, whole=whole)
+    with memory_at_most(20 << 20):
+        told = refused(lambda place: head.uncut(network_file.load(place), place), path)
+    assert "what it was before it was cut does not fit" in told
 
 
 def test_a_head_of_another_network(tmp_path):

@@ -91,6 +91,10 @@ def test_its_head_is_cut_to_the_classes_that_count(tmp_path):
         assert torch.allclose(head.uncut(imported, path)(images), net((images - 0.4) / 0.3), atol=1e-4)
         assert torch.allclose(made(images), net(images)[:, [4, 1]], atol=1e-5)
         assert torch.allclose(comes_back(tmp_path, made, description)(images), net((images - 0.4) / 0.3)[:, [4, 1]], atol=1e-4)
+    turned = onnx_import.read(path, "", described(), (4, 3, 2, 1, 0))  # no shape tells the head of this one
+    with torch.no_grad():
+        assert torch.allclose(turned.net(images), net(images).flip(1), atol=1e-5)
+        assert torch.allclose(head.uncut(turned, path).net(images), net(images), atol=1e-5)
     with pytest.raises(UserError, match="has 5 classes, 0 to 4, but keep has 7"):
         onnx_import.read(path, "", described(classes=2), (0, 7))
 
@@ -510,11 +514,11 @@ def test_a_file_that_onnxruntime_refuses_alone(tmp_path, monkeypatch):
         onnx_import.read(written(tmp_path / "x.onnx", flat(), {"w": WEIGHT}), "", described((3, 8, 8)))
 
 
-@pytest.mark.parametrize("softmax", [False, True])
+@pytest.mark.parametrize("softmax", [None, 1, -3])
 def test_logits_of_a_last_convolution_are_flattened(tmp_path, capsys, softmax):
     """N,K,1,1, as those of SqueezeNet in the ONNX Model Zoo."""
     nodes = [helper.make_node("Conv", ["x", "w"], ["h"]), helper.make_node("GlobalAveragePool", ["h"], ["p" if softmax else "y"])]
-    nodes += [helper.make_node("Softmax", ["p"], ["y"], axis=1)] if softmax else []
+    nodes += [helper.make_node("Softmax", ["p"], ["y"], axis=softmax)] if softmax else []
     path = written(tmp_path / "x.onnx", nodes, {"w": WEIGHT}, given=("n", 5, 1, 1))
     imported, images = onnx_import.read(path, "", described((3, 8, 8))), torch.rand(3, 3, 8, 8)
     expected = nn.functional.conv2d(images, torch.from_numpy(WEIGHT)).mean((2, 3))

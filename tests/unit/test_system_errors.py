@@ -153,3 +153,8 @@ def test_memory_that_ran_out_below_an_error_of_another_kind():
     error, within = LookupError("passes failed"), ValueError("pass failed")
     error.__cause__, within.__cause__ = within, MemoryError()
     assert "memory ran out (passes failed); use a smaller batch" in explain("export", error)
+
+
+def test_a_file_that_a_factory_may_not_open_is_its_own():
+    with pytest.raises(UserError, match=r"^factory: 'mine:net' failed: PermissionError: .*; correct it, or the name$"):
+        factory.call("mine:net", "factory", failing(PermissionError(errno.EACCES, "Permission denied", "weights.pth")))

@@ -153,6 +153,16 @@ def test_all_outputs_of_a_teacher_that_is_not_cut_are_refused():
     ):  # fmt: skip
         Path("params", group).mkdir(exist_ok=True)
         Path("params", group, "of-together.yaml").write_text(json.dumps(content))
+    for name, teacher, refused in (
+        ("trained", {"kind": "train", "arch": "lenet5"}, True),
+        ("weighted", {"kind": "library", "library": "timm", "name": "x"}, False),
+        ("random", {"kind": "library", "library": "timm", "name": "x", "weights": ""}, True),
+        ("imported", {"kind": "import", "arch": "lenet5", "checkpoint": "a.pth"}, False),
+    ):  # fmt: skip
+        Path("params/teacher").mkdir(exist_ok=True)
+        Path(f"params/teacher/{name}-together.yaml").write_text(json.dumps(teacher))
+        lines = together.faults({"dataset": "cut-of-together", "teacher": f"{name}-together"} | student)
+        assert len(lines) == refused and (not refused or "has the classes of the data set alone; set outputs: kept" in lines[0])
     experiment = {group: ["of-together"] for group in ("teacher", "transfer", "balance")} | {"dataset": ["digits-of-together"]}
     with pytest.raises(UserError, match="the data set has no keep; set outputs: kept"):
         sweep.check(experiment | {"student": ["whole-of-together"]}, "sweep")
