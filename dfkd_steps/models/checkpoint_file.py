@@ -27,9 +27,7 @@ def read_weights(path: Path, sha256: str = "") -> dict[str, torch.Tensor]:
         raise UserError(f"{path}: {fault}")
     require_sha256(path, sha256)
     with reading(path, "is not a readable checkpoint", "fetch it again"):
-        content = load_file(path) if path.suffix == ".safetensors" else _unpickled(path)
-    if path.suffix == ".safetensors":  # of a network of ours: what it was before it was cut, and on its way
-        content = {name: value for name, value in content.items() if not name.startswith(("whole/", "snapshot/"))}
+        content = _of_safetensors(path) if path.suffix == ".safetensors" else _unpickled(path)
     for _ in WRAPPERS:  # no deeper: a dictionary can hold itself
         inner = next((key for key in WRAPPERS if isinstance(content, dict) and isinstance(content.get(key), dict)), None)
         content = content[inner] if inner else content
@@ -45,6 +43,11 @@ def read_weights(path: Path, sha256: str = "") -> dict[str, torch.Tensor]:
     while prefix := next((start for start in PREFIXES if all(key.startswith(start) for key in content)), ""):
         content = {key.removeprefix(prefix): value for key, value in content.items()}
     return content
+
+
+def _of_safetensors(path):
+    """The tensors of a file, but of a network of ours for what it was before it was cut, and on its way."""
+    return {name: value for name, value in load_file(path).items() if not name.startswith(("whole/", "snapshot/"))}
 
 
 def _unpickled(path):

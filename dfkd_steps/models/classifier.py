@@ -94,6 +94,18 @@ def build_network(description: Description) -> nn.Module:
     return importlib.import_module(f"dfkd_steps.models.{module}").build(description)
 
 
+def misfit_of(build, weights) -> str:
+    """In what weights differ from those of the network that ``build()`` makes ('' = in nothing).
+
+    It is made without memory: a file whose description is larger than its weights takes no more than its own size.
+    """
+    with torch.device("meta"):
+        shapes = {name: tuple(value.shape) for name, value in build().state_dict().items()}
+    given = {name: tuple(value.shape) for name, value in weights.items()}
+    differ = sorted(name for name in {**shapes, **given} if shapes.get(name) != given.get(name))
+    return f"{differ[0]} is {given.get(differ[0], 'missing')}, not {shapes.get(differ[0], 'there')}" if differ else ""
+
+
 def new_classifier(name: str, like, seed: int) -> Classifier:
     """A freshly initialised network, named as ``names`` says, for the images and classes of ``like`` (a ``Description`` or a
     data set); weights from ``seed`` alone. Raises UserError where it does not take such images.

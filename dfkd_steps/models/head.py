@@ -6,31 +6,42 @@ import dataclasses
 import torch
 
 from ..runtime.errors import UserError, reading
-from .classifier import Classifier, Description, Whole, build_network
+from .classifier import Classifier, Description, Whole, build_network, misfit_of
 
 
-def cut(weights, description: Description, keep, where: str, remedy="remove keep") -> tuple[dict, Whole | None]:
+def cut(weights, description: Description, keep, where: str) -> tuple[dict[str, torch.Tensor], Whole | None]:
     """The weights with the rows of the classes ``keep`` alone in whatever depends on the number of classes, in that order; and
     what the network was before, None where the weights have nothing of the kind, and so do not fit.
 
-    ``description``: of the network with these classes alone. What depends on their number is found by building it for one more.
-    Raises UserError, with this remedy, where a class is none of the network's.
+    ``description``: of the network with these classes alone. Raises UserError where a class is none of the network's.
     """
-    more = dataclasses.replace(description, classes=(*description.classes, "one more"))
-    state, other = build_network(description).state_dict(), build_network(more).state_dict()
-    depending = [key for key, value in state.items() if value.shape != other[key].shape]
-    if not depending:
-        raise UserError(f"{where}: nothing in it depends on the number of classes, so it cannot be cut to some; {remedy}")
-    heads = {key: weights[key] for key in depending if key in weights}
-    for key, value in heads.items():
-        if value.ndim != state[key].ndim or value.shape[1:] != state[key].shape[1:]:
-            raise UserError(f"{where}: {key} has shape {tuple(value.shape)}, so its classes cannot be identified; {remedy}")
+    whole = {name: weights[name] for name in _heads(description, weights, where, "remove keep")}
+    if not whole:
+        return weights, None
+    for value in whole.values():
         if max(keep) >= len(value):
             raise UserError(f"{where}: has {len(value)} classes, 0 to {len(value) - 1}, but keep has {max(keep)}; correct keep")
-    if not heads:
-        return weights, None
-    narrow = {key: value[list(keep)] for key, value in heads.items()}
-    return {**weights, **narrow}, Whole(max(map(len, heads.values())), tuple(keep), heads, description.arguments)
+    return _narrow(weights, whole, keep), Whole(max(map(len, whole.values())), tuple(keep), whole, description.arguments)
+
+
+def _heads(description: Description, weights, where: str, remedy: str) -> list[str]:
+    """The names of the weights that depend on the number of classes in a network of this description: those that have another
+    shape where it is built for one class more. Raises UserError where nothing does, or where its classes are not its rows."""
+    more = dataclasses.replace(description, classes=(*description.classes, "one more"))
+    state, other = build_network(description).state_dict(), build_network(more).state_dict()
+    depending = [name for name, value in state.items() if value.shape != other[name].shape]
+    if not depending:
+        raise UserError(f"{where}: nothing in it depends on the number of classes, so it cannot be cut to some; {remedy}")
+    heads = [name for name in depending if name in weights]
+    for name in heads:
+        shape = weights[name].shape
+        if len(shape) != state[name].ndim or shape[1:] != state[name].shape[1:]:
+            raise UserError(f"{where}: {name} has shape {tuple(shape)}, so its classes cannot be identified; {remedy}")
+    return heads
+
+
+def _narrow(weights, heads, keep) -> dict[str, torch.Tensor]:
+    return {**weights, **{name: weights[name][list(keep)] for name in heads}}
 
 
 def uncut(classifier: Classifier, where) -> Classifier:
@@ -46,13 +57,12 @@ def uncut(classifier: Classifier, where) -> Classifier:
     description = dataclasses.replace(classifier.description, classes=classes, arguments=whole.arguments)
     weights = {**classifier.net.state_dict(), **whole.tensors}
     with reading(where, "what it was before it was cut does not fit"):
-        # In outline first: a file whose description is larger than its weights takes no memory. Not code of the user's, nor
-        # those of torchvision that need values of their weights to be built.
-        with contextlib.suppress(NotImplementedError), torch.device("cpu" if description.builder == "factory" else "meta"):
-            if any(value.shape != weights[name].shape for name, value in build_network(description).state_dict().items()):
-                raise ValueError("other shapes")
+        if description.builder != "factory":
+            with contextlib.suppress(NotImplementedError):  # some of torchvision's need values of their weights to be built
+                if misfit := misfit_of(lambda: build_network(description), weights):
+                    raise ValueError(misfit)
         net = build_network(description)
-        net.load_state_dict({name: weights[name] for name in net.state_dict()})
+        net.load_state_dict(weights)
     device = classifier.mean.device
     return Classifier(net, description).to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
 
@@ -62,14 +72,11 @@ def recut(classifier: Classifier, classes: tuple[str, ...], keep) -> Classifier:
 
     Raises UserError where more than its head depends on the number of classes.
     """
-    description = dataclasses.replace(classifier.description, classes=classes)
-
-    def narrow(weights):
-        return cut(weights, description, keep, description.spelled, "set outputs: kept")[0]
-
+    description, weights = dataclasses.replace(classifier.description, classes=classes), classifier.net.state_dict()
+    heads = _heads(description, weights, description.spelled, "set outputs: kept")
     net = build_network(description)
-    net.load_state_dict(narrow(classifier.net.state_dict()))
+    net.load_state_dict(_narrow(weights, heads, keep))
     student = Classifier(net, description).to(classifier.mean.device, memory_format=torch.channels_last).eval()
     student.seen = classifier.seen
-    student.snapshots = {seen: narrow(weights) for seen, weights in classifier.snapshots.items()}
+    student.snapshots = {seen: _narrow(weights, heads, keep) for seen, weights in classifier.snapshots.items()}
     return student

@@ -7,11 +7,11 @@ import struct
 import torch
 from safetensors.torch import load as load_bytes
 
-from ..models.classifier import Classifier, build_network
+from ..models.classifier import Classifier, build_network, misfit_of
 from ..models.generator import Generator, GeneratorDescription
 from ..models.names import LIBRARIES, SMP
 from ..runtime.errors import reading
-from .network_file import GENERATOR, description_of, misfit_of, parted, seen_in, tuples
+from .network_file import GENERATOR, description_of, parted, seen_in, tuples
 from .network_metadata import KIND, METADATA
 
 

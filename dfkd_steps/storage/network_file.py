@@ -19,7 +19,7 @@ from safetensors import safe_open
 from safetensors.torch import save as save_bytes
 from torch import nn
 
-from ..models.classifier import Classifier, Description, Whole, build_network
+from ..models.classifier import Classifier, Description, Whole, build_network, misfit_of
 from ..models.tasks import TASKS
 from ..runtime.errors import UserError, reading
 from . import atomic
@@ -34,19 +34,18 @@ WHOLE, MOST_CLASSES = "whole/", 100_000
 def save(path, net: nn.Module, description: Description, key: str, provenance: dict, snapshots=None, whole=None, **extra):
     """Write weights and metadata; the same content gives the same bytes."""
     content = {"kind": KIND, "key": key, "description": asdict(description), "provenance": provenance, **extra}
-    weights = {name: value.clone() for name, value in tensors_of(net, snapshots or {}).items()}
+    weights = {name: value.clone() for name, value in tensors_of(net, snapshots or {}, whole).items()}
     if whole:
         content["whole"] = {"count": whole.count, "keep": list(whole.keep), "arguments": whole.arguments}
-        weights |= {f"{WHOLE}{name}": value.detach().cpu().clone(memory_format=torch.contiguous_format)
-                    for name, value in whole.tensors.items()}  # fmt: skip
     content["crc32"] = checksum(content, weights)
     # One entry, because safetensors writes several in random order. By Python: save_file makes files of mode 0600.
     Path(path).write_bytes(save_bytes(weights, {METADATA: json.dumps(content, sort_keys=True)}))
 
 
-def tensors_of(net: nn.Module, snapshots: dict) -> dict[str, torch.Tensor]:
-    """The tensors of a file: weights of a network, and of what it was on its way."""
-    tensors = {name: value.detach().cpu().contiguous() for name, value in net.state_dict().items()}
+def tensors_of(net: nn.Module, snapshots: dict, whole: Whole | None = None) -> dict[str, torch.Tensor]:
+    """The tensors of a file: weights of a network, of what it was on its way, and what it had before it was cut."""
+    tensors = net.state_dict() | {f"{WHOLE}{name}": value for name, value in (whole.tensors if whole else {}).items()}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     return tensors | {f"snapshot/{seen}/{name}": value for seen, weights in snapshots.items() for name, value in weights.items()}
 
 
@@ -159,18 +158,6 @@ def compare(path, description: Description, tensors) -> str:
     if misfit:
         raise UserError(f"{path}: weights do not fit {description.name} ({misfit}); make it again")
     return ""
-
-
-def misfit_of(build, weights) -> str:
-    """In what weights differ from those of the network that ``build()`` makes ('' = in nothing).
-
-    It is made without memory: a file whose description is larger than its weights takes no more than its own size.
-    """
-    with torch.device("meta"):
-        shapes = {name: tuple(value.shape) for name, value in build().state_dict().items()}
-    given = {name: tuple(value.shape) for name, value in weights.items()}
-    differ = sorted(name for name in {**shapes, **given} if shapes.get(name) != given.get(name))
-    return f"{differ[0]} is {given.get(differ[0], 'missing')}, not {shapes.get(differ[0], 'there')}" if differ else ""
 
 
 def load(path, device="cpu") -> Classifier:

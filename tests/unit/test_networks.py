@@ -15,6 +15,7 @@ from small_net import CPU, classifier, close
 from torch import nn
 
 from dfkd_steps import balance, cli
+from dfkd_steps.models.classifier import misfit_of
 from dfkd_steps.models.generator import build_generator
 from dfkd_steps.pipeline.job import Job
 from dfkd_steps.reporting import inspect
@@ -227,8 +228,8 @@ def test_weights_that_are_missing_other_or_too_many_are_told():
         ({"more": torch.zeros(2)}, "more is (2,), not there"),
         ({"bias": torch.zeros(2)}, "bias is (2,), not (3,)"),
     ):
-        assert network_file.misfit_of(lambda: nn.Linear(2, 3), {**weights, **change}) == told
-    assert network_file.misfit_of(lambda: nn.Linear(2, 3), {"bias": weights["bias"]}) == "weight is missing, not (3, 2)"
+        assert misfit_of(lambda: nn.Linear(2, 3), {**weights, **change}) == told
+    assert misfit_of(lambda: nn.Linear(2, 3), {"bias": weights["bias"]}) == "weight is missing, not (3, 2)"
 
 
 def test_a_network_that_cannot_be_built_without_its_weights_is_not_compared(monkeypatch):
