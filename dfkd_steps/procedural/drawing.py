@@ -17,11 +17,17 @@ def draw(kind: str, number: int, like, rng) -> torch.Tensor:
 
 def in_pieces(function, number: int, like, rng) -> torch.Tensor:
     """``function(number, like, rng)``, a piece after the other from one random generator."""
-    rows = memory.drawn(like.image_shape)
-    if number <= rows:
+    if number <= memory.drawn(like.image_shape):
         return function(number, like, rng)
     images = torch.empty(number, *like.image_shape)
-    for start in range(0, number, rows):
-        stop = min(start + rows, number)
-        images[start:stop] = function(stop - start, like, rng)
+    for rows, part in pieces(function, number, like, rng):
+        images[rows] = part
     return images
+
+
+def pieces(function, number: int, like, rng):
+    """The pieces of ``in_pieces``: each with the rows (a slice) that it is of, and drawn when it is taken."""
+    most = memory.drawn(like.image_shape)
+    for start in range(0, number, most):
+        rows = slice(start, min(start + most, number))
+        yield rows, function(rows.stop - start, like, rng)

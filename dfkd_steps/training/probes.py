@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 
 from ..procedural import glyphs, noise, objects, scenes, strokes, textures
-from ..runtime import memory
+from ..procedural.drawing import pieces
 from ..runtime.seeds import make_rng
 
 PER_KIND = 200
@@ -42,10 +42,10 @@ def draw(like, learnt_from=(), number: int = PER_KIND) -> Iterator[tuple[str, to
 
 
 def _drawn(function, number, like, rng):
-    """Images as uint8: a quarter of the memory, and what a network in use is given. In the pieces of ``in_pieces``."""
-    images, rows = torch.empty(number, *like.image_shape, dtype=torch.uint8), memory.drawn(like.image_shape)
-    for part in images.split(rows):
-        part.copy_(function(len(part), like, rng).mul_(255).round_())
+    """Images as uint8: a quarter of the memory, and what a network in use is given."""
+    images = torch.empty(number, *like.image_shape, dtype=torch.uint8)
+    for rows, part in pieces(function, number, like, rng):
+        images[rows] = part.mul_(255).round_()
     return images
 
 
