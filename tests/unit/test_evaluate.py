@@ -414,8 +414,13 @@ def test_probes_are_what_the_kinds_give_in_pieces_and_mosaics_of_their_quarters(
     """By the drawing of sets and a formula of its own for each quarter, of images that are drawn in three pieces."""
     like = Description("arch", "x", ("a", "b"), (3, 23, 26), (0.4,) * 3, (0.3,) * 3)
     monkeypatch.setattr(memory, "VALUES", 41 * 3 * 23 * 26)
-    drawn = {kind: (255 * in_pieces(function, 100, like, make_rng("cpu", "probes", kind))).round().to(torch.uint8)
-             for kind, function in probes.DRAW.items()}  # fmt: skip
+    drawn = {}
+    for kind, function in probes.DRAW.items():
+        rng = make_rng("cpu", "probes", kind)
+        images = torch.cat([function(number, like, rng) for number in (41, 41, 18)])
+        rng = make_rng("cpu", "probes", kind)
+        assert torch.equal(images, in_pieces(function, 100, like, rng))  # as sets are drawn
+        drawn[kind] = (255 * images).round().to(torch.uint8)
     every, parts = dict(probes.draw(like, number=100)), list(drawn.values())
     assert list(every) == [*drawn, probes.MOSAIC] and memory.drawn(like.image_shape) == 41
     assert all(torch.equal(every[kind], images) for kind, images in drawn.items())
