@@ -33,8 +33,12 @@ def first_rows(tensor, number: int):
 
 def save(path, key: str, **content):
     """Replace the checkpoint at ``path``: nested dicts and lists of tensors and plain values, with the job's key."""
-    beside = f"{path}.next"
-    torch.save({"key": key, "seconds": progress.spent(), **content}, beside)
+    beside = Path(f"{path}.next")
+    try:
+        torch.save({"key": key, "seconds": progress.spent(), **content}, beside)
+    except Exception:  # on a full disk it would hold the room that everybody else needs
+        beside.unlink(missing_ok=True)
+        raise
     os.replace(beside, path)
 
 

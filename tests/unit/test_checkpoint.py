@@ -42,6 +42,20 @@ def test_a_save_that_fails_leaves_the_last_one(path):
     assert checkpoint.load(path, "key")["rounds"] == 4
 
 
+def test_a_full_disk_does_not_stay_full_of_a_checkpoint_that_did_not_fit(path, monkeypatch):
+    """A pool of images takes gigabytes: what was written of it would leave no room for any other job of the folder."""
+
+    def fill(content, beside):
+        beside.write_bytes(bytes(1000))
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.torch, "save", fill)
+    with pytest.raises(OSError, match="No space left"):
+        checkpoint.save(path, "key", rounds=5)
+    assert [one.name for one in path.parent.iterdir()] == ["x.state"]
+    assert checkpoint.load(path, "key")["rounds"] == 4
+
+
 def test_checkpoints_take_a_small_share_of_the_time(tmp_path, monkeypatch):
     clock, cost = [100.0], 0.1
 
