@@ -1,7 +1,9 @@
 """Bad input: both drivers show a line for each fault that says what to mend, Snakemake ends with code 2, and no file appears."""
 
 import math
+import os
 import re
+import shutil
 
 import pytest
 import yaml
@@ -89,6 +91,23 @@ def test_dvc_runs_no_text_of_a_sweep(fresh, tmp_path):
         assert not (copy.folder / "RAN").exists()
     for name, stage in yaml.safe_load((copy.folder / "dvc.yaml").read_text())["stages"].items():
         assert "${" not in stage["cmd"], f"{name}: a value of a sweep stands in the command, and a shell would read it"
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may write anywhere, and no setpriv is here")
+@pytest.mark.parametrize("closed", [".", ".snakemake", ".snakemake/metadata"])
+def test_in_the_folder_of_another_user(closed, fresh, tmp_path):
+    """Who may read it and not write gets a line, where Snakemake would end with a traceback; a dry run too."""
+    copy = fresh.again(tmp_path / "copy")
+    (copy.folder / closed).mkdir(parents=True, exist_ok=True)
+    (copy.folder / closed).chmod(0o555)
+    no_leave = "-dac_override,-dac_read_search"  # what lets root write anywhere
+    mortal = ["setpriv", f"--bounding-set={no_leave}", f"--inh-caps={no_leave}"] if os.geteuid() == 0 else []
+    for options in ([], ["-n"]):
+        code, said = copy.ended(*mortal, "snakemake", *options)
+        assert code == 2 and "Traceback" not in said, said
+        line = r"^error: \S*\.snakemake\S*: (may not be written; work in a clone|Permission denied; )"
+        assert re.search(line, said, re.MULTILINE), said
+    (copy.folder / closed).chmod(0o755)
 
 
 def test_sweep_of_a_stranger(fresh, tmp_path):

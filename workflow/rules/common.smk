@@ -62,6 +62,19 @@ def check_room():
         print(estimate.summary(todo), file=sys.stderr)
 
 
+def check_own_files():
+    """Snakemake's own files lie in .snakemake/, and where they cannot be written it ends with tracebacks: the disk is full, or
+    the folder belongs to somebody else."""
+    os.makedirs(".snakemake", exist_ok=True)
+    disk.require_room(".snakemake")
+    for folder in (".snakemake", *(entry.path for entry in os.scandir(".snakemake") if entry.is_dir())):
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise UserError(
+                f"{os.path.abspath(folder)}: may not be written; work in a clone of your own, or let its owner "
+                "give you leave to write .snakemake, logs and results"
+            )
+
+
 def mark_outdated():
     """A file that is newer than all artefacts as long as Snakemake runs: what has it as an input is made again."""
     print(
@@ -104,7 +117,7 @@ if SWEEP:
 STALE, NEWER = or_end(audit.to_remake, "results", REPORT, FINALS) if workflow.is_main_process else ({}, set())
 OUTDATED = mark_outdated() if STALE else None
 if workflow.is_main_process:
-    or_end(disk.require_room, ".")  # Snakemake's own files lie here, and a full disk ends it with tracebacks
+    or_end(check_own_files)
     or_end(check_targets)
     or_end(check_room)
 
