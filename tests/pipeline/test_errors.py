@@ -153,6 +153,7 @@ def test_line_of_a_step_that_fails(by_dvc, tmp_path):
     copy.edit("dfkd_steps/synthesize.py", "import functools", "import os\nos.kill(os.getpid(), 9)\nimport functools")
     said = copy.snakemake("--allowed-rules", "synthesize", "--", f"{TEACHER}/noise+n=40/transfer_set.h5", fails=True)
     assert "error: the step was killed (SIGKILL), as a rule because memory ran out; set DFKD_MEMORY, or" in said
+    assert "; under Slurm raise mem_mb" in said
     assert copy.made() == made
 
 
