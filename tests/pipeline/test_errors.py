@@ -1,9 +1,11 @@
 """Bad input: both drivers show a line for each fault that says what to mend, Snakemake ends with code 2, and no file appears."""
 
+import json
 import math
 import os
 import re
 import shutil
+import subprocess
 
 import pytest
 import yaml
@@ -91,6 +93,20 @@ def test_dvc_runs_no_text_of_a_sweep(fresh, tmp_path):
         assert not (copy.folder / "RAN").exists()
     for name, stage in yaml.safe_load((copy.folder / "dvc.yaml").read_text())["stages"].items():
         assert "${" not in stage["cmd"], f"{name}: a value of a sweep stands in the command, and a shell would read it"
+
+
+def test_beside_dvc(fresh, tmp_path):
+    """DVC's own record of who works: one process that is there, and one that was killed."""
+    copy, gone = fresh.again(tmp_path / "copy"), subprocess.Popen(["true"])
+    gone.wait()
+    for name, number in (("write", gone.pid), ("read", os.getpid())):
+        (copy.folder / ".dvc/tmp").mkdir(parents=True, exist_ok=True)
+        holder = {"pid": number, "cmd": "dvc repro"}
+        record = {"write": {}, "read": {}} | {name: {"results/x": holder if name == "write" else [holder]}}
+        (copy.folder / ".dvc/tmp/rwlock").write_text(json.dumps(record))
+        code, said = copy.ended("snakemake", "-n", "--quiet", "all")
+        assert ("error: .dvc/tmp/rwlock: DVC works in this folder (process" in said) == (name == "read"), said
+        assert code == (2 if name == "read" else 0) and "Traceback" not in said
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may write anywhere, and no setpriv is here")

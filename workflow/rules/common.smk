@@ -75,6 +75,27 @@ def check_own_files():
             )
 
 
+def is_alive(number):
+    """Is there a process of this number on this host, whoever's it is?"""
+    with contextlib.suppress(PermissionError):
+        try:
+            os.kill(number, 0)
+        except ProcessLookupError:
+            return False
+    return True
+
+
+def check_other_driver():
+    """Refuse to work beside DVC, which deletes the output of a stage before it runs: Snakemake would make again what is there."""
+    numbers = set()
+    with contextlib.suppress(OSError, ValueError, KeyError, AttributeError, TypeError):
+        record = json.loads(Path(".dvc/tmp/rwlock").read_text())
+        holders = [*record.get("write", {}).values(), *itertools.chain(*record.get("read", {}).values())]
+        numbers = {int(holder["pid"]) for holder in holders}
+    for number in filter(is_alive, numbers):  # of one that was killed DVC clears its record itself
+        raise UserError(f".dvc/tmp/rwlock: DVC works in this folder (process {number}); wait until it has ended")
+
+
 def mark_outdated():
     """A file that is newer than all artefacts as long as Snakemake runs: what has it as an input is made again."""
     print(
@@ -117,6 +138,7 @@ if SWEEP:
 STALE, NEWER = or_end(audit.to_remake, "results", REPORT, FINALS) if workflow.is_main_process else ({}, set())
 OUTDATED = mark_outdated() if STALE else None
 if workflow.is_main_process:
+    or_end(check_other_driver)
     or_end(check_own_files)
     or_end(check_targets)
     or_end(check_room)
