@@ -96,17 +96,17 @@ def test_dvc_runs_no_text_of_a_sweep(fresh, tmp_path):
 
 
 def test_beside_dvc(fresh, tmp_path):
-    """DVC's own record of who works: one process that is there, and one that was killed."""
+    """By DVC's own record of who writes what: a process that was killed does not count, nor one that only resolves."""
     copy, gone = fresh.again(tmp_path / "copy"), subprocess.Popen(["true"])
     gone.wait()
-    for name, number in (("write", gone.pid), ("read", os.getpid())):
-        (copy.folder / ".dvc/tmp").mkdir(parents=True, exist_ok=True)
-        holder = {"pid": number, "cmd": "dvc repro"}
-        record = {"write": {}, "read": {}} | {name: {"results/x": holder if name == "write" else [holder]}}
-        (copy.folder / ".dvc/tmp/rwlock").write_text(json.dumps(record))
+    (copy.folder / ".dvc/tmp").mkdir(parents=True, exist_ok=True)
+    resolves = {"results/x/dataset.h5": gone.pid, "results/_resolved": os.getpid()}
+    for writers, refuses in ((resolves, False), ({"results/x/dataset.h5": os.getpid()}, True)):
+        record = {str(copy.folder / path): {"pid": number, "cmd": "dvc repro"} for path, number in writers.items()}
+        (copy.folder / ".dvc/tmp/rwlock").write_text(json.dumps({"write": record, "read": {}}))
         code, said = copy.ended("snakemake", "-n", "--quiet", "all")
-        assert ("error: .dvc/tmp/rwlock: DVC works in this folder (process" in said) == (name == "read"), said
-        assert code == (2 if name == "read" else 0) and "Traceback" not in said
+        assert ("error: .dvc/tmp/rwlock: DVC works in this folder (process" in said) == refuses, said
+        assert code == (2 if refuses else 0) and "Traceback" not in said
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may write anywhere, and no setpriv is here")

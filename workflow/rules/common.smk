@@ -86,12 +86,12 @@ def is_alive(number):
 
 
 def check_other_driver():
-    """Refuse to work beside DVC, which deletes the output of a stage before it runs: Snakemake would make again what is there."""
+    """Refuse to work beside DVC, which deletes the output of a stage before it runs: Snakemake would make again what is there.
+    The stage `resolve`, which deletes no artefact, does not count."""
     numbers = set()
     with contextlib.suppress(OSError, ValueError, KeyError, AttributeError, TypeError):
-        record = json.loads(Path(".dvc/tmp/rwlock").read_text())
-        holders = [*record.get("write", {}).values(), *itertools.chain(*record.get("read", {}).values())]
-        numbers = {int(holder["pid"]) for holder in holders}
+        writers = json.loads(Path(".dvc/tmp/rwlock").read_text())["write"]
+        numbers = {int(writer["pid"]) for path, writer in writers.items() if "_resolved" not in Path(path).parts}
     for number in filter(is_alive, numbers):  # of one that was killed DVC clears its record itself
         raise UserError(f".dvc/tmp/rwlock: DVC works in this folder (process {number}); wait until it has ended")
 
