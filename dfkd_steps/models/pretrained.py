@@ -32,9 +32,9 @@ def import_checkpoint(config, dataset) -> Classifier:
     if builder == "torchvision" and name in RESCALING and not dense:
         description = _rescaling(description, weights, known, given=bool(_given(config, dataset)[0]))
     net = build_network(description)
-    if dense:  # torchvision's networks have a second head for their training
-        weights = {key: value for key, value in weights.items() if "aux_classifier." not in key}
-    weights = _unprefixed(weights, net.state_dict(), path)
+    weights = _unprefixed(weights, state := net.state_dict(), path)
+    if dense:  # torchvision's networks have a second head for their training, which a factory's may have too
+        weights = {key: value for key, value in weights.items() if key in state or "aux_classifier." not in key}
     whole = None
     if dataset.keep:
         weights, whole = head.cut(weights, description, dataset.keep, str(path))

@@ -320,6 +320,38 @@ def test_prefixes_of_wrappers(tmp_path, prefix, capsys):
     assert "1 tensors that are not part of the network" in capsys.readouterr().err
 
 
+TWO_HEADS = """
+from torch import nn
+class Net(nn.Module):
+    def __init__(self, num_classes, both):
+        super().__init__()
+        self.classifier = nn.Conv2d(3, num_classes, 1)
+        if both:
+            self.aux_classifier = nn.Conv2d(3, num_classes, 1)
+    def forward(self, images):
+        return {"out": self.classifier(images)}
+def both(num_classes):
+    return Net(num_classes, True)
+def single(num_classes):
+    return Net(num_classes, False)
+"""
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("factory", ["both", "single"])
+def test_the_second_head_of_a_segmentation_network_is_read_where_the_network_has_it(tmp_path, monkeypatch, factory, prefix):
+    """As of torchvision's deeplabv3_resnet50(aux_loss=True): its weights were missing, though the file has them."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "two_heads.py").write_text(TWO_HEADS)
+    state = {f"{prefix}{head}classifier.weight": torch.full((4, 3, 1, 1), 2.0) for head in ("", "aux_")}
+    state |= {f"{prefix}{head}classifier.bias": torch.arange(4.0) for head in ("", "aux_")}
+    torch.save(state, "a.pth")
+    config = groups.ImportTeacher(checkpoint="a.pth", factory=f"two_heads:{factory}")
+    dataset = card(tmp_path, classes=4, task="segmentation", mean=[0.5] * 3, std=[0.5] * 3)
+    made = pretrained.import_checkpoint(config, dataset).net.state_dict()
+    assert len(made) == (4 if factory == "both" else 2) and all((made[name] == state[prefix + name]).all() for name in made)
+
+
 def test_a_network_whose_own_names_begin_so_keeps_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own_nets.py").write_text(
