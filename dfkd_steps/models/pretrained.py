@@ -100,6 +100,9 @@ def describe(config, dataset, builder: str, name: str, known=None) -> Descriptio
             f"{channels}"
         )
     classes = dataset.classes
+    if dataset.task == tasks.SEGMENTATION and len(classes) > tasks.MOST_CLASSES:  # of a card: maps say more of themselves
+        raise UserError(f"{dataset.path}: has {len(classes)} classes, but maps have a byte for each pixel; give at most "
+                        f"{tasks.MOST_CLASSES}")  # fmt: skip
     if known and known.names and not dataset.has_names and (dataset.keep or len(known.names) == len(classes)):
         kept = dataset.keep or range(len(classes))
         classes = tuple(known.names[number] for number in kept) if max(kept) < len(known.names) else classes

@@ -352,6 +352,22 @@ def test_the_second_head_of_a_segmentation_network_is_read_where_the_network_has
     assert len(made) == (4 if factory == "both" else 2) and all((made[name] == state[prefix + name]).all() for name in made)
 
 
+def test_a_label_map_has_room_for_254_classes(tmp_path, monkeypatch):
+    """Labels are uint8, and 255 is void: of 300 classes those of the last would be stored as others."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "two_heads.py").write_text(TWO_HEADS)
+    for classes in (254, 255):
+        state = {"classifier.weight": torch.zeros(classes, 3, 1, 1), "classifier.bias": torch.zeros(classes)}
+        torch.save(state, "a.pth")
+        config = groups.ImportTeacher(checkpoint="a.pth", factory="two_heads:single")
+        dataset = card(tmp_path, classes=classes, task="segmentation", mean=[0.5] * 3, std=[0.5] * 3)
+        if classes == 254:
+            assert pretrained.import_checkpoint(config, dataset).description.num_classes == 254
+        else:
+            with pytest.raises(UserError, match=r"dataset.h5: has 255 classes, but maps have a byte .*; give at most 254"):
+                pretrained.import_checkpoint(config, dataset)
+
+
 def test_a_network_whose_own_names_begin_so_keeps_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "own_nets.py").write_text(
