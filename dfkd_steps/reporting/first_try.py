@@ -10,6 +10,7 @@ import resource
 import sys
 import time
 
+import numpy as np
 import torch
 
 from ..methods import registry as method_registry
@@ -20,7 +21,8 @@ from ..procedural import registry as procedural
 from ..runtime import memory
 from ..runtime.device import autocast
 from ..runtime.errors import UserError
-from ..training import loop, losses, views
+from ..training import loop, losses, maps, views
+from ..training.predict import predict
 
 DRAWN_AT_ONCE = 50
 METHOD_GIB = "4"  # that a method may take to begin; CMI's head takes 6.6 for an EfficientNet-lite0
@@ -153,25 +155,25 @@ def costs(teacher, student, config, kind: str, number: int) -> dict[str, float]:
     described, rng = teacher.description, torch.Generator().manual_seed(0)
     started = time.monotonic()
     images = procedural.load(kind)(DRAWN_AT_ONCE, described, rng).float()
-    with torch.no_grad():
-        logits = teacher(images)
+    # As the step does it: of maps the logits of all images at once could be more than memory has.
+    answers = (maps.predict if described.dense else predict)(teacher, images.numpy(), torch.device("cpu"))
     drawing = (time.monotonic() - started) / DRAWN_AT_ONCE
     steps = config.epochs * (config.steps_per_epoch or -(-number // config.batch))
-    training = {precision: steps * _step(teacher, student, config, images, logits, precision) for precision in ("fp32", "bf16")}
+    training = {precision: steps * _step(teacher, student, config, images, answers, precision) for precision in ("fp32", "bf16")}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     task = estimate.of_network(described)
     transfer = params.load("transfer", drawn_spec(kind, number))
     return {"drawing": number * drawing, **training, "disk": estimate.of_config("transfer", transfer, task).disk, "memory": peak}
 
 
-def _step(teacher, student, config, images, logits, precision: str) -> float:
+def _step(teacher, student, config, images, logits: np.ndarray, precision: str) -> float:
     """Seconds of a step of training, the mean of a few; the teacher is evaluated again where its logits are not stored."""
     rows, device = torch.arange(config.batch) % len(images), torch.device("cpu")
     answering = frozen.fast_copy(teacher, precision) if config.augment != "none" or teacher.description.dense else None
     optimizer, done, started = loop.optimizer(student.train(), config), -1, 0.0
     while done < TIMED_STEPS and (done < 1 or time.monotonic() - started < TIMED_SECONDS):
         inputs = views.view(config.augment, images[rows], torch.Generator().manual_seed(0))
-        targets = frozen.logits(answering, inputs, precision) if answering else logits[rows]
+        targets = frozen.logits(answering, inputs, precision) if answering else torch.from_numpy(logits)[rows]
         with autocast(device, precision):
             answers = student(inputs)
         loop.advance(student, optimizer, losses.kd(answers.float(), targets, config.tau), config.lr)

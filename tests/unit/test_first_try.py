@@ -128,6 +128,16 @@ def test_training_on_maps_pays_for_the_teacher_too(workplace, monkeypatch):
     assert first_try.costs(maps, learner, groups.Student("unet-tiny", batch=4), "scenes", 100)["disk"] == 100 * (4 * 32 * 40 + 4)
 
 
+@pytest.mark.parametrize(("arch", "shape"), [("unet-tiny", (3, 32, 40)), ("resnet8", (3, 32, 32))])
+def test_the_teacher_is_shown_no_more_images_at_once_than_memory_allows(workplace, monkeypatch, arch, shape):
+    """Of 50 images of 512 x 1024 pixels and 19 classes the logits alone take 2 GB."""
+    teacher, student, seen = classifier(arch, shape, 3), classifier(arch, shape, 3).requires_grad_(True), []
+    teacher.net.register_forward_pre_hook(lambda _, images: seen.append(len(images[0])))
+    monkeypatch.setattr(memory, "passed", lambda shape: 7)
+    first_try.costs(teacher, student, groups.Student(arch, epochs=1, batch=4, augment="none"), "scenes", 100)
+    assert max(seen) == 7 and sum(seen[:8]) == 50
+
+
 def make_new(*more):
     how = ["--teacher", "unet-tiny", "--checkpoint", "maps.pth", "--size", "32x40"]
     return new.run([NAME, *how, "--classes", "a,b,c", "--student", "unet-tiny", *more])
