@@ -52,16 +52,24 @@ def require_fit(net: nn.Module, description, role: str) -> nn.Module:
     role: what the network is, for the message.
     """
     net.eval()
-    shape = "x".join(map(str, description.image_shape))
+    shape, given = "x".join(map(str, description.image_shape)), []
+    hook = net.register_forward_hook(lambda _net, _images, outputs: given.append(outputs))
     try:
         with torch.no_grad():
             maps = Classifier(net, description).eval()(torch.zeros(1, *description.image_shape))
     except Exception as error:  # the network is not ours: libraries assert, index and raise what they like
         let_through(error)
+        if given and not isinstance(given[0], torch.Tensor):
+            raise UserError(
+                f"{role}: {description.name} returns a {type(given[0]).__name__}; write a factory whose network returns the "
+                "logits alone, of shape (N,K,H,W), or a dict that has them as 'out'"
+            ) from None
         raise UserError(
             f"{role}: {description.name} does not accept images of {shape} and return maps ({one_line(error, 140)}); "
             "choose another network, or another image size in the data set"
         ) from None
+    finally:
+        hook.remove()
     needed = (1, description.num_classes, *description.image_shape[1:])
     if tuple(maps.shape) != needed:
         raise UserError(
