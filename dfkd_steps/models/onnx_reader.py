@@ -174,7 +174,11 @@ class Reader:
         while node and node[0] in ("Identity", "Cast", "Dropout"):
             node = self._producer(node[1][0])
         if node and node[0] == "Sigmoid":
-            raise self.error("ends in a sigmoid, so it predicts several labels per image instead of one class; give a classifier")
+            where = "image" if not self.description.dense else "pixel, or two classes by one output,"
+            raise self.error(
+                f"ends in a sigmoid, so it predicts several labels per {where} instead of a logit for each class; give "
+                f"{self.kind} with these"
+            )
         if not node or node[0] not in ("Softmax", "LogSoftmax"):
             return output
         self.normalised = node

@@ -446,6 +446,15 @@ def test_what_does_not_go_in_is_one_line(tmp_path, case):
     require_remedy(str(error.value))
 
 
+def test_a_mask_by_a_sigmoid_is_no_classifier_of_images(tmp_path):
+    """As networks for one kind of object end: the advice was to give a classifier."""
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Sigmoid", ["c"], ["y"])]
+    path = written(tmp_path / "x.onnx", nodes, {"w": WEIGHT[:1]})
+    description = dataclasses.replace(described((3, 8, 8), 2), task="segmentation")
+    with pytest.raises(UserError, match=r"per pixel, or two classes by one output, .*; give a segmentation network with these$"):
+        onnx_import.read(path, "", description)
+
+
 def test_weights_in_another_file_are_refused(tmp_path):
     path = written(tmp_path / "x.onnx", flat(), {"w": WEIGHT})
     model = onnx.load(path)
