@@ -44,9 +44,9 @@ def teacher_of(path: Path) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-def settings_of(path: Path, folder: bool, dense: bool) -> tuple[str, int, str]:
-    """What becomes of images of another form in a ``folder``, 'crop' or 'squash'; the label of void in ``dense`` labels; and what
-    to say of them, '' where it is nothing.
+def settings_of(path: Path, folder: bool, maps: bool) -> tuple[str, int, str]:
+    """What becomes of images of another form in a ``folder``, 'crop' or 'squash'; the label of void in ``maps``; and what to say
+    of them, '' where it is nothing.
 
     As in the data set that a path under results/ names, so that the figures are those of metrics.json; 'crop' and 255 where it
     names none, or one that has no such fields or is not in params/ beside results/.
@@ -63,7 +63,7 @@ def settings_of(path: Path, folder: bool, dense: bool) -> tuple[str, int, str]:
         why = f"images are cropped, because the data set of its path cannot be read ({one_line(error, 160)})"
         return "crop", VOID, why if folder else ""
     fit = getattr(config, "fit", "crop") if folder else "crop"
-    void = getattr(config, "void", VOID) if dense else VOID
+    void = getattr(config, "void", VOID) if maps else VOID
     remarks = [f"images are not cropped, as the data set {name} has fit: {fit}"] if fit != "crop" else []
     remarks += [f"the label {void} in masks is void, as in the data set {name}"] if void != VOID else []
     return fit, void, "; ".join(remarks)
@@ -197,7 +197,8 @@ def measure(path: Path, source: Path | None, teacher_path: Path | None, void: in
             why = f"there is no {source}" if source else "no teacher lies above it, as under results/"
             raise UserError(f"{path}: its test images are not known, because {why}; give --images FOLDER")
     dense = is_dense(path, first)
-    fit, usual, remark = settings_of(path, source.is_dir(), dense and void is None and source.suffix != ".h5")
+    with_void = dense and void is None and source.suffix != ".h5" and (not source.is_dir() or other_maps.folder_of(source)[1])
+    fit, usual, remark = settings_of(path, source.is_dir(), with_void)
     images, labels = read(source, first, dense, usual if void is None else void, fit)
     if teacher is not None:
         described = teacher.description

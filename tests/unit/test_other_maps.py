@@ -158,6 +158,8 @@ def test_fit_and_void_are_those_of_the_data_set_in_the_path(tree, tmp_path, caps
     assert iou(student, folder.parent) == iou(student, tmp_path / "dataset.h5") != iou(tree.student, folder.parent, 9)
     said = "images are not cropped, as the data set own has fit: squash; the label 9 in masks is void, as in the data set own"
     assert said in capsys.readouterr().err
+    other_images.measure(student, folder / "images", None)  # images alone have no label that could be void
+    assert "cropped" in (unlabelled := capsys.readouterr().err) and "the label" not in unlabelled
     np.savez(tmp_path / "some.npz", images=tree.images, labels=tree.maps)
     assert iou(student, tmp_path / "some.npz") == iou(tree.student, tmp_path / "some.npz", 9)
     assert "cropped" not in capsys.readouterr().err
