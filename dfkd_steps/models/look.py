@@ -15,7 +15,7 @@ from ..runtime.errors import UserError
 from . import hooks
 from .classifier import Classifier
 
-SAMPLES = 32  # of each kind
+SAMPLES, LEAST_SAMPLES = 32, 4  # of each kind, at most and at least; between these as many as are drawn together
 NATURAL = ("leaves", "scenes")  # the kinds whose statistics are most like those of photographs
 KINDS = {1: ("uniform", "smooth", "strokes", *NATURAL), 3: ("uniform", "smooth", "objects", *NATURAL)}
 # Normalisations in use, per number of channels: (mean, std).
@@ -35,9 +35,9 @@ TIMES, LEAST = 4.0, 0.25
 
 
 def draw(description) -> dict[str, torch.Tensor]:
-    """Images (N,C,H,W) in [0,1] of each kind, always the same ones."""
-    kinds = KINDS[description.image_shape[0]]
-    return {kind: drawing.draw(kind, SAMPLES, description, torch.Generator().manual_seed(0)).float() for kind in kinds}
+    """Images (N,C,H,W) in [0,1] of each kind, always the same ones; all are held at once."""
+    kinds, number = KINDS[description.image_shape[0]], min(SAMPLES, max(LEAST_SAMPLES, memory.drawn(description.image_shape)))
+    return {kind: drawing.draw(kind, number, description, torch.Generator().manual_seed(0)).float() for kind in kinds}
 
 
 def look(classifier: Classifier) -> list[str]:

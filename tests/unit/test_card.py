@@ -579,6 +579,14 @@ def test_a_look_goes_piece_by_piece_where_images_are_large(arch, number, monkeyp
     assert len(most) == 5 * 11 and max(most) == (3, 6)
 
 
+@pytest.mark.parametrize(("together", "number"), [(40, 32), (5, 5), (1, 4)])
+def test_a_look_draws_fewer_images_where_they_are_large(monkeypatch, together, number):
+    """160 of 1024 x 2048 pixels are 4 GB, which no setting made less."""
+    described = small_net.classifier("unet-tiny", (3, 16, 24), 5).description
+    monkeypatch.setattr(memory, "VALUES", together * 3 * 16 * 24)
+    assert {len(images) for images in look.draw(described).values()} == {number}
+
+
 def test_a_teacher_is_measured_where_there_are_test_images(tmp_path, capsys):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 128, (40, 1, 8, 8), np.uint8)
