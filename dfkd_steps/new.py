@@ -16,7 +16,7 @@ from .pipeline import estimate, params, spec
 from .pipeline.job import run_guarded
 from .reporting import params_files
 from .runtime import progress
-from .runtime.errors import UserError
+from .runtime.errors import UserError, is_out_of_memory
 from .schemas import groups
 
 INSPECTED = 500  # images of --data that are decoded, or two per class: a teacher depends on them by mean and std at most
@@ -63,6 +63,18 @@ def _takes(preset: str, described) -> str:
     takes = estimate.of_config("transfer", params.load("transfer", preset), estimate.of_network(described))
     steps = f"{takes.steps:,} steps, " if takes.steps else ""
     return f"{takes.samples:,} images, {steps}at least {estimate.size(takes.memory)} of memory"
+
+
+def _takes_first(cost: dict[str, float] | None, student: dict, file: str) -> str:
+    """What the first thing to try costs (``first_try.costs``; None where memory ran out), with a ``student`` as in its file."""
+    if not cost:
+        return f"a step on {student['batch']} images takes more memory than there is: lower batch in {file}"
+    precision = student["precision"]
+    drawing, training = (progress.duration(cost[part]) for part in ("drawing", precision))
+    return (
+        f"drawing them takes about {drawing}, training about {training} in {precision}, on one core of this machine, with "
+        f"{max(cost['disk'] / 1e9, 0.1):.1f} GB on disk and {cost['memory'] / 1e9 + 0.3:.1f} GB of memory"
+    )
 
 
 def named(name: str, files: dict[str, dict]) -> dict[tuple[str, str], dict]:
@@ -126,18 +138,15 @@ def run(argv=None):
     print(f"student: {student.description.spelled}, {sizes[1]:,} parameters (the teacher has {sizes[0]:,})")
     kind, number = "scenes" if described.dense else KIND[described.image_shape[0]], NUMBER[described.task]
     # Before the methods, some of which hold gigabytes: what this process held at most is said of the first one to try.
-    cost = first_try.costs(teacher, student, groups.Student(**files["student"]), kind, number)
+    cost = _in_memory(lambda: first_try.costs(teacher, student, groups.Student(**files["student"]), kind, number))
     print("\nmethods:")
     for method, preset, why in first_try.fitting(teacher, arch):
         print(f"  {method:<15} {f'no: {why}' if why else f'fits, preset {preset} ({_takes(preset, described)})'}")
-    files["student"]["precision"] = precision = min(("fp32", "bf16"), key=cost.get)
     transfer = first_try.drawn_spec(kind, number)
-    drawing, training = (progress.duration(cost[part]) for part in ("drawing", precision))
-    print(
-        f"\nto try first: {transfer}, procedural images (prior-based); drawing them takes about {drawing}, training "
-        f"about {training} in {precision}, on one core of this machine, with {max(cost['disk'] / 1e9, 0.1):.1f} GB on disk and "
-        f"{cost['memory'] / 1e9 + 0.3:.1f} GB of memory"
-    )
+    if cost:
+        files["student"]["precision"] = min(("fp32", "bf16"), key=cost.get)
+    takes = _takes_first(cost, files["student"], f"params/student/{given.name}.yaml")
+    print(f"\nto try first: {transfer}, procedural images (prior-based); {takes}")
     further, line = _from_the_teacher(given.name, teacher, arch)
     params_files.write(named(given.name, files) | further, params.PARAMS)
     place, real = (
@@ -170,12 +179,26 @@ def _from_the_teacher(name: str, teacher, arch: str) -> tuple[dict, str]:
         return {}, ""
     try:
         config = dataclasses.replace(params.load("transfer", preset), student=arch)
-        taken = progress.duration(first_try.seconds_of(teacher, config))
+        seconds = _in_memory(lambda: first_try.seconds_of(teacher, config))
     except UserError as error:  # a method that does not fit, or a training that fails with this student
         why = str(error).splitlines()[0]
         return {}, f"from the teacher alone, the preset {preset} does not work with this student: {why}\n"
+    if seconds is None:
+        smaller = "give it smaller batches (docs/image-size.md)"
+        return {}, f"from the teacher alone, the preset {preset} takes more memory than there is; {smaller}\n"
+    taken = progress.duration(seconds)
     line = f"then, from the teacher alone: {name}, the preset {preset} with your student; about {taken} on one core\n"
     return params_files.data_free(name, params.values_of("transfer", preset), arch), line
+
+
+def _in_memory(compute):
+    """What ``compute()`` returns; None where memory runs out, which is no reason to write no files."""
+    try:
+        return compute()
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
 
 
 def _test_images(given, described) -> list:

@@ -266,6 +266,23 @@ def test_where_no_method_fits_no_run_from_the_teacher_alone_is_written(workplace
     assert f"from the teacher alone, {preset}: round 2: the loss is nan; lower lr_s\n" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("failing", ["costs", "seconds_of"])
+def test_files_are_written_where_memory_runs_out_in_a_timed_step(workplace, monkeypatch, capsys, failing):
+    """A teacher of large images could not be taken in at all: its line said to use a smaller batch, which no option sets."""
+
+    def run_out(*how):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99999 bytes")
+
+    monkeypatch.setattr(first_try, failing, run_out)
+    make_new(*NORM)
+    assert params.load("student", NAME).batch == 16 and params.load("teacher", NAME).arch == "unet-tiny"
+    said = capsys.readouterr().out
+    first = f"a step on 16 images takes more memory than there is: lower batch in params/student/{NAME}.yaml\n"
+    alone = "the preset ssd-kd-segmentation-cpu takes more memory than there is; give it smaller batches (docs/image-size.md)\n"
+    assert (first in said, alone in said) == (failing == "costs", failing == "seconds_of")
+    assert f"  snakemake results/{NAME}/{NAME}/procedural+" in said
+
+
 def test_a_name_that_is_too_long_for_all_its_files_is_refused_before_one_is_written(workplace):
     name = "n" * 44
     with pytest.raises(UserError, match=f"student: '{name}-inside' has 51 characters, more than 48"):
