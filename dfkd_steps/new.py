@@ -163,7 +163,8 @@ def run(argv=None):
     if given.test:
         void = f" --void {given.void}" if described.dense and given.void != tasks.VOID else ""
         print(f"  dfkd evaluate {place}/student.safetensors --images {shlex.quote(given.test)}{void}")
-        print(f"\nonly the last command reads the {len(test_images)} images of {given.test}")
+        if not (given.data and Path(given.test).resolve().is_relative_to(Path(given.data).resolve())):
+            print(f"\nonly the last command reads the {len(test_images)} images of {given.test}")
     if files["student"].get("select") == "agreement":
         print(
             f"\nits progress: column agreement of {place}/history.csv, the share of held-out images on which student and "

@@ -148,7 +148,7 @@ def test_a_data_set_of_images_and_masks_in_place_of_a_card(workplace, capsys):
         (workplace / "own" / kind).mkdir(parents=True)
         for row in range(5):
             Image.fromarray(np.full((40, 50, 3)[: 3 if mode == "RGB" else 2], row % 3, np.uint8)).save(f"own/{kind}/{row}.png")
-    make_new("--data", "own", "--void", "2", "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5")
+    make_new("--data", "own", "--test", "own", "--void", "2", "--mean", "0.5,0.5,0.5", "--std", "0.5,0.5,0.5")
     made, taught, student = (params.load(group, NAME) for group in ("dataset", "teacher", "student"))
     assert isinstance(made, groups.Masks) and (made.path, made.void, made.names) == ("own", 2, ["a", "b", "c"])
     assert (made.height, made.width, made.channels) == (32, 40, 3) and taught.mean == [0.5] * 3
@@ -157,6 +157,7 @@ def test_a_data_set_of_images_and_masks_in_place_of_a_card(workplace, capsys):
     for transfer in ("procedural+batch=50+kind=scenes+n=2000", "dataset+batch=50+source=own"):
         assert f"  snakemake results/{NAME}/{NAME}/{transfer}/none/{NAME}/metrics.json" in said
         params.load("transfer", transfer)
+    assert "--images own --void 2" in said and "only the last command reads" not in said  # the data set has these images too
 
 
 def test_the_order_of_the_classes_goes_into_a_data_set_of_folders(workplace):
