@@ -74,6 +74,12 @@ def twice_in(keep: list[int]) -> str | None:
     return "keep lists a class twice; list each class once" if len(set(keep)) < len(keep) else None
 
 
+def named_twice(names: list[str]) -> str | None:
+    """What is wrong with the names of classes, if anything is: tables and folders could not tell two of one name apart."""
+    twice = [name for name in names if names.count(name) > 1]
+    return f"names lists {twice[0]!r} twice; give each class its own name" if twice else None
+
+
 @dataclass
 class Npz(Dataset):
     """An .npz file with x_train, y_train, x_test, y_test; images N,H,W or N,H,W,3 uint8; labels N integers, for segmentation
@@ -92,7 +98,7 @@ class Npz(Dataset):
     def check(self):
         if self.keep and self.task == tasks.SEGMENTATION:
             return "keep applies to classifiers only, but the labels are maps; remove keep"
-        return twice_in(self.keep) or super().check()
+        return named_twice(self.names) or twice_in(self.keep) or super().check()
 
 
 @dataclass
@@ -145,7 +151,7 @@ class Masks(Dataset):
             return "defines no classes; give their names, or their number (classes), at least two"
         if self.names and self.classes not in (0, len(self.names)):
             return f"has {len(self.names)} names, but classes is {self.classes}; remove classes"
-        return super().check()
+        return named_twice(self.names) or super().check()
 
 
 @dataclass

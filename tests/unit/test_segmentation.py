@@ -287,6 +287,14 @@ def test_void_may_be_any_label_and_has_no_name(tmp_path, void, expected, names):
         assert np.array_equal(found.arrays[f"y_{split}"], np.array(expected)[stored[f"y_{split}"]])
 
 
+def test_two_classes_of_one_name_are_refused():
+    """As a card refuses them."""
+    for made in (groups.Npz("npz", path="a.npz", names=["car", "sky", "car"]),
+                 groups.Masks(path="a", names=["car", "sky", "car"], height=8)):  # fmt: skip
+        assert made.check() == "names lists 'car' twice; give each class its own name"
+        assert dataclasses.replace(made, names=["car", "sky"]).check() is None
+
+
 def test_void_below_the_classes_that_names_counts_is_refused(tmp_path):
     """The names would move by one, and the last class never occur."""
     without_last = np.random.default_rng(0).integers(0, 3, (6, 20, 28)).astype(np.uint8)
