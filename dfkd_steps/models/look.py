@@ -82,7 +82,7 @@ def doubt(classifier: Classifier, images=None) -> str | None:
     kind of image that is like photographs; else None.
     """
     images = images or draw(classifier.description)
-    if not hooks.batchnorm_layers(classifier):
+    if _first_norm(classifier, images[NATURAL[0]][:1]) is None:
         return None
     given = (classifier.description.mean, classifier.description.std)
     others = [pair for pair in COMMON[classifier.description.image_shape[0]] if not _alike(pair, given)]
@@ -101,17 +101,37 @@ def _alike(first, second) -> bool:
     return all(abs(a - b) < 0.02 for part, rest in zip(first, second) for a, b in zip(part, rest))
 
 
+class _Entered(Exception):
+    """Ends a pass where a layer is entered; its arguments are the layer and what enters it."""
+
+
+@torch.no_grad()
+def _first_norm(classifier, images):
+    """The BatchNorm layer that images reach first, and what enters it (N,C,...); None where they reach none.
+
+    The pass goes no further: of large images what enters all layers is gigabytes, and the rest of it takes most of the time.
+    """
+
+    def stop(layer, inputs):
+        raise _Entered(layer, inputs[0])
+
+    with hooks.hooked(hooks.batchnorm_layers(classifier), stop, before=True):
+        try:
+            classifier(images)
+        except _Entered as entered:
+            return entered.args
+    return None
+
+
 def _misfit(classifier, normalisation, images) -> float:
     """Median over channels of KL(batch || running statistics), both as Gaussians, of what enters the first BatchNorm; nats."""
     described = dataclasses.replace(classifier.description, mean=normalisation[0], std=normalisation[1])
     normalising, moments = Classifier(classifier.net, described).eval(), []
-    with torch.no_grad(), hooks.batchnorm_inputs(classifier.net) as seen:
-        for part in images.split(memory.passed(images.shape[1:])):  # what enters each layer is held
-            normalising(part)
-            layer, inputs = seen[0]
-            axes = [axis for axis in range(inputs.ndim) if axis != 1]
-            variance, mean = torch.var_mean(inputs.float(), axes, correction=0)
-            moments.append((inputs.numel() / inputs.shape[1], variance.double(), mean.double()))
+    for part in images.split(memory.passed(images.shape[1:])):
+        layer, inputs = _first_norm(normalising, part)
+        axes = [axis for axis in range(inputs.ndim) if axis != 1]
+        variance, mean = torch.var_mean(inputs.float(), axes, correction=0)
+        moments.append((inputs.numel() / inputs.shape[1], variance.double(), mean.double()))
     numbers, variances, means = zip(*moments)
     numbers, variances, means = torch.tensor(numbers).double()[:, None], torch.stack(variances), torch.stack(means)
     mean = (numbers * means).sum(0) / numbers.sum()

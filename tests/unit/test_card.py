@@ -587,6 +587,22 @@ def test_a_look_draws_fewer_images_where_they_are_large(monkeypatch, together, n
     assert {len(images) for images in look.draw(described).values()} == {number}
 
 
+def test_a_normalisation_is_doubted_by_what_enters_the_first_layer_alone():
+    """All that enters the layers of a ResNet-50 for maps of 180 x 240 pixels is 3 GB for 23 images."""
+    made, entered = small_net.classifier("unet-tiny", (3, 16, 24), 5), []
+    first, second, *_ = (layer for layer in made.net.modules() if isinstance(layer, nn.BatchNorm2d))
+    for number, layer in enumerate((first, second)):
+        layer.register_forward_hook(lambda *_, number=number: entered.append(number))
+    look.doubt(made)
+    assert not entered
+    with torch.no_grad():
+        layer, inputs = look._first_norm(made, torch.rand(2, 3, 16, 24))
+        made(torch.rand(2, 3, 16, 24))
+    assert layer is first and len(inputs) == 2 and entered == [0, 1]  # and no hook stays
+    made.net.forward = lambda images: images[:, :1].expand(-1, 5, -1, -1)
+    assert look.doubt(made) is None  # its layers are not used
+
+
 def test_a_teacher_is_measured_where_there_are_test_images(tmp_path, capsys):
     rng = np.random.default_rng(0)
     images = rng.integers(0, 128, (40, 1, 8, 8), np.uint8)
