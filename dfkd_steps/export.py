@@ -127,7 +127,7 @@ def formats(student, calibrating: Iterable[np.ndarray]) -> dict[str, bytes]:
     described = student.description
     program = onnx_file.program_of(student)
     onnx = onnx_file.onnx_bytes(program, described)
-    weights = {name: value.contiguous() for name, value in student.net.state_dict().items()}
+    weights = network_file.tensors_of(student.net, {})
     normalisation = {"arch": described.name, "mean": str(list(described.mean)), "std": str(list(described.std))}
     return {
         "student.onnx": onnx,

@@ -34,7 +34,7 @@ WHOLE, MOST_CLASSES = "whole/", 100_000
 def save(path, net: nn.Module, description: Description, key: str, provenance: dict, snapshots=None, whole=None, **extra):
     """Write weights and metadata; the same content gives the same bytes."""
     content = {"kind": KIND, "key": key, "description": asdict(description), "provenance": provenance, **extra}
-    weights = {name: value.clone() for name, value in tensors_of(net, snapshots or {}, whole).items()}
+    weights = tensors_of(net, snapshots or {}, whole)
     if whole:
         content["whole"] = {"count": whole.count, "keep": list(whole.keep), "arguments": whole.arguments}
     content["crc32"] = checksum(content, weights)
@@ -43,10 +43,11 @@ def save(path, net: nn.Module, description: Description, key: str, provenance: d
 
 
 def tensors_of(net: nn.Module, snapshots: dict, whole: Whole | None = None) -> dict[str, torch.Tensor]:
-    """The tensors of a file: weights of a network, of what it was on its way, and what it had before it was cut."""
+    """The tensors of a file: weights of a network, of what it was on its way, and what it had before it was cut. Copies on the
+    CPU: safetensors refuses tensors that share memory, as tied weights do."""
     tensors = net.state_dict() | {f"{WHOLE}{name}": value for name, value in (whole.tensors if whole else {}).items()}
-    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    return tensors | {f"snapshot/{seen}/{name}": value for seen, weights in snapshots.items() for name, value in weights.items()}
+    tensors |= {f"snapshot/{seen}/{name}": value for seen, weights in snapshots.items() for name, value in weights.items()}
+    return {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
 
 
 def parted(tensors: dict[str, torch.Tensor], where) -> tuple[dict[str, torch.Tensor], dict[int, dict[str, torch.Tensor]]]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import small_net
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 from small_net import CPU, classifier, close
 from torch import nn
 
@@ -52,6 +52,18 @@ def test_a_classifier_comes_back():
     close(again(images), made(images))
     assert not again.training and not any(one.requires_grad for one in again.parameters())
     assert network_file.to_bytes(again) == content
+
+
+def test_weights_that_are_tied_come_back(tmp_path):
+    """They share memory, which safetensors refuses; so do those of the last snapshot, kept by name."""
+    made = classifier("lenet5-half", (1, 28, 28))
+    bias = [layer for layer in made.net.modules() if isinstance(layer, nn.Linear)][-1].bias
+    made.net.register_parameter("tied", bias)
+    made.snapshots = {8: made.net.state_dict()}
+    network_file.save(tmp_path / "x.safetensors", made.net, made.description, "k", {}, made.snapshots)
+    for content in (network_file.to_bytes(made), (tmp_path / "x.safetensors").read_bytes()):
+        weights = load(content)
+        assert torch.equal(weights["tied"], bias) and torch.equal(weights["snapshot/8/tied"], bias)
 
 
 @pytest.mark.parametrize("how", [{}, {"classes": (), "arch": "cmi"}])
