@@ -1,8 +1,11 @@
 """Networks of torchvision, timm, segmentation-models-pytorch or a factory, built by name."""
 
+import contextlib
 import dataclasses
+import random
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torchvision
 from torch import nn
@@ -44,7 +47,12 @@ def new(description) -> Classifier:
         description = dataclasses.replace(description, arguments={"aux_logits": False, "init_weights": True})
     classifier = Classifier(require_fit(build(description), description, "network"), description)
     if description.builder == names.FACTORY:
-        _require_trainable(Classifier(build(description), description))
+        again = build(description)
+        if not {id(value) for value in again.parameters()}.isdisjoint(map(id, classifier.parameters())):
+            raise UserError(
+                f"network: {description.name} returns a network with the weights of the one before; build a new one in each call"
+            )
+        _require_trainable(Classifier(again, description))
     return classifier
 
 
@@ -118,9 +126,24 @@ def require_fit(net: nn.Module, description, role: str) -> nn.Module:
     return net
 
 
+@contextlib.contextmanager
+def _drawn_by_seed():
+    """Code of the user's may draw weights by numpy or Python: from torch's seed too, and what draws by these later does not see
+    that it did."""
+    before = np.random.get_state(), random.getstate()
+    np.random.seed(torch.initial_seed() % 2**32)
+    random.seed(torch.initial_seed())
+    try:
+        yield
+    finally:
+        np.random.set_state(before[0])
+        random.setstate(before[1])
+
+
 def _factory(name: str, num_classes: int) -> nn.Module:
-    function = factory.load(name)
-    net = factory.call(name, "factory", lambda: function(num_classes=num_classes))
+    with _drawn_by_seed():
+        function = factory.load(name)
+        net = factory.call(name, "factory", lambda: function(num_classes=num_classes))
     if not isinstance(net, nn.Module):
         raise UserError(f"factory: {name!r} returned a {type(net).__name__}, not a torch.nn.Module; return the network")
     return net

@@ -2,6 +2,7 @@
 
 import hashlib
 import pickle
+import random
 import sys
 from pathlib import Path
 
@@ -317,6 +318,44 @@ def test_a_network_that_is_to_be_trained_is_tried_in_training_mode(tmp_path, mon
     made = new_classifier(f"factory.{module}.{name}", like, 0)
     torch.manual_seed(0)
     assert torch.equal(made.net.last.weight, torch.nn.Linear(784, 10).weight)  # the trial draws none of its weights
+
+
+DRAWN = """
+import random
+import numpy as np
+import torch
+from torch import nn
+
+def by_others(num_classes):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(784, num_classes))
+    net[1].weight.data = torch.from_numpy(np.random.rand(num_classes, 784)).float() + random.random()
+    return net
+
+KEPT = nn.Linear(784, 10)
+def kept(num_classes): return nn.Sequential(nn.Flatten(), KEPT)
+"""
+DIGITS = Description("arch", "x", tuple("0123456789"), (1, 28, 28), (0.5,), (0.5,))
+
+
+def test_weights_that_a_factory_draws_by_numpy_or_python_are_of_the_seed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "drawn_by_others.py").write_text(DRAWN)
+    random.seed(1)
+    np.random.seed(1)
+    expected = random.random(), np.random.rand()
+    random.seed(1)
+    np.random.seed(1)
+    one, again, other = (new_classifier("factory.drawn_by_others.by_others", DIGITS, seed).net[1].weight for seed in (3, 3, 4))
+    assert (random.random(), np.random.rand()) == expected
+    assert torch.equal(one, again) and not torch.equal(one, other)
+
+
+def test_a_factory_that_returns_one_network_again_and_again_is_refused(tmp_path, monkeypatch):
+    """Its seed would change nothing, and the trial in training mode the student itself; two students would be one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "drawn_once.py").write_text(DRAWN)
+    with pytest.raises(UserError, match=r"^network: drawn_once:kept returns a network with the weights of the one before; build"):
+        new_classifier("factory.drawn_once.kept", DIGITS, 0)
 
 
 def coloured(tmp_path, classes):
