@@ -45,12 +45,7 @@ def _factory_files(value) -> dict[str, Path]:
     """
     module = value.partition(":")[0]
     top = module.split(".")[0]
-    root = Path()
-    if not _source(root, top) and not Path(top).is_dir():
-        with contextlib.suppress(ImportError, ValueError):
-            package = importlib.util.find_spec(top)
-            if package and package.origin and package.has_location:
-                root = Path(package.origin).parents[1 if package.submodule_search_locations else 0]
+    root = _root_of(module, top)
     seen, todo = {}, [module]
     while todo:
         name = todo.pop()
@@ -63,6 +58,20 @@ def _factory_files(value) -> dict[str, Path]:
         with contextlib.suppress(SyntaxError, ValueError):  # told when it is imported
             todo += fingerprint.imports(ast.parse(path.read_bytes()), parts)
     return {str(path.relative_to(root)): path for path in sorted(seen)} or _given(Path(*module.split(".")).with_suffix(".py"))
+
+
+def _root_of(module, top) -> Path:
+    """The folder in which an import finds a module of the package ``top``: any package with an __init__.py, or module, goes
+    before folders without, of which there may be several; the working directory where there is none."""
+    if _source(Path(), top):
+        return Path()
+    package = None
+    with contextlib.suppress(ImportError, ValueError):
+        package = importlib.util.find_spec(top)
+    if package and package.origin and package.has_location:
+        return Path(package.origin).parents[1 if package.submodule_search_locations else 0]
+    folders = [Path(folder).parent for folder in (package and package.submodule_search_locations) or ()]
+    return next((folder for folder in (Path(), *folders) if _source(folder, module)), Path())
 
 
 def _source(root, name) -> Path | None:

@@ -179,6 +179,20 @@ def test_the_factory_of_an_installed_package(here):
     assert external.paths_of("factory", "broken:f") == {"broken.py": Path("broken.py")}
 
 
+def test_a_factory_is_looked_for_where_python_imports_it(here, monkeypatch):
+    """A folder without __init__.py is a package too, in several places at once, but goes behind one that has the file."""
+    for place in ("lib/rbspread", "lib/rbwhole", "more/rbspread", "rbspread", "rbwhole"):
+        (here / place).mkdir(parents=True)
+    (here / "more/rbspread/nets.py").write_text("X = 1\n")
+    (here / "lib/rbwhole/__init__.py").write_text("Y = 1\n")
+    monkeypatch.syspath_prepend(here / "more")
+    monkeypatch.syspath_prepend(here / "lib")
+    assert external.paths_of("factory", "rbspread.nets:f") == {"rbspread/nets.py": here / "more/rbspread/nets.py"}
+    assert external.paths_of("factory", "rbwhole:f") == {"rbwhole/__init__.py": here / "lib/rbwhole/__init__.py"}
+    (here / "rbspread/nets.py").write_text("X = 2\n")
+    assert external.paths_of("factory", "rbspread.nets:f") == {"rbspread/nets.py": Path("rbspread/nets.py")}
+
+
 def test_the_folder_that_a_package_is_installed_in_counts_for_nothing(here, monkeypatch):
     config("teacher", "kind: import\nfactory: rbmynets.wide:make\ncheckpoint: data/mine.pth\n")
     by_folder = []
