@@ -5,6 +5,7 @@ known. Images, classes and task are those of the teacher or data set where it is
 declares, else of CIFAR.
 """
 
+import contextlib
 import functools
 import math
 import shutil
@@ -82,7 +83,7 @@ class Estimate:
         hours = self.steps * STEP_SECONDS / 3600
         parts = [f"{self.samples:,} samples" if self.samples else "", f"{size(self.disk)} on disk" if self.disk else ""]
         parts += [f"{self.steps:,} steps" if self.steps else "", f"at least {hours:,.0f} hours" if hours >= 1 else ""]
-        return ", ".join(filter(None, [*parts, f"at least {size(self.memory)} of memory"]))
+        return ", ".join(filter(None, [*parts, f"at least {size(self.memory)} of memory" if self.memory else ""]))
 
 
 def size(count: int) -> str:
@@ -102,7 +103,7 @@ def of_config(group: str, config, task: Task = CIFAR, before: int = 0) -> Estima
         return Estimate(samples, disk * (2 if large else 1), labels if large else disk, 0)
     batch = max((getattr(config, name, 0) for name in BATCHES), default=0)
     if group in ("teacher", "student"):
-        per_epoch = getattr(config, "steps_per_epoch", 0) or -(-before // max(1, batch)) or 1
+        per_epoch = getattr(config, "steps_per_epoch", 0) or max(1, before // max(1, batch))  # whole batches alone
         held = (min(batch, before) if before else 1) * (task.pixels + task.logits) * FLOAT
         held += before * getattr(config, "views_kept", 0) * task.logits * HALF
         return Estimate(0, 0, held, getattr(config, "epochs", 0) * per_epoch)
@@ -139,7 +140,22 @@ def of_path(path) -> Estimate:
     for earlier in {"teacher": ("dataset",), "balance": ("transfer",), "student": ("transfer", "balance")}.get(group, ()):
         read = params.load(earlier, specs[earlier])
         samples = training_images(read) if earlier == "dataset" else of_config(earlier, read, before=samples).samples
-    return of_config(group, params.load(group, specs[group]), _images(spec.root_of(path), *list(specs.values())[:2]), samples)
+    config, task = params.load(group, specs[group]), task_of(path)
+    if getattr(config, "outputs", "") == "all":
+        task = _uncut(task, graph.path_of("teacher", specs, spec.root_of(path)))
+    return of_config(group, config, task, samples)
+
+
+def task_of(path) -> Task:
+    """What the images of the job are that makes an artefact."""
+    return _images(spec.root_of(path), *list(spec.of_path(path).values())[:2])
+
+
+def _uncut(task: Task, teacher) -> Task:
+    """The same with all classes that a teacher had before it was cut to some of them, where its file says so."""
+    with contextlib.suppress(UserError, KeyError, TypeError, ValueError):
+        return task._replace(classes=int(network_metadata.read_metadata(teacher)["whole"]["count"]))
+    return task
 
 
 @functools.cache
@@ -185,7 +201,7 @@ def _unfit(path) -> str:
     step, specs = graph.step_of(path), spec.of_path(path)
     if graph.STEPS[step].group != "transfer":
         return ""
-    task = _images(spec.root_of(path), *list(specs.values())[:2]).task
+    task = task_of(path).task
     method = params.load("transfer", specs["transfer"]).method
     return registry.refusal(method, task) if task == tasks.SEGMENTATION else ""
 

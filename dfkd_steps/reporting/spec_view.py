@@ -15,10 +15,13 @@ def show(group: str | None, text: str):
         step = graph.step_of(text)
         key, specs = keys.expected_key(text), spec.of_path(text)
         print(f"made by the step {step}; its key is {key}")
-        print(f"takes {estimate.of_path(text)}")
+        if str(takes := estimate.of_path(text)):
+            print(f"takes {takes}")
+        root, steps = spec.root_of(text), [name for name, step in graph.STEPS.items() if step.depth <= len(specs)]
+        made = {graph.STEPS[name].group: graph.path_of(name, specs, root) for name in steps}
         for name, value in specs.items():
             print()
-            show_config(name, value)
+            show_config(name, value, made[name])
         return
     if group is not None and group not in spec.GROUPS:
         raise UserError(f"group: {group!r} is unknown; known: {', '.join(spec.GROUPS)}")
@@ -37,8 +40,9 @@ def find_group(text: str) -> str:
     raise UserError(f"spec: no file params/*/{name}.yaml; {suggest(name, known)} (dfkd list)")
 
 
-def show_config(group: str, text: str):
-    """Print the fields of a spec's resolved config."""
+def show_config(group: str, text: str, path=None):
+    """Print the fields of a spec's resolved config, and what its job takes: to make the artefact at ``path``; else for a set and
+    images of which no more is known than the config says."""
     config, origins = params.load(group, text), params.origins(group, text)
     rows = []
     for item in dataclasses.fields(config):
@@ -47,10 +51,16 @@ def show_config(group: str, text: str):
             allowed = f"one of {len(choices)}"
         kind, value = config_reference.type_name(item.type), config_reference.yaml_text(getattr(config, item.name))
         rows.append((item.name, kind, value, origins[item.name], allowed, item.metadata["doc"]))
-    task = estimate.declared(config) if group == "dataset" else estimate.CIFAR
-    takes = estimate.of_config(group, config, task)
+    if path:
+        task, takes = estimate.task_of(path), estimate.of_path(path)
+    else:
+        task = estimate.declared(config) if group == "dataset" else estimate.CIFAR
+        takes = estimate.of_config(group, config, task)
     if fault := estimate.excess(takes):
         raise UserError(f"{group} {text!r}: {fault}")
     print(f"{group}: {text}")
-    print(f"takes {takes}, for images of {'x'.join(map(str, task.image_shape))} and {task.classes} classes")
+    if str(takes):
+        # Of a set of unknown size an epoch is one step.
+        least = "at least " if takes.steps and not path and group in ("teacher", "student") else ""
+        print(f"takes {least}{takes}, for images of {'x'.join(map(str, task.image_shape))} and {task.classes} classes")
     table(rows, ("KEY", "TYPE", "VALUE", "FROM", "ALLOWED", "MEANING"))

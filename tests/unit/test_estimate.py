@@ -9,13 +9,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from small_net import classifier
 
 from dfkd_steps.models import tasks
+from dfkd_steps.models.classifier import Whole
 from dfkd_steps.pipeline import audit, estimate, params, sweep
 from dfkd_steps.runtime import memory
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import groups
-from dfkd_steps.storage import dataset_file
+from dfkd_steps.storage import dataset_file, network_file
 from dfkd_steps.storage.transfer_set import Layout, TransferSet, Writer
 
 
@@ -41,7 +43,9 @@ MNIST = estimate.Task((1, 28, 28), 10)
         ("transfer", "dafl+n=50+rounds=3+turns=4", {}, 50, 50 * (784 + 80 + 12), 3 * 4 * (1 + 1)),
         ("balance", "equal+per_class=30", {}, 300, 300 * (784 + 80 + 12), 0),
         ("balance", "none", {"before": 40}, 40, 40 * (784 + 80 + 12), 0),
-        ("student", "lenet5-half+batch=64+epochs=3", {"before": 200}, 0, 0, 3 * 4),
+        ("student", "lenet5-half+batch=64+epochs=3", {"before": 200}, 0, 0, 3 * 3),
+        ("student", "lenet5-half+batch=64+epochs=3", {"before": 50}, 0, 0, 3),
+        ("teacher", "lenet5+batch=64+epochs=3", {"before": 127}, 0, 0, 3),
         ("student", "lenet5-half+epochs=3+steps_per_epoch=9", {"before": 200}, 0, 0, 27),
     ],
 )
@@ -92,6 +96,18 @@ def test_a_pool_is_held_in_memory(text):
 def test_the_answers_of_kept_views_are_held_in_memory(group, text):
     small, large = (of(group, text.format(n), before=7000).memory for n in (3, 5))
     assert large - small == 7000 * 2 * 10 * 2  # ten logits of two bytes
+
+
+@pytest.mark.parametrize(("whole", "classes"), [(Whole(50, (4, 2, 7), {}), 50), (None, 3)])
+def test_kept_views_hold_all_outputs_of_a_teacher_that_was_cut(tmp_path, whole, classes):
+    """As far as its file says how many it had."""
+    made, student = classifier(shape=(3, 8, 8), classes=3), tmp_path / "results/images/resnet20/noise+n=700/none"
+    described = dataclasses.replace(made.description, builder="onnx")  # of which no tensor need be cut
+    (tmp_path / "results/images/resnet20").mkdir(parents=True)
+    network_file.save(tmp_path / "results/images/resnet20/teacher.safetensors", made.net, described, "k", {}, whole=whole)
+    text = "resnet8+augment=shift+outputs=all+views_kept={}/student.safetensors"
+    small, large = (estimate.of_path(student / text.format(number)).memory for number in (2, 4))
+    assert large - small == 700 * 2 * classes * 2
 
 
 def test_a_real_set_takes_what_was_estimated(tmp_path):
@@ -330,5 +346,5 @@ def test_a_sweep_in_a_line():
     paths = audit.lineage(sweep.finals(lists))
     said = estimate.summary(paths)
     assert said.startswith("6 artefacts to make: ") and said.endswith(" steps")
-    steps = 1 * -(-500 // params.load("teacher", "lenet5+epochs=1").batch) + 2 * 2
+    steps = 1 * (500 // params.load("teacher", "lenet5+epochs=1").batch) + 2 * 2
     assert f", at least {steps:,} steps" in said
