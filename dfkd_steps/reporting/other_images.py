@@ -1,5 +1,6 @@
 """A finished student, or its exported files, on other images: labelled or not. Nothing is made again, nothing is written."""
 
+import contextlib
 import os
 import zipfile
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 from ..datasets import array_files, image_files
 from ..models.onnx_file import OnnxClassifier
 from ..models.tasks import VOID
-from ..pipeline import params, spec
+from ..pipeline import graph, params, spec
 from ..runtime import latency, memory, progress
 from ..runtime.errors import UserError, one_line, reading, similar
 from ..storage import dataset_file, exported, network_file
@@ -44,6 +45,22 @@ def teacher_of(path: Path) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
+def place_of(path: Path) -> Path:
+    """Where a student, or the folder of its exported files, lies."""
+    place = Path(os.path.abspath(path))  # links stay: results/ itself may be one
+    return place.parent if place.parent.name == exported.FOLDER else place
+
+
+def dataset_of(path: Path, teacher: Path | None) -> Path | None:
+    """The data set of a student: above its ``teacher``, or where that file is gone by the path under results/; None elsewhere."""
+    if teacher:
+        return teacher.parent.parent / "dataset.h5"
+    with contextlib.suppress(UserError):
+        place = place_of(path)
+        return graph.path_of("dataset", spec.of_path(place), spec.root_of(place))
+    return None
+
+
 def settings_of(path: Path, folder: bool, maps: bool) -> tuple[str, int, str]:
     """What becomes of images of another form in a ``folder``, 'crop' or 'squash'; the label of void in ``maps``; and what to say
     of them, '' where it is nothing.
@@ -51,8 +68,7 @@ def settings_of(path: Path, folder: bool, maps: bool) -> tuple[str, int, str]:
     As in the data set that a path under results/ names, so that the figures are those of metrics.json; 'crop' and 255 where it
     names none, or one that has no such fields or is not in params/ beside results/.
     """
-    place = Path(os.path.abspath(path))  # links stay: results/ itself may be one
-    place = place.parent if place.parent.name == exported.FOLDER else place
+    place = place_of(path)
     try:
         name, root = spec.of_path(place)["dataset"], spec.root_of(place)
     except UserError:
@@ -192,9 +208,9 @@ def measure(path: Path, source: Path | None, teacher_path: Path | None, void: in
     teacher = network_file.load_frozen(teacher_path) if teacher_path else None
     first = next(iter(networks.values()))
     if source is None:
-        source = beside and beside.parent.parent / "dataset.h5"
+        source = dataset_of(path, beside)
         if source is None or not source.exists():
-            why = f"there is no {source}" if source else "no teacher lies above it, as under results/"
+            why = f"there is no {source}" if source else "it lies in no path under results/"
             raise UserError(f"{path}: its test images are not known, because {why}; give --images FOLDER")
     dense = is_dense(path, first)
     with_void = dense and void is None and source.suffix != ".h5" and (not source.is_dir() or other_maps.folder_of(source)[1])

@@ -474,6 +474,20 @@ def test_a_teacher_with_other_classes_is_one_line(root, tmp_path, capsys):
     assert (code, err) == (2, f"error: {how[3]}: has 2 classes, {job(root).inputs[0]} has 3; give its own teacher\n")
 
 
+def test_where_the_teacher_is_gone_the_test_images_are_those_of_the_path(root, tmp_path, capsys):
+    shutil.copytree(root, tmp_path / "results")
+    graph.path_of("teacher", SPECS, tmp_path / "results").unlink()
+    images = np.zeros((7, 1, 28, 28), np.uint8)
+    arrays = {f"{name}_{split}": value for split in ("train", "test") for name, value in (("x", images), ("y", np.arange(7) % 3))}
+    dataset_file.write(graph.path_of("dataset", SPECS, tmp_path / "results"), "key", {}, CLASSES, arrays)
+    for place in (job(tmp_path / "results").inputs[0], job(tmp_path / "results").out.parent / "export"):
+        code, out, err = printed(capsys, "evaluate", place)
+        assert (code, err) == (0, "") and "teacher" not in out and out.splitlines()[1].split()[1] == "7"
+    shutil.copy(job(root).inputs[0], tmp_path / "alone.safetensors")
+    code, _, err = printed(capsys, "evaluate", tmp_path / "alone.safetensors")
+    assert code == 2 and "its test images are not known, because it lies in no path under results/; give --images" in err
+
+
 def test_another_teacher_does_not_bring_its_test_images(root, tmp_path, capsys):
     """They are those of the student's path."""
     (tmp_path / "other/t").mkdir(parents=True)
