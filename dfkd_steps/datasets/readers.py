@@ -15,7 +15,7 @@ import numpy as np
 
 from ..models import tasks
 from ..runtime import progress
-from ..runtime.errors import UserError, one_line
+from ..runtime.errors import UserError, let_through, one_line
 from ..runtime.locks import locked
 from ..schemas import groups
 from . import array_files, image_files, on_disk
@@ -53,6 +53,7 @@ def _torchvision(config):
     try:
         source = _torchvision_source(config, download=False)
     except FAILURES as missing:
+        let_through(missing)
         why = one_line(missing, 160)
         if not config.download:
             raise UserError(
@@ -71,6 +72,7 @@ def _downloaded(config):
         with locked(Path(config.root, f".{config.name}.lock"), f"waiting for another process that is downloading {config.name}"):
             return _torchvision_source(config, download=True)
     except FAILURES as error:
+        let_through(error)
         raise UserError(
             f"{config.root}: {config.name} cannot be downloaded ({one_line(error, 160)}); check the network, "
             f"delete what is incomplete there, or put the files there by hand"

@@ -1,5 +1,6 @@
 """What the system lacks (memory, files, a disk that reads) is not blamed on the network, the library or the code that met it."""
 
+import contextlib
 import dataclasses
 import errno
 import sys
@@ -10,6 +11,7 @@ import torch
 from small_net import SHAPE, classifier, wrap
 from torch import nn
 
+from dfkd_steps.datasets import readers
 from dfkd_steps.models import frozen, fused_convolutions, library, onnx_file, onnx_graph, pretrained, segmentation_library, tasks
 from dfkd_steps.runtime import factory
 from dfkd_steps.runtime.commands import explain
@@ -105,7 +107,25 @@ def convolution(fails, monkeypatch):
     fused_convolutions.pointwise.__wrapped__()
 
 
+def of_torchvision(fails, monkeypatch):
+    monkeypatch.setattr(readers, "_torchvision_source", lambda *_, **__: fails())
+    readers.read(groups.Torchvision(source="torchvision", name="MNIST"))
+
+
+def downloaded(fails, monkeypatch):
+    def source(config, download):
+        if not download:
+            raise RuntimeError("shape")
+        fails()
+
+    monkeypatch.setattr(readers, "_torchvision_source", source)
+    monkeypatch.setattr(readers, "locked", lambda *_: contextlib.nullcontext())
+    monkeypatch.setattr(readers.Path, "mkdir", lambda *_, **__: None)
+    readers.read(groups.Torchvision(source="torchvision", name="MNIST", download=True))
+
+
 PLACES = [fit, maps, training, smp, download, of_the_user, traced, opened, stored_graph, node, compared, folded, convolution]
+PLACES += [of_torchvision, downloaded]
 ERRORS = {
     "torch": RuntimeError(NO_MEMORY), "onnxruntime": RuntimeError(OF_ONNXRUNTIME), "Python": MemoryError(),
     "disk": OSError(errno.EIO, "I/O error", "x"), "files": OSError(errno.EMFILE, "Too many open files", "x"),
