@@ -4,6 +4,7 @@ On the CPU, and on a GPU where PyTorch has one (``-m gpu`` runs those alone); th
 the order in which it adds.
 """
 
+import collections
 import dataclasses
 import functools
 import inspect
@@ -36,8 +37,9 @@ PIXELS = {"steps": 4, "lr": 0.1}
 GAME = {"rounds": 2, "turns": 2, "steps_s": 2, "train_batch": 8, "latent": 6, "width": 4, "student": "resnet8", "collect": 0.5}
 INVERSION = {"n": 20, "rounds": 3, "warmup": 1, "steps_s": 2, "batch_s": 8, "student": "resnet8"}
 FAST = {**INVERSION, "latent": 6, "width": 4, "steps": 2}
-# The cheapest settings of each method that still do all it does.
-SMALL = {
+# The cheapest settings of each method that still do all it does; a new one is tried with its defaults until it has some here.
+SMALL: dict = collections.defaultdict(dict)
+SMALL |= {
     "adi": {**INVERSION, **PIXELS},
     "cmi": {**FAST, "bank": 4, "steps": 3, "lr_g": 0.1},
     "dafl": GAME,
@@ -49,8 +51,6 @@ SMALL = {
     "generative": {"rounds_each": 2, "steps": 2, "train_batch": 8, "latent": 6, "width": 4, "members": 2},
     "mixture": {"source": "other"},
     "nayer": {**FAST, "batches": 2, "batches_warmup": 1},
-    "noise": {},
-    "procedural": {},
     "psaq": {**PIXELS, "schedule": "constant"},
     "single-image": {"images": photograph.path(0), "area": 0.3},
     "soft-targeted": {**PIXELS, "steps": 6, "window": 2},
