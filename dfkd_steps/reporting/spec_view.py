@@ -18,10 +18,10 @@ def show(group: str | None, text: str):
         if str(takes := estimate.of_path(text)):
             print(f"takes {takes}")
         root, steps = spec.root_of(text), [name for name, step in graph.STEPS.items() if step.depth <= len(specs)]
-        made = {graph.STEPS[name].group: graph.path_of(name, specs, root) for name in steps}
+        artefacts = {graph.STEPS[name].group: graph.path_of(name, specs, root) for name in steps}
         for name, value in specs.items():
             print()
-            show_config(name, value, made[name])
+            show_config(name, value, artefacts[name])
         return
     if group is not None and group not in spec.GROUPS:
         raise UserError(f"group: {group!r} is unknown; known: {', '.join(spec.GROUPS)}")
