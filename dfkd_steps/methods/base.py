@@ -29,6 +29,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..runtime.errors import UserError
 from ..runtime.seeds import seed_of
 from ..schemas.transfer.base import TransferConfig
 
@@ -56,6 +57,8 @@ class Method(abc.ABC):
     drawn: tuple[str, ...] = ()
 
     def __init__(self, config, teacher, sources, device):
+        if teacher.training:
+            raise UserError("teacher: is in training mode, so images change its statistics; call .eval().requires_grad_(False)")
         self.config, self.teacher, self.sources, self.device = config, teacher, sources, device
         self.parts: dict = {}
         self.answering = teacher  # whose logits are stored with the images

@@ -6,6 +6,8 @@ A module is imported when its method is loaded, so that a change in one method m
 
 import importlib
 
+from ..runtime.errors import UserError, suggest
+
 REGISTRY = {
     "adi": ("adi", "ADI"),
     "cmi": ("cmi", "CMI"),
@@ -29,14 +31,21 @@ REGISTRY = {
 }
 
 
+def entry(name: str) -> tuple[str, str]:
+    """Module and class of a method; raises UserError where there is no such method."""
+    if name not in REGISTRY:
+        raise UserError(f"method: {name!r} is unknown; {suggest(name, sorted(REGISTRY))}")
+    return REGISTRY[name]
+
+
 def module_of(name: str) -> str:
     """The module (below dfkd_steps) of a method."""
-    return f"methods.{REGISTRY[name][0]}"
+    return f"methods.{entry(name)[0]}"
 
 
 def config_class(name: str) -> type:
     """The dataclass of a registered method's config; does not import torch, as ``load`` does."""
-    module, method_class = REGISTRY[name]
+    module, method_class = entry(name)
     return getattr(importlib.import_module(f"dfkd_steps.schemas.transfer.{module}"), f"{method_class}Config")
 
 
@@ -54,4 +63,4 @@ def refusal(name: str, task: str) -> str:
 
 def load(name: str):
     """The class of a registered method; its config is the attribute ``Config``."""
-    return getattr(importlib.import_module(f"dfkd_steps.{module_of(name)}"), REGISTRY[name][1])
+    return getattr(importlib.import_module(f"dfkd_steps.{module_of(name)}"), entry(name)[1])

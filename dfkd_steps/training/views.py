@@ -2,6 +2,7 @@
 
 import torch
 
+from ..runtime.errors import UserError, suggest
 from .augment import (
     affine,
     crop,
@@ -25,8 +26,8 @@ MIXES = {"none": lambda images, rng: images, "mixup": mixup, "cutmix": cutmix}
 
 
 def mix(name: str, images, rng):
-    """Images (N,C,H,W) mixed in pairs, by name."""
-    return MIXES[name](images, rng)
+    """Images (N,C,H,W) mixed in pairs, by name; UserError where there is none."""
+    return _named("mix", MIXES, name)(images, rng)
 
 
 def _flip_crop(images, rng):
@@ -100,8 +101,14 @@ VIEWS = {
 
 
 def view(name: str, images, rng):
-    """A random augmentation of float images (N,C,H,W) in [0,1], by name."""
-    return VIEWS[name](images, rng)
+    """A random augmentation of float images (N,C,H,W) in [0,1], by name; UserError where there is none."""
+    return _named("view", VIEWS, name)(images, rng)
+
+
+def _named(what: str, table: dict, name: str):
+    if name not in table:
+        raise UserError(f"{what}: {name!r} is unknown; {suggest(name, list(table))}")
+    return table[name]
 
 
 def draw(name: str, images, rng):
