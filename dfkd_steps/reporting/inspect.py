@@ -164,6 +164,7 @@ def samples(path) -> dict[str, np.ndarray]:
                 return _few(labels, names, lambda rows: to_unit(transfer.read("images", rows)))
         if kind == "dataset":
             opened = dataset_file.open_dataset(path)
+            opened.require_images()
             labels = opened.arrays["y_train"]
             if opened.task == SEGMENTATION:
                 labels = segmentation.dominant(_shares(labels, len(opened.classes)))

@@ -213,6 +213,14 @@ def test_inspect_others(files, capsys, name, told):
         assert part in "\n".join(out)
 
 
+def test_a_card_has_no_images_for_a_grid(tmp_path, capsys):
+    arrays = {f"{name}_{split}": np.zeros((0, *shape), kind) for split in ("train", "test")
+              for name, shape, kind in (("x", (1, 8, 8), np.uint8), ("y", (), np.int64))}  # fmt: skip
+    dataset_file.write(tmp_path / "dataset.h5", "k", {}, ("ant", "bee"), arrays, card={"mean": [0.5], "std": [0.5]})
+    code, out, err = run(capsys, "inspect", tmp_path / "dataset.h5", "--png", tmp_path / "grid.png")
+    assert (code, out) == (2, []) and "is a card and has no images" in err[0] and not (tmp_path / "grid.png").exists()
+
+
 def test_entropy_of_a_sure_target_is_nothing():
     np.testing.assert_allclose(inspect._entropy(np.array([[1, 0], [0.5, 0.5]], np.float32)), [0, np.log(2)])
 
