@@ -2,7 +2,8 @@
 
 python examples/your_teacher.py results/mnist-5k/lenet5+epochs=40/teacher.safetensors [STEPS [DRAWINGS]]
 
-For a network of your own, replace the first line of ``main``: Classifier(net, Description(...)) wraps any torch module.
+For a network of your own, replace the first line of ``main``: Classifier(net, Description(...)).eval() wraps any torch
+module.
 """
 
 import sys
