@@ -16,6 +16,7 @@ from .models import answering_network
 from .pipeline.job import Job, run_step
 from .runtime import progress
 from .runtime.device import select_device
+from .runtime.errors import first_of
 from .runtime.seeds import seed_of
 from .storage import atomic, network_file
 from .storage.image_format import to_unit
@@ -149,7 +150,7 @@ def spelled(names: list[str]) -> str:
     """Class names for a line of a log; of many their number and the first."""
     if len(names) <= MOST_SPELLED:
         return ", ".join(names) or "none"
-    return f"{len(names)} classes ({', '.join(names[:MOST_SPELLED])}, ...)"
+    return f"{len(names)} classes ({first_of(names, MOST_SPELLED)})"
 
 
 if __name__ == "__main__":

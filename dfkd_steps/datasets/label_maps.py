@@ -9,7 +9,7 @@ import torch
 from ..models.tasks import MOST_CLASSES, VOID
 from ..procedural import shapes
 from ..runtime import disk, progress
-from ..runtime.errors import UserError, reading, require_file
+from ..runtime.errors import UserError, first_of, reading, require_file
 from ..runtime.seeds import seed_of
 from . import array_files, image_files, on_disk
 from .array_files import Source, pin
@@ -89,8 +89,7 @@ def look_for_classes(where: str, classes, has_void: bool, names, whole: bool):
     if second_is_void:
         progress.say(f"WARNING: {where} has no pixel of a class but {names[classes[0]]!r}; {remedy}")
     elif whole and (lacking := [name for number, name in enumerate(names) if number not in classes]):
-        more = ", ..." if len(lacking) > MOST_LACKING else ""
-        progress.say(f"WARNING: {where} has no pixel of {len(lacking)} classes: {', '.join(lacking[:MOST_LACKING])}{more}")
+        progress.say(f"WARNING: {where} has no pixel of {len(lacking)} classes: {first_of(lacking, MOST_LACKING)}")
 
 
 def spelled(classes: int, void: int) -> str:

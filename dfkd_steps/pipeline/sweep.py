@@ -44,35 +44,34 @@ def command(path) -> str:
 def check(experiment: dict, where: str):
     """Is the sweep as its schema says, every spec right, and every data set that is read in one of its lists? UserError lists
     what is not."""
-    _refuse(_misfits(experiment, where))
+    _refuse(_misfits(experiment), where)
     faults = []
     for group in spec.GROUPS:
         for text in experiment[group]:
-            faults += [f"{where}: {line}" for line in _fault(params.load, group, text)]
+            faults += _fault(params.load, group, text)
     datasets, only_read = experiment["dataset"], experiment.get("source") or []
     for text in only_read:
-        faults += [f"{where}: {line}" for line in _fault(params.load, "dataset", text)]
+        faults += _fault(params.load, "dataset", text)
         if text in datasets:
-            faults.append(f"{where}: source: {text!r} is also in the list dataset; remove it from source")
+            faults.append(f"source: {text!r} is also in the list dataset; remove it from source")
     for text in experiment.get("export") or []:
         if text not in experiment["student"]:
-            faults.append(f"{where}: export: {text!r} is not in the list student; add it there")
+            faults.append(f"export: {text!r} is not in the list student; add it there")
     if not faults:
         for text in experiment["transfer"]:
             for source in graph.sources(text):
                 if source not in (*datasets, *only_read):
                     faults.append(
-                        f"{where}: transfer {text!r} reads {source}, which is in neither dataset nor "
-                        f"source; add {source!r} to source"
+                        f"transfer {text!r} reads {source}, which is in neither dataset nor source; add {source!r} to source"
                     )
             if "seeds" in experiment and "seed" in dict(spec.parse("transfer", text).overrides):
-                faults.append(f"{where}: transfer {text!r} sets a seed, but seeds sets others; remove one of them")
+                faults.append(f"transfer {text!r} sets a seed, but seeds sets others; remove one of them")
     for text in experiment["dataset"] if "shadows" in experiment and not faults else []:
         config = params.load("dataset", text)
         if not config.canaries or config.shadow:
-            faults.append(f"{where}: dataset {text!r} {'sets a shadow' if config.shadow else 'has no canaries'}, but the "
+            faults.append(f"dataset {text!r} {'sets a shadow' if config.shadow else 'has no canaries'}, but the "
                           "sweep has shadows; write NAME+canaries=NUMBER")  # fmt: skip
-    _refuse(faults)
+    _refuse(faults, where)
     for groups in (("dataset", "transfer"), ("dataset", "teacher", "student"), spec.GROUPS[2:]):
         grid = itertools.product(*(experiment[group] for group in groups))
         _refuse([fault for specs in grid for fault in together.faults(dict(zip(groups, specs)))])
@@ -150,12 +149,12 @@ def _same_stages(lists, path) -> list[str]:
     return faults
 
 
-def _misfits(experiment, where: str) -> list[str]:
+def _misfits(experiment) -> list[str]:
     """A line for each way in which a sweep is not as its schema says, which describes what to give instead."""
     schema = yaml.safe_load(SCHEMA.read_text())
     errors = Schema(schema).iter_errors(experiment)
     return sorted(
-        f"{': '.join([where, *map(str, error.path), one_line(error.message)])}; {error.schema['description']}" for error in errors
+        f"{': '.join([*map(str, error.path), one_line(error.message)])}; {error.schema['description']}" for error in errors
     )
 
 
@@ -183,10 +182,10 @@ def artefact_of(path: Path) -> Path:
     return path.with_name(networks[depth]) if path.name == audit.HISTORY and depth in networks else path
 
 
-def _refuse(faults: list[str]):
-    """Raise UserError with the faults, each once, if there are any."""
+def _refuse(faults: list[str], where: str = ""):
+    """Raise UserError with the faults, each once, if there are any; ``where`` they are goes before each."""
     if faults:
-        raise UserError("\n".join(dict.fromkeys(faults)))
+        raise UserError("\n".join(f"{where}: {fault}" if where else fault for fault in dict.fromkeys(faults)))
 
 
 def _fault(function, *arguments) -> list[str]:

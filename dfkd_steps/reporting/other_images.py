@@ -13,7 +13,7 @@ from ..models.onnx_file import OnnxClassifier
 from ..models.tasks import VOID
 from ..pipeline import graph, params, spec
 from ..runtime import latency, memory, progress
-from ..runtime.errors import UserError, one_line, reading, similar
+from ..runtime.errors import UserError, first_of, one_line, reading, similar
 from ..storage import dataset_file, exported, network_file
 from ..training import metrics
 from ..training.predict import to_float
@@ -174,14 +174,14 @@ def listed(source: Path, network) -> list[tuple[Path, int]]:
     elif folders and len(folders) != len(classes):
         raise UserError(
             f"{source}: has {len(folders)} folders, but the student has {len(classes)} classes; name each folder after a class "
-            f"({', '.join(classes[:5])}, ...), or put images without labels into one folder"
+            f"({first_of(classes, 5)}), or put images without labels into one folder"
         )
     else:
         labels = {folder: place for place, folder in enumerate(folders)}
         if folders:
             pairs = [f"{folder.name!r} = {name!r}" for folder, name in zip(folders, classes)]
-            first = ", ".join([*pairs[:3], "..."] if len(pairs) > 3 else pairs)
-            progress.say(f"{source}: no folder has the name of a class; labels follow the order of the folders ({first})")
+            order = first_of(pairs, 3)
+            progress.say(f"{source}: no folder has the name of a class; labels follow the order of the folders ({order})")
     files = [(path, labels[folder]) for folder in folders for path in other_maps.images_in(folder, deep=True)]
     files = files if folders else [(path, -1) for path in other_maps.images_in(source)]
     if not files:

@@ -123,6 +123,11 @@ def one_line(error, limit: int = 100) -> str:
     return printable(" ".join(str(error).split()))[:limit] or type(error).__name__
 
 
+def first_of(names, most: int) -> str:
+    """Names for a line: the first ``most`` of them, and dots where there are more."""
+    return ", ".join([*names[:most], *(["..."] if len(names) > most else [])])
+
+
 def suggest(name: str, known) -> str:
     """What to write instead of an unknown name: the most similar known name, and the known ones."""
     if not known:
