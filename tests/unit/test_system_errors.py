@@ -109,7 +109,7 @@ def convolution(fails, monkeypatch):
 
 def of_torchvision(fails, monkeypatch):
     monkeypatch.setattr(readers, "_torchvision_source", lambda *_, **__: fails())
-    readers.read(groups.Torchvision(source="torchvision", name="MNIST"))
+    readers.read(groups.Torchvision(source="torchvision", name="MNIST", download=False))
 
 
 def downloaded(fails, monkeypatch):
