@@ -8,6 +8,7 @@ import time
 import numpy as np
 
 from .datasets import readers
+from .models.tasks import VOID
 from .pipeline.job import run_step
 from .runtime import progress
 from .runtime.errors import UserError
@@ -52,6 +53,11 @@ def prepare(config, source) -> dict[str, np.ndarray]:
     for split in ("train", "test"):
         if not len(arrays[f"y_{split}"]):
             raise UserError(f"dataset: no {split} images are left; give more images, or another test_share or val")
+        if arrays[f"y_{split}"].ndim > 1 and (arrays[f"y_{split}"] == VOID).all():
+            raise UserError(
+                f"dataset: all pixels of the {len(arrays[f'y_{split}'])} {split} masks are void; give more images, or another "
+                "test_share, val or seed"
+            )
     return arrays
 
 

@@ -11,7 +11,8 @@ from ..runtime import disk, progress
 from ..runtime.errors import UserError, reading, require_file
 from .array_files import fits
 
-SPLITS = {"train", "test", "val", "valid", "validation"}
+TESTS = ("test", "val", "valid", "validation")  # the part beside train/; of several the first
+SPLITS = {"train", *TESTS}
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM")  # Pillow knows dozens, and starts programs for some of them
 
 
@@ -49,6 +50,15 @@ def is_split(folder) -> bool:
     """
     there = folders_in(folder)
     return "train" in there and (bool(folders_in(os.path.join(folder, "train"))) or SPLITS.issuperset(there))
+
+
+def test_part(folder: Path) -> Path | None:
+    """The folder of the test images beside train/: test/, else val/ or one of its other names, which is said; None where there
+    is none of these."""
+    part = next((folder / name for name in TESTS if (folder / name).is_dir()), None)
+    if part and part.name != TESTS[0]:
+        progress.say(f"{folder}: has no test/, so the images in {part.name}/ are the test set")
+    return part
 
 
 def few(where, labels, most: int) -> np.ndarray:

@@ -101,7 +101,7 @@ def spelled(classes: int, void: int) -> str:
 
 # ---------------------------------------------------------------------------------------------- masks
 def masks(config, room=None, most=0, some=False) -> Source:
-    """A folder with images/ and masks/, or with train/ and test/ of such.
+    """A folder with images/ and masks/, or with train/ and test/ (or val/) of such.
 
     ``room``, ``most``: as of ``readers.read``; memory holds maps. ``some``: as of ``source``; ``most`` implies it.
     """
@@ -110,8 +110,8 @@ def masks(config, room=None, most=0, some=False) -> Source:
         raise UserError(f"{folder}: no such folder; put images/ and masks/ there or correct path in the YAML file")
     split = _has_pairs(folder / "train") or ((folder / "train").is_dir() and not _has_pairs(folder))
     pairs = {"train": _pairs(folder / "train" if split else folder)}
-    if split and (folder / "test").is_dir():
-        pairs["test"] = _pairs(folder / "test")
+    if place := image_files.test_part(folder) if split else None:
+        pairs["test"] = _pairs(place)
     files = [path for part in pairs.values() for pair in part for path in pair]
     pin(config, folder, files, [os.path.relpath(path, folder) for path in files])
     arrays, of_maps = {}, {}

@@ -154,7 +154,7 @@ def _images(config, room=None, most=0):
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; put a folder of images per class there or correct path in the YAML file")
     split = image_files.is_split(folder)
-    if parts := [name for name in image_files.folders_in(folder) if name.lower() in ("train", "test")
+    if parts := [name for name in image_files.folders_in(folder) if name.lower() in image_files.SPLITS
                  and name != name.lower() and image_files.folders_in(folder / name)]:  # fmt: skip
         raise UserError(f"{folder}: has class folders in {parts[0]}/; write its name in lower case, {parts[0].lower()}/")
     if not split and image_files.folders_in(folder / "test"):
@@ -163,11 +163,13 @@ def _images(config, room=None, most=0):
             f"student on test images only: dfkd evaluate STUDENT --images {folder / 'test'}"
         )
     train = _image_folder(folder / "train" if split else folder, config.names)
-    test = _image_folder(folder / "test", config.names) if split and (folder / "test").is_dir() else None
+    place = image_files.test_part(folder) if split else None
+    test = _image_folder(place, config.names) if place else None
     if test and test.classes != train.classes:
         name = min(set(train.classes) ^ set(test.classes))
         raise UserError(
-            f"{folder}: class {name!r} is not in both train/ and test/; give a folder of that name in both, or remove test/"
+            f"{folder}: class {name!r} is not in both train/ and {place.name}/; give a folder of that name in both, or remove "
+            f"{place.name}/"
         )
     if len(train.classes) < 2:
         raise UserError(f"{train.root}: has only one class, {train.classes[0]!r}; give a folder per class, at least two")

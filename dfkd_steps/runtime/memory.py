@@ -44,7 +44,19 @@ def most() -> int:
 
 def here() -> int:
     """Bytes that this process may hold: ``most``, or less where a container or a batch system allows less (Linux)."""
-    return min([most(), *group_limits()])
+    return min([most(), *group_limits(), *slurm_limits()])
+
+
+def slurm_limits(environment=os.environ) -> list[int]:
+    """What Slurm gives a job on this node, in bytes: it may watch over it without control groups. Empty outside of a job, and
+    where it gives all there is."""
+
+    def number(name: str) -> int:
+        text = environment.get(name, "")
+        return int(text) if text.isdecimal() else 0
+
+    mib = number("SLURM_MEM_PER_NODE") or number("SLURM_MEM_PER_CPU") * number("SLURM_CPUS_ON_NODE")
+    return [mib << 20] if mib else []
 
 
 def group_limits(process=Path("/proc/self/cgroup"), groups=Path("/sys/fs/cgroup")) -> list[int]:

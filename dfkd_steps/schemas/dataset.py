@@ -110,7 +110,8 @@ class Idx(Dataset):
 
 @dataclass
 class Images(Dataset):
-    """One folder of images per class (torchvision's ImageFolder), or folders train/ and test/ that contain such folders."""
+    """One folder of images per class (torchvision's ImageFolder), or folders train/ and test/ (or val/) that contain such
+    folders."""
 
     path: str = required("the folder", external="folder")
     names: list[str] = opt(
@@ -121,7 +122,9 @@ class Images(Dataset):
     fit: str = opt("crop", FIT, choices=FITS)
     channels: int = opt(3, "1 = grey, 3 = colour", choices=(1, 3))
     keep: list[int] = opt([], KEEP, lo=0)
-    test_share: float = opt(0.2, "share of each class that becomes the test set if there is no folder test/", above=0, hi=0.9)
+    test_share: float = opt(
+        0.2, "share of each class that becomes the test set if there is no folder test/ or val/", above=0, hi=0.9
+    )
 
     def check(self):
         if twice := [name for name in self.names if self.names.count(name) > 1]:
@@ -132,7 +135,7 @@ class Images(Dataset):
 @dataclass
 class Masks(Dataset):
     """Images and label maps for segmentation: folders images/ and masks/ with matching file names, in the folder or in each of
-    train/ and test/. A mask is an 8-bit greyscale or palette PNG whose values are class numbers.
+    train/ and test/ (or val/). A mask is an 8-bit greyscale or palette PNG whose values are class numbers.
     """
 
     source: str = opt("masks", "where the images come from", code=lambda source: LABEL_MAPS)
@@ -144,7 +147,9 @@ class Masks(Dataset):
     fit: str = opt("crop", FIT, choices=FITS)
     channels: int = opt(3, "1 = grey, 3 = colour", choices=(1, 3))
     void: int = opt(tasks.VOID, VOID, lo=0, hi=tasks.VOID)
-    test_share: float = opt(0.2, "share of the images that becomes the test set if there is no folder test/", above=0, hi=0.9)
+    test_share: float = opt(
+        0.2, "share of the images that becomes the test set if there is no folder test/ or val/", above=0, hi=0.9
+    )
 
     def check(self):
         if not self.names and self.classes < 2:

@@ -482,7 +482,34 @@ def test_train_and_test_folders_are_kept_apart(tmp_path):
     assert made.sizes == {"train": 12, "test": 4}
     assert made.image_shape == (1, 8, 8)
     (tmp_path / "set" / "test" / "dog").rename(tmp_path / "set" / "test" / "cow")
-    fault(lambda: readers.read(typed), "'cow'", "train/ and test/")
+    fault(lambda: readers.read(typed), "'cow'", "train/ and test/", "or remove test/")
+
+
+@pytest.mark.parametrize("kind", ["images", "masks"])
+def test_without_test_images_those_of_val_are_the_test_set(tmp_path, capsys, kind):
+    """As ImageNet has them; they were left alone, and a fifth of train/ was the test set."""
+    folder = tmp_path / "set"
+    for part, number in (("train", 4), ("valid", 3), ("val", 2)):
+        if kind == "images":
+            image_folder(folder / part, n=number)
+            continue
+        for name in ("images", "masks"):
+            (folder / part / name).mkdir(parents=True)
+            for row in range(2 * number):
+                pixels = np.full((8, 8), row % 2, np.uint8)
+                Image.fromarray(pixels if name == "masks" else 100 * pixels).save(folder / part / name / f"{row}.png")
+    typed = groups.Images("images", path=str(folder), size=8) if kind == "images" else groups.Masks(
+        "masks", path=str(folder), classes=2, height=8
+    )  # fmt: skip
+    assert make(tmp_path, typed).sizes == {"train": 8, "test": 4}
+    assert "set: has no test/, so the images in val/ are the test set" in capsys.readouterr().err
+    (folder / "val").rename(folder / "test")
+    assert make(tmp_path, typed, "again").sizes == {"train": 8, "test": 4}
+    assert "are the test set" not in capsys.readouterr().err
+    if kind == "images":
+        (folder / "test").rename(folder / "val")
+        (folder / "val" / "dog").rename(folder / "val" / "cow")
+        fault(lambda: readers.read(typed), "'cow'", "train/ and val/", "or remove val/")
 
 
 def test_the_order_of_classes_is_that_of_names_or_of_numbers_or_of_a_list(tmp_path):
@@ -690,6 +717,22 @@ def test_a_format_that_is_not_listed_is_not_opened(tmp_path):
 def test_one_image_per_class_leaves_nothing_to_test(tmp_path):
     image_folder(tmp_path / "set", n=1)
     fault(lambda: prepare(groups.Images("images", path=str(tmp_path / "set"))), "no test images are left")
+
+
+def test_a_part_whose_masks_are_all_void_is_refused(tmp_path):
+    """No figure could be computed on it: mIoU was 0, and a teacher failed by a division by zero."""
+    maps = np.full((10, 8, 8), 255, np.uint8)
+    maps[0], maps[0, 0] = 0, 1
+    arrays = {"x_train": np.zeros((10, 3, 8, 8), np.uint8), "y_train": maps}
+    typed = groups.Masks("masks", path="x", classes=2, height=8)
+    refused = set()
+    for typed.seed in range(8):
+        try:
+            dataset.prepare(typed, array_files.Source(("a", "b"), dict(arrays), 0.2, "x"))
+        except UserError as error:
+            refused.add(str(error))
+    pixels = "dataset: all pixels of the {} masks are void; give more images, or another test_share, val or seed"
+    assert refused == {pixels.format("2 test"), pixels.format("8 train")} or refused == {pixels.format("2 test")}
 
 
 # ---------------------------------------------------------------------------------------------- torchvision

@@ -74,6 +74,7 @@ def test_the_limit_of_a_container_or_a_batch_system_counts(tmp_path, monkeypatch
     process.write_text("4:cpu,cpuacct:/other\n3:memory:/job\n0::/a/b\n")
     assert sorted(memory.group_limits(process, groups)) == [5000, 7000, 8000]
     monkeypatch.setattr(memory, "group_limits", lambda: [5000, 7000])
+    monkeypatch.setattr(memory, "slurm_limits", list)
     assert memory.here() == 5000 < memory.most()
     monkeypatch.setattr(memory, "group_limits", list)
     assert memory.here() == memory.most()
@@ -168,3 +169,21 @@ def test_a_gpu_is_bound_by_whom_it_serves_alone(monkeypatch):
     monkeypatch.delenv("DFKD_DEVICE")
     device.setup_process(True)
     assert shares == [0.25]
+
+
+def test_slurm_says_what_a_job_may_hold(monkeypatch):
+    """By node, or by core; 0 and nothing mean all that the node has."""
+    monkeypatch.setattr(memory, "group_limits", list)
+    whole = memory.most()
+    for given, limit in (
+        ({}, None),
+        ({"SLURM_MEM_PER_NODE": "1500"}, 1500 << 20),
+        ({"SLURM_MEM_PER_CPU": "700", "SLURM_CPUS_ON_NODE": "2"}, 1400 << 20),
+        ({"SLURM_MEM_PER_NODE": "0", "SLURM_CPUS_ON_NODE": "2"}, None),
+        ({"SLURM_MEM_PER_NODE": "2G"}, None),
+    ):
+        for name in ("SLURM_MEM_PER_NODE", "SLURM_MEM_PER_CPU", "SLURM_CPUS_ON_NODE"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+        assert memory.here() == min(limit or whole, whole)
