@@ -67,6 +67,7 @@ def _json(content) -> str:
 
 def write():
     """Write all files of the sweep, and keep what is current."""
+    refuse_beside_snakemake()
     experiment = literal()
     contents = dict(files(experiment))
     targets = [*finals(experiment), *exports(experiment)]
@@ -84,6 +85,17 @@ def write():
             f"{len(stale)} files were made with a different config, code or input, so their stages have to run again; for one "
             "that DVC skips: dvc repro --force STAGE (`dfkd audit` lists the files)",
             file=sys.stderr,
+        )
+
+
+def refuse_beside_snakemake():
+    """Raise UserError where Snakemake works in this folder: DVC deletes the output of a stage before it runs, and each driver
+    would delete what the other has just made. Snakemake's own rule ``version`` calls DVC, with DFKD_PROGRESS set as in any rule.
+    """
+    locks = Path(".snakemake/locks")
+    if "DFKD_PROGRESS" not in os.environ and locks.is_dir() and any(locks.iterdir()):
+        raise UserError(
+            f"{locks}: Snakemake works in this folder; wait until it has ended, or if it was killed run snakemake --unlock"
         )
 
 

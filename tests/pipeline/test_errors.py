@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 import yaml
@@ -107,6 +108,25 @@ def test_beside_dvc(fresh, tmp_path):
         code, said = copy.ended("snakemake", "-n", "--quiet", "all")
         assert ("error: .dvc/tmp/rwlock: DVC works in this folder (process" in said) == refuses, said
         assert code == (2 if refuses else 0) and "Traceback" not in said
+
+
+def test_beside_snakemake(fresh, tmp_path, monkeypatch):
+    """By Snakemake's locks, which its rule ``version`` holds too when it calls DVC."""
+    copy = fresh.again(tmp_path / "copy")
+    locks = copy.folder / ".snakemake/locks"
+    locks.mkdir(parents=True, exist_ok=True)
+    for name, within, refuses in (
+        ("", {}, False),
+        ("0.output.lock", {}, True),
+        ("0.output.lock", {"DFKD_PROGRESS": "3:1"}, False),
+    ):
+        if name:
+            (locks / name).touch()
+        for variable, value in within.items():
+            monkeypatch.setenv(variable, value)
+        code, said = copy.ended(sys.executable, "-m", "dfkd_steps.resolve")
+        assert code == (2 if refuses else 0) and "Traceback" not in said
+        assert ("error: .snakemake/locks: Snakemake works in this folder; wait" in said) == refuses
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="root may write anywhere, and no setpriv is here")
