@@ -60,6 +60,14 @@ def test_the_places_of_the_integral_take_no_gradient():
     assert (features.grad * way).sum().item() == pytest.approx(rise, rel=0.01)
 
 
+def test_the_gradient_of_kernels_is_that_of_their_means():
+    places = torch.linspace(-0.2, 0.3, 4).double()
+    values = torch.rand(2, 5, generator=torch.Generator().manual_seed(0)).double().requires_grad_()
+    by_hand = torch.exp(-((places[:, None] - values[:, None]) ** 2) / (2 * 0.1**2)).mean(2)
+    torch.testing.assert_close(image_losses._Kernels.apply(values, places, 0.1), by_hand)
+    assert torch.autograd.gradcheck(lambda values: image_losses._Kernels.apply(values, places, 0.1), values)
+
+
 def test_the_roughness_of_images():
     flat, steps = torch.full((2, 1, 4, 4), 0.5), torch.zeros(2, 1, 4, 4)
     steps[..., 1::2] = 0.4
