@@ -82,7 +82,7 @@ def doubt(classifier: Classifier, images=None) -> str | None:
     kind of image that is like photographs; else None.
     """
     images = images or draw(classifier.description)
-    if _first_norm(classifier, images[NATURAL[0]][:1]) is None:
+    if not hooks.batchnorm_layers(classifier) or _first_norm(classifier, images[NATURAL[0]][:1]) is None:
         return None
     given = (classifier.description.mean, classifier.description.std)
     others = [pair for pair in COMMON[classifier.description.image_shape[0]] if not _alike(pair, given)]

@@ -168,7 +168,7 @@ def test_a_profile_reserves_for_each_step_what_it_takes(profile, repository):
 def by_the_prefix_of_rules(code: str, folder):
     """What a rule whose program is ``code`` writes to Snakemake's stderr, and to its log."""
     snakefile = (Path(__file__).parents[2] / "workflow/Snakefile").read_text()
-    told, prefix = re.search(r"^KILLED = (.*)\nshell\.prefix\(f(.*)\)$", snakefile, re.MULTILINE).groups()
+    told, prefix = re.search(r"^KILLED = ((?:.|\n)*?)\nshell\.prefix\(f(.*)\)$", snakefile, re.MULTILINE).groups()
     prefix = ast.literal_eval(prefix).replace("{KILLED}", ast.literal_eval(told))
     (folder / "program.py").write_text(code)
     command = f"{prefix}{sys.executable} {folder / 'program.py'} > {folder / 'log'} 2>&1"

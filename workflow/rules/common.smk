@@ -63,11 +63,12 @@ def check_room():
 
 
 def check_own_files():
-    """Snakemake's own files lie in .snakemake/, and where they cannot be written it ends with tracebacks: the disk is full, or
-    the folder belongs to somebody else."""
+    """Snakemake's own files lie in .snakemake/, logs in logs/, and where they cannot be written it ends with tracebacks: the disk
+    is full, or the folder belongs to somebody else."""
     os.makedirs(".snakemake", exist_ok=True)
     disk.require_room(".snakemake")
-    for folder in (".snakemake", *(entry.path for entry in os.scandir(".snakemake") if entry.is_dir())):
+    logs = "logs" if os.path.isdir("logs") else "."
+    for folder in (".snakemake", *(entry.path for entry in os.scandir(".snakemake") if entry.is_dir()), logs):
         if not os.access(folder, os.W_OK | os.X_OK):
             raise UserError(
                 f"{os.path.abspath(folder)}: may not be written; work in a clone of your own, or let its owner "
