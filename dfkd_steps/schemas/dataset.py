@@ -74,10 +74,10 @@ def twice_in(keep: list[int]) -> str | None:
     return "keep lists a class twice; list each class once" if len(set(keep)) < len(keep) else None
 
 
-def named_twice(names: list[str]) -> str | None:
+def named_twice(names: list[str], remedy: str = "give each class its own name") -> str | None:
     """What is wrong with the names of classes, if anything is: tables and folders could not tell two of one name apart."""
     twice = [name for name in names if names.count(name) > 1]
-    return f"names lists {twice[0]!r} twice; give each class its own name" if twice else None
+    return f"names lists {twice[0]!r} twice; {remedy}" if twice else None
 
 
 @dataclass
@@ -127,9 +127,7 @@ class Images(Dataset):
     )
 
     def check(self):
-        if twice := [name for name in self.names if self.names.count(name) > 1]:
-            return f"names lists {twice[0]!r} twice; list each folder once"
-        return twice_in(self.keep) or super().check()
+        return named_twice(self.names, "list each folder once") or twice_in(self.keep) or super().check()
 
 
 @dataclass
