@@ -5,6 +5,7 @@ python -m dfkd_steps.export results/.../export.json STUDENT TEACHER TRANSFER_SET
 Into the folder export/ beside export.json, which holds their checksums and what was measured.
 """
 
+import json
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -128,11 +129,11 @@ def formats(student, calibrating: Iterable[np.ndarray]) -> dict[str, bytes]:
     program = onnx_file.program_of(student)
     onnx = onnx_file.onnx_bytes(program, described)
     weights = network_file.tensors_of(student.net, {})
-    normalisation = {"arch": described.name, "mean": str(list(described.mean)), "std": str(list(described.std))}
+    normalisation = {"arch": described.name, "mean": list(described.mean), "std": list(described.std)}
     return {
         "student.onnx": onnx,
         "student-int8.onnx": onnx_file.int8_bytes(onnx, calibrating, described),
-        "state_dict.safetensors": save_bytes(weights, {"normalisation": str(normalisation)}),
+        "state_dict.safetensors": save_bytes(weights, {"normalisation": json.dumps(normalisation)}),
         "student.pt2": onnx_file.program_bytes(program),
     }
 

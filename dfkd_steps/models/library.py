@@ -90,12 +90,24 @@ def as_teacher(net: nn.Module, description, whole=None) -> Classifier:
 
 
 def require_fit(net: nn.Module, description, role: str) -> nn.Module:
-    """The network, in eval mode, if it takes the images and gives finite logits, as many as there are classes; else UserError.
+    """The network, in eval mode, if it takes the images and gives finite logits, as many as there are classes, and twice the same
+    ones for an image; else UserError.
 
     role: what the network is, for the message.
     """
-    if description.dense:
-        return segmentation_library.require_fit(net, description, role)
+    (segmentation_library.require_fit if description.dense else _require_logits)(net, description, role)
+    with torch.no_grad():
+        first, second = (Classifier(net, description).eval()(torch.full((1, *description.image_shape), 0.5)) for _ in range(2))
+    if not torch.allclose(first, second, rtol=1e-3, atol=1e-5):
+        raise UserError(
+            f"{role}: {description.name} gives other logits when it sees an image again, in eval mode too; let it keep nothing "
+            "between calls and draw nothing in eval mode"
+        )
+    return net
+
+
+def _require_logits(net: nn.Module, description, role: str):
+    """Raise UserError unless the network, then in eval mode, takes the images and gives one finite logit for each class."""
     net.eval()
     shape = "x".join(map(str, description.image_shape))
     try:
@@ -123,7 +135,6 @@ def require_fit(net: nn.Module, description, role: str) -> nn.Module:
         raise UserError(
             f"{role}: {description.name} returns logits that are not finite; its weights are damaged, fetch them again"
         )
-    return net
 
 
 @contextlib.contextmanager

@@ -46,8 +46,8 @@ def _smp(description) -> nn.Module:
         ) from None
 
 
-def require_fit(net: nn.Module, description, role: str) -> nn.Module:
-    """The network, in eval mode, if it takes the images and gives finite logits for each class and pixel; else UserError.
+def require_fit(net: nn.Module, description, role: str):
+    """Raise UserError unless the network, then in eval mode, takes the images and gives a finite logit for each class and pixel.
 
     role: what the network is, for the message.
     """
@@ -80,4 +80,3 @@ def require_fit(net: nn.Module, description, role: str) -> nn.Module:
         raise UserError(
             f"{role}: {description.name} returns logits that are not finite; its weights are damaged, fetch them again"
         )
-    return net

@@ -16,6 +16,7 @@ import onnx
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from dfkd_steps import cli, dataset, export
@@ -218,6 +219,9 @@ def test_program_and_state_dict_need_no_dfkd(root):
         assert torch.allclose(program(images), student(images), atol=1e-5)
         net = network("lenet5-half", 9)[0]
         net.load_state_dict(load_file(folder / "state_dict.safetensors"))
+        with safe_open(folder / "state_dict.safetensors", "pt") as file:
+            described = json.loads(file.metadata()["normalisation"])
+        assert described == {"arch": "lenet5-half", "mean": list(student.description.mean), "std": list(student.description.std)}
         assert torch.allclose(Classifier(net.eval(), student.description)(images), student(images), atol=1e-5)
 
 

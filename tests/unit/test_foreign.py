@@ -1,5 +1,6 @@
 """Networks from elsewhere: every form of checkpoint goes in, nothing else does."""
 
+import dataclasses
 import hashlib
 import pickle
 import random
@@ -12,7 +13,7 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from dfkd_steps.models import hooks, library, names, pretrained, registry
+from dfkd_steps.models import hooks, library, names, pretrained, registry, tasks
 from dfkd_steps.models.classifier import Description, build_architecture, new_classifier
 from dfkd_steps.pipeline import params
 from dfkd_steps.runtime.errors import UserError
@@ -356,6 +357,44 @@ def test_a_factory_that_returns_one_network_again_and_again_is_refused(tmp_path,
     (tmp_path / "drawn_once.py").write_text(DRAWN)
     with pytest.raises(UserError, match=r"^network: drawn_once:kept returns a network with the weights of the one before; build"):
         new_classifier("factory.drawn_once.kept", DIGITS, 0)
+
+
+CHANGING = """
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+class Net(nn.Module):
+    def __init__(self, kind, maps, num_classes):
+        super().__init__()
+        self.kind, self.calls, self.maps = kind, 0, maps
+        self.last = nn.Conv2d(1, num_classes, 1) if maps else nn.Linear(784, num_classes)
+
+    def forward(self, images):
+        self.calls += 1
+        logits = self.last(images if self.maps else images.flatten(1))
+        return logits + self.calls if self.kind == "counts" else F.dropout(logits, 0.5 * (self.kind == "draws"))
+
+def counts(num_classes): return Net("counts", False, num_classes)
+def draws(num_classes): return Net("draws", False, num_classes)
+def steady(num_classes): return Net("steady", False, num_classes)
+def maps_counts(num_classes): return Net("counts", True, num_classes)
+def maps_steady(num_classes): return Net("steady", True, num_classes)
+"""
+
+
+@pytest.mark.parametrize("name", ["counts", "draws", "steady", "maps_counts", "maps_steady"])
+def test_a_network_that_changes_its_answer_to_an_image_is_refused(tmp_path, monkeypatch, name):
+    """A student and its file would answer differently."""
+    monkeypatch.chdir(tmp_path)
+    module = f"changing_{name}"
+    (tmp_path / f"{module}.py").write_text(CHANGING)
+    like = dataclasses.replace(DIGITS, task=tasks.SEGMENTATION if name.startswith("maps") else tasks.CLASSIFICATION)
+    if "steady" in name:
+        assert new_classifier(f"factory.{module}.{name}", like, 0).net.kind == "steady"
+        return
+    with pytest.raises(UserError, match=f"^network: {module}:{name} gives other logits when it sees an image again"):
+        new_classifier(f"factory.{module}.{name}", like, 0)
 
 
 def coloured(tmp_path, classes):
