@@ -81,13 +81,16 @@ def list_models():
 
 
 def list_views():
-    """Each augmentation that a student can be taught on, and what it is."""
-    from ..schemas import fields, groups
+    """Each augmentation that a student can be taught on, and those that methods have besides."""
+    from ..schemas import choices, fields, groups
 
     for key in ("augment", "mix"):
         item = next(field for field in groups.Student.__dataclass_fields__.values() if field.name == key)
         table([(f"{key}: {name}",) for name in fields.choices(item)], (f"{key.upper()} ({item.metadata['doc']})",))
         print()
+    of_students = fields.choices(groups.Student.__dataclass_fields__["augment"])
+    further = [(f"view: {name}",) for name in choices.VIEWS if name not in of_students]
+    table(further, ("VIEW, VIEW_S (of methods: those of augment, and these)",))
 
 
 def list_losses():

@@ -111,7 +111,8 @@ def latex(current_runs: list[Run]) -> str:
 def _latex_row(cells) -> str:
     special = {"\\": r"\textbackslash{}", "±": r"$\pm$", "–": "--", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     special |= {sign: f"\\{sign}" for sign in "&%$#_{}"}
-    return " & ".join("".join(special.get(sign, sign) for sign in cell) for cell in cells) + r" \\"
+    cells = ("".join(special.get(sign, sign) for sign in cell) for cell in cells)
+    return " & ".join(re.sub(r"^-(?=\d)", "$-$", cell) for cell in cells) + r" \\"  # a minus and not a hyphen
 
 
 TABLE = ("top1", "miou", "gap", "agreement", "agreement_miou", *WITHOUT_LABELS, "parameters")

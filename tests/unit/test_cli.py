@@ -21,6 +21,7 @@ from dfkd_steps.pipeline import params, spec, sweep
 from dfkd_steps.reporting import config_reference, inspect, leak
 from dfkd_steps.runtime import device
 from dfkd_steps.runtime.errors import UserError
+from dfkd_steps.schemas import choices
 from dfkd_steps.storage import atomic, dataset_file, hdf5, network_file
 from dfkd_steps.storage.transfer_set import Layout, Writer
 
@@ -364,6 +365,12 @@ def test_a_checkout_that_is_not_installed_has_commands(capsys, monkeypatch):
 def test_lists_of_files(there, capsys, what, group):
     _, out, _ = run(capsys, "list", what)
     assert [line.split()[0] for line in out[1:]] == params.names(group)
+
+
+def test_list_of_views_has_each_view_once(capsys):
+    _, out, _ = run(capsys, "list", "views")
+    names = [line.split(": ")[1] for line in out if line.startswith(("augment: ", "view: "))]
+    assert sorted(names) == sorted(choices.VIEWS)
 
 
 @pytest.mark.parametrize("command", ["list transfers", "list methods", "spec fast-5"])

@@ -561,6 +561,7 @@ def test_runs_with_and_without_labels_stand_in_one_report(tree):
         r"\midrule",
         r"noise & data-free & -- & -- & -- & 40.00 & 15,738 \\",
     ]
+    assert r"zskd & data-free & 90.00 & $-$5.50 &" in latex
 
 
 @pytest.mark.parametrize(
