@@ -37,6 +37,7 @@ DEFAULT = (
 CLASSES = tuple("0123456789")
 PHOTOGRAPH = str(Path(__file__).parents[1] / "docs/assets/ten-of-imagenet.jpg")
 CALLS = 3  # of which the fastest counts: other work slows some of them down
+QUANTITIES = ("seconds", "operations")  # what is measured of a round
 LOOPS = ("turns", "steps", "steps_s")  # of a round or a batch, as config fields
 HEAD = ("method", "length", "s a round", "s images", "s student", "share images", "share student", "hours")
 
@@ -128,9 +129,9 @@ def whole(number: int, few: float, many: float, steps: int) -> float:
     return few + (number - first) / (second - first) * (many - few) if second > first else few
 
 
-def measured(method, unit, counted: bool) -> dict[str, float]:
-    """Seconds of a call of a method's ``round`` or ``batch``, and of the student's part in it, each the least of some calls;
-    operations too if ``counted``."""
+def measured(method, unit, quantities) -> dict[str, float]:
+    """Of a call of a method's ``round`` or ``batch``, and of the student's part in it: its seconds, each the least of some calls,
+    and its operations; those of the two that ``quantities`` has."""
     costs = {"seconds": 0.0, "operations": 0.0, "student seconds": 0.0, "student operations": 0.0}
     counting = False
 
@@ -154,14 +155,14 @@ def measured(method, unit, counted: bool) -> dict[str, float]:
     if bank := getattr(method, "discriminator", None):  # CMI's, which a run fills within its first rounds
         bank.written = len(bank.bank)
     unit(0)  # warm
-    parts = []
-    for _ in range(CALLS):
+    parts = [] if "seconds" in quantities else [(0.0, 0.0)]
+    for _ in range(CALLS if "seconds" in quantities else 0):
         costs["student seconds"], started = 0.0, now()
         unit(min(1, method.rounds))
         parts.append((now() - started - costs["student seconds"], costs["student seconds"]))
     images, costs["student seconds"] = map(min, zip(*parts))
     costs["seconds"] = images + costs["student seconds"]
-    if counted:
+    if "operations" in quantities:
         counting = True
         with counter_of_operations() as counter:
             unit(min(2, method.rounds))
@@ -169,28 +170,29 @@ def measured(method, unit, counted: bool) -> dict[str, float]:
     return costs
 
 
-def timed(config, teacher: Classifier, steps: int, counted: bool):
+def timed(config, teacher: Classifier, steps: int, quantities):
     """A method of this config with few steps, and what it costs with few and with twice as many."""
     costs, make = [], method_registry.load(config.method)
     for number in (steps, 2 * steps):
         method = make(shortened(config, number), teacher, [], teacher.mean.device)
-        costs.append(measured(method, method.round if method.rounds else method.batch, counted))
+        costs.append(measured(method, method.round if method.rounds else method.batch, quantities))
     return method, costs
 
 
-def run_of(config, teacher: Classifier, steps: int, counted=True) -> dict[str, float]:
-    """Rounds (or batches) of a run, its hours, and of a round seconds and operations of the images and of the student."""
-    method, costs = timed(config, teacher, steps, counted)
+def run_of(config, teacher: Classifier, steps: int, quantities=QUANTITIES) -> dict[str, float]:
+    """Rounds (or batches) of a run; seconds and operations of it and, of a round, of the images and of the student."""
+    method, costs = timed(config, teacher, steps, quantities)
     turns, run = getattr(config, "turns", 0), {"rounds": method.rounds or -(-config.n // config.batch)}
-    for name in ("seconds", "operations"):
+    quiet = getattr(config, "warmup", 0)  # rounds without a student, which may make more images
+    more = config.batches_of(0) / config.batches_of(quiet) if quiet else 1
+    rounds = run["rounds"] - quiet
+    for name in quantities:
         of_student = [cost[f"student {name}"] for cost in costs]
         of_images = [cost[name] - cost[f"student {name}"] for cost in costs]
         run[name] = whole(turns or getattr(config, "steps", 1), *of_images, steps)
         run[f"student {name}"] = whole(turns or getattr(config, "steps_s", 1), *of_student, steps)
-    quiet = getattr(config, "warmup", 0)  # rounds without a student, which may make more images
-    more = config.batches_of(0) / config.batches_of(quiet) if quiet else 1
-    rounds = run["rounds"] - quiet
-    return {**run, "hours": ((more * quiet + rounds) * run["seconds"] + rounds * run["student seconds"]) / 3600}
+        run[f"all {name}"] = (more * quiet + rounds) * run[name] + rounds * run[f"student {name}"]
+    return run
 
 
 def row(spec: str, config, teacher: Classifier, steps: int, peak: float) -> str:
@@ -200,7 +202,7 @@ def row(spec: str, config, teacher: Classifier, steps: int, peak: float) -> str:
     unit = "rounds" if hasattr(config, "rounds") or hasattr(config, "rounds_each") else f"batches of {config.batch}"
     cells = [spec, f"{run['rounds']} {unit}", f"{images + student:.2f}", f"{images:.2f}", f"{student:.2f}"]
     cells += [f"{run['operations'] / images / peak:.0%}", f"{run['student operations'] / student / peak:.0%}" if student else "–"]
-    return f"| {' | '.join([*cells, format(run['hours'], '.1f')])} |"
+    return f"| {' | '.join([*cells, format(run['all seconds'] / 3600, '.1f')])} |"
 
 
 def main():

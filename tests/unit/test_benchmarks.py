@@ -10,6 +10,7 @@ import torch
 from dfkd_steps import evaluate
 from dfkd_steps.methods import registry
 from dfkd_steps.models import frozen, hooks
+from dfkd_steps.models.classifier import build_architecture
 from dfkd_steps.pipeline import params, sweep
 from dfkd_steps.training import probes
 
@@ -66,27 +67,32 @@ def test_a_method_is_timed(name, monkeypatch):
         params.load("transfer", name), student="lenet5-half", n=8, batch=4, batch_s=4, width=4, precision="fp32"
     )
     run = module.run_of(config, module.network("lenet5", torch.device("cpu")), 1)
-    assert run["operations"] > 0 and run["seconds"] > 0 and run["hours"] > 0
+    assert run["operations"] > 0 and run["seconds"] > 0 and run["all seconds"] >= run["seconds"]
     assert (run["student operations"] > 0) == (run["student seconds"] > 0) == hasattr(config, "steps_s")
 
 
-def test_the_hours_of_a_sweep(monkeypatch, capsys, tmp_path):
-    """Real data have no hours of synthesis, but hours of distillation; drawn sets have both."""
+@pytest.mark.parametrize("quantity", [[], ["--operations"]])
+def test_the_hours_of_a_sweep(monkeypatch, capsys, tmp_path, quantity):
+    """Real data have no cost of synthesis, but one of distillation; methods have both."""
     monkeypatch.chdir(ROOT)
     module = script("sweep_hours", monkeypatch)
     # Settings of the whole process, which would stay for the tests after this one.
     monkeypatch.setattr(module.methods_speed, "prepare", lambda: torch.device("cpu"))
     lists = {
-        "dataset": ["mnist"], "teacher": ["lenet5"], "transfer": ["dataset+source=mnist", "procedural"], "balance": ["none"],
-        "student": ["lenet5-half"],
+        "dataset": ["mnist"], "teacher": ["lenet5"], "transfer": ["dataset+source=mnist", "zskd-small+steps=2"],
+        "balance": ["none"], "student": ["lenet5-half"],
     }  # fmt: skip
     (tmp_path / "sweep.yaml").write_text(json.dumps(lists))
-    monkeypatch.setattr("sys.argv", ["sweep_hours.py", str(tmp_path / "sweep.yaml"), "--steps", "1"])
+    monkeypatch.setattr("sys.argv", ["sweep_hours.py", str(tmp_path / "sweep.yaml"), "--steps", "1", *quantity])
     module.main()
     rows = [line.strip("|").split("|") for line in capsys.readouterr().out.splitlines() if line.startswith("| lenet5 ")]
     hours = {row[1].strip(): [float(cell) for cell in row[3:]] for row in rows}
     assert list(hours) == lists["transfer"]
-    assert hours["dataset+source=mnist"][1] == 0 < min(*hours["procedural"], hours["dataset+source=mnist"][2])
+    assert hours["dataset+source=mnist"][1] == 0 < min(*hours["zskd-small+steps=2"], hours["dataset+source=mnist"][2])
+    if quantity:  # a pass and two gradients, but not the first layer's with respect to the images
+        macs, first = hooks.macs(build_architecture("lenet5", 10, (1, 28, 28)), (1, 28, 28)), 6 * 25 * 28 * 28
+        seen = params.load("teacher", "lenet5").epochs * module.IMAGES
+        assert hours["dataset+source=mnist"][0] == pytest.approx((6 * macs - 2 * first) * seen / 1e15, rel=0.01)
 
 
 def test_the_sweep_of_scaling_is_one_for_dvc(tmp_path, monkeypatch):
