@@ -21,7 +21,7 @@ OPTIONS = PUBLISHED[".options"]
 ALWAYS_FREE = {"snapshots", "method", "image_type", "seed", "mix_s"}
 # Presets without a publication of their own settings: baselines and sets without any setting, reconstructions, and our variants.
 OURS = {
-    "noise", "procedural", "mixture", "dataset", "zskd-small", "zskd-strokes", "zskd-objects", "zskd-scenes",
+    "noise", "noise-current", "procedural", "mixture", "dataset", "zskd-small", "zskd-strokes", "zskd-objects", "zskd-scenes",
     "soft-targeted-glyphs", "soft-targeted-scenes", "generative", "generative-plain", "ssd-kd", "ssd-kd-resnet34",
 }  # fmt: skip
 
