@@ -2,6 +2,9 @@
 
 import importlib.util
 import json
+import shutil
+import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from dfkd_steps.methods import registry
 from dfkd_steps.models import frozen, hooks
 from dfkd_steps.models.classifier import build_architecture
 from dfkd_steps.pipeline import params, sweep
+from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.training import probes
 
 ROOT = Path(__file__).parents[2]
@@ -93,6 +97,38 @@ def test_the_hours_of_a_sweep(monkeypatch, capsys, tmp_path, quantity):
         macs, first = hooks.macs(build_architecture("lenet5", 10, (1, 28, 28)), (1, 28, 28)), 6 * 25 * 28 * 28
         seen = params.load("teacher", "lenet5").epochs * module.IMAGES
         assert hours["dataset+source=mnist"][0] == pytest.approx((6 * macs - 2 * first) * seen / 1e15, rel=0.01)
+
+
+def test_steps_are_run_without_snakemake(monkeypatch, capsys, tmp_path):
+    module, data = script("run_steps", monkeypatch), "results/mnist-5k+train=300/dataset.h5"
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    shutil.copytree(ROOT / "params", "params")
+    network = "results/mnist-5k+train=300/lenet5+epochs=1/teacher.safetensors"
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["run_steps.py", *arguments])
+        module.main()
+        return [line.split(" s  ")[1] for line in capsys.readouterr().out.splitlines()]
+
+    assert run(network, "--seconds", "0") == [f"{data}: the time is over"]
+    assert run(network, "--keep", "kept") == [data, network]
+    kept = {str(path.relative_to("kept")) for path in Path("kept").rglob("*") if path.is_file()}
+    assert kept == {network, network.replace("teacher.safetensors", "history.csv"), f"logs/{data}.log", f"logs/{network}.log"}
+    assert run(network) == []
+    Path(network).with_name("history.csv").unlink()  # not current without it
+    assert run(network) == [network]
+    with pytest.raises(UserError, match=r"its step failed \(code 2\): error: .*train: 9999999"):
+        run(data.replace("300", "9999999"))
+
+
+def test_a_step_that_the_time_ends_is_terminated(monkeypatch, tmp_path):
+    module, started = script("run_steps", monkeypatch), []
+    monkeypatch.chdir(tmp_path)
+    popen = subprocess.Popen
+    monkeypatch.setattr(module.subprocess, "Popen", lambda _, **how: started.append(popen(["sleep", "60"], **how)) or started[0])
+    assert module.make("results/mnist-5k/dataset.h5", 0.2) is False
+    assert started[0].returncode == -signal.SIGTERM
 
 
 def test_the_sweep_of_scaling_is_one_for_dvc(tmp_path, monkeypatch):
