@@ -3,6 +3,8 @@
 Teacher and student see the same augmented batch. Reads nothing of the task's data.
 """
 
+import copy
+
 import torch
 
 from .models import answering_network, frozen, head
@@ -115,7 +117,7 @@ class Held:
 
     def restore(self, state: dict):
         """Go on from ``state``."""
-        self.agreement, self.best, self.seen = state["agreement"], state["best"], state["seen"]
+        self.agreement, self.best, self.seen = state["agreement"], copy.deepcopy(state["best"]), state["seen"]
 
 
 def apart(source, number: int, rng) -> tuple[torch.Tensor, torch.Tensor]:

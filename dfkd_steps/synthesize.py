@@ -65,13 +65,12 @@ def record(history: dict[str, list], number: int, total: int, figures: dict[str,
 def train(method, rounds: range, key: str, path) -> dict[str, list]:
     """The method's own training, round by round, from the last checkpoint on; returns its learning curves: "round" -> numbers
     from 1, and the name of each figure that rounds return -> values."""
-    kept = checkpoint.load(path, key)
-    history = kept["history"] if kept else {"round": []}
-    first = kept["rounds"] if kept else 0
-    if kept:
-        method.restore(kept["state"])
-        progress.say(f"resumes after round {first} of {len(rounds)}")
-    del kept  # a pool of images may be most of what memory holds
+    with checkpoint.opened(path, key) as kept:
+        history = kept["history"] if kept else {"round": []}
+        first = kept["rounds"] if kept else 0
+        if kept:
+            method.restore(kept["state"])
+            progress.say(f"resumes after round {first} of {len(rounds)}")
     pace = checkpoint.Pace()
     with progress.bar(total=len(rounds), initial=first, desc=method.config.method, unit="round") as bar:
         for number in range(first, len(rounds)):

@@ -1,6 +1,9 @@
 """State of a long computation, kept beside its output so that an interrupted step goes on from it."""
 
+import contextlib
+import copy
 import os
+import resource
 import time
 from pathlib import Path
 
@@ -21,7 +24,7 @@ def state_of(net, optimizer) -> dict:
 def restore(net, optimizer, state: dict):
     """Weights and moments as ``state_of`` found them, in place."""
     net.load_state_dict(state["net"])
-    optimizer.load_state_dict(state["optimizer"])
+    optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # which keeps the tensors that it is given
 
 
 def first_rows(tensor, number: int):
@@ -60,13 +63,31 @@ class Pace:
         self.took = self.saved - started
 
 
+@contextlib.contextmanager
+def opened(path, key: str):
+    """``load`` for the time of a ``with`` block, which copies what it goes on from: tensors are pages of the file, as a pool of
+    images may be most of what memory holds, and the pool that they are copied to is there already."""
+    limit, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    if limit != resource.RLIM_INFINITY and os.path.isfile(path):  # pages that the kernel can take back count there too
+        there = limit + os.path.getsize(path)
+        resource.setrlimit(resource.RLIMIT_DATA, (there if hard == resource.RLIM_INFINITY else min(there, hard), hard))
+    kept = None
+    try:
+        kept = load(path, key)
+        yield kept
+    finally:
+        if kept:
+            kept.clear()  # whoever called may keep the name
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+
+
 def load(path, key: str) -> dict | None:
-    """What was saved under this key, on the CPU; None where there is nothing, or nothing of use (says so). An error of the system
-    (no memory, no permission) is raised: the state may be whole, and starting over would replace it."""
+    """What was saved under this key, on the CPU, read as it is used; None where there is nothing, or nothing of use (says so). An
+    error of the system (no memory, no permission) is raised: the state may be whole, and starting over would replace it."""
     if not Path(path).is_file():
         return None
     try:
-        kept = torch.load(path, weights_only=True, map_location="cpu")
+        kept = torch.load(path, weights_only=True, map_location="cpu", mmap=True)
     except Exception as error:  # whatever a truncated file makes torch raise, the answer is to start over
         let_through(error)
         progress.say(f"{path}: not usable ({type(error).__name__}), starting over")

@@ -53,7 +53,8 @@ def fit(net, config, steps_per_epoch: int, loss_of, partial, key: str, device, n
     each epoch, the network in eval mode.
     """
     optimise, parts = optimizer(compiled(net), config), parts or {}
-    history = _restore(checkpoint.load(partial, key), net, optimise, parts)
+    with checkpoint.opened(partial, key) as state:
+        history = _restore(state, net, optimise, parts)
     total, pace = config.epochs * steps_per_epoch, checkpoint.Pace()
     with progress.bar(total=total, initial=len(history) * steps_per_epoch, desc=name, unit="step") as bar:
         for epoch in range(len(history), config.epochs):

@@ -44,7 +44,7 @@ class Snapshots:
     def restore(self, state: dict):
         """Go on from ``state``."""
         self.passed, self.classifier.seen = state["passed"], state["seen"]
-        self.classifier.snapshots, self.seconds = dict(state["snapshots"]), dict(state["seconds"])
+        self.classifier.snapshots, self.seconds = copy.deepcopy(state["snapshots"]), dict(state["seconds"])
         for seen in self.seconds:
             self._say(seen)
 

@@ -15,6 +15,7 @@ import numpy as np
 import photograph
 import pytest
 import torch
+from mapping import is_mapped
 
 from dfkd_steps import synthesize
 from dfkd_steps.methods import base
@@ -348,7 +349,9 @@ class TestContract:
         for index in range(method.rounds - 1):
             method.round(index)
         checkpoint.save(tmp_path / "state", "key", state=method.state())
-        other.restore(checkpoint.load(tmp_path / "state", "key")["state"])
+        with checkpoint.opened(tmp_path / "state", "key") as kept:
+            other.restore(kept["state"])
+        assert not is_mapped(tmp_path / "state")  # a tensor that is not copied holds all of the file
         checkpoint.save(tmp_path / "again", "key", state=other.state())
         saved, again = (checkpoint.load(tmp_path / file, "key")["state"] for file in ("state", "again"))
         assert len(flat(saved)) > 10 and all(torch.equal(one, two) for one, two in zip(flat(saved), flat(again), strict=True))

@@ -1,10 +1,15 @@
 """Checkpoints: what was saved comes back under its key; anything else is a fresh start that says so."""
 
 import errno
+import os
 import pickle
+import resource
+import subprocess
+import sys
 
 import pytest
 import torch
+from mapping import MAPS, is_mapped
 
 from dfkd_steps.storage import checkpoint
 
@@ -117,3 +122,47 @@ def test_an_error_of_the_system_does_not_start_over(path, monkeypatch, error):
         checkpoint.load(path, "key")
     monkeypatch.undo()
     assert checkpoint.load(path, "key")["rounds"] == 4
+
+
+def test_a_checkpoint_is_read_as_it_is_used_and_left_afterwards(path):
+    """Weights and moments that training changes are copies: they neither hold the file nor change it."""
+    net = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.Adam(net.parameters())
+    net(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    checkpoint.save(path, "key", state=checkpoint.state_of(net, optimizer))
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_DATA)
+    with checkpoint.opened(path, "key") as kept:
+        assert is_mapped(path) or not MAPS.exists()
+        checkpoint.restore(net, optimizer, kept["state"])
+    assert not is_mapped(path) and kept == {} and resource.getrlimit(resource.RLIMIT_DATA) == limits
+    optimizer.step()
+    assert path.read_bytes() == before
+    with checkpoint.opened(path, "other") as kept:
+        assert kept is None
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's bound")
+def test_a_resumed_run_holds_its_images_once(tmp_path, repository):
+    """500 MB of images beside 400 MB of room: a run that fits could not be resumed."""
+    program = """if True:
+        import resource, sys, torch
+        from dfkd_steps.methods.engines.image_pool import ImagePool
+        from dfkd_steps.storage import checkpoint
+
+        pool, size = ImagePool(500, (3, 600, 600), "cpu"), 500 * 3 * 600 * 600
+        pool.filled = pool.written = 500
+        checkpoint.save("x", "key", state=pool.state())
+        held = int(open("/proc/self/status").read().partition("VmData:")[2].split()[0]) << 10
+        resource.setrlimit(resource.RLIMIT_DATA, (held + size * 3 // 4, resource.RLIM_INFINITY))
+        with checkpoint.opened("x", "key") as kept:
+            pool.restore(kept["state"])
+        torch.ones(size // 2, dtype=torch.uint8)
+        try:
+            torch.ones(size, dtype=torch.uint8)
+        except RuntimeError:
+            print("bound again")
+    """
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert (done.returncode, done.stdout) == (0, "bound again\n"), done.stderr

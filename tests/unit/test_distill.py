@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import small_net
 import torch
+from mapping import is_mapped
 from small_net import CPU, classifier, close
 from torch import nn
 
@@ -492,6 +493,14 @@ def test_resumes_to_the_bit(tmp_path, teacher, transfer, monkeypatch, how):
     resumed, again = learn(made, rest, transfer, tmp_path)
     assert 0 < len(rest.asked) < len(guide.asked)
     assert again == history and same(whole, resumed) and whole.seen == resumed.seen
+    assert not is_mapped(tmp_path / ".partial")
+
+
+def test_the_best_weights_of_a_checkpoint_are_copied():
+    """Its file is read through a memory map, which one tensor of it would hold."""
+    held, state = object.__new__(distill.Held), {"agreement": 0.5, "best": {"w": torch.ones(2)}, "seen": 3}
+    held.restore(state)
+    assert torch.equal(held.best["w"], torch.ones(2)) and held.best["w"].data_ptr() != state["best"]["w"].data_ptr()
 
 
 # -------------------------------------------------------------------------------------------- error lines

@@ -290,3 +290,11 @@ def test_a_step_that_goes_on_tells_the_seconds_of_before(tmp_path, monkeypatch):
     assert progress.spent() == 53
     assert Writer(tmp_path / "set", "key", Layout((1, 2, 2), 2, targets=False), 4).done == 2
     assert progress.spent() == 73
+
+
+def test_the_snapshots_of_a_checkpoint_are_copied():
+    """Its file is read through a memory map, which one tensor of it would hold."""
+    resumed, state = snapshots.Snapshots(classifier(), 1), {"passed": 1, "seen": 8, "seconds": {4: 0.5}}
+    resumed.restore({**state, "snapshots": {4: (weights := {"w": torch.ones(2)})}})
+    kept = resumed.classifier.snapshots[4]["w"]
+    assert torch.equal(kept, weights["w"]) and kept.data_ptr() != weights["w"].data_ptr()

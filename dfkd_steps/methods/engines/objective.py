@@ -210,7 +210,7 @@ class Objective:
 
     def restore(self, state: dict):
         """Go on from ``state``."""
-        self.averages = [[average.to(self.teacher.mean.device) for average in pair] for pair in state["averages"]]
+        self.averages = [[average.to(self.teacher.mean.device, copy=True) for average in pair] for pair in state["averages"]]
 
 
 def total(terms: dict):
