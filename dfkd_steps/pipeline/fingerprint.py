@@ -22,8 +22,10 @@ NEUTRAL = {
     "runtime.errors",
     "runtime.event_files",
     "runtime.gpu",
+    "runtime.limits",
     "runtime.locks",
     "runtime.progress",
+    "runtime.startup",
     "storage.atomic",
     "storage.checkpoint",
 }

@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import math
 import os
 import re
 import sys
@@ -10,6 +11,7 @@ import traceback
 from importlib import metadata
 from pathlib import Path
 
+from . import limits
 from .errors import UserError, errno_of, is_out_of_memory, one_line, print_errors, require_file
 
 FAULTS = "logs/faults"
@@ -51,11 +53,9 @@ def explain(name: str, error: Exception) -> str:
         return str(error)
     place = getattr(error, "filename", None) or (sys.argv[1] if len(sys.argv) > 1 else name)
     if is_out_of_memory(error):
-        limit = os.environ.get("DFKD_MEMORY")
-        more = f"raise DFKD_MEMORY (now {limit} GiB)" if limit else "set DFKD_MEMORY (docs/image-size.md)"
         request = re.search(r"(?:you tried to allocate|requested buffer of size) (\d+)", str(error))
         what = f"{int(request[1]) / (1 << 20):,.0f} MiB more were needed" if request else one_line(error)
-        return f"{place}: memory ran out ({what}); use a smaller batch or fewer samples, {more}, or use a machine with more"
+        return f"{place}: memory ran out ({what}); {_for_memory(place)}, or use a machine with more"
     if isinstance(error, FloatingPointError):
         return f"{place}: {one_line(error)}; train with a smaller learning rate or smaller loss weights"
     if number := errno_of(error):
@@ -64,6 +64,16 @@ def explain(name: str, error: Exception) -> str:
     if "inline_container" in str(error):  # PyTorch's writer gives no number
         return f"{place}: cannot be written; {FREE}"
     return f"{name}: {type(error).__name__}: {one_line(error)} (a bug in dfkd; log: {_log(name, error)})"
+
+
+def _for_memory(place) -> str:
+    """What to do where memory runs out in the step that makes the file at ``place``: some have no batch to make smaller."""
+    if (addresses := limits.addresses()) < math.inf:
+        return f"raise or unset `ulimit -v` (now {addresses / (1 << 30):.3g} GiB, of which PyTorch reserves more than it uses)"
+    limit = os.environ.get("DFKD_MEMORY")
+    more = f"raise DFKD_MEMORY (now {limit} GiB)" if limit else "set DFKD_MEMORY (docs/image-size.md)"
+    less = {"metrics.json": "", "export.json": "", "teacher.safetensors": "use a smaller batch if it is trained here, "}
+    return less.get(os.path.basename(place), "use a smaller batch or fewer samples, ") + more
 
 
 def _log(name, error) -> str:

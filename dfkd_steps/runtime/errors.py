@@ -3,12 +3,13 @@
 import contextlib
 import difflib
 import errno
+import math
 import os
 import re
 import sys
 from pathlib import Path
 
-from . import progress
+from . import limits, progress
 
 OF_THE_SYSTEM = {errno.EACCES, errno.EPERM, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE}
 # Of PyTorch's allocator, of its memory maps, and of onnxruntime.
@@ -99,6 +100,8 @@ def is_out_of_memory(error) -> bool:
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or errno_of(error) == errno.ENOMEM
     if named or any(text in str(error) for text in OUT_OF_MEMORY):
         return True
+    if isinstance(error, ImportError) and "failed to map segment" in str(error) and limits.addresses() < math.inf:
+        return True  # else the file system may be mounted noexec
     return error.__cause__ is not None and is_out_of_memory(error.__cause__)
 
 

@@ -60,7 +60,8 @@ def slurm_limits(environment=os.environ) -> list[int]:
 
 
 def group_limits(process=Path("/proc/self/cgroup"), groups=Path("/sys/fs/cgroup")) -> list[int]:
-    """The limits in bytes of the control groups that this process is in, of either version."""
+    """What the control groups that this process is in, of either version, leave it: their limits in bytes, less what other
+    processes in them hold at this moment."""
     limits = []
     with contextlib.suppress(OSError, ValueError):
         for line in process.read_text().splitlines():
@@ -71,10 +72,22 @@ def group_limits(process=Path("/proc/self/cgroup"), groups=Path("/sys/fs/cgroup"
             folder = top / path.strip("/")
             for group in (folder, *folder.parents):
                 with contextlib.suppress(OSError, ValueError):  # without a limit it is "max"
-                    limits.append(int((group / name).read_text()))
+                    limits.append(max(0, int((group / name).read_text()) - _held_by_others(group)))
                 if group == top:
                     break
     return limits
+
+
+def _held_by_others(group: Path) -> int:
+    """Bytes that other processes of a control group hold, and files in memory; not what the kernel can take back."""
+    held = _summed(group / "memory.stat", "anon", "shmem", "total_rss", "total_shmem")
+    return max(0, held - (_summed(Path("/proc/self/status"), "RssAnon:", "RssShmem:") << 10))
+
+
+def _summed(file: Path, *names: str) -> int:
+    """The sum of the numbers after ``names`` in a file of the kernel; 0 where it has none of them."""
+    rows = map(str.split, file.read_text().splitlines()) if file.exists() else []
+    return sum(int(row[1]) for row in rows if row and row[0] in names)
 
 
 def drawn(image_shape) -> int:

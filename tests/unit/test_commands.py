@@ -12,7 +12,7 @@ import small_set
 import torch
 
 from dfkd_steps.reporting import inspect
-from dfkd_steps.runtime import commands
+from dfkd_steps.runtime import commands, limits
 from dfkd_steps.runtime.errors import UserError, reading, require_file
 from dfkd_steps.storage import verify
 
@@ -86,6 +86,31 @@ def test_memory_that_torch_cannot_have(capsys, monkeypatch):
     monkeypatch.setenv("DFKD_MEMORY", "2")
     (line,) = ended(capsys, caught.value)
     assert "raise DFKD_MEMORY (now 2 GiB), or use a machine with more" in line
+
+
+@pytest.mark.parametrize(
+    ("out", "remedy"),
+    [
+        ("metrics.json", "; set DFKD_MEMORY"),
+        ("export.json", "; set DFKD_MEMORY"),
+        ("teacher.safetensors", "; use a smaller batch if it is trained here, set DFKD_MEMORY"),
+        ("student.safetensors", "; use a smaller batch or fewer samples, set DFKD_MEMORY"),
+    ],
+)
+def test_the_remedy_for_memory_is_one_that_the_step_has(capsys, monkeypatch, out, remedy):
+    monkeypatch.setattr(sys, "argv", ["step", f"results/x/{out}"])
+    (line,) = ended(capsys, MemoryError())
+    assert f"{out}: memory ran out (MemoryError){remedy}" in line
+
+
+def test_a_limit_of_addresses(capsys, monkeypatch):
+    """PyTorch cannot be loaded within it; without it the same words mean a file system that runs no programs."""
+    error = ImportError("libtorch_cpu.so: failed to map segment from shared object")
+    (line,) = ended(capsys, error)
+    assert "(a bug in dfkd" in line
+    monkeypatch.setattr(limits, "addresses", lambda: 3 << 29)
+    (line,) = ended(capsys, error)
+    assert "memory ran out (libtorch_cpu.so: failed" in line and "; raise or unset `ulimit -v` (now 1.5 GiB, of which" in line
 
 
 def test_a_fault_of_this_program(capsys):

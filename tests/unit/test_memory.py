@@ -5,6 +5,7 @@ import os
 import resource
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -78,6 +79,21 @@ def test_the_limit_of_a_container_or_a_batch_system_counts(tmp_path, monkeypatch
     assert memory.here() == 5000 < memory.most()
     monkeypatch.setattr(memory, "group_limits", list)
     assert memory.here() == memory.most()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="control groups")
+@pytest.mark.parametrize("names", [("memory.max", "anon", "shmem"), ("memory/memory.limit_in_bytes", "total_rss", "total_shmem")])
+def test_what_others_hold_in_a_control_group_is_not_left(tmp_path, names):
+    """As where Snakemake runs beside its steps. Of either version; not what the kernel can take back."""
+    process, limit = tmp_path / "cgroup", tmp_path / names[0]
+    process.write_text("3:memory:/\n" if "/" in names[0] else "0::/\n")
+    limit.parent.mkdir(exist_ok=True)
+    limit.write_text("8000000000\n")
+    status = Path("/proc/self/status").read_text()
+    held = sum(int(status.partition(f"{name}:")[2].split()[0]) << 10 for name in ("RssAnon", "RssShmem"))
+    for others, left in ((0, 8e9), (3e9, 5e9), (9e9, 0)):
+        (limit.parent / "memory.stat").write_text(f"{names[1]} {int(held + others - 40)}\ncache 500\n{names[2]} 40\nfile 7\n")
+        assert memory.group_limits(process, tmp_path) == [pytest.approx(left, abs=1e8)]
 
 
 def described(shape):
