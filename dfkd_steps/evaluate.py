@@ -188,11 +188,12 @@ def check(description, path, dataset):
 @torch.inference_mode()
 def logits(networks, batches, device) -> tuple:
     """Logits (N,K) of each network on batches of images (n,C,H,W), uint8 or in [0,1]; on the CPU."""
-    parts = []
+    parts = [[] for _ in networks]
     for images in batches:
         images = to_float(images.to(device))
-        parts.append([network(images).float().cpu() for network in networks])
-    return tuple(torch.cat(part) for part in zip(*parts))
+        for network, of_network in zip(networks, parts):
+            of_network.append(network(images).float().cpu())
+    return tuple(torch.cat(parts.pop(0)) for _ in networks)  # no more than those of one network twice
 
 
 def size(student, teacher, image_shape) -> dict:

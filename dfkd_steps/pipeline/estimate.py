@@ -16,7 +16,7 @@ from typing import NamedTuple
 from ..datasets import array_files, on_disk
 from ..methods import registry
 from ..models import tasks
-from ..runtime import memory
+from ..runtime import memory, passes
 from ..runtime.errors import UserError
 from ..storage import atomic, dataset_file, network_metadata
 from . import graph, params, spec
@@ -24,6 +24,7 @@ from . import graph, params, spec
 STEP_SECONDS, LONGEST = 1e-4, 10 * 365 * 86400  # no step is faster; ten years
 BATCHES = ("batch", "train_batch", "batch_s")
 FLOAT, HALF, LABEL, ROUND = 4, 2, 8, 4  # bytes of a number, one in float16, a sample's class, the round it was made in
+PROBES, PROBES_OF_MAPS = 200, 24  # probe images of a kind (``training.probes``, ``evaluate``), which torch need not be loaded for
 DENSE = ("masks", "drawn-shapes")  # sources whose labels are always maps
 
 
@@ -130,12 +131,32 @@ def _stored(config) -> tuple[int, ...]:
     return array_files.images_in(Path(config.path).absolute()) if config.source == "npz" else ()
 
 
+def of_measuring(task: Task, tested: int = 0, students: int = 1) -> Estimate:
+    """What it takes to compare students with their teacher on probe images and then on ``tested`` images: those of two kinds and
+    a pass of some, or the logits of each network for all images, of one network twice for a moment. Maps are only counted."""
+    dense = task.task == tasks.SEGMENTATION
+    rows, drawn = passes.passed(task.image_shape, task.classes if dense else 0), PROBES_OF_MAPS if dense else PROBES
+    probed = 2 * drawn * task.pixels + min(rows, drawn) * (task.pixels + task.logits) * FLOAT
+    answers = 0 if dense else tested * ((students + 2) * task.logits * FLOAT + LABEL)
+    return Estimate(0, 0, max(probed, answers, min(rows, tested) * (task.pixels + task.logits) * FLOAT), 0)
+
+
+def _tested(path) -> int:
+    """The test images of the data set of an artefact; as its config says where it is not there."""
+    specs = spec.of_path(path)
+    with contextlib.suppress(UserError):
+        return dataset_file.open_dataset(graph.path_of("dataset", specs, spec.root_of(path))).sizes["test"]
+    return params.load("dataset", specs["dataset"]).test
+
+
 def of_path(path) -> Estimate:
     """What the job takes that makes an artefact."""
     step, specs = graph.step_of(path), spec.of_path(path)
     group = graph.STEPS[step].group
+    if step == "evaluate":
+        return of_measuring(task_of(path), _tested(path), 1 + params.load("student", specs["student"]).snapshots)
     if group is None:
-        return Estimate(0, 0, 0, 0)
+        return of_measuring(task_of(path))
     samples = 0
     for earlier in {"teacher": ("dataset",), "balance": ("transfer",), "student": ("transfer", "balance")}.get(group, ()):
         read = params.load(earlier, specs[earlier])
@@ -218,7 +239,9 @@ def excess(takes: Estimate, path="results", here: bool = False) -> str:
         there = f"{place} has {size(most)}"
         elsewhere = "" if here or memory.given() else ", or set DFKD_MEMORY to what the machine has on which the step is to run"
         held = f"a smaller n: the method holds its images, {size(takes.pool)}"
-        remedy = f"use {held if 2 * takes.pool > takes.memory else 'smaller batches or networks'}"
+        less = {"metrics.json": "fewer test images", "export.json": "smaller images"}
+        less = less.get(Path(path).name, "smaller batches or networks")
+        remedy = f"use {held if 2 * takes.pool > takes.memory else less}"
         return f"needs {size(takes.memory)} of memory, but {there}; {remedy}{elsewhere}"
     if takes.steps * STEP_SECONDS > LONGEST:
         return f"needs {takes.steps:,} steps, more than ten years; use fewer"

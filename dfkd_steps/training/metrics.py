@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 ECE_BINS = 15
+VALUES = 1 << 20  # logits that are computed with together: ImageNet's test images have 50 million
 MOST_MATRIX = 100  # classes; with more of them the most frequent confusions are kept instead of the whole matrix
 MOST_CONFUSIONS = 1000
 
@@ -20,7 +21,6 @@ def measure(logits_student, logits_teacher, labels) -> dict:
     """
     classes = logits_student.shape[1]
     confusion = torch.bincount(labels * classes + logits_student.argmax(1), minlength=classes**2).view(classes, classes)
-    log_q = F.log_softmax(logits_student.double(), 1)
     per_class = shares(confusion)
     return {
         "top1": accuracy(logits_student, labels, 1),
@@ -30,8 +30,8 @@ def measure(logits_student, logits_teacher, labels) -> dict:
         "teacher_top1": accuracy(logits_teacher, labels, 1),
         "agreement": accuracy(logits_student, logits_teacher.argmax(1), 1),
         "kl_to_teacher": round(kl(logits_teacher, logits_student), 6),
-        "nll": round(F.nll_loss(log_q, labels).item(), 6),
-        "ece": round(calibration_error(log_q.exp(), labels), 6),
+        "nll": round(nll(logits_student, labels), 6),
+        "ece": round(calibration_error(logits_student, labels), 6),
         "n_test": len(labels),
         "per_class": per_class,
     } | confusions(confusion)
@@ -53,7 +53,7 @@ def compare(logits_student: dict, logits_teacher: dict) -> dict:
         "probe_agreement": accuracy(student, answers, 1),
         "probe_balanced": _mean(per_class),
         "probe_kl": round(kl(teacher, student), 6),
-        "probe_ece": round(calibration_error(F.softmax(student.double(), 1), answers), 6),
+        "probe_ece": round(calibration_error(student, answers), 6),
         "probe_classes": sum(count > 0 for count in counts),
         "n_probe": len(answers),
         "probe_per_class": per_class,
@@ -88,19 +88,35 @@ def wilson(right: int, number: int, z: float = 1.959964) -> list[float]:
 
 def kl(logits_p, logits_q) -> float:
     """Mean KL(p || q) of the two softmax outputs, nats."""
-    log_p, log_q = (F.log_softmax(logits.double(), 1) for logits in (logits_p, logits_q))
-    return F.kl_div(log_q, log_p, reduction="batchmean", log_target=True).item()
+    parts = zip(_log_softmax(logits_p), _log_softmax(logits_q))
+    return math.fsum(F.kl_div(q, p, reduction="sum", log_target=True).item() for p, q in parts) / len(logits_p)
 
 
-def calibration_error(probabilities, labels) -> float:
+def nll(logits, labels) -> float:
+    """Mean negative log-likelihood of labels (N), nats; logits (N,K)."""
+    parts = zip(_log_softmax(logits), labels.split(_at_once(logits)))
+    return math.fsum(F.nll_loss(log_q, truth, reduction="sum").item() for log_q, truth in parts) / len(labels)
+
+
+def calibration_error(logits, labels) -> float:
     """Expected calibration error over 15 equal bins of confidence (Guo et al. 2017, arXiv 1706.04599, eq. 3), in [0,1].
 
-    Probabilities (N,K), labels (N). By hand like the other metrics: torchmetrics takes two thirds of a job to import.
+    Logits (N,K), labels (N). By hand like the other metrics: torchmetrics takes two thirds of a job to import.
     """
-    confidence, said = probabilities.max(1)
+    confidence, said = map(torch.cat, zip(*(log_q.exp().max(1) for log_q in _log_softmax(logits))))
     place = (confidence * ECE_BINS).long().clamp_max(ECE_BINS - 1)
     excess = torch.bincount(place, weights=confidence - (said == labels).double(), minlength=ECE_BINS)
     return excess.abs().sum().item() / len(labels)
+
+
+def _at_once(logits) -> int:
+    """Rows of logits (N,K) that are computed with together."""
+    return max(1, VALUES // logits.shape[1])
+
+
+def _log_softmax(logits):
+    """The log-softmax of logits (N,K) in double precision, some rows at a time."""
+    return (F.log_softmax(part.double(), 1) for part in logits.split(_at_once(logits)))
 
 
 def shares(confusion) -> list:

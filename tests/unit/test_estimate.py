@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from small_net import classifier
 
+from dfkd_steps import evaluate
 from dfkd_steps.models import tasks
 from dfkd_steps.models.classifier import Whole
 from dfkd_steps.pipeline import audit, estimate, params, sweep
@@ -19,6 +20,7 @@ from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import groups
 from dfkd_steps.storage import dataset_file, network_file
 from dfkd_steps.storage.transfer_set import Layout, TransferSet, Writer
+from dfkd_steps.training import probes
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +73,29 @@ def test_the_steps_of_a_method(name, how, steps):
 
 
 POOLED = ["cmi", "fast-5", "adi-cmi", "nayer-100", "ssd-kd", "dafl", "dfad", "dfq-cmi", "zskt"]
+
+
+def test_measuring_holds_the_logits_of_all_test_images(tmp_path, monkeypatch):
+    """Of 50,000 images and 1,000 classes 200 MB for each network, and for the one whose parts become a whole; else the probes."""
+    monkeypatch.delenv("DFKD_MEMORY", raising=False)
+    assert (estimate.PROBES, estimate.PROBES_OF_MAPS) == (probes.PER_KIND, evaluate.PROBES_OF_MAPS)
+    photographs = estimate.Task((3, 224, 224), 1000)
+    assert estimate.of_measuring(photographs, 50_000, 2).memory == 50_000 * (4 * 4000 + 8)
+    pixels = 3 * 224 * 224
+    assert estimate.of_measuring(photographs).memory == 400 * pixels + 20 * 4 * (pixels + 1000)
+    maps = estimate.Task((3, 224, 224), 10, tasks.SEGMENTATION)
+    assert estimate.of_measuring(maps, 50_000).memory == 48 * pixels + 20 * 4 * (pixels + 10 * 224 * 224)
+    run = tmp_path / "results/mnist-5k+test=900/lenet5/noise/none/lenet5-half+snapshots=3"
+    assert estimate.of_path(run / "metrics.json").memory == estimate.of_measuring(MNIST, 900, 4).memory
+    assert estimate.of_path(run / "export.json").memory == estimate.of_measuring(MNIST).memory
+    images, labels = np.zeros((700, 1, 28, 28), np.uint8), np.arange(700) % 10
+    arrays = {"x_train": images[:20], "y_train": labels[:20], "x_test": images, "y_test": labels}
+    dataset = tmp_path / "results/mnist-5k+test=900/dataset.h5"
+    dataset.parent.mkdir(parents=True)
+    dataset_file.write(dataset, "k", {}, "0123456789", arrays)
+    assert estimate.of_path(run / "metrics.json").memory == estimate.of_measuring(MNIST, 700, 4).memory
+    monkeypatch.setattr(memory, "most", lambda: 1000)
+    assert "; use fewer test images, or set" in estimate.excess(estimate.of_measuring(MNIST), run / "metrics.json")
 
 
 def test_every_method_that_trains_a_student_holds_its_images():

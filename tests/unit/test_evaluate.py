@@ -101,7 +101,7 @@ def test_too_sure_and_not_sure_enough_do_not_cancel_out():
     """Of ten images at a confidence of 0.6 nine are right, of ten at 0.9 six: each bin is off by 0.3, their mean by nothing."""
     probabilities = torch.tensor([[0.6, 0.4]] * 10 + [[0.9, 0.1]] * 10)
     labels = torch.tensor([0] * 9 + [1] + [0] * 6 + [1] * 4)
-    assert formulas.calibration_error(probabilities, labels) == pytest.approx(0.3, abs=1e-6)
+    assert formulas.calibration_error(probabilities.log(), labels) == pytest.approx(0.3, abs=1e-6)
 
 
 def test_a_perfect_twin_scores_in_full():
@@ -247,8 +247,8 @@ def test_a_network_that_does_not_fit_is_one_line_and_no_file(tree, which, change
 
 SPLIT = re.compile(r"test|[xy]_(test)?")  # what a name of the test images is, or begins with
 # The maker; the reader; the log of an imported teacher; those of a finished student; one that tells how many there are;
-# and one that compares how two data sets are split, and opens no image.
-READERS = {"dataset.py", "evaluate.py", "teacher.py", "pipeline/together.py"} | {
+# and two that open no image: how two data sets are split, and how many logits there will be.
+READERS = {"dataset.py", "evaluate.py", "teacher.py", "pipeline/together.py", "pipeline/estimate.py"} | {
     f"reporting/{name}.py" for name in ("inspect", "other_images", "other_maps")
 }
 
@@ -395,7 +395,7 @@ def test_an_answer_is_among_the_first_five():
 def test_each_bin_of_the_calibration_error_begins_at_a_fifteenth():
     """At confidences of 0.645 and 0.67, on both sides of ten fifteenths, all right and all wrong."""
     probabilities = torch.tensor([[0.645, 0.355], [0.67, 0.33]], dtype=torch.float64)
-    assert formulas.calibration_error(probabilities, torch.tensor([0, 1])) == pytest.approx((0.355 + 0.67) / 2)
+    assert formulas.calibration_error(probabilities.log(), torch.tensor([0, 1])) == pytest.approx((0.355 + 0.67) / 2)
 
 
 def test_the_calibration_of_probes_is_the_students_as_to_the_teachers_answer():
@@ -458,3 +458,16 @@ def test_parts_of_all_kinds_are_those_of_one_array():
         parts = list(export.together(probes.draw(like, number=5), rows))
         assert [len(part) for part in parts] == [len(part) for part in batches(whole, rows)]
         assert (np.concatenate(parts) == to_unit(whole)).all()
+
+
+def test_figures_of_many_logits_are_taken_some_at_a_time(monkeypatch):
+    """ImageNet's 50,000 images and 1,000 classes took 4 GiB, in double precision, whatever DFKD_MEMORY."""
+    rng = torch.Generator().manual_seed(0)
+    student, teacher, labels = torch.randn(300, 7, generator=rng), torch.randn(300, 7, generator=rng), torch.arange(300) % 7
+    whole, sizes, plain = formulas.measure(student, teacher, labels), [], formulas.F.log_softmax
+    monkeypatch.setattr(formulas, "VALUES", 7 * 40)
+    monkeypatch.setattr(formulas.F, "log_softmax", lambda logits, axis: sizes.append(len(logits)) or plain(logits, axis))
+    assert formulas.measure(student, teacher, labels) == whole
+    assert max(sizes) == 40 and sum(sizes) == 4 * 300
+    monkeypatch.setattr(formulas, "VALUES", 3)  # fewer than a row has
+    assert formulas.measure(student, teacher, labels) == whole
