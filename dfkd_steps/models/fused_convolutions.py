@@ -61,12 +61,17 @@ class FusedConvolution(nn.Module):
 
     def _fits(self, x, other) -> bool:
         """Is it computed in one pass with the answer that the layers would give?"""
-        dtype = self.convolution.weight.dtype
+        layer, dtype = self.convolution, self.convolution.weight.dtype
         if torch.is_grad_enabled() or x.device.type != "cpu" or pointwise() is None:
             return False
         if dtype == torch.float32 and torch.is_autocast_enabled("cpu"):
             return False
-        return other is None or (other.dtype == dtype and tuple(other.shape) == self._shape(x))
+        if other is None:
+            return True
+        # Of groups, and of a single channel, torch takes the sum and its ReLU apart, for which it has no bf16.
+        if dtype != torch.float32 and self.activation and (layer.groups > 1 or layer.in_channels == 1):
+            return False
+        return other.dtype == dtype and tuple(other.shape) == self._shape(x)
 
     def _shape(self, x) -> tuple[int, ...]:
         layer = self.convolution

@@ -149,3 +149,14 @@ def test_a_release_without_the_operator_computes_as_before(monkeypatch):
     with torch.no_grad():
         torch.testing.assert_close(frozen.logits(fast, images, "fp32"), network(images), rtol=1e-4, atol=1e-4)
     assert any(isinstance(layer, nn.BatchNorm2d) for layer in fast.modules())
+
+
+@pytest.mark.skipif(not has_bf16("cpu"), reason="no bf16 instructions here")
+@pytest.mark.parametrize(("inputs", "groups"), [(4, 4), (4, 2), (1, 1)])
+def test_a_sum_that_torch_rectifies_apart_is_taken_in_bf16_too(inputs, groups):
+    torch.manual_seed(0)
+    layer = FusedConvolution(nn.Conv2d(inputs, 4, 1, groups=groups).to(torch.bfloat16), nn.ReLU)
+    images, other = torch.rand(2, inputs, 5, 6), torch.randn(2, 4, 5, 6, dtype=torch.bfloat16)
+    with torch.no_grad(), autocast("cpu", "bf16"):
+        expected = F.relu(layer.convolution(images) + other)
+        torch.testing.assert_close(layer(images, other), expected, rtol=0.02, atol=0.02)
