@@ -26,6 +26,14 @@ def cast(classifier: Classifier, device, precision: str) -> Classifier:
     """The classifier itself on a device, its weights cast, frozen."""
     if precision == "bf16" and has_bf16(device.type):
         for module in classifier.net.modules():
-            if isinstance(module, (nn.Conv2d, nn.Linear)) and not is_float32(module):
+            if _takes_weights_as_they_are(module) and not is_float32(module):
                 module.to(torch.bfloat16)
     return classifier.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+
+def _takes_weights_as_they_are(module) -> bool:
+    """Is it a convolution or a linear layer that casts its weights and does nothing else to them first? Those that standardise
+    or normalise them do so in float32, whose rounding in bf16 is as large as that of all the rest."""
+    kind = type(module)
+    as_is = kind.forward in (nn.Conv2d.forward, nn.Linear.forward) or kind.__name__ == "Conv2dSame"  # timm's, which pads
+    return as_is and "weight" in module._parameters  # torch's parametrizations compute it from others

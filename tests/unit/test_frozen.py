@@ -82,6 +82,33 @@ def test_weights_cast_once_give_the_gradient_of_weights_cast_in_each_pass():
     assert torch.equal(*found) and cast_copy(network, "fp32") is network
 
 
+class Standardised(nn.Conv2d):
+    """A convolution whose weights are standardised first, as in networks without BatchNorm."""
+
+    def forward(self, images):
+        mean, var = self.weight.mean((1, 2, 3), keepdim=True), self.weight.var((1, 2, 3), keepdim=True)
+        return self._conv_forward(images, (self.weight - mean) / var.sqrt(), self.bias)
+
+
+def normalised(kind):
+    return nn.utils.parametrizations.weight_norm(kind(3, 4, 3))
+
+
+@pytest.mark.skipif(not device.has_bf16("cpu"), reason="no bf16 instructions here")
+@pytest.mark.parametrize("first", [Standardised(3, 4, 3), normalised(nn.Conv2d), nn.Conv2d(3, 4, 3)])
+def test_weights_are_cast_after_what_a_layer_does_to_them(first):
+    torch.manual_seed(0)
+    network = wrap(nn.Sequential(first, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 10)).requires_grad_(False), (3, 8, 8))
+    network.net[0].requires_grad_(False)
+    images, copied = torch.rand(2, 3, 8, 8), cast_copy(network.eval(), "bf16")
+    with torch.no_grad(), device.autocast("cpu", "bf16"):
+        assert torch.equal(copied(images), network(images))
+    assert copied.net[3].weight.dtype == torch.bfloat16
+    assert {value.dtype for value in copied.net[0].parameters()} == {
+        torch.bfloat16 if type(first) is nn.Conv2d else torch.float32
+    }
+
+
 class Twice(nn.Module):
     """One convolution that is used twice, with a BatchNorm behind each use or behind none."""
 
