@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import itertools
 import random
+import types
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,6 +97,12 @@ def require_fit(net: nn.Module, description, role: str) -> nn.Module:
 
     role: what the network is, for the message.
     """
+    tensors = itertools.chain(net.named_parameters(), net.named_buffers())
+    if deep := next((key for key, value in tensors if value.ndim == 5), None):  # torch raises for these in channels_last
+        raise UserError(
+            f"{role}: {description.name} has weights of five dimensions ({deep[:60]}), as convolutions of volumes have, which "
+            "are not supported; choose another network"
+        )
     (segmentation_library.require_fit if description.dense else _require_logits)(net, description, role)
     with torch.no_grad():
         first, second = (Classifier(net, description).eval()(torch.full((1, *description.image_shape), 0.5)) for _ in range(2))
@@ -157,7 +165,7 @@ def _factory(name: str, num_classes: int) -> nn.Module:
         net = factory.call(name, "factory", lambda: function(num_classes=num_classes))
     if not isinstance(net, nn.Module):
         raise UserError(f"factory: {name!r} returned a {type(net).__name__}, not a torch.nn.Module; return the network")
-    return net
+    return _taking_tensors(net)
 
 
 @dataclass(frozen=True)
@@ -230,7 +238,19 @@ def create(library: str, name: str, description, weights: str = "", **arguments)
     if name.startswith("vit_") and size[0] == size[1] and not weights:
         arguments["image_size"] = size[0]
     net = torchvision.models.get_model(_torchvision(name), weights=weights or None, **arguments)
-    return net if channels == 3 or weights else _with_channels(net, channels)
+    return _taking_tensors(net if channels == 3 or weights else _with_channels(net, channels))
+
+
+def _taking_tensors(net: nn.Module) -> nn.Module:
+    """The network, taking weights from a file of tensors alone: torchvision's MNASNet refuses those that state no version."""
+    for module in net.modules():
+        if isinstance(module, torchvision.models.MNASNet):
+            module._load_from_state_dict = types.MethodType(_of_this_version, module)
+    return net
+
+
+def _of_this_version(module, weights, prefix, metadata, *rest):
+    type(module)._load_from_state_dict(module, weights, prefix, {"version": module._version, **metadata}, *rest)
 
 
 def _with_channels(net: nn.Module, channels: int) -> nn.Module:

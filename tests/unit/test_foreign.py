@@ -422,7 +422,7 @@ def comes_back(tmp_path, made, dataset):
         assert torch.allclose(network_file.load(tmp_path / "t.safetensors")(images), net(shown), atol=1e-4)
 
 
-@pytest.mark.parametrize("name", [("torchvision", "squeezenet1_1"), ("timm", "test_efficientnet")])
+@pytest.mark.parametrize("name", [("torchvision", "squeezenet1_1"), ("torchvision", "mnasnet0_5"), ("timm", "test_efficientnet")])
 def test_libraries(tmp_path, name):
     dataset = coloured(tmp_path, 4)
     comes_back(tmp_path, pretrained.import_library(from_library(*name), dataset), dataset)
@@ -432,6 +432,7 @@ def test_libraries(tmp_path, name):
     (("torchvision", "resent18"), "no classification model 'resent18'; known: resnet18, "),
     (("torchvision", "resnet18", "NOPE"), "'NOPE' is unknown for resnet18; known: IMAGENET1K_V1, DEFAULT"),
     (("torchvision", "resnet18", "DEFAULT"), "have 1000 classes, but .* has 4"),
+    (("timm", "lambda_resnet26t"), r"weights of five dimensions \(stages\..*\.weight\), .* not supported; choose"),
     (("torchvision", "inception_v3"), "does not accept images of 3x64x64"),
     (("timm", "resent18"), "timm has no model 'resent18'; known: resnet18, "),
     (("timm", "resnet18.nope"), "timm's resnet18 has no weights 'nope'; known: .*tv_in1k"),
