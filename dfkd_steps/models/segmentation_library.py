@@ -40,6 +40,8 @@ def _smp(description) -> nn.Module:
         )
     except Exception as error:  # whatever the library raises for a name that it does not know
         let_through(error)
+        if "meta tensors" in str(error):  # SegFormer's encoders compute with values, which a network in outline has not
+            raise NotImplementedError(str(error)) from error
         raise UserError(
             f"network smp.{description.name[:60]}: segmentation-models-pytorch cannot build it ({one_line(error, 140)}); known: "
             f"{', '.join(names.for_segmentation(names.SMP))}, with encoders like resnet18 or tu-NAME of timm"

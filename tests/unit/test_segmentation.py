@@ -910,3 +910,13 @@ def test_images_are_padded_by_their_edge():
     (padded,) = given
     assert padded.shape == (1, 2, 4, 8) and torch.equal(padded[..., :3, :6], images) and torch.equal(logits, images)
     assert torch.equal(padded[:, :, 3], padded[:, :, 2]) and torch.equal(padded[..., 6:], padded[..., 5:6].expand(1, 2, 4, 2))
+
+
+def test_a_network_of_smp_that_is_not_built_in_outline_comes_back(tmp_path):
+    pytest.importorskip("segmentation_models_pytorch")
+    described = Description("smp", "unet.mit_b0", ("a", "b"), (3, 32, 32), (0.5,) * 3, (0.5,) * 3, task=SEGMENTATION)
+    made = new_classifier("smp.unet.mit_b0", described, 0)
+    (tmp_path / "student.safetensors").write_bytes(network_file.to_bytes(made))
+    images = torch.rand(1, 3, 32, 32)
+    with torch.no_grad():
+        close(network_file.load(tmp_path / "student.safetensors")(images), made.eval()(images), 1e-3, 1e-4)
