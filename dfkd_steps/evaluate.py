@@ -4,12 +4,14 @@ need no data (``training.probes``). The only place that reads the test images.
 python -m dfkd_steps.evaluate results/.../metrics.json STUDENT TEACHER DATASET
 """
 
+import math
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 
-from .models import hooks
+from .models import answering_network, hooks
 from .pipeline import keys, params, spec
 from .pipeline.job import run_step
 from .reporting import examples
@@ -20,6 +22,8 @@ from .runtime.errors import UserError
 from .storage import atomic, dataset_file, network_file
 from .training import maps, metrics, probes, segmentation_metrics, snapshots
 from .training.predict import to_float
+
+BATCH, LEAST = 256, 16  # test images whose statistics a student normalises by, at most and at least
 
 
 def run(job):
@@ -40,7 +44,7 @@ def run(job):
         figures = by_student[-1]
         if dataset.sizes["test"]:
             by_student = (maps_on_test if dense else on_test)(list(students.values()), teacher, dataset, job, device)
-            figures |= by_student[-1]
+            figures |= by_student[-1] | ({} if dense else on_test_batches(student, dataset, device))
         if dense and dataset.sizes["test"]:
             content = drawn_examples(student, teacher, dataset, device)
             atomic.write(Path(job.out).with_name(examples.FILE), content)
@@ -99,6 +103,25 @@ def on_test(students, teacher, dataset, job, device) -> list[dict]:
     *by_student, of_teacher = logits([*students, teacher], batches(), device)
     refuse_infinite(job, "test", by_student, of_teacher)
     return [metrics.measure(of_student, of_teacher, torch.cat(labels)) for of_student in by_student]
+
+
+def on_test_batches(student, dataset, device) -> dict:
+    """``top1_current``: percentage of test images that the student classifies correctly with the BatchNorm statistics of BATCH
+    of them together (Nado et al. 2020, arXiv 2006.10963), or of as many as one pass takes, whatever DFKD_MEMORY. Where it is far
+    above top1, the student lacks the statistics of such images, and not only what the teacher knows of them. Nothing for students
+    without such layers, and where fewer than LEAST images come together.
+    """
+    number = dataset.sizes["test"]
+    together = min(BATCH, number, memory.drawn(dataset.image_shape))
+    if not hooks.batchnorm_layers(student.net) or together < LEAST:
+        return {}
+    network, right = answering_network.with_current_statistics(student), 0
+    order = np.random.default_rng(0).permutation(number)  # a data set may have its classes one after the other
+    for rows in np.array_split(order, math.ceil(number / together)):
+        images, truth = map(torch.from_numpy, dataset.read("test", np.sort(rows)))
+        (answers,) = logits([network], [images], device)
+        right += (answers.argmax(1) == truth).sum().item()
+    return {"top1_current": round(100 * right / number, 4)}
 
 
 def on_probes(students, teacher, job, device) -> list[dict]:

@@ -3,18 +3,20 @@
 import functools
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from small_method import build, rng
 from small_net import CPU, classifier, close, wrap
 from torch import nn
 
-from dfkd_steps import balance, distill, synthesize
+from dfkd_steps import balance, distill, evaluate, synthesize
 from dfkd_steps.models import answering_network, frozen
 from dfkd_steps.pipeline import params
 from dfkd_steps.pipeline.job import Job
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import groups
+from dfkd_steps.storage import dataset_file
 from dfkd_steps.storage.transfer_set import TransferSet, Writer
 from dfkd_steps.training import predict
 from dfkd_steps.training.predict import to_float
@@ -169,3 +171,28 @@ def test_a_last_batch_of_a_few_images_is_refused():
     config.batch = 500
     config.n, config.statistics = 1001, "running"
     assert config.check() is None
+
+
+def test_a_student_is_measured_with_the_statistics_of_test_batches_too(teacher, tmp_path, monkeypatch):
+    """In random order: the classes of a data set may stand one after the other."""
+    rng, classes = np.random.default_rng(0), teacher.description.num_classes
+    images, labels = rng.integers(0, 256, (60, 1, 8, 8), np.uint8), np.arange(60) * classes // 60
+    arrays = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
+    dataset_file.write(tmp_path / "d.h5", "k", {}, teacher.description.classes, arrays)
+    dataset = dataset_file.open_dataset(tmp_path / "d.h5")
+    seen, asked = [], evaluate.logits
+    monkeypatch.setattr(evaluate, "BATCH", 20)
+    monkeypatch.setattr(evaluate, "LEAST", 20)
+    monkeypatch.setattr(evaluate, "logits", lambda nets, batches, device: seen.append(batches[0]) or asked(nets, batches, device))
+
+    value = evaluate.on_test_batches(teacher, dataset, CPU)["top1_current"]
+    places = {bytes(image): place for place, image in enumerate(images)}
+    rows = [[places[bytes(image)] for image in part.numpy()] for part in seen]
+    assert sorted(row for part in rows for row in part) == list(range(60)) and [len(part) for part in rows] == [20, 20, 20]
+    assert all(len(set(labels[part])) > classes // 2 for part in rows)
+    answers = [current(teacher, to_float(part)).argmax(1).numpy() for part in seen]
+    right = sum((answer == labels[part]).sum() for answer, part in zip(answers, rows))
+    assert value == round(100 * right / 60, 4)
+    assert evaluate.on_test_batches(wrap(nn.Sequential(nn.Flatten(), nn.Linear(64, 10))), dataset, CPU) == {}
+    monkeypatch.setattr(evaluate, "LEAST", 21)
+    assert evaluate.on_test_batches(teacher, dataset, CPU) == {}
