@@ -14,6 +14,8 @@ from . import limits, progress
 OF_THE_SYSTEM = {errno.EACCES, errno.EPERM, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE}
 # Of PyTorch's allocator, of its memory maps, and of onnxruntime.
 OUT_OF_MEMORY = ("can't allocate memory", os.strerror(errno.ENOMEM), "Failed to allocate memory")
+# Of oneDNN, whatever it has failed for.
+PERHAPS_OUT_OF_MEMORY = ("could not create a primitive", "could not create a memory", "could not execute a primitive")
 AGAIN = "delete it and make it again"
 
 
@@ -99,6 +101,8 @@ def is_out_of_memory(error) -> bool:
     """Did a computation end for want of memory, of the machine or of the GPU?"""
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or errno_of(error) == errno.ENOMEM
     if named or any(text in str(error) for text in OUT_OF_MEMORY):
+        return True
+    if any(text in str(error) for text in PERHAPS_OUT_OF_MEMORY) and limits.is_reached():
         return True
     if isinstance(error, ImportError) and "failed to map segment" in str(error) and limits.addresses() < math.inf:
         return True  # else the file system may be mounted noexec

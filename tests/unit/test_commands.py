@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -101,6 +102,23 @@ def test_the_remedy_for_memory_is_one_that_the_step_has(capsys, monkeypatch, out
     monkeypatch.setattr(sys, "argv", ["step", f"results/x/{out}"])
     (line,) = ended(capsys, MemoryError())
     assert f"{out}: memory ran out (MemoryError){remedy}" in line
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's bound")
+def test_what_onednn_says_of_memory_that_ran_out(capsys, monkeypatch):
+    """Fast at DFKD_MEMORY=1 ended with "a bug in dfkd"; far below the bound it would be one."""
+    error = RuntimeError("could not create a primitive")
+    held = int(Path("/proc/self/status").read_text().partition("VmData:")[2].split()[0]) << 10
+    for soft, said in (
+        (held + (500 << 20), "(a bug in dfkd"),
+        (-1, "(a bug in dfkd"),
+        (held + (20 << 20), "memory ran out (could"),
+    ):
+        monkeypatch.setattr(
+            limits.resource, "getrlimit", lambda which, soft=soft: (soft if which == resource.RLIMIT_DATA else -1, -1)
+        )
+        (line,) = ended(capsys, error)
+        assert said in line
 
 
 def test_a_limit_of_addresses(capsys, monkeypatch):
