@@ -109,11 +109,12 @@ def on_test_batches(student, dataset, device) -> dict:
     """``top1_current``: percentage of test images that the student classifies correctly with the BatchNorm statistics of BATCH
     of them together (Nado et al. 2020, arXiv 2006.10963), or of as many as one pass takes, whatever DFKD_MEMORY. Where it is far
     above top1, the student lacks the statistics of such images, and not only what the teacher knows of them. Nothing for students
-    without such layers, and where fewer than LEAST images come together.
+    without such layers or with frozen ones, and where fewer than LEAST images come together.
     """
     number = dataset.sizes["test"]
     together = min(BATCH, number, memory.drawn(dataset.image_shape))
-    if not hooks.batchnorm_layers(student.net) or together < LEAST:
+    layers = {type(layer).__name__ for layer in hooks.batchnorm_layers(student.net)}
+    if not layers or layers.intersection(hooks.FROZEN) or together < LEAST:
         return {}
     network, right = answering_network.with_current_statistics(student), 0
     order = np.random.default_rng(0).permutation(number)  # a data set may have its classes one after the other

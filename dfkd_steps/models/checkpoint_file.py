@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from ..runtime import disk
+from ..runtime import disk, progress
 from ..runtime.errors import UserError, one_line, reading, similar
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
@@ -30,6 +30,11 @@ def read_weights(path: Path, sha256: str = "") -> dict[str, torch.Tensor]:
         content = _of_safetensors(path) if path.suffix == ".safetensors" else _unpickled(path)
     for _ in WRAPPERS:  # no deeper: a dictionary can hold itself
         inner = next((key for key in WRAPPERS if isinstance(content, dict) and isinstance(content.get(key), dict)), None)
+        if averaged := next((key for key in (f"{inner}_ema", "ema") if inner and key in content), None):
+            progress.say(
+                f"{path}: WARNING: {inner} is read, the averaged weights under {averaged} are not; if those were evaluated, save "
+                "them alone"
+            )
         content = content[inner] if inner else content
     if not isinstance(content, dict) or not content or not all(isinstance(value, torch.Tensor) for value in content.values()):
         keys = [one_line(key, 40) for key in content] if isinstance(content, dict) else []

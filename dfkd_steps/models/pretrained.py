@@ -224,6 +224,8 @@ def _load(net, weights, path, description):
         if same := _of_a_library(weights, description):
             raise UserError(f"{path}: is {same}, a different network from our {description.name}; write arch: {same}")
         remedy = "choose the architecture it was trained as"
+        if shapes and not missing and not unexpected:  # positions and windows of a transformer, of another size of image
+            remedy += ", or images of the size it was trained on"
         if rename := _names_apart(weights, state):
             listed = f"rename: [{', '.join(rename)}] (dfkd new: --rename {','.join(rename)})"
             remedy = f"its weights have the right shapes in the right order, so set {listed}"

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import torchvision
 from small_method import build, rng
 from small_net import CPU, classifier, close, wrap
 from torch import nn
@@ -194,5 +195,7 @@ def test_a_student_is_measured_with_the_statistics_of_test_batches_too(teacher, 
     right = sum((answer == labels[part]).sum() for answer, part in zip(answers, rows))
     assert value == round(100 * right / 60, 4)
     assert evaluate.on_test_batches(wrap(nn.Sequential(nn.Flatten(), nn.Linear(64, 10))), dataset, CPU) == {}
+    frozen_layer = nn.Sequential(torchvision.ops.FrozenBatchNorm2d(1), nn.Flatten(), nn.Linear(64, 10))
+    assert evaluate.on_test_batches(wrap(frozen_layer), dataset, CPU) == {}
     monkeypatch.setattr(evaluate, "LEAST", 21)
     assert evaluate.on_test_batches(teacher, dataset, CPU) == {}

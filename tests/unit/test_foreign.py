@@ -13,7 +13,11 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
+<<<<<<< HEAD
 from dfkd_steps.models import hooks, library, names, pretrained, registry, tasks
+=======
+from dfkd_steps.models import checkpoint_file, hooks, library, names, pretrained, registry
+>>>>>>> 401d1ed (timm's checkpoints: the averaged weights beside those that are read were not mentioned; a transformer trained on another image size was said to be of another architecture)
 from dfkd_steps.models.classifier import Description, build_architecture, new_classifier
 from dfkd_steps.pipeline import params
 from dfkd_steps.runtime.errors import UserError
@@ -568,6 +572,21 @@ def test_a_checkpoint_without_weights_names_what_it_holds(tmp_path):
     torch.save({"epoch": 3, "state_dict_ema": {"w": torch.zeros(2)}}, tmp_path / "ema.pth")
     with pytest.raises(UserError, match=r"ema.pth: holds no weights \(.*\), but epoch, state_dict_ema; save net.state_dict"):
         pretrained.read_weights(tmp_path / "ema.pth")
+
+
+def test_averaged_weights_beside_those_that_are_read_are_named(tmp_path, capsys):
+    torch.save({"state_dict": {"a": torch.ones(1)}, "state_dict_ema": {"a": torch.zeros(1)}}, tmp_path / "both.pth")
+    assert checkpoint_file.read_weights(tmp_path / "both.pth")["a"] == 1
+    assert "state_dict is read, the averaged weights under state_dict_ema are not" in "".join(capsys.readouterr())
+
+
+def test_weights_of_another_image_size_are_told(tmp_path):
+    pytest.importorskip("timm")
+    dataset = coloured(tmp_path, 4)
+    net = library.create("timm", "test_vit", Description("timm", "test_vit", tuple("abcd"), (3, 32, 32), (0.5,) * 3, (0.5,) * 3))
+    torch.save(net.state_dict(), tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"pos_embed \(1, 5, 64\) instead .*, or images of the size it was trained on"):
+        pretrained.import_checkpoint(groups.ImportTeacher(checkpoint=str(tmp_path / "w.pth"), arch="timm.test_vit"), dataset)
 
 
 def test_complex_weights_do_not_lose_their_imaginary_part(tmp_path):
