@@ -13,11 +13,7 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-<<<<<<< HEAD
-from dfkd_steps.models import hooks, library, names, pretrained, registry, tasks
-=======
-from dfkd_steps.models import checkpoint_file, hooks, library, names, pretrained, registry
->>>>>>> 401d1ed (timm's checkpoints: the averaged weights beside those that are read were not mentioned; a transformer trained on another image size was said to be of another architecture)
+from dfkd_steps.models import checkpoint_file, hooks, library, names, pretrained, registry, tasks
 from dfkd_steps.models.classifier import Description, build_architecture, new_classifier
 from dfkd_steps.pipeline import params
 from dfkd_steps.runtime.errors import UserError
