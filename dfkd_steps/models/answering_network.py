@@ -2,6 +2,7 @@
 
 import copy
 
+from ..runtime.errors import UserError
 from . import hooks
 from .classifier import Classifier
 from .statistics import CURRENT
@@ -9,9 +10,11 @@ from .statistics import CURRENT
 
 def with_current_statistics(network: Classifier) -> Classifier:
     """A copy of a frozen classifier whose BatchNorm layers normalise by the statistics of the batch itself, not by those of the
-    training data: its answer to an image depends on the others. Raises UserError where it has no such layer."""
+    training data: its answer to an image depends on the others. Raises UserError where it has no such layer, or frozen ones."""
     classifier = copy.deepcopy(network)
     for layer in hooks.require_batchnorm(classifier.net):
+        if (kind := type(layer).__name__) in hooks.FROZEN:
+            raise UserError(f"{network.description.name}: has {kind}, which cannot take statistics of the batch; use BatchNorm2d")
         layer.running_mean = layer.running_var = None
         layer.track_running_stats = False
     return classifier.eval().requires_grad_(False)

@@ -11,6 +11,8 @@ from ..runtime import memory
 from ..runtime.device import call_plainly
 from ..runtime.errors import UserError
 
+FROZEN = ("FrozenBatchNorm2d", "FrozenBatchNormAct2d")  # torchvision's and timm's BatchNorm without weights to train
+
 
 @contextlib.contextmanager
 def hooked(modules, hook, before=False):
@@ -113,8 +115,12 @@ def entering(layer: nn.Module):
 
 
 def batchnorm_layers(net: nn.Module) -> list[nn.Module]:
-    """The BatchNorm layers that keep running statistics."""
-    return [norm for norm in net.modules() if isinstance(norm, nn.modules.batchnorm._BatchNorm) and norm.running_mean is not None]
+    """The BatchNorm layers that keep running statistics, frozen ones too."""
+    return [norm for norm in net.modules() if _is_batchnorm(norm) and norm.running_mean is not None]
+
+
+def _is_batchnorm(layer) -> bool:
+    return isinstance(layer, nn.modules.batchnorm._BatchNorm) or type(layer).__name__ in FROZEN
 
 
 def require_batchnorm(net: nn.Module) -> list[nn.Module]:

@@ -6,13 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-import torchvision
 from small_method import build, rng
 from small_net import CPU, classifier, close, wrap
 from torch import nn
+from torchvision.ops import FrozenBatchNorm2d
 
 from dfkd_steps import balance, distill, evaluate, synthesize
-from dfkd_steps.models import answering_network, frozen
+from dfkd_steps.models import answering_network, frozen, hooks
 from dfkd_steps.pipeline import params
 from dfkd_steps.pipeline.job import Job
 from dfkd_steps.runtime.errors import UserError
@@ -195,7 +195,17 @@ def test_a_student_is_measured_with_the_statistics_of_test_batches_too(teacher, 
     right = sum((answer == labels[part]).sum() for answer, part in zip(answers, rows))
     assert value == round(100 * right / 60, 4)
     assert evaluate.on_test_batches(wrap(nn.Sequential(nn.Flatten(), nn.Linear(64, 10))), dataset, CPU) == {}
-    frozen_layer = nn.Sequential(torchvision.ops.FrozenBatchNorm2d(1), nn.Flatten(), nn.Linear(64, 10))
+    frozen_layer = nn.Sequential(FrozenBatchNorm2d(1), nn.Flatten(), nn.Linear(64, 10))
     assert evaluate.on_test_batches(wrap(frozen_layer), dataset, CPU) == {}
     monkeypatch.setattr(evaluate, "LEAST", 21)
     assert evaluate.on_test_batches(teacher, dataset, CPU) == {}
+
+
+def test_statistics_of_frozen_layers_are_there_but_not_replaced():
+    network = wrap(nn.Sequential(FrozenBatchNorm2d(1), nn.Flatten(), nn.Linear(64, 10)))
+    assert hooks.batchnorm_layers(network.net) == [network.net[0]]
+    with hooks.batchnorm_inputs(network.net) as seen:
+        network(torch.rand(2, 1, 8, 8))
+    assert [layer for layer, _ in seen] == [network.net[0]]
+    with pytest.raises(UserError, match="has FrozenBatchNorm2d, which cannot take statistics of the batch; use BatchNorm2d"):
+        answering_network.with_current_statistics(network)
