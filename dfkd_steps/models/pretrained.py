@@ -15,6 +15,7 @@ from .classifier import Classifier, Description, build_network
 from .library import RESCALING, as_teacher, build, classes_of, create, data_config
 
 PREFIXES = ("model.", "net.", "network.", "module.", "_orig_mod.")  # of Lightning modules, nn.DataParallel and torch.compile
+COUNTED = ("total_ops", "total_params")  # what thop adds to each module of a network when it counts operations
 NAMED = 8  # keys that an error line names before it counts
 
 
@@ -181,7 +182,11 @@ def _names_apart(weights, state) -> list[str]:
 
 
 def _unprefixed(weights, state, path):
-    """The weights by the names that the network has for them, where wrappers put something before these."""
+    """The weights by the names that the network has for them, where wrappers put something before these; not thop's counts."""
+    counts = [key for key in weights if key.rpartition(".")[2] in COUNTED and key not in state]
+    if counts:
+        progress.say(f"{path}: {len(counts)} tensors {' and '.join(COUNTED)}, which thop adds, are ignored")
+        weights = {key: value for key, value in weights.items() if key not in counts}
     forms = [weights]
     for _ in range(3):
         for form in forms:
@@ -226,11 +231,23 @@ def _load(net, weights, path, description):
         remedy = "choose the architecture it was trained as"
         if shapes and not missing and not unexpected:  # positions and windows of a transformer, of another size of image
             remedy += ", or images of the size it was trained on"
+        if missing and _reparameterised(net, weights, description):
+            merged = f"reparameterize_model(timm.create_model({description.name!r}, num_classes=num_classes))"
+            remedy = f"timm.utils.reparameterize_model merged its layers: give a factory that returns {merged}, or export ONNX"
         if rename := _names_apart(weights, state):
             listed = f"rename: [{', '.join(rename)}] (dfkd new: --rename {','.join(rename)})"
             remedy = f"its weights have the right shapes in the right order, so set {listed}"
         raise UserError(f"{path}: does not fit {description.name}; {'; '.join(faults)}; {remedy}")
     net.load_state_dict(weights, strict=False)  # strict but for the count of batches: checked above
+
+
+def _reparameterised(net, weights, description) -> bool:
+    """Do the weights have the names of timm's network after its layers were merged for inference, as RepVGG's are?"""
+    if description.builder != "timm":
+        return False
+    from timm.utils import reparameterize_model
+
+    return reparameterize_model(net).state_dict().keys() == weights.keys()
 
 
 def _of_a_library(weights, description) -> str | None:

@@ -320,6 +320,49 @@ def test_prefixes_of_wrappers(tmp_path, prefix, capsys):
     assert "1 tensors that are not part of the network" in capsys.readouterr().err
 
 
+def test_counts_that_thop_adds_are_ignored(tmp_path, capsys):
+    state = build_architecture("resnet8", 4, (3, 8, 8)).state_dict()
+    counts = {"total_ops": torch.zeros(1), "total_params": torch.zeros(1), "module.stem.total_ops": torch.zeros(1)}
+    torch.save(state | counts, tmp_path / "a.pth")
+    config = groups.ImportTeacher(checkpoint=str(tmp_path / "a.pth"), arch="resnet8")
+    sizes = card(tmp_path, classes=4, mean=[0.5] * 3, std=[0.5] * 3)
+    made = pretrained.import_checkpoint(config, sizes).net.state_dict()
+    assert made.keys() == state.keys() and all(torch.equal(made[name], state[name]) for name in state)
+    assert "a.pth: 3 tensors total_ops and total_params, which thop adds, are ignored" in capsys.readouterr().err
+    torch.save(state | {"total": torch.zeros(1)}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match="unexpected: total;"):
+        pretrained.import_checkpoint(config, sizes)
+
+
+REPARAMETERISED = """
+import timm
+from timm.utils import reparameterize_model
+def net(num_classes):
+    return reparameterize_model(timm.create_model("repghostnet_050", num_classes=num_classes))
+"""
+
+
+def test_weights_of_a_reparameterised_network_say_what_to_write(tmp_path, monkeypatch):
+    net = timm.create_model("repghostnet_050", num_classes=4).eval()
+    torch.save(timm.utils.reparameterize_model(net).state_dict(), tmp_path / "a.pth")
+    sizes = card(tmp_path, classes=4, height=64, mean=[0.0] * 3, std=[1.0] * 3)
+    config = groups.ImportTeacher(checkpoint=str(tmp_path / "a.pth"), arch="timm.repghostnet_050")
+    factory = "reparameterize_model(timm.create_model('repghostnet_050', num_classes=num_classes))"
+    with pytest.raises(UserError, match=re.escape(factory)):
+        pretrained.import_checkpoint(config, sizes)
+    (tmp_path / "merged_layers.py").write_text(REPARAMETERISED)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = groups.ImportTeacher(checkpoint=str(tmp_path / "a.pth"), factory="merged_layers:net")
+    images = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.allclose(pretrained.import_checkpoint(config, sizes).net(images), net(images), atol=1e-4)
+    del (state := net.state_dict())["conv_stem.weight"]
+    torch.save(state, tmp_path / "a.pth")
+    config = groups.ImportTeacher(checkpoint=str(tmp_path / "a.pth"), arch="timm.repghostnet_050")
+    with pytest.raises(UserError, match="choose the architecture"):
+        pretrained.import_checkpoint(config, sizes)
+
+
 TWO_HEADS = """
 from torch import nn
 class Net(nn.Module):
