@@ -54,7 +54,9 @@ def new(description) -> Classifier:
             raise UserError(
                 f"network: {description.name} returns a network with the weights of the one before; build a new one in each call"
             )
-        _require_trainable(Classifier(again, description))
+        trained = Classifier(again, description)
+        _require_trainable(trained)
+        _require_kept(trained, "network")
     return classifier
 
 
@@ -83,11 +85,37 @@ def _require_trainable(classifier):
         raise UserError(f"network: {description.name} has no weights to train, or none that reach its logits; give it some")
 
 
+def _require_kept(classifier, role: str):
+    """Raise UserError where a network of the user's answers otherwise than one that is built anew with its weights, as a file has
+    them: what buffers that are not stored, and plain attributes, have drawn or learnt is lost."""
+    description = classifier.description
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(torch.initial_seed() + 1)  # as in another process, which draws other numbers
+        another, images = Classifier(build(description), description), torch.rand(2, *description.image_shape)
+    try:
+        another.load_state_dict(classifier.state_dict())
+    except (RuntimeError, ValueError) as error:
+        let_through(error)
+        raise UserError(
+            f"{role}: {description.name} does not take its own weights when it is built again ({one_line(error, 140)}); let it "
+            "have the same layers in each call"
+        ) from None
+    with torch.no_grad():
+        first, second = (network.eval()(images) for network in (classifier, another))
+    if not torch.allclose(first, second, rtol=1e-3, atol=1e-5, equal_nan=True):
+        raise UserError(
+            f"{role}: {description.name} gives other logits when it is built again with its weights; keep what it draws or "
+            "learns in parameters and buffers (register_buffer without persistent=False)"
+        )
+
+
 def as_teacher(net: nn.Module, description, whole=None) -> Classifier:
     """An imported network, in eval mode, with what it was before it was cut (None where it was not); UserError where it does not
     fit its description."""
     classifier = Classifier(require_fit(net, description, "teacher"), description).eval()
     classifier.whole = whole
+    if description.builder == names.FACTORY:
+        _require_kept(classifier, "teacher")
     return classifier
 
 

@@ -359,6 +359,59 @@ def test_a_factory_that_returns_one_network_again_and_again_is_refused(tmp_path,
         new_classifier("factory.drawn_once.kept", DIGITS, 0)
 
 
+LOST = """
+import numpy as np
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, kind, num_classes):
+        super().__init__()
+        self.kind, self.last = kind, nn.Linear(784, num_classes)
+        self.register_buffer("mean", torch.zeros(784), persistent=kind != "hidden")
+        self.scale = torch.from_numpy(np.random.rand(784)).float() if kind == "drawn" else 1.0
+
+    def forward(self, images):
+        images = images.flatten(1)
+        if self.training and self.kind != "drawn":
+            self.mean = self.mean.lerp(images.detach().mean(0), 0.5)
+        return self.last((images - self.mean) * self.scale)
+
+def stored(num_classes): return Net("stored", num_classes)
+def hidden(num_classes): return Net("hidden", num_classes)
+def drawn(num_classes): return Net("drawn", num_classes)
+def layers(num_classes):
+    between = [nn.Identity() for _ in range(int(torch.randint(1, 999, ())))]
+    return nn.Sequential(nn.Flatten(), *between, nn.Linear(784, num_classes))
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("hidden", "gives other logits when it is built again with its weights; keep what it draws or learns in parameters and buf"),
+     ("drawn", "gives other logits when it is built again"), ("layers", "does not take its own weights when it is built again"),
+     ("stored", "")],
+)  # fmt: skip
+def test_what_a_network_learns_or_draws_beside_its_state_is_refused(tmp_path, monkeypatch, name, said):
+    """Its file does not hold that: the student that is evaluated was not the one that was trained."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / f"lost_{name}.py").write_text(LOST)
+    state = torch.get_rng_state()
+    if not said:
+        new_classifier(f"factory.lost_{name}.{name}", DIGITS, 0)
+    else:
+        with pytest.raises(UserError, match=f"^network: lost_{name}:{name} {said}"):
+            new_classifier(f"factory.lost_{name}.{name}", DIGITS, 0)
+    assert torch.equal(torch.get_rng_state(), state)
+    description = dataclasses.replace(DIGITS, builder="factory", name=f"lost_{name}:{name}")
+    net = library.build(description)
+    if name in ("drawn", "layers"):
+        with pytest.raises(UserError, match=f"^teacher: lost_{name}:{name} {said}"):
+            library.as_teacher(net, description)
+    else:  # in eval mode it learns nothing
+        library.as_teacher(net, description)
+
+
 CHANGING = """
 import torch
 from torch import nn
