@@ -123,12 +123,20 @@ def _is_batchnorm(layer) -> bool:
     return isinstance(layer, nn.modules.batchnorm._BatchNorm) or type(layer).__name__ in FROZEN
 
 
-def require_batchnorm(net: nn.Module) -> list[nn.Module]:
-    """``batchnorm_layers``; raises UserError where there is none."""
-    layers = batchnorm_layers(net)
+def require_batchnorm(net: nn.Module, image_shape=None) -> list[nn.Module]:
+    """``batchnorm_layers``, or those that an image of a shape reaches; raises UserError where there is none."""
+    layers = reached_batchnorm(net, image_shape) if image_shape else batchnorm_layers(net)
     if not layers:
         raise UserError(f"{type(net).__name__}: has no BatchNorm statistics, which this method needs; use another teacher")
     return layers
+
+
+def reached_batchnorm(net: nn.Module, image_shape) -> list[nn.Module]:
+    """Those of ``batchnorm_layers`` that an image reaches in eval mode, each once: not those of heads for training alone."""
+    seen, images = [], torch.zeros(1, *image_shape, device=next(net.parameters()).device)
+    with _eval_without_gradients(net), hooked(batchnorm_layers(net), lambda module, inputs, output: seen.append(module)):
+        net(images)
+    return list(dict.fromkeys(seen))
 
 
 @contextlib.contextmanager

@@ -57,7 +57,7 @@ def look(classifier: Classifier) -> list[str]:
             f"on {kind} images: mean confidence {sure:.2f}, {len(counts)} of {classifier.description.num_classes} classes "
             f"predicted, {classifier.description.classes[first]} for {number} of {counts.total()}"
         )
-    norms = len(hooks.batchnorm_layers(classifier))
+    norms = len(hooks.reached_batchnorm(classifier.net, classifier.description.image_shape))
     said = f"{norms} BatchNorm layers with statistics" if norms else "no BatchNorm statistics, which some methods need"
     return [*lines, said, *filter(None, [doubt(classifier, images)])]
 

@@ -105,7 +105,8 @@ def fitting(teacher, student: str) -> list[tuple[str, str, str]]:
 def data_free(teacher) -> str:
     """The preset to try after drawings: from the teacher alone and on a CPU, the best in docs/results/ for teachers like this;
     '' where none is known."""
-    norms, side = hooks.batchnorm_layers(teacher), max(teacher.description.image_shape[1:])
+    shape = teacher.description.image_shape
+    norms, side = hooks.reached_batchnorm(teacher.net, shape), max(shape[1:])
     if teacher.description.dense:
         return "ssd-kd-segmentation-cpu" if norms else "dfad-segmentation-cpu"
     if side > LARGE:

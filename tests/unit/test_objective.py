@@ -10,6 +10,8 @@ from torch import nn
 
 from dfkd_steps.methods.engines import image_losses, objective
 from dfkd_steps.methods.engines.objective import NEEDS_STUDENT, TERMS, Objective
+from dfkd_steps.models import look
+from dfkd_steps.reporting import first_try
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas.transfer.options.objective import MEANING, weight
 
@@ -204,6 +206,32 @@ def test_no_batchnorm_is_one_line_that_says_how_to_switch_off(fields, switch):
         Objective(config(**fields), plain)
     assert "\n" not in str(caught.value) and f"({switch})" in str(caught.value)
     assert Objective(config(onehot=1.0, bn=0.0), plain)(torch.rand(2, 1, 8, 8)) > 0
+
+
+class WithHead(nn.Module):
+    """A second head, with BatchNorm, that computes in training mode alone, as auxiliary classifiers do."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last, self.norm = nn.Conv2d(1, 4, 3), nn.Linear(4, CLASSES), nn.BatchNorm2d(4)
+
+    def forward(self, images):
+        features = self.first(images)
+        if self.training:
+            self.norm(features)
+        return self.last(features.mean((2, 3)))
+
+
+def test_batchnorm_that_no_image_reaches_is_none():
+    net = wrap(WithHead(), classes=CLASSES)
+    with pytest.raises(UserError, match=r"WithHead: has no BatchNorm statistics.*\(\+bn=0\)"):
+        Objective(config(bn=1.0), net)
+    assert "no BatchNorm statistics, which some methods need" in look.look(net) and first_try.data_free(net).startswith("zskt")
+    net.net.first = nn.Sequential(net.net.first, shared := nn.BatchNorm2d(4), nn.ReLU(), shared)
+    state = {name: value.clone() for name, value in net.eval().state_dict().items()}
+    assert Objective(config(bn=1.0), net)(torch.rand(2, 1, 8, 8)) > 0
+    assert "1 BatchNorm layers with statistics" in look.look(net) and first_try.data_free(net).startswith("nayer")
+    assert all(torch.equal(value, state[name]) for name, value in net.state_dict().items())
 
 
 def test_features_need_a_linear_classifier():

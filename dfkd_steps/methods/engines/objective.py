@@ -131,7 +131,7 @@ class Objective:
         self.norms = "bn" in self.weights or "bn_kl" in self.weights
         if self.norms:
             try:
-                hooks.require_batchnorm(teacher.net)
+                hooks.require_batchnorm(teacher.net, teacher.description.image_shape)
             except UserError as error:
                 zero = "".join(f"+{name}=0" for name in ("bn", "bn_kl") if name in self.weights)
                 raise UserError(f"transfer: {config.method}: {error}; or switch that loss off ({zero})") from None
