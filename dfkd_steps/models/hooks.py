@@ -133,9 +133,11 @@ def require_batchnorm(net: nn.Module, image_shape=None) -> list[nn.Module]:
 
 def reached_batchnorm(net: nn.Module, image_shape) -> list[nn.Module]:
     """Those of ``batchnorm_layers`` that an image reaches in eval mode, each once: not those of heads for training alone."""
-    seen, images = [], torch.zeros(1, *image_shape, device=next(net.parameters()).device)
-    with _eval_without_gradients(net), hooked(batchnorm_layers(net), lambda module, inputs, output: seen.append(module)):
-        net(images)
+    seen, layers = [], batchnorm_layers(net)
+    if layers:
+        images = torch.zeros(1, *image_shape, device=layers[0].running_mean.device)
+        with _eval_without_gradients(net), hooked(layers, lambda module, inputs, output: seen.append(module)):
+            net(images)
     return list(dict.fromkeys(seen))
 
 

@@ -21,7 +21,7 @@ from dfkd_steps import teacher as teacher_step
 from dfkd_steps.balancing import segmentation, selection
 from dfkd_steps.datasets import readers
 from dfkd_steps.methods.engines import image_losses, objective, stored_answers
-from dfkd_steps.models import dense, library, look, onnx_file, start
+from dfkd_steps.models import dense, look, onnx_file, start, trial
 from dfkd_steps.models.classifier import Classifier, Description, new_classifier
 from dfkd_steps.models.generator import build_generator
 from dfkd_steps.models.tasks import SEGMENTATION, VOID
@@ -235,11 +235,11 @@ def test_what_is_no_network_for_segmentation_says_so():
     other = dataclasses.replace(like, task="classification")
     refused("unet: is for segmentation, but the task is classification", new_classifier, "unet", other, 0)
     refused("no classification model 'fcn_resnet50'", new_classifier, "torchvision.fcn_resnet50", other, 0)
-    refused("shape .* not .*one logit per class and pixel", library.require_fit, torch.nn.Identity(), like, "teacher")
+    refused("shape .* not .*one logit per class and pixel", trial.require_fit, torch.nn.Identity(), like, "teacher")
     for outputs, kind in (((torch.zeros(1),) * 2, "tuple"), ({"logits": torch.zeros(1)}, "dict")):
         net = torch.nn.Identity()
         net.forward = lambda images, outputs=outputs: outputs
-        refused(f"none returns a {kind}; .* logits alone, .* a dict that has them as 'out'", library.require_fit, net, like, "t")
+        refused(f"none returns a {kind}; .* logits alone, .* a dict that has them as 'out'", trial.require_fit, net, like, "t")
     refused("it takes sides of 16 pixels or more", new_classifier, "unet", dataclasses.replace(like, image_shape=(3, 8, 32)), 0)
 
 

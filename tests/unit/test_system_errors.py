@@ -12,7 +12,7 @@ from small_net import SHAPE, classifier, wrap
 from torch import nn
 
 from dfkd_steps.datasets import readers
-from dfkd_steps.models import frozen, fused_convolutions, library, onnx_file, onnx_graph, pretrained, segmentation_library, tasks
+from dfkd_steps.models import frozen, fused_convolutions, onnx_file, onnx_graph, pretrained, segmentation_library, tasks, trial
 from dfkd_steps.runtime import factory
 from dfkd_steps.runtime.commands import explain
 from dfkd_steps.runtime.errors import UserError
@@ -33,16 +33,16 @@ class Failing(nn.Module):
 
 def fit(fails, monkeypatch):
     net = Failing(fails)
-    library.require_fit(net, wrap(net).description, "teacher")
+    trial.require_fit(net, wrap(net).description, "teacher")
 
 
 def maps(fails, monkeypatch):
     net = Failing(fails)
-    library.require_fit(net, wrap(net, task=tasks.SEGMENTATION).description, "teacher")
+    trial.require_fit(net, wrap(net, task=tasks.SEGMENTATION).description, "teacher")
 
 
 def training(fails, monkeypatch):
-    library._require_trainable(wrap(Failing(fails)))
+    trial.require_trainable(wrap(Failing(fails)))
 
 
 def smp(fails, monkeypatch):
