@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from dfkd_steps.pipeline import audit, graph, spec, sweep
+from dfkd_steps.pipeline import audit, graph, sweep
 from dfkd_steps.runtime import commands
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.storage import atomic
@@ -30,14 +30,9 @@ def targets_of(names: list[str]) -> list[str]:
     return [path for name in names for path in (sweep.finals(sweep.read(name)) if name.endswith(".yaml") else [name])]
 
 
-def log_of(path: str) -> Path:
-    """The log of the step that makes an artefact, as the rules have it."""
-    return Path(graph.STEPS[graph.step_of(path)].log.format(**spec.of_path(path)))
-
-
 def make(path: str, seconds: float | None) -> bool:
     """Run the step of an artefact; False where the time was over. Raises UserError, with the step's last line, where it fails."""
-    log = log_of(path)
+    log = graph.log_of(path)
     log.parent.mkdir(parents=True, exist_ok=True)
     Path(path).unlink(missing_ok=True)  # what is not current, as a driver does
     command = [sys.executable, "-m", f"dfkd_steps.{graph.step_of(path)}", path, *map(str, graph.inputs_of(path))]

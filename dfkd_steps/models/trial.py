@@ -23,7 +23,11 @@ def require_fit(net: nn.Module, description, role: str) -> nn.Module:
             f"{role}: {description.name} has weights of five dimensions ({deep[:60]}), as convolutions of volumes have, which "
             "are not supported; choose another network"
         )
-    (segmentation_library.require_fit if description.dense else _require_logits)(net, description, role)
+    logits = (segmentation_library.require_maps if description.dense else _require_logits)(net, description, role)
+    if not torch.isfinite(logits).all():
+        raise UserError(
+            f"{role}: {description.name} returns logits that are not finite; its weights are damaged, fetch them again"
+        )
     with torch.no_grad():
         first, second = (Classifier(net, description).eval()(torch.full((1, *description.image_shape), 0.5)) for _ in range(2))
     if not torch.allclose(first, second, rtol=1e-3, atol=1e-5):
@@ -34,8 +38,9 @@ def require_fit(net: nn.Module, description, role: str) -> nn.Module:
     return net
 
 
-def _require_logits(net: nn.Module, description, role: str):
-    """Raise UserError unless the network, then in eval mode, takes the images and gives one finite logit for each class."""
+def _require_logits(net: nn.Module, description, role: str) -> torch.Tensor:
+    """The logits (1,K) of a black image of the network, then in eval mode; UserError unless it takes the images and gives one
+    logit for each class."""
     net.eval()
     shape = "x".join(map(str, description.image_shape))
     try:
@@ -59,10 +64,7 @@ def _require_logits(net: nn.Module, description, role: str):
             f"{role}: {description.name} returns {logits.shape[1]} logits, but the data set has {description.num_classes} "
             "classes; choose the data set it was trained on, or a card with keep"
         )
-    if not torch.isfinite(logits).all():
-        raise UserError(
-            f"{role}: {description.name} returns logits that are not finite; its weights are damaged, fetch them again"
-        )
+    return logits
 
 
 def require_trainable(classifier):

@@ -56,6 +56,11 @@ def path_of(step: str, specs: dict[str, str], root: str | Path = "results") -> P
     return Path(root).joinpath(*(specs[group] for group in spec.GROUPS[: STEPS[step].depth]), STEPS[step].output)
 
 
+def log_of(path) -> Path:
+    """The file that the step which makes an artefact logs to, beside the folder of results."""
+    return spec.root_of(path).parent / STEPS[step_of(path)].log.format(**spec.of_path(path))
+
+
 def name_of(path) -> str:
     """An artefact's path below results/, by which those made from it name it."""
     return Path(path).relative_to(spec.root_of(path)).as_posix()

@@ -84,12 +84,13 @@ def list_views():
     """Each augmentation that a student can be taught on, and those that methods have besides."""
     from ..schemas import choices, fields, groups
 
+    of_students = groups.Student.__dataclass_fields__
     for key in ("augment", "mix"):
-        item = next(field for field in groups.Student.__dataclass_fields__.values() if field.name == key)
+        item = of_students[key]
         table([(f"{key}: {name}",) for name in fields.choices(item)], (f"{key.upper()} ({item.metadata['doc']})",))
         print()
-    of_students = fields.choices(groups.Student.__dataclass_fields__["augment"])
-    further = [(f"view: {name}",) for name in choices.VIEWS if name not in of_students]
+    known = fields.choices(of_students["augment"])
+    further = [(f"view: {name}",) for name in choices.VIEWS if name not in known]
     table(further, ("VIEW, VIEW_S (of methods: those of augment, and these)",))
 
 

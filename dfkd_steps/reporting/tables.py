@@ -60,7 +60,7 @@ def _key(run: Run, step: str) -> str:
 
 
 def _log(run: Run, step: str):
-    return spec.root_of(run.path).parent / graph.STEPS[step].log.format(**run.specs)
+    return graph.log_of(graph.path_of(step, run.specs, spec.root_of(run.path)))
 
 
 def _text(log) -> str:
