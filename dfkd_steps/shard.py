@@ -9,7 +9,7 @@ import sys
 
 from . import synthesize
 from .pipeline import shards
-from .pipeline.job import Job, parse_job, run_guarded
+from .pipeline.job import Job, parse_job, run_guarded, say_memory
 from .runtime import progress
 from .runtime.device import select_device
 from .runtime.errors import UserError
@@ -37,6 +37,7 @@ def run(job: Job, number: int, of: int):
         writer, history = synthesize.fill(job, method, batches, partial, key)
         samples = synthesize.finish(job, method, writer, synthesize.kept_by(method), history, partial, out)
     progress.say(f"shard {number} of {of}: {samples} samples, {progress.spent():.1f} s, key {job.key}")
+    say_memory("shard")
 
 
 def arguments(argv: list[str]):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from ..runtime import event_files, memory, progress
+from ..runtime import event_files, limits, memory, progress
 from ..runtime.commands import expanded, guarded
 from ..runtime.errors import Changed, UserError
 from ..storage import hdf5
@@ -108,7 +108,20 @@ def parse_job(step: str, argv=None, uses_gpu: bool = True) -> Job:
 
 def run_step(step: str, run, uses_gpu: bool = True):
     """Entry of a step: ``run(job)`` inside; bad input is one line and exit code 2."""
-    run_guarded(step, lambda: run(parse_job(step, uses_gpu=uses_gpu)), uses_gpu)
+
+    def work():
+        run(parse_job(step, uses_gpu=uses_gpu))
+        say_memory(step)
+
+    run_guarded(step, work, uses_gpu)
+
+
+def say_memory(step: str):
+    """Says how much memory the step took: estimates are lower bounds, and a batch system wants a number."""
+    held, torch = estimate.size(limits.peak()), sys.modules.get("torch")
+    if torch and torch.cuda.is_initialized():
+        held += f", and {estimate.size(torch.cuda.max_memory_allocated())} of the GPU's"
+    progress.say(f"{step}: peak memory {held}")
 
 
 def run_guarded(name: str, work, uses_gpu: bool = True):

@@ -6,8 +6,6 @@ Changes nothing of a network, so no result depends on this module.
 import contextlib
 import dataclasses
 import os
-import resource
-import sys
 import time
 
 import numpy as np
@@ -18,7 +16,7 @@ from ..models import frozen, hooks, library, names, onnx_reader, registry, tasks
 from ..models.classifier import Description
 from ..pipeline import estimate, params
 from ..procedural import registry as procedural
-from ..runtime import memory
+from ..runtime import limits, memory
 from ..runtime.device import autocast
 from ..runtime.errors import UserError
 from ..training import loop, losses, maps, views
@@ -161,10 +159,10 @@ def costs(teacher, student, config, kind: str, number: int) -> dict[str, float]:
     drawing = (time.monotonic() - started) / DRAWN_AT_ONCE
     steps = config.epochs * (config.steps_per_epoch or -(-number // config.batch))
     training = {precision: steps * _step(teacher, student, config, images, answers, precision) for precision in ("fp32", "bf16")}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     task = estimate.of_network(described)
     transfer = params.load("transfer", drawn_spec(kind, number))
-    return {"drawing": number * drawing, **training, "disk": estimate.of_config("transfer", transfer, task).disk, "memory": peak}
+    disk = estimate.of_config("transfer", transfer, task).disk
+    return {"drawing": number * drawing, **training, "disk": disk, "memory": limits.peak()}
 
 
 def _step(teacher, student, config, images, logits: np.ndarray, precision: str) -> float:

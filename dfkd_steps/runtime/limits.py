@@ -4,8 +4,10 @@ it uses, and the bound of its own memory (``memory.bound``)."""
 import math
 import re
 import resource
+import sys
 from pathlib import Path
 
+STATUS = Path("/proc/self/status")
 CLOSE = 64 << 20  # bytes below the bound at which an allocation may have failed
 
 
@@ -17,7 +19,17 @@ def addresses() -> float:
 
 def is_reached() -> bool:
     """Does this process hold all that its bound allows, or nearly so (Linux)? What it lets go stays with it."""
-    soft, status = resource.getrlimit(resource.RLIMIT_DATA)[0], Path("/proc/self/status")
-    if soft == resource.RLIM_INFINITY or not status.exists():
-        return False
-    return (int(re.search(r"VmData:\s+(\d+) kB", status.read_text())[1]) << 10) > soft - CLOSE
+    soft = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    return soft != resource.RLIM_INFINITY and (_status("VmData") or 0) > soft - CLOSE
+
+
+def peak() -> int:
+    """The most bytes of memory that this process has held at once, with the pages of files that it had mapped."""
+    # Linux hands ru_maxrss on to a process from the one that started it.
+    return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _status(name: str) -> int | None:
+    """A number of bytes that Linux tells of this process."""
+    row = re.search(rf"^{name}:\s+(\d+) kB", STATUS.read_text(), re.MULTILINE) if STATUS.exists() else None
+    return int(row[1]) << 10 if row else None

@@ -12,6 +12,7 @@ import pytest
 import small_set
 import torch
 
+from dfkd_steps.pipeline import estimate, job
 from dfkd_steps.reporting import inspect
 from dfkd_steps.runtime import commands, limits
 from dfkd_steps.runtime.errors import UserError, reading, require_file
@@ -119,6 +120,35 @@ def test_what_onednn_says_of_memory_that_ran_out(capsys, monkeypatch):
         )
         (line,) = ended(capsys, error)
         assert said in line
+
+
+def test_a_step_says_what_memory_it_took(capsys, monkeypatch):
+    """The most that was held, not what is held in the end; a job is to be planned by it."""
+
+    def run(_):
+        held.append(limits.peak())
+        torch.zeros(64 << 20)  # 256 MiB, and gone
+
+    held = []
+    monkeypatch.setattr(job, "parse_job", lambda step, uses_gpu: None)
+    monkeypatch.setattr(job, "run_guarded", lambda name, work, uses_gpu: work())
+    if (record := Path("/proc/self/clear_refs")).exists():
+        record.write_text("5")  # other tests may have held more
+    job.run_step("distill", run)
+    assert held[0] + (200 << 20) < limits.peak() < held[0] + (300 << 20)
+    assert capsys.readouterr().err == f"distill: peak memory {estimate.size(limits.peak())}\n"
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda: 3 << 30)
+    job.run_step("distill", lambda _: None)
+    assert capsys.readouterr().err.endswith(", and 3 GiB of the GPU's\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the kernel's other record has to do")
+def test_the_peak_of_a_process_is_not_that_of_the_one_that_started_it():
+    held = bytearray(600 << 20)
+    code = "from dfkd_steps.runtime import limits; print(limits.peak())"
+    peak = int(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+    assert 1 << 20 < peak < len(held) // 2
 
 
 def test_a_limit_of_addresses(capsys, monkeypatch):
