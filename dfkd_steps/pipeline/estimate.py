@@ -16,7 +16,7 @@ from typing import NamedTuple
 from ..datasets import array_files, on_disk
 from ..methods import registry
 from ..models import tasks
-from ..runtime import memory, passes
+from ..runtime import memory, passes, startup
 from ..runtime.errors import UserError
 from ..storage import atomic, dataset_file, network_metadata
 from . import graph, params, spec
@@ -71,8 +71,8 @@ def of_network(description) -> Task:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Samples that are written, bytes on disk, bytes that are held in memory at least, steps; ``pool``: those of ``memory`` that
-    are images which a method holds all the time."""
+    """Samples that are written, bytes on disk, bytes that are held in memory at least beside PyTorch and networks, steps;
+    ``pool``: those of ``memory`` that are images which a method holds all the time."""
 
     samples: int
     disk: int
@@ -84,7 +84,8 @@ class Estimate:
         hours = self.steps * STEP_SECONDS / 3600
         parts = [f"{self.samples:,} samples" if self.samples else "", f"{size(self.disk)} on disk" if self.disk else ""]
         parts += [f"{self.steps:,} steps" if self.steps else "", f"at least {hours:,.0f} hours" if hours >= 1 else ""]
-        return ", ".join(filter(None, [*parts, f"at least {size(self.memory)} of memory" if self.memory else ""]))
+        held = f"at least {size(self.memory + startup.PYTORCH)} of memory" if self.memory else ""
+        return ", ".join(filter(None, [*parts, held]))
 
 
 def size(count: int) -> str:

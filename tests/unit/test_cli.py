@@ -151,7 +151,7 @@ def test_spec_of_a_group_and_of_a_path(there, capsys):
 def test_what_the_jobs_of_a_path_take_is_for_its_images_and_sets(there, capsys):
     _, out, _ = run(capsys, "spec", "results/mnist-5k+train=300/lenet5/noise+n=200/equal/lenet5-half+epochs=2/metrics.json")
     of_measuring, *taken = [line for line in out if line.startswith("takes ")]
-    assert re.fullmatch(r"takes at least \d+ KiB of memory", of_measuring) and out.index(of_measuring) == 1
+    assert re.fullmatch(r"takes at least 30\d MiB of memory", of_measuring) and out.index(of_measuring) == 1
     assert all(line.endswith(", for images of 1x28x28 and 10 classes") for line in taken)
     steps = 300 // params.load("teacher", "lenet5").batch * params.load("teacher", "lenet5").epochs
     began = ["300 samples, ", f"{steps} steps, ", "200 samples, ", "200 samples, ", "2 steps, "]

@@ -360,8 +360,8 @@ def test_what_is_made_from_something_that_is_there_is_not_made(tmp_path, monkeyp
 
 
 def test_an_estimate_in_a_line():
-    takes = estimate.Estimate(1200, 3 << 29, 5 << 10, 108_000_000)  # at a ten-thousandth of a second
-    said = "1,200 samples, 1.5 GiB on disk, 108,000,000 steps, at least 3 hours, at least 5 KiB of memory"
+    takes = estimate.Estimate(1200, 3 << 29, 700 << 20, 108_000_000)  # at a ten-thousandth of a second
+    said = "1,200 samples, 1.5 GiB on disk, 108,000,000 steps, at least 3 hours, at least 1,000 MiB of memory"
     assert str(takes) == said
 
 
