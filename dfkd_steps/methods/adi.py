@@ -9,7 +9,11 @@ class ADI(ModelInversion):
     """Pixel inversion, a pool whose oldest images are replaced, and a student that draws from it uniformly."""
 
     Config = ADIConfig
-    betas = (0.5, 0.99)  # of CMI's comparison
+
+    def __init__(self, config, teacher, sources, device):
+        super().__init__(config, teacher, sources, device)
+        pixel_inversion.require_coarse(config, teacher)
+        self.betas = (config.beta1, config.beta2)
 
     def round(self, index: int):
         """A batch of pixels for random labels into the pool, then the student's steps."""

@@ -11,11 +11,12 @@ class DeepInversion(Method):
     """Batch i depends on (seed, i) alone; the samples of a batch share its statistics."""
 
     Config = DeepInversionConfig
-    betas = (0.9, 0.999)
 
     def __init__(self, config, teacher, sources, device):
         super().__init__(config, teacher, sources, device)
         self.objective = objective.Objective(config, teacher)
+        pixel_inversion.require_coarse(config, teacher)
+        self.betas = (config.beta1, config.beta2)
 
     def batch(self, index: int) -> Batch:
         """One batch of pixels, classes in turn."""

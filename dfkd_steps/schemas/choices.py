@@ -10,7 +10,7 @@ OPTIMIZERS = ("sgd", "adam", "adamw", "soap")  # training.loop.optimizer
 PRECISION = ("fp32", "bf16")
 IMAGE_TYPES = ("uint8", "float16", "float32")
 VIEWS = (  # training.views.VIEWS
-    "none", "shift", "flip-crop", "roll", "roll-flip", "resized-crop", "sre2l", "mild", "zskd", "strong", "shapes",
+    "none", "shift", "flip-crop", "roll", "roll-flip", "jitter", "resized-crop", "sre2l", "mild", "zskd", "strong", "shapes",
 )  # fmt: skip
 MIXES = ("none", "mixup", "cutmix")  # training.views.MIXES
 REPEATABLE = ("none", "shift", "flip-crop", "resized-crop")  # the views that a few numbers per image describe

@@ -47,9 +47,18 @@ def roll(images, rng, most: tuple[int, int], least: tuple[int, int] | None = Non
 
 def _roll_flip(images, rng):
     """The view of ADI in CMI's comparison: rolled by up to an eighth of each side, and all images mirrored or none."""
-    images = roll(images, rng, (images.shape[-2] // 8, images.shape[-1] // 8))
+    return _mirrored(roll(images, rng, (images.shape[-2] // 8, images.shape[-1] // 8)), rng)
+
+
+def _mirrored(images, rng):
+    """All images, or none."""
     mirrored = torch.rand((), generator=rng, device=images.device) < 0.5
     return torch.where(mirrored, images.flip(3), images)
+
+
+def _jitter(images, rng):
+    """The view of DeepInversion's ImageNet script: rolled by up to 30 of 224 pixels, and all images mirrored or none."""
+    return _mirrored(roll(images, rng, (images.shape[-2] * 30 // 224, images.shape[-1] * 30 // 224)), rng)
 
 
 def _sre2l(images, rng):
@@ -91,6 +100,7 @@ VIEWS = {
     "flip-crop": _flip_crop,
     "roll": lambda images, rng: roll(images, rng, (2, 2)),  # DeepInversion's CIFAR-10 script
     "roll-flip": _roll_flip,
+    "jitter": _jitter,
     "resized-crop": lambda images, rng: resized_crop(images, rng, area=WINDOW),
     "sre2l": _sre2l,
     "mild": _mild,

@@ -50,6 +50,22 @@ def test_rolls_move_all_images_alike_and_lose_nothing(name, most):
     assert mirrored == 0 if name == "roll" else 70 < mirrored < 130
 
 
+@pytest.mark.parametrize(("side", "most"), [(224, 30), (112, 15), (75, 10)])
+def test_the_jitter_of_deepinversions_imagenet_script(side, most, monkeypatch):
+    """Up to 30 of 224 pixels, and half of that at half the resolution; the images of half the draws are mirrored."""
+    image, seen, roll = torch.arange(2.0 * side).view(1, 1, 2, side), [], views.roll
+
+    def spied(images, rng, far):
+        seen.append(roll(images, rng, far))
+        return seen[-1]
+
+    monkeypatch.setattr(views, "roll", spied)
+    found = [views.view("jitter", image, rng(seed)) for seed in range(400)]
+    moved = {round(rolled[0, 0, 0, 0].item()) % side for rolled in seen}
+    assert moved == {number % side for number in range(-most, most + 1)}
+    assert 150 < sum(torch.equal(one, rolled.flip(3)) for one, rolled in zip(found, seen)) < 250
+
+
 def rolled(images, down, right, flipped):
     images = images.roll((down, right), (2, 3))
     return images.flip(3) if flipped else images

@@ -114,6 +114,16 @@ def test_terms_together_are_summed(teacher, images):
     close(made(images, targets, student), by_hand)
 
 
+@pytest.mark.parametrize(("name", "first"), [("bn", 10.0), ("bn", 0.0), ("bn_kl", 3.0)])
+def test_the_first_layer_has_a_weight_of_its_own(name, first, teacher, images):
+    """As in DeepInversion's ImageNet script, where it counts ten times."""
+    made = Objective(config(**{name: 2.5, "bn_first": first}), teacher)
+    _, _, inputs = follow(teacher, images)
+    compare = image_losses.statistics_kl if name == "bn_kl" else image_losses.statistics_l2
+    each = [compare(*pair, norm.running_mean, norm.running_var) for pair, (norm, _) in zip(statistics(inputs), inputs)]
+    close(made(images), 2.5 * (first * each[0] + each[1]))
+
+
 def test_without_targets_the_likeliest_classes_are(teacher, images):
     made = Objective(config(onehot=1.0), teacher)
     close(made(images), expected("onehot", teacher, images, teacher(images).argmax(1)))

@@ -9,6 +9,7 @@ from small_net import classifier, close, convolutions, wrap
 
 from dfkd_steps.methods.engines import pixel_inversion, soft_targets
 from dfkd_steps.methods.engines.objective import Objective
+from dfkd_steps.runtime.errors import UserError
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,44 @@ def test_the_rate_goes_by_its_schedule(schedule, way):
         start, lambda images: (images * slope).sum(), steps=4, lr=0.01, schedule=schedule, betas=(0.9, 0.999)
     )
     close(found, start - 0.01 * way, rtol=1e-3)  # Adam's steps along a constant gradient are of the size of its rate
+
+
+def test_the_rate_rises_before_it_falls():
+    """As in DeepInversion's ImageNet script: 100 steps up, then half a cosine down to the end."""
+    start, slope = torch.full((2, 1, 2, 2), 0.5), torch.rand(2, 1, 2, 2) + 0.5
+    settings = {"steps": 6, "lr": 0.01, "schedule": "cosine", "betas": (0.9, 0.999), "warmup": 2}
+    found = pixel_inversion.optimize_batch(start, lambda images: (images * slope).sum(), **settings)
+    close(found, start - 0.01 * (0.5 + 1 + 1 + 0.853553 + 0.5 + 0.146447), rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["deepinversion", "adi"])
+def test_coarse_steps_come_first_and_see_half_the_resolution(name, teacher, monkeypatch):
+    """Means of 2x2 pixels, of which the view is taken; then steps of the usual kind go on from there, with another Adam."""
+    seen, batches, forward, optimize = [], [], Objective.forward, pixel_inversion.optimize_batch
+    monkeypatch.setattr(
+        Objective, "forward", lambda self, images, *rest: seen.append(images.detach().clone()) or forward(self, images, *rest)
+    )
+
+    def spied(images, loss_of, **settings):
+        batches.append((images.clone(), optimize(images, loss_of, **settings), settings["steps"]))
+        return batches[-1][1]
+
+    monkeypatch.setattr(pixel_inversion, "optimize_batch", spied)
+    method = build(name, teacher, coarse=2, steps=3, lr_warmup=1, beta1=0.4)
+    images = method.pool if method.rounds and method.round(0) else method.batch(0).images
+    (start, between, coarse), (again, end, steps) = batches
+    assert [image.shape[-1] for image in seen] == [4, 4, 8, 8, 8] and (coarse, steps) == (2, 3)
+    close(seen[0], start.unfold(2, 2, 2).unfold(3, 2, 2).mean((4, 5)))
+    assert torch.equal(again, between) and not torch.equal(between, start) and method.betas == (0.4, method.config.beta2)
+    if name == "deepinversion":
+        assert torch.equal(images, end)
+
+
+def test_coarse_steps_with_a_teacher_of_one_size():
+    teacher = classifier("lenet5", (1, 28, 28))
+    with pytest.raises(UserError, match=r"transfer: coarse: 5: the teacher takes no images of 14x14 \(.+\); set coarse: 0"):
+        build("deepinversion", teacher, bn=0.0, coarse=5)
+    assert build("deepinversion", teacher, bn=0.0, steps=1).batch(0).images.shape[-1] == 28
 
 
 @pytest.mark.parametrize("betas", [(0.9, 0.999), (0.5, 0.9)])

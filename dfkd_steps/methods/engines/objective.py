@@ -67,7 +67,10 @@ def _presence(outputs):
 
 
 def _matched(outputs, compare):
-    return sum(compare(mean, var, layer.running_mean, layer.running_var) for layer, mean, var in outputs.statistics)
+    each = [compare(mean, var, layer.running_mean, layer.running_var) for layer, mean, var in outputs.statistics]
+    if (first := getattr(outputs.config, "bn_first", 1.0)) != 1.0:
+        each[0] = first * each[0]
+    return sum(each)
 
 
 def _moments(outputs):

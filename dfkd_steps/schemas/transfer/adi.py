@@ -11,3 +11,9 @@ class ADIConfig(model_inversion.InversionOptions, pixel_inversion.PixelOptions):
 
     n: int = model_inversion.pool_samples(51200)
     jsd: float = objective.weight("jsd", 1.0)
+    # Those of CMI's comparison.
+    beta1: float = pixel_inversion.beta(1, 0.5)
+    beta2: float = pixel_inversion.beta(2, 0.99)
+
+    def check(self):
+        return super().check() or self.fault_of_steps()

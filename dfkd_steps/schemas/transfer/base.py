@@ -43,7 +43,11 @@ class TransferConfig:
 
     def training_steps(self) -> int:
         """Optimiser steps for the whole set, of images, generators and a student; 0 where images are drawn or read."""
-        return -(-self.n // self.batch) * getattr(self, "steps", 0)
+        return -(-self.n // self.batch) * self.steps_of_batch()
+
+    def steps_of_batch(self) -> int:
+        """Optimiser steps for the images of a batch."""
+        return getattr(self, "steps", 0) + getattr(self, "coarse", 0)
 
     def images_held(self) -> int:
         """Images that a method holds in memory all the time, beside those of a step."""

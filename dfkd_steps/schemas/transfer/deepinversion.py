@@ -21,3 +21,6 @@ class DeepInversionConfig(pixel_inversion.PixelOptions, TransferConfig):
     batch: int = batch_size(256)
     view: str = opt("roll", "augmentation of the images before the losses, redrawn in every step", choices=VIEWS)
     precision: str = precision_field()
+
+    def check(self):
+        return self.fault_of_steps()

@@ -32,7 +32,7 @@ class InversionOptions(stored_answers.StoredAnswerOptions, online_student.SGDOpt
     def training_steps(self) -> int:
         """Of the images in each round, and of the student after the warm-up."""
         batches = sum(map(self.batches_of, range(self.rounds)))
-        return batches * getattr(self, "steps", 0) + (self.rounds - self.warmup) * self.steps_s
+        return batches * self.steps_of_batch() + (self.rounds - self.warmup) * self.steps_s
 
     def images_held(self) -> int:
         """The pool."""
