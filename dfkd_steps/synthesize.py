@@ -139,6 +139,10 @@ def fill(job: Job, method, batches: range, partial, key: str) -> tuple[Writer, d
                 answers = {"logits": logits, "labels": logits.argmax(1)}
             writer.append(**fields, **answers)
             bar.update(len(images))
+    if losses := getattr(getattr(method, "objective", None), "last", None):
+        # Where one of them is hundreds of times another, that one alone is minimised: its weight is not one for this teacher.
+        listed = ", ".join(f"{name} {value.item():.3g}" for name, value in losses.items())
+        progress.say(f"weighted losses of the last step: {listed}")
     return writer, history
 
 

@@ -117,6 +117,7 @@ class Objective:
         self.config, self.ema = config, ema
         self.teacher = cast_copy(teacher, config.precision)
         self.averages, self.latest = [], []
+        self.last = {}  # weighted losses of the last batch by name
         self.weights = {name: getattr(config, name) for name in TERMS if getattr(config, name, 0)}
         if not self.weights:
             raise UserError(f"transfer: {config.method}: the weight of every loss is 0; give at least one of {', '.join(TERMS)}")
@@ -196,6 +197,7 @@ class Objective:
             if term.ndim:
                 term = (term if weights is None else term * weights).mean()
             terms[name] = weight * term
+        self.last = {name: kept(term.detach()) for name, term in terms.items()}
         return terms
 
     def __call__(self, images, targets=None, student=None):

@@ -17,6 +17,8 @@ class DeepInversionConfig(pixel_inversion.PixelOptions, TransferConfig):
 
     entropy: float = objective.weight("entropy", 0.0)
     presence: float = objective.weight("presence", 0.0)
+    beta1: float = pixel_inversion.beta(1, 0.9)
+    beta2: float = pixel_inversion.beta(2, 0.999)
     n: int = samples(24000)
     batch: int = batch_size(256)
     view: str = opt("roll", "augmentation of the images before the losses, redrawn in every step", choices=VIEWS)

@@ -13,7 +13,7 @@ def beta(number: int, default: float):
 
 @dataclass
 class PixelOptions:
-    """The fields that DeepInversion and its adaptive form share."""
+    """The fields that DeepInversion and its adaptive form share; those of ``beta`` have defaults of their own."""
 
     onehot: float = objective.weight("onehot", 1.0)
     bn: float = objective.weight("bn", 10.0)
@@ -28,8 +28,6 @@ class PixelOptions:
         0.01, "peak learning rate (Adam) of pixels in [0,1] (0.05 in units of a standard deviation of 0.2)", above=0, hi=100
     )
     lr_warmup: int = opt(0, "steps over which lr rises to its peak, those of `coarse` and of `steps` alike", lo=0)
-    beta1: float = beta(1, 0.9)
-    beta2: float = beta(2, 0.999)
     schedule: str = opt("constant", "learning rate schedule over the steps of a batch", choices=("constant", "cosine"))
 
     def fault_of_steps(self) -> str | None:
