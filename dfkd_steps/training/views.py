@@ -37,12 +37,13 @@ def _flip_crop(images, rng):
 def roll(images, rng, most: tuple[int, int], least: tuple[int, int] | None = None):
     """All images moved by one random number of pixels along each axis (rows, columns), from ``least`` (as far the other way) to
     ``most`` up and to the left; what leaves comes in on the other side."""
-    for axis, high in zip((2, 3), most, strict=True):
-        low, side = -high if least is None else least[axis - 2], images.shape[axis]
+    rolled = images.permute(0, 2, 3, 1)  # what is selected lies in memory in this order, in which networks are fastest
+    for axis, high in zip((1, 2), most, strict=True):
+        low, side = -high if least is None else least[axis - 1], rolled.shape[axis]
         offset = torch.randint(low, high + 1, (), generator=rng, device=images.device)
         # By an index and not by torch.roll, which would wait for a GPU to say the offset.
-        images = images.index_select(axis, (torch.arange(side, device=images.device) + offset) % side)
-    return images
+        rolled = rolled.index_select(axis, (torch.arange(side, device=images.device) + offset) % side)
+    return rolled.permute(0, 3, 1, 2)
 
 
 def _roll_flip(images, rng):

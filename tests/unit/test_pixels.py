@@ -7,7 +7,7 @@ import torch
 from small_method import build, rng
 from small_net import classifier, close, convolutions, wrap
 
-from dfkd_steps.methods.engines import pixel_inversion, soft_targets
+from dfkd_steps.methods.engines import pixel_inversion, pixel_optimization, soft_targets
 from dfkd_steps.methods.engines.objective import Objective
 from dfkd_steps.runtime.errors import UserError
 
@@ -106,6 +106,23 @@ def test_its_steps_are_adams_kept_in_range(betas):
     found = pixel_inversion.optimize_batch(start, loss_of, steps=9, lr=0.1, schedule="constant", betas=betas)
     close(found, by_hand, rtol=1e-3, atol=1e-5)
     assert found.max() == 1 and torch.equal(start, torch.full((2, 1, 2, 2), 0.4))
+
+
+def together(start, loss_of):
+    return pixel_inversion.optimize_batch(start, loss_of, steps=3, lr=0.01, schedule="constant", betas=(0.9, 0.999))
+
+
+def one_by_one(start, loss_of):
+    each = lambda images, rows: loss_of(images).expand(len(images)) / len(images)  # noqa: E731
+    return pixel_optimization.optimize_per_sample(start, each, steps=3, lr=0.01, check=5, tolerance=0.0)
+
+
+@pytest.mark.parametrize("optimize", [together, one_by_one])
+def test_a_gradient_that_lies_otherwise_in_memory(optimize):
+    """As after a view that takes rows by an index. Adam's steps along a constant gradient are of the size of its rate."""
+    start, slope = torch.full((2, 3, 4, 5), 0.5), torch.randn(2, 3, 4, 5, generator=rng())
+    found = optimize(start, lambda images: (images.contiguous() * slope).sum())
+    close(found, start - 0.03 * slope.sign(), rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["deepinversion", "adi"])

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from ...runtime.device import next_step
 from ...runtime.errors import UserError, let_through, one_line
 from ...training import views
+from .pixel_optimization import descend
 from .schedules import rate
 
 
@@ -52,9 +53,6 @@ def optimize_batch(images, loss_of, *, steps: int, lr: float, schedule: str, bet
         rising = step < warmup
         share = (step + 1) / warmup if rising else (step - warmup) / (steps - warmup)
         adam.param_groups[0]["lr"] = lr * share if rising else rate(schedule, lr, share)
-        pixels.grad = torch.autograd.grad(loss_of(pixels), pixels)[0]
-        adam.step()
+        descend(adam, pixels, loss_of(pixels))
         next_step()
-        with torch.no_grad():
-            pixels.clamp_(0, 1)
     return pixels.detach()

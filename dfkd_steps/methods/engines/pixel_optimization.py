@@ -31,12 +31,20 @@ def optimize_per_sample(images, losses_of, *, steps: int, lr: float, check: int,
                 pixels, adam, rows = _keep(going, pixels, adam, rows, lr)
         losses = losses_of(pixels, rows)
         summed = summed + losses.detach()
-        pixels.grad = torch.autograd.grad(losses.sum(), pixels)[0]
-        adam.step()
-        with torch.no_grad():
-            pixels.clamp_(0, 1)
+        descend(adam, pixels, losses.sum())
     result[rows] = pixels.detach()
     return result
+
+
+def descend(adam, pixels, loss):
+    """A step of Adam on pixels down a loss, back into [0,1]."""
+    # Not by torch.autograd.grad: what that returns may lie in memory in another order than the pixels, and on a CPU fused Adam
+    # goes through both as they lie. This lays the gradient out like the pixels.
+    pixels.grad = None
+    loss.backward(inputs=[pixels])
+    adam.step()
+    with torch.no_grad():
+        pixels.clamp_(0, 1)
 
 
 def _keep(going, pixels, adam, rows, lr):
