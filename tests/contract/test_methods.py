@@ -80,6 +80,7 @@ OTHER = {
     "reset": 0.0,
     "life": 1,
     "smooth_to": 0.9,
+    "lr_warmup": 3,
 }
 # Fields that are only read where another one says so.
 WITH = {"tau": {"loss_s": "kd"}, "window": {"tolerance": 0.05}, "fresh": {"views_kept": 2}}

@@ -98,7 +98,7 @@ def test_loops_for_cuda_graphs_end_with_the_same_images(name, tracing, monkeypat
     assert all(one == {"mode": "reduce-overhead", "dynamic": False} for one in tracing.how)
     assert list(compiled) == list(usual)
     for part, value in usual.items():
-        close(compiled[part], value, rtol=1e-3, atol=1e-4)
+        close(compiled[part], value, rtol=1e-3, atol=5e-4)
 
 
 class Stored:
