@@ -171,12 +171,11 @@ def leak(given):
     attacks = leak.rows(finals, done, lacking)
     if given.csv:
         print(leak.to_csv(attacks), end="")
-        return
-    head, *rows = leak.cells(attacks)
-    table(rows, head)
-    print(f"\n{leak.MEANING}")
-    if lacking:
-        print(lacking, file=sys.stderr)
+    else:
+        head, *rows = leak.cells(attacks)
+        table(rows, head)
+        print(f"\n{leak.MEANING}")
+    print("".join(f"{line}\n" for line in (leak.too_few(attacks), lacking) if line), end="", file=sys.stderr)
 
 
 def audit(given) -> int:

@@ -181,6 +181,17 @@ def nearest(images, others):
     return torch.cdist(*flat, compute_mode="donot_use_mm_for_euclid_dist").amin(1)
 
 
+def too_few(attacked: list[Row]) -> str:
+    """A line on rates of false positives that stand for less than one score; empty where there are none."""
+    others = min(row.attack.others for row in attacked)
+    rates = " and ".join(f"{100 * rate:g} %" for rate in membership.RATES if rate * others < 1)
+    least = round(1 / min(membership.RATES))
+    return rates and (
+        f"TPR at {rates} FPR is that of no false positive at all, because there are only {others} scores of canaries that were "
+        f"not held; give more canaries or shadows: half of canaries x shadows should be {least:,} or more"
+    )
+
+
 def to_csv(attacked: list[Row]) -> str:
     """The rows under ``HEAD``: shares in percent but for the areas and rates, which are shares of one."""
     text = io.StringIO()

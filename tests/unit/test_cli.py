@@ -340,10 +340,11 @@ def test_leak_prints_a_table_or_all_figures_and_what_is_missing(tmp_path, monkey
     monkeypatch.setattr(leak, "rows", lambda finals, done, lacking: [f"{len(done)} of {len(finals)} runs"])
     monkeypatch.setattr(leak, "cells", lambda attacks: [["head"], attacks])
     monkeypatch.setattr(leak, "to_csv", lambda attacks: f"csv of {attacks[0]}\n")
+    monkeypatch.setattr(leak, "too_few", lambda attacks: f"few of {attacks[0]}")
     code, out, err = run(capsys, "leak", "x.yaml")
     assert (code, out) == (0, ["head", "1 of 3 runs", "", *leak.MEANING.splitlines()])
-    assert err == ["2 of 3 runs are missing: snakemake --config sweep=x.yaml"]
-    assert run(capsys, "leak", "--csv", "x.yaml") == (0, ["csv of 1 of 3 runs"], [])
+    assert err == ["few of 1 of 3 runs", "2 of 3 runs are missing: snakemake --config sweep=x.yaml"]
+    assert run(capsys, "leak", "--csv", "x.yaml") == (0, ["csv of 1 of 3 runs"], err)
 
 
 def test_bare_command_and_version(capsys):

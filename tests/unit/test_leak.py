@@ -4,6 +4,7 @@ and networks that never saw one."""
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -255,6 +256,16 @@ def test_the_table_and_the_csv_have_every_figure(finished):
     assert float(rows[2]["auc"]) == pytest.approx(found[2].attack.area[0], abs=1e-4) and rows[2]["shadows"] == str(SHADOWS)
     head, *cells = leak.cells(found)
     assert all(len(row) == len(head) for row in cells) and cells[1][1] == "copy" and "100.0 [" in cells[1][6]
+
+
+def test_a_rate_of_false_positives_below_one_score_is_said(finished):
+    found = leak.rows(finished, leak.finished(finished))
+    assert leak.too_few(found).startswith(
+        f"TPR at 0.1 % and 1 % FPR is that of no false positive at all, because there are only {SHADOWS * CANARIES // 2}"
+    )
+    for others, said in ((99, "0.1 % and 1 %"), (100, "0.1 %"), (999, "0.1 %"), (1000, "")):
+        few = [replace(row, attack=replace(row.attack, others=others)) for row in found]
+        assert leak.too_few(few).startswith(f"TPR at {said} FPR is" if said else "") and bool(leak.too_few(few)) == bool(said)
 
 
 def test_distances_are_medians_to_the_nearest_image_by_hand(tmp_path, monkeypatch):
