@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from pathlib import Path
 
+from ..datasets import image_files
 from . import graph, params, spec
 
 # Fields of a data set that say which of the images in its files are for what.
@@ -57,7 +58,7 @@ def _unsplit(config) -> dict:
 def _held_out(config) -> dict:
     """The fields that decide which images in the files are no training images, if any do."""
     fields = ["val", "seed"] if config.val else []
-    if hasattr(config, "test_share") and not Path(config.path, "test").is_dir():
+    if hasattr(config, "test_share") and not any(Path(config.path, name).is_dir() for name in image_files.TESTS):
         fields += ["test_share", "seed"]
     return {name: getattr(config, name) for name in fields}
 

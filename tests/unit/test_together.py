@@ -87,8 +87,9 @@ def test_files_are_the_same_however_their_images_are_split(name, change, same):
     assert together.same_files(f"{name}-of-together", f"{name}-of-together+{change}") == same
 
 
-def test_a_folder_with_test_images_of_its_own_holds_out_the_same_whatever_the_seed():
-    Path("pictures/test").mkdir(parents=True)
+@pytest.mark.parametrize("part", ["test", "val"])
+def test_a_folder_with_test_images_of_its_own_holds_out_the_same_whatever_the_seed(part):
+    Path("pictures", part).mkdir(parents=True)
     assert together.faults({"dataset": "pictures-of-together", "transfer": reading("pictures-of-together+seed=1")}) == []
 
 
