@@ -76,9 +76,10 @@ def preset(method: str, task: str) -> str | None:
 def fitting(teacher, student: str) -> list[tuple[str, str, str]]:
     """Each data-free method with the file in params/transfer/ to try it with and why it does not fit this teacher, '' where
     it does: by the tasks that its class names, and by the error that it raises when it is made."""
-    trials, task = [], teacher.description.task
+    trials, task, known = [], teacher.description.task, data_free(teacher)
     for method in sorted(method_registry.REGISTRY):
-        if method in ASIDE or not (name := preset(method, task)):
+        name = known if known and params.kind_of("transfer", known) == method else preset(method, task)
+        if method in ASIDE or not name:
             continue
         if why := method_registry.unfit_for(method, task):
             trials.append((method, name, why))
@@ -106,7 +107,7 @@ def data_free(teacher) -> str:
     shape = teacher.description.image_shape
     norms, side = hooks.reached_batchnorm(teacher.net, shape), max(shape[1:])
     if teacher.description.dense:
-        return "ssd-kd-segmentation-cpu" if norms else "dfad-segmentation-cpu"
+        return "ssd-kd-segmentation-cpu" if norms else "dfad-segmentation-plain-cpu"
     if side > LARGE:
         return ""
     if norms:

@@ -1,5 +1,7 @@
 """What ``dfkd new`` finds out: the task of a teacher by what it gives, which preset goes with it, what a first try costs."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch import nn
 from dfkd_steps import new
 from dfkd_steps.datasets import readers
 from dfkd_steps.methods import registry as method_registry
-from dfkd_steps.models.classifier import build_architecture
+from dfkd_steps.models.classifier import Classifier, build_architecture
 from dfkd_steps.models.tasks import CLASSIFICATION, SEGMENTATION
 from dfkd_steps.pipeline import params
 from dfkd_steps.reporting import first_try, params_files
@@ -87,7 +89,17 @@ def test_each_method_that_fits_maps_begins_with_its_preset(workplace):
     teacher = classifier("unet-tiny", (3, 32, 40), 3)
     found = first_try.fitting(teacher, "unet-tiny")
     assert {name for name, _, why in found if not why} == {"deepinversion", "dfad", "fast", "noise", "procedural", "ssd-kd"}
+    assert ("dfad", "dfad-segmentation-cpu", "") in found
     assert all(why == "is for classification, but the teacher is for segmentation" for _, _, why in found if why)
+
+
+def test_a_teacher_of_maps_without_batchnorm_has_a_method_that_fits(workplace):
+    """As SegFormers have none, and ONNX files whose BatchNorm was folded; the list names the preset that is written."""
+    maps = classifier("unet-tiny", (3, 24, 36), 3).description
+    found = first_try.fitting(Classifier(nn.Conv2d(3, 3, 1), maps).eval().requires_grad_(False), "unet-tiny")
+    assert {(name, preset) for name, preset, why in found if not why} == {
+        ("dfad", "dfad-segmentation-plain-cpu"), ("noise", "noise"), ("procedural", "procedural")
+    }  # fmt: skip
 
 
 def test_methods_are_tried_within_a_few_gib_and_after_the_costs(workplace, monkeypatch):
@@ -216,6 +228,7 @@ FROM_THE_TEACHER = {
     "no BatchNorm, small": (("lenet5", (1, 28, 28), 3), "zskt-lenet5-cpu"),
     "no BatchNorm, large": (None, ""),
     "maps": (("unet-tiny", (3, 32, 96), 3), "ssd-kd-segmentation-cpu"),
+    "maps, no BatchNorm": (None, "dfad-segmentation-plain-cpu"),
 }
 
 
@@ -223,9 +236,16 @@ FROM_THE_TEACHER = {
 def test_the_preset_for_the_teacher_alone_goes_with_it(workplace, case):
     made, wanted = FROM_THE_TEACHER[case]
     plain = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3))
-    assert first_try.data_free(classifier(*made) if made else wrap(plain, (3, 128, 128), 3)) == wanted
+    teacher = classifier(*made) if made else wrap(plain, (3, 128, 128), 3)
+    if case == "maps, no BatchNorm":
+        maps = dataclasses.replace(teacher.description, task=SEGMENTATION, image_shape=(3, 24, 36))
+        teacher = Classifier(nn.Conv2d(3, 3, 1), maps).eval().requires_grad_(False)
+    assert first_try.data_free(teacher) == wanted
     if wanted:
-        assert hasattr(params.load("transfer", wanted), "student")
+        config = params.load("transfer", wanted)
+        student = "unet-tiny" if teacher.description.dense else "resnet8"
+        config = dataclasses.replace(config, n=config.batch, student=student)
+        method_registry.load(config.method)(config, teacher, [], torch.device("cpu"))  # refuses a teacher that it does not fit
 
 
 def test_the_seconds_of_a_method_are_those_of_a_round_of_a_tenth_of_its_steps(workplace, monkeypatch):
