@@ -203,8 +203,13 @@ def declared(config) -> Task:
     shape = (getattr(config, "channels", 3), height, config.width or height) if height else named.image_shape
     shape = _stored(config)[1:] or shape
     classes = getattr(config, "classes", 0) or len(getattr(config, "keep", ()) or getattr(config, "names", ()))
+    return Task(shape, classes or named.classes, declared_task(config))
+
+
+def declared_task(config) -> str:
+    """The task of a data set by its config alone."""
     dense = config.source in DENSE or getattr(config, "task", "") == tasks.SEGMENTATION
-    return Task(shape, classes or named.classes, tasks.SEGMENTATION if dense else tasks.CLASSIFICATION)
+    return tasks.SEGMENTATION if dense else tasks.CLASSIFICATION
 
 
 def refuse(paths, here: bool = False):

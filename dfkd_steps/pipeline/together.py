@@ -4,7 +4,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ..datasets import image_files
-from . import graph, params, spec
+from ..methods.registry import unfit_for
+from ..models import names, registry, tasks
+from . import estimate, graph, params, spec
 
 # Fields of a data set that say which of the images in its files are for what.
 SPLIT = ("train", "test", "val", "seed", "canaries", "shadow", "test_share", "sha256")
@@ -13,6 +15,7 @@ SPLIT = ("train", "test", "val", "seed", "canaries", "shadow", "test_share", "sh
 def faults(specs: dict[str, str]) -> list[str]:
     """A line for each pair of specs that cannot go together; specs by group, as many as a path, or a sweep for a pair, has."""
     lines = of_sources(specs["dataset"], specs["transfer"]) if {"dataset", "transfer"} <= specs.keys() else []
+    lines += _of_networks(specs) if "dataset" in specs else []
     lines += _of_outputs(specs) if {"dataset", "student"} <= specs.keys() else []
     return lines + (_of_student(specs) if {"transfer", "balance", "student"} <= specs.keys() else [])
 
@@ -28,6 +31,42 @@ def of_sources(dataset: str, transfer: str) -> list[str]:
                 f"tested on ({' and '.join(differ)} differ); write source=own"
             )
     return lines
+
+
+def _of_networks(specs: dict[str, str]) -> list[str]:
+    """A line for each network whose name tells that it is not for the task of the data set."""
+    lines, needed = [], estimate.declared_task(params.load("dataset", specs["dataset"]))
+    fitting = ", ".join(name for name in registry.names() if registry.task_of(name) == needed)
+    for group, text in specs.items():
+        network = _network_of(params.load(group, text), needed)
+        task = _task_of(network) if network else ""
+        if task and task != needed:
+            lines.append(
+                f"{group} {text!r} on dataset {specs['dataset']!r}: the network {network} is for {task}, but the data set is for "
+                f"{needed}; use one of {fitting}, or one from a library"
+            )
+    return lines
+
+
+def _network_of(config, task: str) -> str:
+    """The network that a teacher, a student or a method with an online student names; '' where none is named, and of a method
+    that is not for the task, which is refused for that."""
+    if hasattr(config, "method"):
+        return "" if unfit_for(config.method, task) else getattr(config, "student", "")
+    if getattr(config, "kind", "") == "library":
+        return names.spelled(config.library, config.name)
+    return getattr(config, "arch", "")
+
+
+def _task_of(network: str) -> str:
+    """What a network is for, by its name; '' where that does not tell."""
+    builder, name = names.split(network)
+    if builder == names.FACTORY:
+        return ""
+    if builder == "arch":
+        return registry.task_of(name)
+    dense = builder == names.SMP or name in names.for_segmentation(builder)
+    return tasks.SEGMENTATION if dense else tasks.CLASSIFICATION
 
 
 def _of_outputs(specs: dict[str, str]) -> list[str]:

@@ -16,6 +16,7 @@ FILES = {
         "again-of-together": {"source": "npz", "path": "digits.npz", "train": 100},
         "other-of-together": {"source": "npz", "path": "other.npz"},
         "pictures-of-together": {"source": "images", "path": "pictures"},
+        "maps-of-together": {"source": "drawn-shapes"},
     },
 }
 
@@ -177,3 +178,37 @@ def test_a_wrong_spec_names_the_file_of_the_sweep():
         sweep.check(experiment, "params/sweeps/mine.yaml")
     lines = str(caught.value).splitlines()
     assert len(lines) == 6 and all(line.startswith("params/sweeps/mine.yaml: ") for line in lines), lines
+
+
+NETWORKS = {
+    "a classifier as the student of maps": ("maps", {"student": {"arch": "resnet8"}}, "student", "resnet8"),
+    "a library's": ("maps", {"student": {"arch": "torchvision.resnet18"}}, "student", "torchvision.resnet18"),
+    "a teacher": ("maps", {"teacher": {"kind": "train", "arch": "lenet5"}}, "teacher", "lenet5"),
+    "a library's teacher": ("maps", {"teacher": {"kind": "library", "name": "resnet18"}}, "teacher", "torchvision.resnet18"),
+    "an online student": ("maps", {"transfer": {"method": "ssd-kd", "student": "resnet8"}}, "transfer", "resnet8"),
+    "maps of images with a label": ("digits", {"student": {"arch": "unet-tiny"}}, "student", "unet-tiny"),
+    "of torchvision": ("digits", {"student": {"arch": "torchvision.fcn_resnet50"}}, "student", "torchvision.fcn_resnet50"),
+    "of smp": ("digits", {"student": {"arch": "smp.unet.resnet18"}}, "student", "smp.unet.resnet18"),
+    "a factory, which has to be built": ("maps", {"student": {"arch": "factory.nets.maps"}}, "", ""),
+    "an import of a factory": ("maps", {"teacher": {"kind": "import", "checkpoint": "a.pth", "factory": "n:f"}}, "", ""),
+    "an online student of maps": ("maps", {"transfer": {"method": "ssd-kd", "student": "unet-tiny"}}, "", ""),
+    "a method that is refused itself": ("maps", {"transfer": {"method": "zskt", "student": "resnet8"}}, "", ""),
+    "a classifier for labels": ("digits", {"student": {"arch": "resnet8"}, "transfer": {"method": "fast"}}, "", ""),
+}
+
+
+@pytest.mark.parametrize("case", NETWORKS)
+def test_a_network_for_the_other_task_is_refused_before_anything_runs(case):
+    """Else a student is refused after the hours of synthesis."""
+    dataset, content, group, network = NETWORKS[case]
+    name = f"n{zlib.crc32(case.encode()):x}"
+    for kind, fields in content.items():
+        Path("params", kind).mkdir(exist_ok=True)
+        Path(f"params/{kind}/{name}.yaml").write_text(json.dumps(fields))
+    faults = together.faults(dict.fromkeys(content, name) | {"dataset": f"{dataset}-of-together"})
+    assert len(faults) == bool(network)
+    if network:
+        task, other = ("segmentation", "classification") if dataset == "maps" else ("classification", "segmentation")
+        start = f"{group} '{name}' on dataset '{dataset}-of-together': the network {network} is for {other}, but"
+        assert faults[0].startswith(f"{start} the data set is for {task}; use one of ")
+        assert ("unet-tiny" in faults[0].split(";")[1]) == (dataset == "maps")
