@@ -5,7 +5,8 @@ from pathlib import Path
 
 from ..datasets import image_files
 from ..methods.registry import unfit_for
-from ..models import names, registry, tasks
+from ..models import names, registry, statistics, tasks
+from ..schemas.transfer.noise import LEAST
 from . import estimate, graph, params, spec
 
 # Fields of a data set that say which of the images in its files are for what.
@@ -115,6 +116,12 @@ def _of_student(specs: dict[str, str]) -> list[str]:
     if student.sampling == "given" and balance.mode != "weight":
         lines.append(
             f"{where}: sampling: given needs weights, which balance {specs['balance']!r} does not provide; use balance weight"
+        )
+    answers_by_batch = getattr(transfer, "statistics", "") == statistics.CURRENT
+    if answers_by_batch and student.epochs and student.batch < LEAST and not student.augment == student.mix == "none":
+        lines.append(
+            f"{where}: batch: {student.batch} images together are too few for batch statistics (statistics: current); use "
+            f"{LEAST} or more, or augment: none"
         )
     if balance.mode != "none" and (why := _unbalanced(balance, student)):
         lines.append(f"{where}: balance {specs['balance']!r} would change nothing, because {why}")

@@ -212,3 +212,28 @@ def test_a_network_for_the_other_task_is_refused_before_anything_runs(case):
         start = f"{group} '{name}' on dataset '{dataset}-of-together': the network {network} is for {other}, but"
         assert faults[0].startswith(f"{start} the data set is for {task}; use one of ")
         assert ("unet-tiny" in faults[0].split(";")[1]) == (dataset == "maps")
+
+
+@pytest.mark.parametrize(
+    ("student", "given", "refused"),
+    [
+        ({"batch": 31}, "current", True),
+        ({"batch": 32}, "current", False),
+        ({"batch": 31}, "running", False),
+        ({"batch": 31, "augment": "none"}, "current", False),  # the teacher answered when the set was made
+        ({"batch": 31, "augment": "none", "mix": "cutmix"}, "current", True),
+    ],
+)
+def test_a_batch_too_small_for_its_statistics_is_refused(student, given, refused):
+    """Of a set itself such a batch is refused too: at 8 images a fifth of the predictions were others than at 128."""
+    name = f"c{zlib.crc32(repr((student, given)).encode()):x}"
+    content = {
+        "transfer": {"method": "noise", "statistics": given},
+        "balance": {"mode": "none"},
+        "student": {"arch": "resnet8", **student},
+    }
+    for group, fields in content.items():
+        Path("params", group).mkdir(exist_ok=True)
+        Path(f"params/{group}/{name}.yaml").write_text(json.dumps(fields))
+    faults = together.faults(dict.fromkeys(content, name))
+    assert ["batch: 31 images together are too few for batch statistics" in line for line in faults] == [True] * refused
