@@ -16,7 +16,7 @@ SPLIT = ("train", "test", "val", "seed", "canaries", "shadow", "test_share", "sh
 def faults(specs: dict[str, str]) -> list[str]:
     """A line for each pair of specs that cannot go together; specs by group, as many as a path, or a sweep for a pair, has."""
     lines = of_sources(specs["dataset"], specs["transfer"]) if {"dataset", "transfer"} <= specs.keys() else []
-    lines += _of_networks(specs) if "dataset" in specs else []
+    lines += _of_task(specs) if "dataset" in specs else []
     lines += _of_outputs(specs) if {"dataset", "student"} <= specs.keys() else []
     return lines + (_of_student(specs) if {"transfer", "balance", "student"} <= specs.keys() else [])
 
@@ -34,18 +34,21 @@ def of_sources(dataset: str, transfer: str) -> list[str]:
     return lines
 
 
-def _of_networks(specs: dict[str, str]) -> list[str]:
-    """A line for each network whose name tells that it is not for the task of the data set."""
+def _of_task(specs: dict[str, str]) -> list[str]:
+    """A line for each network whose name tells that it is not for the task of the data set, and for logits that maps have not."""
     lines, needed = [], estimate.declared_task(params.load("dataset", specs["dataset"]))
     fitting = ", ".join(name for name in registry.names() if registry.task_of(name) == needed)
     for group, text in specs.items():
-        network = _network_of(params.load(group, text), needed)
+        config, where = params.load(group, text), f"{group} {text!r} on dataset {specs['dataset']!r}"
+        network = _network_of(config, needed)
         task = _task_of(network) if network else ""
         if task and task != needed:
             lines.append(
-                f"{group} {text!r} on dataset {specs['dataset']!r}: the network {network} is for {task}, but the data set is for "
-                f"{needed}; use one of {fitting}, or one from a library"
+                f"{where}: the network {network} is for {task}, but the data set is for {needed}; use one of {fitting}, or one "
+                "from a library"
             )
+        if needed == tasks.SEGMENTATION and getattr(config, "views_kept", 0):
+            lines.append(f"{where}: views_kept: logits of single pixels are not stored; set views_kept: 0")
     return lines
 
 

@@ -237,3 +237,14 @@ def test_a_batch_too_small_for_its_statistics_is_refused(student, given, refused
         Path(f"params/{group}/{name}.yaml").write_text(json.dumps(fields))
     faults = together.faults(dict.fromkeys(content, name))
     assert ["batch: 31 images together are too few for batch statistics" in line for line in faults] == [True] * refused
+
+
+@pytest.mark.parametrize("group", ["transfer", "student"])
+def test_logits_of_pixels_cannot_be_kept(group):
+    content = {"transfer": {"method": "ssd-kd", "student": "unet-tiny"}, "student": {"arch": "unet-tiny", "augment": "flip-crop"}}
+    Path("params", group).mkdir(exist_ok=True)
+    Path(f"params/{group}/kept.yaml").write_text(json.dumps(content[group] | {"views_kept": 2}))
+    assert together.faults({"dataset": "maps-of-together", group: "kept"}) == [
+        f"{group} 'kept' on dataset 'maps-of-together': views_kept: logits of single pixels are not stored; set views_kept: 0"
+    ]
+    assert not any("views_kept" in line for line in together.faults({"dataset": "digits-of-together", group: "kept"}))
