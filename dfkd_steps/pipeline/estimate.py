@@ -61,6 +61,7 @@ CIFAR, DIGITS = Task((3, 32, 32), 10), Task((1, 28, 28), 10)
 NAMED = {
     **dict.fromkeys(("mnist-5k", "mnist", "fashion-mnist", "MNIST", "FashionMNIST", "KMNIST"), DIGITS),
     "EMNIST-letters": Task(DIGITS.image_shape, 26), "CIFAR100": Task(CIFAR.image_shape, 100),
+    "drawn-shapes": Task(CIFAR.image_shape, 4),
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from dfkd_steps import evaluate
 from dfkd_steps.models import tasks
 from dfkd_steps.models.classifier import Whole
 from dfkd_steps.pipeline import audit, estimate, params, sweep
+from dfkd_steps.procedural import shapes
 from dfkd_steps.runtime import memory
 from dfkd_steps.runtime.errors import UserError
 from dfkd_steps.schemas import groups
@@ -319,6 +320,11 @@ def test_shapes_are_those_of_the_data_set(tmp_path):
     arrays = {"x_train": images, "y_train": labels, "x_test": images, "y_test": labels}
     dataset_file.write(folder / "dataset.h5", "k", {}, "abcd", arrays)
     assert estimate.of_path(folder / "lenet5/noise+n=200/transfer_set.h5").disk == 200 * (3 * 50 * 40 + 8 * 4 + 12)
+
+
+def test_drawn_shapes_have_as_many_classes_as_are_drawn():
+    expected = estimate.Task((3, 40, 56), len(shapes.CLASSES), tasks.SEGMENTATION)
+    assert estimate.declared(params.load("dataset", "drawn-shapes")) == expected
 
 
 def test_shapes_are_those_that_are_declared(tmp_path, repository, monkeypatch):
