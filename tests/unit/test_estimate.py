@@ -327,6 +327,18 @@ def test_drawn_shapes_have_as_many_classes_as_are_drawn():
     assert estimate.declared(params.load("dataset", "drawn-shapes")) == expected
 
 
+def test_a_card_has_as_many_classes_as_its_file_has_names(tmp_path):
+    file = tmp_path / "names.txt"
+    file.write_text("cat\n\n dog \nNilpferd ä\n", "utf-8")
+    card = groups.Card("card", names_file=str(file), height=32)
+    assert estimate.declared(card).classes == 3
+    assert estimate.declared(dataclasses.replace(card, keep=[0, 2])).classes == 2
+    for content in (b"\xff\xfe", b""):  # refused by the step
+        file.write_bytes(content)
+        assert estimate.declared(card).classes == 10
+    assert estimate.declared(groups.Card("card", names_file="gone.txt", height=32)).classes == 10
+
+
 def test_shapes_are_those_that_are_declared(tmp_path, repository, monkeypatch):
     folder = tmp_path / "params/dataset"
     shutil.copytree(repository / "params", tmp_path / "params")
