@@ -23,7 +23,10 @@ def kind_of(path) -> str:
     if path.suffix == ".safetensors":
         return "network"
     if path.suffix == ".json":
-        return atomic.read_json(path).get("kind", "metrics")
+        kind = atomic.read_json(path).get("kind", "metrics")
+        if kind not in ("metrics", "export"):
+            raise UserError(f"{path}: is neither metrics nor an export of dfkd; {remedy_for(path, *atomic.NAMES['.json'])}")
+        return kind
     with reading(path):
         kind = hdf5.structure(path, functools.partial(hdf5.text, name="kind"))
     if kind not in (dataset_file.KIND, set_layout.KIND):

@@ -432,6 +432,14 @@ def test_files_that_are_no_artefacts(files, capsys):
     assert run(capsys, "verify", files / "x.json")[0] == 1
 
 
+@pytest.mark.parametrize("kind", ["other", None, ["metrics"], {}])
+def test_a_json_file_of_another_kind_is_one_line(files, capsys, kind):
+    atomic.write_json(files / "x.json", {"key": "k", "kind": kind, "provenance": [PROVENANCE]})
+    said = "is neither metrics nor an export of dfkd; give a metrics.json or export.json written by dfkd"
+    assert run(capsys, "inspect", files / "x.json") == (2, [], [f"error: {files / 'x.json'}: {said}"])
+    assert run(capsys, "verify", files / "x.json") == (1, [f"{files / 'x.json'}: {said}"], [])
+
+
 def test_a_sound_file_of_another_kind_is_not_to_be_deleted(files, tmp_path, capsys):
     """Under results/ too, where each command names the files that it takes."""
     place = tmp_path / "results/own/lenet5/noise"

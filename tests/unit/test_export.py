@@ -81,6 +81,16 @@ def test_the_step_writes_all_its_files_and_no_more(root):
     assert content["measured"]["transfer set, held out"]["images"] == 45  # half of so small a set calibrates
 
 
+@pytest.mark.parametrize("files", [None, [1], "x", {"README.md": 5}])
+def test_an_export_that_names_no_files_vouches_for_none(tmp_path, files):
+    """Whatever stands there under a checksum that fits."""
+    for path in exported.paths(tmp_path / "export.json"):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"")
+    said = list(exported.faults(tmp_path / "export.json", {"files": files}))
+    assert len(said) == len(exported.NAMES) and said[0].startswith("its export/README.md was changed or belongs to another")
+
+
 def test_no_image_that_calibrates_is_held_out(tmp_path):
     """And both are spread over the set, which may be in order of classes or rounds."""
     values = np.arange(1600, dtype=np.float32) / 1600

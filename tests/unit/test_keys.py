@@ -362,6 +362,25 @@ def test_the_audit_says_what_differs(imported, capsys):
     )
 
 
+@pytest.mark.parametrize("part", recorded.PARTS)
+@pytest.mark.parametrize("value", [None, 5, "x", [1]])
+def test_the_audit_ends_whatever_an_artefact_says_of_itself(here, capsys, part, value):
+    """Where the checksum fits: what its making differs in is then left out."""
+    place = Path("results/mine/mine/noise/none/mine/metrics.json")
+    place.parent.mkdir(parents=True)
+    for group in ("transfer", "balance", "student"):
+        Path(f"params/{group}").mkdir()
+    config("dataset", "source: mnist-5k\n")
+    config("teacher", "kind: train\narch: lenet5\n")
+    config("student", "arch: lenet5-half\n")
+    Path("params/transfer/noise.yaml").write_text("method: noise\n")
+    Path("params/balance/none.yaml").write_text("mode: none\n")
+    atomic.write_json(place, {"key": "k", "provenance": [{part: value}]})
+    assert audited(capsys, "-v") == [f"{place}: was made with a different config, code or input; make it again"]
+    with pytest.raises(UserError, match=f"{place}: is damaged .*{part} is no mapping"):
+        recorded.provenance(place)
+
+
 def test_files_that_are_gone_are_those_that_artefacts_name(imported, capsys):
     """A colleague gets the artefacts and not the checkpoint; data are cleared away when they have been read."""
     names = ("data/mine.pth", "data/mine.npz", "mynets.py")
