@@ -26,10 +26,11 @@ def summary(path) -> list[str]:
     read = reads[kind]
     with reading(path):
         content, provenance = read(path)
-    lines = [*_pairs({"file": str(path), "kind": kind, "key": atomic.key_of(path)}), *content]
-    for record in provenance if isinstance(provenance, list) else [provenance]:
-        code = {"code": f"{len(record['code'])} modules (dfkd audit -v says which have changed)"} if record.get("code") else {}
-        lines += ["", "provenance", *_pairs({**record, **code}, 2)]
+        lines = [*_pairs({"file": str(path), "kind": kind, "key": atomic.key_of(path)}), *content]
+        for record in provenance if isinstance(provenance, list) else [provenance]:
+            if record.get("code"):
+                record = {**record, "code": f"{len(record['code'])} modules (dfkd audit -v says which have changed)"}
+            lines += ["", "provenance", *_pairs(record, 2)]
     return [printable(line) for line in lines]
 
 
@@ -143,8 +144,7 @@ def _metrics(path):
     content = atomic.read_json(path)
     matrix = content.pop("confusion_matrix", [])
     provenance = content.pop("provenance", {})
-    content.pop("key")
-    lines = list(_pairs(content))
+    lines = list(_pairs({name: value for name, value in content.items() if name not in ("key", "kind")}))
     if matrix:
         width = max(len(str(number)) for row in matrix for number in row) + 1
         lines += ["", "confusion matrix (rows: true class)"]

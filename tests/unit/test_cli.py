@@ -440,6 +440,13 @@ def test_a_json_file_of_another_kind_is_one_line(files, capsys, kind):
     assert run(capsys, "verify", files / "x.json") == (1, [f"{files / 'x.json'}: {said}"], [])
 
 
+@pytest.mark.parametrize("provenance", [None, 5, "x", ["x"], [{"code": 5}]])
+def test_a_provenance_that_is_none_is_one_line(files, capsys, provenance):
+    atomic.write_json(files / "metrics.json", {"key": "k", "top1": 1.0, "provenance": provenance})
+    code, out, err = run(capsys, "inspect", files / "metrics.json")
+    assert (code, out, len(err)) == (2, [], 1) and err[0].startswith(f"error: {files / 'metrics.json'}: is damaged (")
+
+
 def test_a_sound_file_of_another_kind_is_not_to_be_deleted(files, tmp_path, capsys):
     """Under results/ too, where each command names the files that it takes."""
     place = tmp_path / "results/own/lenet5/noise"
