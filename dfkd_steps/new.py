@@ -213,6 +213,7 @@ def _test_images(given, described) -> list:
 
 def main(argv=None):
     """Entry of the command: bad input is one line and exit code 2."""
+    parser().parse_args(argv)  # help and wrong options end here, before torch is loaded
     progress.say("dfkd new: inspecting the teacher ...")
     run_guarded("new", lambda: run(argv), uses_gpu=False)
 

@@ -695,6 +695,14 @@ def workplace(for_new):
     return for_new
 
 
+@pytest.mark.parametrize("argv", [["--help"], [], ["mine", "--teacher", "lenet5", "--student", "resnet8", "--channels", "2"]])
+def test_new_says_at_once_how_it_is_called(monkeypatch, capsys, argv):
+    monkeypatch.setattr(new, "run_guarded", lambda *_, **__: pytest.fail("torch is loaded for this"))
+    with pytest.raises(SystemExit):
+        new.main(argv)
+    assert "inspecting the teacher" not in (said := capsys.readouterr()).out + said.err
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_new_writes_params_that_fit(workplace, capsys):
     how = ["--teacher", "timm:test_efficientnet", "--checkpoint", "a.pth"]
