@@ -86,8 +86,9 @@ def _verify_metrics(path):
 
     content = atomic.read_json(path)
     needed = next((names for names in NEEDED if names[0] in content), NEEDED[0])
-    missing = [f"{name}: is missing" for name in needed if name not in content]
-    return missing + list(numbers(content, ""))
+    faults = [f"{name}: is missing" for name in needed if name not in content]
+    faults += [f"{name}: is no number" for name in needed if not isinstance(content.get(name, 0), (int, float))]
+    return faults + list(numbers(content, ""))
 
 
 def _verify_export(path) -> list[str]:

@@ -287,6 +287,8 @@ def test_verify_of_a_run_without_test_images(tmp_path, capsys, name):
     assert run(capsys, "verify", path) == (0, [f"ok: {path}"], [])
     atomic.write_json(path, {"key": "k", name: 50.0})
     assert run(capsys, "verify", path) == (1, [f"{path}: n_probe: is missing"], [])
+    atomic.write_json(path, {"key": "k", name: "50", "n_probe": 100})
+    assert run(capsys, "verify", path) == (1, [f"{path}: {name}: is no number"], [])
 
 
 def test_numbers_inside_the_lists_of_metrics_are_looked_at(tmp_path, capsys):
