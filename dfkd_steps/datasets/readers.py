@@ -15,7 +15,7 @@ import numpy as np
 
 from ..models import tasks
 from ..runtime import progress
-from ..runtime.errors import UserError, let_through, one_line
+from ..runtime.errors import UserError, let_through, one_line, require_file
 from ..runtime.locks import locked
 from ..schemas import groups
 from . import array_files, image_files, on_disk
@@ -272,6 +272,7 @@ def _names_in(file: str) -> tuple[str, ...]:
     """The lines of a text file that are not empty."""
     if not file:
         return ()
+    require_file(file)  # a pipe would be waited for
     try:
         lines = Path(file).read_text("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ..runtime import passes
-from ..runtime.errors import UserError, let_through, one_line
+from ..runtime.errors import UserError, let_through, one_line, require_file
 from ..runtime.threads import thread_count
 
 OPSET = 18
@@ -130,6 +130,8 @@ class OnnxClassifier:
 
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.log_severity_level = thread_count(), 3
+        if not isinstance(source, bytes):
+            require_file(source)  # a pipe would be waited for
         try:
             content = source if isinstance(source, bytes) else Path(source).read_bytes()
             self.session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

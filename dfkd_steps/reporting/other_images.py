@@ -13,7 +13,7 @@ from ..models.onnx_file import OnnxClassifier
 from ..models.tasks import VOID
 from ..pipeline import graph, params, spec
 from ..runtime import latency, memory, progress
-from ..runtime.errors import UserError, first_of, one_line, reading, similar
+from ..runtime.errors import UserError, first_of, one_line, reading, require_file, similar
 from ..storage import dataset_file, exported, network_file
 from ..training import metrics
 from ..training.predict import to_float
@@ -135,6 +135,7 @@ def read(
 
 
 def _file(source: Path):
+    require_file(source)  # a pipe would be waited for
     if source.suffix == ".h5":
         opened = dataset_file.open_dataset(source)
         if not opened.has_images:

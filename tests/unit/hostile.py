@@ -6,6 +6,7 @@ import os
 import struct
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -13,10 +14,10 @@ import torch
 from safetensors.torch import save
 
 from dfkd_steps.datasets import array_files, readers
-from dfkd_steps.models import generator, pretrained
+from dfkd_steps.models import generator, onnx_file, pretrained
 from dfkd_steps.models.classifier import Description, build_architecture
 from dfkd_steps.pipeline import audit, plain_yaml
-from dfkd_steps.reporting import runs
+from dfkd_steps.reporting import other_images, runs
 from dfkd_steps.schemas import groups
 from dfkd_steps.storage import atomic, dataset_file, hdf5, kept_networks, network_file, set_layout, transfer_set, verify
 
@@ -543,6 +544,9 @@ def special_cases():
         "list": lambda path: audit._artefacts([path]),
         "params.yaml": plain_yaml.read_mapping,
         "x.npz": lambda path: array_files.npz(groups.Npz(source="npz", path=str(path))),
+        "test.npz": lambda path: other_images.read(path, SimpleNamespace(image_shape=(1, 8, 8), classes=("a", "b"))),
+        "x.onnx": onnx_file.OnnxClassifier,
+        "names.txt": lambda path: readers.read(groups.Card(names_file=str(path), height=8)),
     }
     kinds = ("a pipe", "a folder", "a link to itself", "a link to nowhere", "a link to a device")
     for (name, function), kind in itertools.product(opened.items(), kinds):
