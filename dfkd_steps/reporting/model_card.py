@@ -48,10 +48,11 @@ print(json.loads(session.get_modelmeta().custom_metadata_map["classes"])[logits[
 
 ## Measurements
 
-| | parameters | multiply-accumulates |
-|---|---|---|
-| teacher | {{ "{:,}".format(teacher.parameters) }} | {{ "{:,}".format(teacher.macs) }} |
-| student | {{ "{:,}".format(student.parameters) }} | {{ "{:,}".format(student.macs) }} |
+| | parameters | multiply-accumulates | bytes of its file under results/ |
+|---|---|---|---|
+{% for role, network in (("teacher", teacher), ("student", student)) %}
+| {{ role }} | {{ "{:,}".format(network.parameters) }} | {{ "{:,}".format(network.macs) }} | {{ "{:,}".format(network.bytes) }} |
+{% endfor %}
 
 Agreement is the share of {{ "pixels" if dense else "images" }} on which two networks predict the same class, in percent.
 It is not an accuracy: no label was read.

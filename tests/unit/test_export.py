@@ -20,7 +20,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from dfkd_steps import cli, dataset, export
-from dfkd_steps.models import onnx_file
+from dfkd_steps.models import hooks, onnx_file
 from dfkd_steps.models.classifier import Classifier, Description, build_architecture
 from dfkd_steps.pipeline import audit, graph, keys, params, spec, sweep
 from dfkd_steps.pipeline.job import Job
@@ -233,6 +233,15 @@ def test_program_and_state_dict_need_no_dfkd(root):
             described = json.loads(file.metadata()["normalisation"])
         assert described == {"arch": "lenet5-half", "mean": list(student.description.mean), "std": list(student.description.std)}
         assert torch.allclose(Classifier(net.eval(), student.description)(images), student(images), atol=1e-5)
+
+
+def test_the_card_says_what_both_networks_cost(root):
+    exporting = job(root)
+    text = (exporting.out.parent / "export/README.md").read_text()
+    for role, path in zip(("student", "teacher"), exporting.inputs):
+        parameters = hooks.parameters(network_file.load(path).net)
+        row = rf"\| {role} \| {parameters:,} \| [\d,]+ \| {path.stat().st_size:,} \|"
+        assert re.search(f"^{row}$", text, re.M), row
 
 
 def test_the_lines_of_the_card_run(root):
