@@ -151,7 +151,7 @@ def names(method: str, known: dict) -> list[str]:
     """The presets of a method that are a publication: without a teacher, a start or a budget in the name."""
     publication = re.compile(rf"{method}(-cmi|-imagenet|-\d+)?|sre2l")
     published = [name for name, (of, _) in known.items() if of == method and publication.fullmatch(name)]
-    return sorted(published, key=lambda name: (len(name), name))
+    return sorted(published, key=lambda name: (not name.startswith(method), len(name), name))
 
 
 def quoted(listed: list[str]) -> str:
