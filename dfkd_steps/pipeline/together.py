@@ -6,7 +6,6 @@ from pathlib import Path
 from ..datasets import image_files
 from ..methods.registry import unfit_for
 from ..models import names, registry, statistics, tasks
-from ..schemas.transfer.noise import LEAST
 from . import estimate, graph, params, spec
 
 # Fields of a data set that say which of the images in its files are for what.
@@ -121,10 +120,10 @@ def _of_student(specs: dict[str, str]) -> list[str]:
             f"{where}: sampling: given needs weights, which balance {specs['balance']!r} does not provide; use balance weight"
         )
     answers_by_batch = getattr(transfer, "statistics", "") == statistics.CURRENT
-    if answers_by_batch and student.epochs and student.batch < LEAST and not student.augment == student.mix == "none":
+    if answers_by_batch and student.epochs and student.batch < statistics.FEWEST and not student.augment == student.mix == "none":
         lines.append(
             f"{where}: batch: {student.batch} images together are too few for batch statistics (statistics: current); use "
-            f"{LEAST} or more, or augment: none"
+            f"{statistics.FEWEST} or more, or augment: none"
         )
     if balance.mode != "none" and (why := _unbalanced(balance, student)):
         lines.append(f"{where}: balance {specs['balance']!r} would change nothing, because {why}")

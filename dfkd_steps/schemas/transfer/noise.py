@@ -2,13 +2,11 @@
 
 from dataclasses import dataclass
 
-from ...models.statistics import CURRENT, RUNNING
+from ...models.statistics import CURRENT, FEWEST, RUNNING
 from ...models.tasks import TASKS
 from ...procedural import registry
 from ..fields import opt
 from .base import TransferConfig, batch_size, samples
-
-LEAST = 32  # images that statistics are computed over
 
 
 @dataclass
@@ -29,9 +27,9 @@ class NoiseConfig(TransferConfig):
         if self.statistics != CURRENT:
             return None
         batch, rest = min(self.n, self.batch), self.n % self.batch
-        if batch < LEAST:
-            name = "n" if self.n < LEAST else "batch"
-            return f"{name}: {batch} images together are too few for batch statistics; use {LEAST} or more"
-        if self.n > self.batch and 0 < rest < LEAST:
+        if batch < FEWEST:
+            name = "n" if self.n < FEWEST else "batch"
+            return f"{name}: {batch} images together are too few for batch statistics; use {FEWEST} or more"
+        if self.n > self.batch and 0 < rest < FEWEST:
             return f"n: the last batch has {rest} images, too few for batch statistics; use a multiple of {self.batch}"
         return None
