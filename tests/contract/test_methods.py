@@ -253,11 +253,8 @@ def require_gradients(method, monkeypatch):
 
 
 COLOUR = (3, 8, 8)
-VIEWED = [
-    (name, view)
-    for name in method_registry.REGISTRY
-    for view in (choices.VIEWS if hasattr(method_registry.load(name).Config, "view") else [None])
-]
+PIXELS_MOVE = ("adi", "deepinversion", "psaq", "soft-targeted", "zskd")  # in others the parameters of a generator
+VIEWED = [(name, None) for name in method_registry.REGISTRY] + list(itertools.product(PIXELS_MOVE, choices.VIEWS))
 
 
 @pytest.mark.parametrize(("name", "view"), VIEWED)
