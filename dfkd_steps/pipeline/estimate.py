@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from ..datasets import array_files, on_disk
+from ..datasets import array_files, card, on_disk
 from ..methods import registry
 from ..models import tasks
 from ..runtime import memory, passes, startup
@@ -204,15 +204,9 @@ def declared(config) -> Task:
     shape = (getattr(config, "channels", 3), height, config.width or height) if height else named.image_shape
     shape = _stored(config)[1:] or shape
     classes = getattr(config, "classes", 0) or len(getattr(config, "keep", ()) or getattr(config, "names", ()))
-    classes = classes or _names_in(getattr(config, "names_file", ""))
+    with contextlib.suppress(UserError):  # the step that reads the file says what is wrong with it
+        classes = classes or len(card.names_in(getattr(config, "names_file", "")))
     return Task(shape, classes or named.classes, declared_task(config))
-
-
-def _names_in(file: str) -> int:
-    """How many names a text file has; 0 where it cannot be read, which the step that reads it says."""
-    with contextlib.suppress(OSError, UnicodeDecodeError):
-        return sum(bool(line.strip()) for line in Path(file).read_text("utf-8-sig").splitlines())
-    return 0
 
 
 def declared_task(config) -> str:

@@ -40,8 +40,8 @@ def _of_task(specs: dict[str, str]) -> list[str]:
     for group, text in specs.items():
         config, where = params.load(group, text), f"{group} {text!r} on dataset {specs['dataset']!r}"
         network = _network_of(config, needed)
-        task = _task_of(network) if network else ""
-        if task and task != needed:
+        task = task_by_name(*names.split(network)) if network else None
+        if task not in (None, needed):
             lines.append(
                 f"{where}: the network {network} is for {task}, but the data set is for {needed}; use one of {fitting}, or one "
                 "from a library"
@@ -61,13 +61,12 @@ def _network_of(config, task: str) -> str:
     return getattr(config, "arch", "")
 
 
-def _task_of(network: str) -> str:
-    """What a network is for, by its name; '' where that does not tell."""
-    builder, name = names.split(network)
+def task_by_name(builder: str, name: str) -> str | None:
+    """What a network of ours or of a library is for; None where its name does not tell."""
     if builder == names.FACTORY:
-        return ""
+        return None
     if builder == "arch":
-        return registry.task_of(name)
+        return registry.task_of(name) if name in registry.REGISTRY else None
     dense = builder == names.SMP or name in names.for_segmentation(builder)
     return tasks.SEGMENTATION if dense else tasks.CLASSIFICATION
 

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from ..methods import registry as method_registry
-from ..models import frozen, hooks, library, names, onnx_reader, registry, tasks
+from ..models import frozen, hooks, library, names, onnx_reader, tasks
 from ..models.classifier import Description
-from ..pipeline import estimate, params
+from ..pipeline import estimate, params, together
 from ..procedural import registry as procedural
 from ..runtime import limits, memory
 from ..runtime.device import autocast
@@ -36,11 +36,8 @@ def task_of(builder: str, name: str, classes: int, image_shape) -> str | None:
     """
     if builder == "onnx":
         return _task_of_onnx(name)
-    if builder == "arch":
-        return registry.task_of(name) if name in registry.REGISTRY else None
     if builder != names.FACTORY:
-        dense = builder == names.SMP or name in names.for_segmentation(builder)
-        return tasks.SEGMENTATION if dense else tasks.CLASSIFICATION
+        return together.task_by_name(builder, name)
     blank = Description(builder, name, tuple(map(str, range(classes))), tuple(image_shape), (0.5,), (0.5,))
     try:
         with torch.no_grad():

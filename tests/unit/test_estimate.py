@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import re
 import shutil
 from pathlib import Path
@@ -337,6 +338,9 @@ def test_a_card_has_as_many_classes_as_its_file_has_names(tmp_path):
         file.write_bytes(content)
         assert estimate.declared(card).classes == 10
     assert estimate.declared(groups.Card("card", names_file="gone.txt", height=32)).classes == 10
+    pipe = tmp_path / "pipe"  # which would be waited for
+    os.mkfifo(pipe)
+    assert estimate.declared(groups.Card("card", names_file=str(pipe), height=32)).classes == 10
 
 
 def test_shapes_are_those_that_are_declared(tmp_path, repository, monkeypatch):

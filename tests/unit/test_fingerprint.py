@@ -73,6 +73,7 @@ STALE = {
     "models.library": {"imported", "library"},
     "models.classifier": {*SPECS} - {"data", "maps"},
     "datasets.readers": {"data", "maps"},
+    "datasets.card": {"data", "maps"},
     "datasets.label_maps": {"maps"},
     "training.segmentation_metrics": {"metrics"},
     "balance": {"balanced"},
